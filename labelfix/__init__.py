@@ -1,0 +1,84 @@
+"""labelfix finds and corrects wrong labels in image datasets by training networks that survive them.
+
+The map of the house, from the path of an image to its row in corrections.parquet:
+
+    manifest, sources/    the rows: file name and given label
+    store                 every image decoded once
+    batches, views        rows as batches of augmented views
+    networks/             what is trained
+    methods/, losses, mixture, schedules    the papers
+    trainer, checkpoint   the only loop, and how it survives a kill
+    evidence, verdicts    what a method says, and the one rule that turns it into flags and corrections
+    corrections, classifier, summary, run_folder    what comes out
+    pipeline              scan(): all of the above in one page
+    exports/, scoring, corrupt, noise, demo    what people do before and after
+    cli/                  the command line: one command, one function
+
+Names are loaded when they are first used, so that importing labelfix is quick and imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labelfix.classifier import Classifier, load_classifier
+    from labelfix.corrections import read_corrections
+    from labelfix.corrupt import corrupt
+    from labelfix.errors import InputError, Interrupted, LabelfixError
+    from labelfix.exports import export
+    from labelfix.methods import method_card, method_names
+    from labelfix.pipeline import Run, plan, scan
+    from labelfix.scoring import evaluate
+
+__version__ = version("labelfix")
+
+_HOMES = {
+    "Classifier": "classifier",
+    "InputError": "errors",
+    "Interrupted": "errors",
+    "LabelfixError": "errors",
+    "Run": "pipeline",
+    "corrupt": "corrupt",
+    "evaluate": "scoring",
+    "export": "exports",
+    "load_classifier": "classifier",
+    "method_card": "methods",
+    "method_names": "methods",
+    "plan": "pipeline",
+    "read_corrections": "corrections",
+    "scan": "pipeline",
+}
+
+__all__ = [
+    "Classifier",
+    "InputError",
+    "Interrupted",
+    "LabelfixError",
+    "Run",
+    "__version__",
+    "corrupt",
+    "evaluate",
+    "export",
+    "load_classifier",
+    "method_card",
+    "method_names",
+    "plan",
+    "read_corrections",
+    "scan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'labelfix' has no attribute {name!r}")
+    value = getattr(import_module(f"labelfix.{_HOMES[name]}"), name)
+    # The module `corrupt` would otherwise hide the function of the same name after its import.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

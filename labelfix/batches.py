@@ -1,0 +1,141 @@
+"""From the image store to batches of views on the device: order and residence, not meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from labelfix.store import ImageStore
+from labelfix.views import Augmentation
+
+_RESIDENT_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Labels:
+    """All that a method may know of the labels.
+
+    Attributes:
+        given: (N,) int64 on the device, -1 for rows that are not trained on.
+        class_prior: (K,) float32 on the device, frequencies of the given labels with add-one smoothing.
+    """
+
+    given: torch.Tensor
+    class_prior: torch.Tensor
+
+    @classmethod
+    def of(cls, given: np.ndarray, num_classes: int, device: torch.device) -> Labels:
+        """From given labels (N,) int64 with -1 for rows that are not trained on."""
+        counts = np.bincount(given[given >= 0], minlength=num_classes) + 1.0
+        prior = torch.tensor(counts / counts.sum(), dtype=torch.float32, device=device)
+        return cls(torch.from_numpy(given).to(device), prior)
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_prior)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one step.
+
+    Attributes:
+        rows: (B,) int64 on the device, indices into every per-row array.
+        views: the requested views, each (B, 3, H, H) float32 on the device.
+        rng: host generator of this step, for the draws of a method (mixup).
+    """
+
+    rows: torch.Tensor
+    views: tuple[torch.Tensor, ...]
+    rng: np.random.Generator
+
+
+def seed_of(*parts: int) -> int:
+    """One 63-bit seed from whole numbers >= 0 (seed, phase, epoch, step): the same parts, the same seed."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def even_slices(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut a permutation (N,) into max(1, min(ceil(N / B), N // 2)) nearly equal slices; nothing is dropped."""
+    count = max(1, min(-(-len(order) // batch_size), len(order) // 2))
+    return np.array_split(order, count)
+
+
+class Source:
+    """Images of a store as batches; resident on the device when they fit, else streamed from the disk map.
+
+    Args:
+        store: the decoded images.
+        augmentation: how they become views, on the device of the batches.
+        device: where batches live.
+        resident: None to decide by the free memory of the device.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        augmentation: Augmentation,
+        device: torch.device,
+        resident: bool | None = None,
+    ) -> None:
+        self.augmentation = augmentation
+        self.device = device
+        self.num_rows = len(store.images)
+        self._images = store.images
+        self.resident = _fits(store.images.nbytes, device) if resident is None else resident
+        self._pixels = torch.from_numpy(np.array(store.images)).to(device) if self.resident else None
+        self._generator = torch.Generator(device)
+
+    def batches(
+        self, slices: Iterable[np.ndarray], views: tuple[str, ...], seeds: Iterable[int]
+    ) -> Iterator[Batch]:
+        """One batch per slice of rows, its random draws seeded by the matching entry of `seeds`."""
+        for (rows, pixels), seed in zip(self._loaded(slices), seeds, strict=False):
+            self._generator.manual_seed(seed)
+            made = tuple(self.augmentation.view(name, pixels, self._generator) for name in views)
+            yield Batch(rows, made, np.random.default_rng(seed))
+
+    def _loaded(self, slices: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if self._pixels is not None:
+            for rows in slices:
+                index = self._to_device(torch.from_numpy(rows))
+                yield index, self._pixels[index]
+            return
+        # One slice ahead: the disk is read while the device computes.
+        with ThreadPoolExecutor(1) as reader:
+            waiting = None
+            for rows in slices:
+                reading = (rows, reader.submit(lambda rows=rows: torch.from_numpy(self._images[rows])))
+                if waiting is not None:
+                    yield self._to_device(torch.from_numpy(waiting[0])), self._to_device(waiting[1].result())
+                waiting = reading
+            if waiting is not None:
+                yield self._to_device(torch.from_numpy(waiting[0])), self._to_device(waiting[1].result())
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def _fits(num_bytes: int, device: torch.device) -> bool:
+    if device.type == "cuda":
+        return num_bytes < _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+    return num_bytes < _RESIDENT_SHARE * _free_memory()
+
+
+def _free_memory() -> int:
+    """Bytes of main memory that can be had without swapping; a cautious 2 GB where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return 2 << 30
+    return 2 << 30

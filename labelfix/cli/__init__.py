@@ -1,0 +1,87 @@
+"""The command line: a thin skin over the functions of the same names.
+
+Results go to stdout, progress and messages to stderr. A command's file is imported when it is called, and
+what it needs only when it runs, so that every --help answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from labelfix.errors import LabelfixError
+
+COMMANDS = {
+    "scan": "Find wrong labels: train, and write corrections.parquet.",
+    "export": "Turn corrections into what the next tool reads.",
+    "evaluate": "Compare corrections with a known truth.",
+    "corrupt": "Plant label noise of a known kind.",
+    "methods": "Show the methods, their cards, settings and presets.",
+    "demo": "The whole road on real digits, in about a minute.",
+}
+
+
+class LazyGroup(click.Group):
+    """Commands by name, each imported from its own file when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"labelfix.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from their one-line descriptions, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExample:\n  labelfix scan ./images --method bmm\n  labelfix export corrections.parquet",
+)
+@click.version_option(package_name="labelfix")
+def cli() -> None:
+    """Find and correct wrong labels in image datasets."""
+
+
+def main() -> None:
+    """Run the program and turn every ending into its exit code."""
+    debug = os.environ.get("LABELFIX_DEBUG") == "1"
+    try:
+        code = cli.main(prog_name="labelfix", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        if debug:
+            raise
+        code = _complain(error.format_message(), error.exit_code)
+    except LabelfixError as error:
+        if debug:
+            raise
+        code = _complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = _complain("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:  # the last resort: one line for the user, the rest on request
+        if debug:
+            raise
+        code = _complain(f"{type(error).__name__}: {error} (LABELFIX_DEBUG=1 shows where)", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(text: str, code: int) -> int:
+    click.echo(f"labelfix: {' '.join(text.split())}", err=True)
+    return code

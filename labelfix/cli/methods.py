@@ -1,0 +1,34 @@
+"""labelfix methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.command("methods", epilog="\b\nExample:\n  labelfix methods bmm")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(name: str | None, as_json: bool) -> None:
+    """Show all methods, or the card, settings and presets of one."""
+    from labelfix.cli.terminal import print_json
+    from labelfix.methods import method_card, method_names
+
+    cards = [method_card(each) for each in ([name] if name else method_names())]
+    if as_json:
+        print_json(cards[0] if name else {"methods": cards})
+    elif name:
+        _print_card(cards[0])
+    else:
+        for card in cards:
+            click.echo(f"{card['name']:<16}{card['summary']}")
+
+
+def _print_card(card: dict[str, Any]) -> None:
+    click.echo(f"{card['card']}\n\nPresets: {', '.join(card['presets'])}\n\nSettings (--set NAME=VALUE):")
+    for setting in card["settings"]:
+        choices = f" ({'|'.join(setting['choices'])})" if setting["choices"] else ""
+        default = ",".join(map(str, d)) if isinstance(d := setting["default"], tuple) else d
+        click.echo(f"  {setting['name']} = {default}{choices}")
+        click.echo(f"      {setting['meaning']}; source: {setting['source']}")

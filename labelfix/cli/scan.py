@@ -1,0 +1,136 @@
+"""labelfix scan."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labelfix.methods import method_names
+
+if TYPE_CHECKING:
+    from labelfix.pipeline import Run
+
+_DEGRADED = 3
+
+_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--method", type=click.Choice(method_names()), default="bmm", show_default=True, help="How to train."
+    ),
+    click.option(
+        "--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/<source name>-<method>]"
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random."),
+    click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to train."),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16"]),
+        default="auto",
+        show_default=True,
+        help="auto: bf16 on a GPU that has it, else fp32.",
+    ),
+    click.option(
+        "--preset", default="fast", show_default=True, help="fast, paper, or another one of the method's."
+    ),
+    click.option("--epochs", type=click.IntRange(1), help="Scale all phases of the preset to N epochs."),
+    click.option("--batch-size", type=click.IntRange(2), help="Rows of a training step."),
+    click.option(
+        "--backbone",
+        default="auto",
+        show_default=True,
+        help="small, preact-resnet18, or a torchvision classifier such as resnet50.",
+    ),
+    click.option(
+        "--weights",
+        default="none",
+        show_default=True,
+        metavar="none|imagenet|FILE",
+        help="Weights to start from: torchvision's published ones, or a file.",
+    ),
+    click.option("--image-size", default="auto", show_default=True, help="Side of the network's input in pixels."),
+    click.option("--rows", type=click.IntRange(1), help="Only the first N rows."),
+    click.option("--root", type=click.Path(path_type=Path), help="Where a manifest's relative paths start."),
+    click.option("--image-column", help="Column of the images in a manifest or Parquet file."),
+    click.option("--label-column", help="Column of the labels in a manifest or Parquet file."),
+    click.option(
+        "--set", "changes", multiple=True, metavar="KEY=VALUE", help="A setting of the method; repeatable."
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace a finished run, or one with other options."),
+]
+
+
+@click.command(
+    "scan",
+    epilog="\b\nExample:\n  labelfix scan ./images --method bmm --out runs/first --seed 0\n"
+    "  labelfix scan train.parquet --label-column label --rows 5000 --set warmup_epochs=5",
+)
+@click.argument("source")
+@click.option("--dry-run", is_flag=True, help="Say what it would do and about how long; write nothing.")
+@click.option("--strict", is_flag=True, help="Exit 3 when the fit failed or images are invalid.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@click.option("--quiet", is_flag=True, help="No progress, no messages.")
+@click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")
+def command(
+    source: str, dry_run: bool, strict: bool, as_json: bool, quiet: bool, no_progress: bool, **options: Any
+) -> int:
+    """Train on SOURCE with a method that survives wrong labels, and write what is wrong.
+
+    SOURCE is a folder of class folders, a csv, tsv, jsonl or Parquet manifest, or a Hugging Face image
+    Parquet file. The run folder gets corrections.parquet, classifier/, summary.json, epochs.parquet and
+    config.json. The same command on an unfinished run goes on where it stopped.
+    """
+    from labelfix.cli.terminal import Terminal, print_json
+    from labelfix.pipeline import plan, scan
+
+    options["settings"] = _settings(options.pop("changes"))
+    with Terminal(quiet=quiet, bar=not no_progress) as terminal:
+        if dry_run:
+            planned = plan(source, reporter=terminal, **options)
+            print_json(planned) if as_json else _print_plan(planned)
+            return 0
+        run = scan(source, reporter=terminal, **options)
+    if as_json:
+        print_json({"out": str(run.out), **run.summary})
+    else:
+        _print_run(run)
+    degraded = not run.summary["fit_ok"] or run.summary["counts"]["invalid"]
+    return _DEGRADED if strict and degraded else 0
+
+
+for _option in reversed(_OPTIONS):
+    command = _option(command)
+
+
+def _settings(changes: tuple[str, ...]) -> dict[str, str]:
+    settings = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {change}: write it as KEY=VALUE")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def _print_plan(planned: dict[str, Any]) -> None:
+    for name, value in planned.items():
+        shown = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
+        click.echo(f"{name.replace('_', ' ')}: {shown}")
+
+
+def _print_run(run: Run) -> None:
+    summary = run.summary
+    counts = summary["counts"]
+    click.echo(f"{counts['judged']} labels judged, {counts['flagged']} flagged, {counts['corrected']} corrected")
+    if summary["noise_rate"] is not None:
+        click.echo(f"estimated noise rate: {summary['noise_rate']:.1%}")
+    if summary["fit_reason"]:
+        click.echo(("note: " if summary["fit_ok"] else "the fit failed: ") + summary["fit_reason"])
+    if counts["invalid"]:
+        click.echo(f"{counts['invalid']} invalid images: see the column `error`")
+    path = shlex.quote(str(run.corrections))
+    click.echo(f"\nfindings: {run.corrections}\nnext:")
+    click.echo(f"  labelfix export {path}")
+    click.echo(f"  labelfix export {path} --to csv --only-issues --out suspects.csv")

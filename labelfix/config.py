@@ -1,0 +1,266 @@
+"""The options of a scan, resolved: everything needed to run it again, and to JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labelfix.errors import InputError
+from labelfix.manifest import Manifest
+from labelfix.methods import method_class
+from labelfix.methods.base import Settings
+from labelfix.networks import backbone_names
+from labelfix.store import auto_image_size
+
+_PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
+_LARGEST_ON_CPU, _LARGEST_ON_GPU = 64, 224
+
+
+@dataclass(frozen=True)
+class ScanConfig:
+    """What a scan does, with every `auto` replaced by what it means here.
+
+    Attributes:
+        method: name of the method.
+        preset: name of the preset that the settings started from.
+        settings: of the method, complete.
+        seed: of everything random, >= 0.
+        backbone: name of the network.
+        weights: "none", "imagenet" or the path of a file.
+        weights_sha256: of that file, else empty.
+        image_size: side of the network's input in pixels.
+        precision: "fp32" or "bf16".
+        device: "cpu" or "cuda:N".
+        rows: only the first so many rows, None for all.
+    """
+
+    method: str
+    preset: str
+    settings: Settings
+    seed: int
+    backbone: str
+    weights: str
+    weights_sha256: str
+    image_size: int
+    precision: str
+    device: str
+    rows: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ScanConfig:
+        """The inverse of `to_json`, also after a trip through JSON text."""
+        settings_class = method_class(value["method"]).Settings
+        # JSON has lists where the settings have tuples.
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in value["settings"].items()}
+        return cls(**{**value, "settings": settings_class(**settings)})
+
+    @property
+    def flip(self) -> bool:
+        """Whether training images are mirrored."""
+        flip: str = self.settings.flip
+        return self.image_size >= 32 if flip == "auto" else flip == "true"
+
+    @property
+    def precision_type(self) -> torch.dtype:
+        """The torch type of `precision`."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """The options of `labelfix scan`, by the names of the command line.
+
+    Attributes:
+        method: one of `labelfix methods`.
+        out: run folder; None for `runs/<source name>-<method>`. An unfinished run there is resumed.
+        seed: of everything random, >= 0.
+        device: auto, cpu, cuda or cuda:N.
+        precision: auto, fp32 or bf16.
+        preset: fast, paper, or another preset of the method.
+        epochs: scales all phases of the preset to so many epochs; None leaves them.
+        batch_size: rows of a training step; None for the preset's.
+        backbone: auto, or a network by name.
+        weights: none, imagenet, or a file of weights.
+        image_size: auto, or the side of the network's input in pixels.
+        rows: only the first so many rows; None for all.
+        root: folder that a manifest's relative paths start from; None for the manifest's.
+        image_column: of a manifest or Parquet file; None for the usual names.
+        label_column: of a manifest or Parquet file; None for the usual names.
+        settings: settings of the method by name, values as text (`--set`).
+        overwrite: replace a finished run, or an unfinished one with other options.
+    """
+
+    method: str = "bmm"
+    out: str | Path | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    preset: str = "fast"
+    epochs: int | None = None
+    batch_size: int | None = None
+    backbone: str = "auto"
+    weights: str = "none"
+    image_size: str | int = "auto"
+    rows: int | None = None
+    root: str | Path | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    overwrite: bool = False
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> ScanOptions:
+        """From keyword arguments.
+
+        Raises:
+            InputError: an unknown name or a value out of range.
+        """
+        names = [f.name for f in dataclasses.fields(cls)]
+        for name in options:
+            if name not in names:
+                raise InputError(f"scan has no option {name}; there are {', '.join(names)}")
+        made = cls(**options)
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed}: must be 0 or more")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise InputError(f"--precision {self.precision}: use auto, fp32 or bf16")
+        if self.image_size != "auto" and not str(self.image_size).isdecimal():
+            raise InputError(f"--image-size {self.image_size}: use auto or a number of pixels")
+        if self.image_size != "auto" and not 8 <= int(self.image_size) <= 1024:
+            raise InputError(f"--image-size {self.image_size}: must be between 8 and 1024 pixels")
+
+    def resolve(self, manifest: Manifest) -> ScanConfig:
+        """Replace every `auto` by what it means for these images on this machine.
+
+        Raises:
+            InputError: an option that does not fit.
+        """
+        settings = resolve_settings(self.method, self.preset, self.epochs, self.batch_size, self.settings)
+        device = resolve_device(self.device)
+        digest = weights_sha256(self.weights)
+        size = int(self.image_size) if self.image_size != "auto" else auto_image_size(manifest, _largest(device))
+        return ScanConfig(
+            method=self.method,
+            preset=self.preset,
+            settings=settings,
+            seed=self.seed,
+            backbone=resolve_backbone(self.backbone, device, size),
+            weights=self.weights,
+            weights_sha256=digest,
+            image_size=size,
+            precision=resolve_precision(self.precision, device),
+            device=device,
+            rows=self.rows,
+        )
+
+    def run_path(self, manifest: Manifest) -> Path:
+        """The run folder."""
+        return Path(self.out) if self.out is not None else Path("runs") / f"{manifest.name}-{self.method}"
+
+
+def resolve_settings(
+    method: str, preset: str, epochs: int | None, batch_size: int | None, changes: Mapping[str, str]
+) -> Settings:
+    """Settings of a method: the preset, then --epochs and --batch-size, then every --set.
+
+    Raises:
+        InputError: an unknown method, preset or setting, or a value that does not fit.
+    """
+    presets = method_class(method).presets()
+    if preset not in presets:
+        raise InputError(f"--preset {preset}: {method} has the presets {', '.join(presets)}")
+    settings = presets[preset]
+    if epochs is not None:
+        try:
+            settings = settings.with_epochs(epochs)
+        except ValueError as error:
+            raise InputError(f"--epochs {epochs}: {error}") from None
+    if batch_size is not None:
+        settings = dataclasses.replace(settings, batch_size=batch_size)
+    settings = settings.changed(changes)
+    settings.check()
+    return settings
+
+
+def resolve_device(device: str) -> str:
+    """`auto`, `cpu` or `cuda[:N]` to a device that is there.
+
+    Raises:
+        InputError: no such device.
+    """
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    kind, _, index = device.partition(":")
+    if device != "auto" and (kind != "cuda" or (index and not index.isdecimal())):
+        raise InputError(f"--device {device}: use auto, cpu, cuda or cuda:N")
+    number = int(index or 0)
+    if number >= torch.cuda.device_count():
+        raise InputError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices; use --device auto")
+    return f"cuda:{number}"
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """`auto` is bf16 on a GPU that has it, else fp32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device != "cpu" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def resolve_backbone(backbone: str, device: str, image_size: int) -> str:
+    """`auto` is the small network on a CPU; on a GPU PreAct ResNet-18 up to 64 px and ResNet-50 above.
+
+    Raises:
+        InputError: an unknown backbone.
+    """
+    if backbone != "auto":
+        if backbone not in backbone_names():
+            raise InputError(f"--backbone {backbone}: unknown; choose auto, {', '.join(backbone_names())}")
+        return backbone
+    if device == "cpu":
+        return "small"
+    return "preact-resnet18" if image_size <= _LARGEST_ON_CPU else "resnet50"
+
+
+def _largest(device: str) -> int:
+    return _LARGEST_ON_CPU if device == "cpu" else _LARGEST_ON_GPU
+
+
+def weights_sha256(weights: str) -> str:
+    """SHA-256 of a weights file, so that a resumed run can tell whether it is still the same; else empty.
+
+    Raises:
+        InputError: no such file.
+    """
+    if weights in ("none", "imagenet"):
+        return ""
+    try:
+        with Path(weights).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"--weights {weights}: {error.strerror}; use none, imagenet or a file") from None
+
+
+def environment() -> dict[str, Any]:
+    """What the bytes of a result depend on beside the options: package versions, machine type, threads."""
+    return {
+        "packages": {name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }

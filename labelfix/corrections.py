@@ -1,0 +1,247 @@
+"""The output contract: schema, streaming writer and reader of corrections.parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelfix.errors import InputError
+from labelfix.evidence import Evidence
+from labelfix.manifest import Manifest
+from labelfix.tables import atomic_path
+from labelfix.verdicts import FLAG_RULE, Verdicts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE_NAME = "corrections.parquet"
+METADATA_KEY = b"labelfix"
+ROW_GROUP = 65_536
+_LABEL = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything the table says of the rows, N rows and K classes.
+
+    Attributes:
+        evidence: of the method.
+        verdicts: flags and corrected labels.
+        probs: (N, K) float32, the classifier's own view; NaN where it has none.
+        valid: (N,) bool.
+        errors: why a row is not valid, by row.
+    """
+
+    evidence: Evidence
+    verdicts: Verdicts
+    probs: np.ndarray
+    valid: np.ndarray
+    errors: dict[int, str]
+
+    def noise_rate(self, given: np.ndarray) -> float | None:
+        """Mean noise score over the valid labelled rows; None where no row has a score."""
+        noise = self.evidence.noise[self.valid & (given >= 0)]
+        return float(noise.mean()) if len(noise) and np.isfinite(noise).all() else None
+
+
+def schema(manifest: Manifest, metadata: dict[str, Any]) -> pa.Schema:
+    """The Arrow schema of corrections.parquet with its metadata, pass-through columns last."""
+    probs = pa.list_(pa.float32(), len(manifest.class_names))
+    fields = [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("file_name", pa.string()),
+        pa.field("given_label", _LABEL),
+        pa.field("noise_score", pa.float32()),
+        pa.field("label_score", pa.float32()),
+        pa.field("is_label_issue", pa.bool_(), nullable=False),
+        pa.field("corrected_label", _LABEL),
+        pa.field("corrected_confidence", pa.float32()),
+        pa.field("label_distribution", probs),
+        pa.field("predicted_label", _LABEL),
+        pa.field("predicted_probs", probs),
+        pa.field("is_trusted", pa.bool_(), nullable=False),
+        pa.field("is_valid", pa.bool_(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+    passed = [manifest.schema.field(name) for name in manifest.pass_through]
+    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True)
+    return pa.schema([*fields, *passed], metadata={METADATA_KEY: text.encode()})
+
+
+def write(path: Path, manifest: Manifest, findings: Findings, metadata: dict[str, Any]) -> None:
+    """Write the table atomically, one row group in memory at a time.
+
+    Args:
+        path: of the file.
+        manifest: whose rows these are.
+        findings: of all rows.
+        metadata: of the run: method, seed, resumed_elsewhere.
+    """
+    metadata = {
+        "schema_version": 1,
+        "labelfix_version": version("labelfix"),
+        "class_names": list(manifest.class_names),
+        "task": manifest.task,
+        "score_direction": "noise_score: high = suspect; label_score = 1 - noise_score",
+        "flag_rule": FLAG_RULE,
+        "fit_ok": findings.verdicts.fit.ok,
+        "source_fingerprint": manifest.fingerprint,
+        "out_of_sample": False,
+        "noise_rate": findings.noise_rate(manifest.given),
+        **metadata,
+    }
+    table_schema = schema(manifest, metadata)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, table_schema) as writer:
+        first = 0
+        for batch in manifest.batches(ROW_GROUP):
+            rows = slice(first, first + batch.num_rows)
+            columns = [*_columns(manifest, findings, batch, rows)]
+            columns += [batch.column(name) for name in manifest.pass_through]
+            chunk = pa.RecordBatch.from_arrays(columns, schema=table_schema)
+            writer.write_batch(chunk, row_group_size=ROW_GROUP)
+            first = rows.stop
+
+
+def _columns(
+    manifest: Manifest, findings: Findings, batch: pa.RecordBatch, rows: slice
+) -> Iterator[pa.Array]:
+    names = pa.array(manifest.class_names, pa.string())
+    given, valid = manifest.given[rows], findings.valid[rows]
+    probs = findings.probs[rows]
+    seen = valid & np.isfinite(probs).all(axis=1)
+    labelled = given >= 0
+    soft = np.where(labelled[:, None], findings.evidence.probs[rows], probs)
+    believed = valid & np.isfinite(soft).all(axis=1)
+    noise = findings.evidence.noise[rows]
+    scored = valid & labelled & np.isfinite(noise)
+    corrected = findings.verdicts.corrected[rows]
+    decided = believed & (corrected >= 0)
+    confidence = soft[np.arange(len(soft)), np.maximum(corrected, 0)]
+    score = np.clip(noise, 0, 1).astype(np.float32)
+    yield pa.array(np.arange(rows.start, rows.start + len(given)))
+    yield batch.column("file_name")
+    yield _labels(given, labelled, names)
+    yield pa.array(score, mask=~scored)
+    yield pa.array(1 - score, mask=~scored)
+    yield pa.array(findings.verdicts.flagged[rows])
+    yield _labels(corrected, corrected >= 0, names)
+    yield pa.array(confidence.astype(np.float32), mask=~decided)
+    yield _distributions(soft, believed)
+    yield _labels(np.where(seen[:, None], probs, 0).argmax(axis=1), seen, names)
+    yield _distributions(probs, seen)
+    yield pa.array(np.zeros(len(given), dtype=bool))
+    yield pa.array(valid)
+    yield pa.array([findings.errors.get(row) for row in range(rows.start, rows.start + len(given))], pa.string())
+
+
+def _labels(indices: np.ndarray, known: np.ndarray, names: pa.Array) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32), mask=~known), names)
+
+
+def _distributions(probs: np.ndarray, known: np.ndarray) -> pa.FixedSizeListArray:
+    filled = np.where(known[:, None], probs, 0).astype(np.float64)
+    filled /= np.maximum(filled.sum(axis=1, keepdims=True), 1e-12)
+    values = pa.array(filled.astype(np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(values, probs.shape[1], mask=pa.array(~known))
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """An open corrections file: never a table in memory.
+
+    Attributes:
+        path: of the file.
+        metadata: what the writer noted of the run (JSON object).
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Corrections:
+        """Open a corrections file, or the one of a run folder.
+
+        Raises:
+            InputError: no such file, or not one that labelfix wrote.
+        """
+        path = Path(path)
+        path = path / FILE_NAME if path.is_dir() else path
+        if not path.is_file():
+            raise InputError(f"{path}: no such corrections file; name a corrections.parquet or a run folder")
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
+        if METADATA_KEY not in metadata:
+            raise InputError(f"{path}: not written by labelfix scan; name a corrections.parquet or a run folder")
+        return cls(path, json.loads(metadata[METADATA_KEY]))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the file."""
+        return pq.read_schema(self.path)
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return int(pq.read_metadata(self.path).num_rows)
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows in order, at most a row group at a time."""
+        with pq.ParquetFile(self.path) as file:
+            yield from file.iter_batches(ROW_GROUP, columns=columns)
+
+    def table(self, columns: list[str]) -> pa.Table:
+        """Some columns of all rows, in memory: for small columns only."""
+        return pq.read_table(self.path, columns=columns)
+
+
+def read_corrections(path: str | Path) -> pd.DataFrame:
+    """Read a corrections file, or that of a run folder, as a pandas frame, labels as categoricals.
+
+    Raises:
+        InputError: no such file, or not one that labelfix wrote.
+    """
+    opened = Corrections.open(path)
+    frame = pq.read_table(opened.path).to_pandas()
+    frame.attrs["labelfix"] = opened.metadata
+    return frame
+
+
+def find_corrections(path: str | Path) -> tuple[Path, str | None]:
+    """Resolve what a user calls CORRECTIONS: a corrections file, a run folder, or a bare file name.
+
+    A bare name that does not exist here is looked up in the newest finished run under `runs/`. A run is
+    finished when its corrections are there and its `checkpoint/` is not; the newest has the latest corrections.
+
+    Returns:
+        The path of the file, and a line for the user where it had to be looked up (else None).
+
+    Raises:
+        InputError: neither here nor in a run.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / FILE_NAME).is_file():
+            hint = "the run is unfinished, start the same scan again" if (path / "checkpoint").is_dir() else "scan first"
+            raise InputError(f"{path} holds no {FILE_NAME}: {hint}, or name another run folder")
+        return path / FILE_NAME, None
+    if path.exists():
+        return path, None
+    if path.name != str(path):
+        raise InputError(f"{path}: no such corrections file; name a corrections.parquet or a run folder")
+    runs = [file.parent for file in Path("runs").glob(f"*/{FILE_NAME}") if not (file.parent / "checkpoint").exists()]
+    if not runs:
+        raise InputError(f"{path} is not here and no run under runs/ is finished; name a run folder, or scan first")
+    newest = max(runs, key=lambda run: ((run / FILE_NAME).stat().st_mtime_ns, run.name))
+    if not (newest / path).is_file():
+        raise InputError(f"{path} is neither here nor in the newest finished run {newest}; name a run folder")
+    return newest / path, f"using {newest / path}, from the newest finished run"

@@ -1,0 +1,145 @@
+"""What a method says of the rows, and the maths that reads it out of averaged predictions; numpy only.
+
+Names: N rows, K classes, `given` (N,) int64 with -1 for none, `probs` (N, K) rows that sum to 1. Rows
+whose probabilities are NaN (never trained on, never predicted) stay NaN and are ignored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+FloatArray = np.ndarray
+"""Any floating numpy array; shapes stand in the docstrings."""
+
+_ANCHOR_SHARE = 0.03
+_DECONVOLUTION_STEPS = 50
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether the method's model of the noise can be believed.
+
+    Attributes:
+        ok: False when the fit failed; the verdicts then leave every label as it was given.
+        reason: what was found, in plain words; empty when there is nothing to say.
+        clean: True when the data was recognised as (nearly) free of wrong labels: nothing is relabelled.
+    """
+
+    ok: bool = True
+    reason: str = ""
+    clean: bool = False
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a method believes after training.
+
+    Attributes:
+        noise: (N,) float64 in [0, 1], the estimated probability that the given label is wrong; NaN where
+            the method has nothing to say.
+        probs: (N, K) float32, the belief about the true label with the given one taken into account.
+        fit: whether the model behind it can be believed.
+        diagnostics: JSON-able numbers for the summary (mixture parameters, histogram).
+    """
+
+    noise: FloatArray
+    probs: FloatArray
+    fit: Fit = field(default_factory=Fit)
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+def ratio_score(probs: FloatArray, given: np.ndarray) -> FloatArray:
+    """Noise score that compares a row's own probability with what is usual for its given class.
+
+    s = t_g / (t_g + 2 P_g), with t_k the mean of P_k over the rows given k (1/K for a class without rows).
+
+    Args:
+        probs: (N, K) averaged predictions, NaN rows ignored.
+        given: (N,) int64, -1 for none.
+
+    Returns:
+        (N,) float64 in [0, 1]; NaN where there is no given label or no prediction.
+    """
+    score = np.full(len(given), np.nan)
+    rows = _usable(probs, given)
+    own = probs[rows, given[rows]].astype(np.float64)
+    num_classes = probs.shape[1]
+    counts = np.bincount(given[rows], minlength=num_classes)
+    sums = np.bincount(given[rows], weights=own, minlength=num_classes)
+    usual = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0 / num_classes)[given[rows]]
+    score[rows] = usual / np.maximum(usual + 2.0 * own, _TINY)
+    return score
+
+
+def transition_posterior(probs: FloatArray, given: np.ndarray) -> tuple[FloatArray, FloatArray]:
+    """Belief about the true label from predictions that model the *given* label.
+
+    The predictions of a class as the network sees it, T0[j] = mean P over the 3 % of rows with the largest
+    P_j, are taken out of each row by multiplicative steps q <- normalise(q * (T0 (P / (T0' q)))) from
+    uniform, so that T0' q explains P. Then T[j, i] is the share of given label i among the rows weighted by
+    q_j, and r_j is proportional to q_j T[j, given].
+
+    Args:
+        probs: (N, K) averaged predictions, NaN rows ignored.
+        given: (N,) int64, -1 for none.
+
+    Returns:
+        r (N, K) float64, rows that sum to 1 (NaN where there is no given label or no prediction), and
+        T (K, K) float64, rows that sum to 1.
+    """
+    rows = _usable(probs, given)
+    used = probs[rows].astype(np.float64)
+    labels = given[rows]
+    q = _deconvolve(used, _anchor_rows(used))
+    transition = transition_matrix(q, labels)
+    posterior = np.full(probs.shape, np.nan)
+    joint = q * transition[:, labels].T
+    posterior[rows] = joint / np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
+    return posterior, transition
+
+
+def transition_matrix(probs: FloatArray, given: np.ndarray) -> FloatArray:
+    """T[j, i] = sum_n probs[n, j] [given_n = i] / sum_n probs[n, j]; a class without mass keeps its label.
+
+    Args:
+        probs: (N, K) finite beliefs about the true label.
+        given: (N,) int64 in 0..K-1.
+
+    Returns:
+        (K, K) float64, rows that sum to 1: from true class j to given class i.
+    """
+    num_classes = probs.shape[1]
+    counts = np.zeros((num_classes, num_classes))
+    for label in range(num_classes):
+        counts[:, label] = probs[given == label].sum(axis=0, dtype=np.float64)
+    mass = counts.sum(axis=1, keepdims=True)
+    return np.where(mass > _TINY, counts / np.maximum(mass, _TINY), np.eye(num_classes))
+
+
+def _usable(probs: FloatArray, given: np.ndarray) -> np.ndarray:
+    return np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
+
+
+def _anchor_rows(probs: FloatArray) -> FloatArray:
+    """(K, K): mean prediction over the rows that the network is surest belong to each class."""
+    count = max(1, round(_ANCHOR_SHARE * len(probs)))
+    num_classes = probs.shape[1]
+    anchors = np.empty((num_classes, num_classes))
+    for label in range(num_classes):
+        # A stable order makes ties fall the same way on every run.
+        top = np.argsort(-probs[:, label], kind="stable")[:count]
+        anchors[label] = probs[top].mean(axis=0)
+    return anchors
+
+
+def _deconvolve(probs: FloatArray, anchors: FloatArray) -> FloatArray:
+    q = np.full(probs.shape, 1.0 / probs.shape[1])
+    for _ in range(_DECONVOLUTION_STEPS):
+        explained = np.maximum(q @ anchors, _TINY)
+        q *= (probs / explained) @ anchors.T
+        q /= np.maximum(q.sum(axis=1, keepdims=True), _TINY)
+    return q

@@ -1,0 +1,50 @@
+"""The published methods: one paper a file, one line here.
+
+A method's module docstring is its card; `labelfix methods NAME` prints it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from labelfix.errors import InputError
+
+if TYPE_CHECKING:
+    from labelfix.methods.base import Method
+
+_REGISTRY = {
+    "bmm": ("labelfix.methods.bmm", "BMM"),
+    "cross-entropy": ("labelfix.methods.cross_entropy", "CrossEntropy"),
+}
+
+
+def method_names() -> list[str]:
+    """Names of all methods; imports no torch."""
+    return list(_REGISTRY)
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    if name not in _REGISTRY:
+        raise InputError(f"--method {name}: unknown; choose one of {', '.join(_REGISTRY)}")
+    module, attribute = _REGISTRY[name]
+    return getattr(import_module(module), attribute)
+
+
+def method_card(name: str) -> dict[str, Any]:
+    """What a person should know of a method: card, settings (default, source, meaning) and presets."""
+    chosen = method_class(name)
+    card = inspect.getdoc(inspect.getmodule(chosen)) or ""
+    return {
+        "name": name,
+        "summary": card.splitlines()[0],
+        "card": card,
+        "settings": chosen.Settings.described(),
+        "presets": list(chosen.presets()),
+    }

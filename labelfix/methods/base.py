@@ -1,0 +1,231 @@
+"""What every method shares: settings that know their meaning, phases, and the contract with the trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, get_type_hints
+
+import torch
+from torch import nn
+
+from labelfix.batches import Batch, Labels
+from labelfix.errors import InputError
+from labelfix.evidence import Evidence
+from labelfix.schedules import scaled_epochs, step_decay
+
+Predict = Callable[[str], torch.Tensor]
+"""predict(view) -> logits (N, K) float32 on the device, eval mode; NaN for rows without a valid image."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one loss.
+
+    Attributes:
+        name: shown in epochs.parquet.
+        epochs: its length.
+        forward_units: network passes a row and epoch, tracking included: 1 for a forward, 3 with backward.
+        views: the views of every batch, in order.
+    """
+
+    name: str
+    epochs: int
+    forward_units: int
+    views: tuple[str, ...] = ("weak",)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training stands.
+
+    Attributes:
+        phase: the current one.
+        epoch: epochs done since the start of the run, as a float that moves with every step.
+    """
+
+    phase: Phase
+    epoch: float
+
+
+def setting(default: Any, meaning: str, *, source: str, choices: tuple[str, ...] = ()) -> Any:
+    """A field of a method's settings with its meaning, the source of its default, and its allowed values."""
+    metadata = {"meaning": meaning, "source": source, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of every method; each method adds its own. Epochs are counted from 0 over the whole run."""
+
+    batch_size: int = setting(128, "rows of a training step", source="all five papers, CIFAR")
+    learning_rate: float = setting(0.1, "learning rate before the first milestone", source="Arazo 2019, 4.1")
+    momentum: float = setting(0.9, "momentum of SGD", source="Arazo 2019, 4.1")
+    weight_decay: float = setting(1e-4, "L2 penalty of all weights", source="Arazo 2019, 4.1")
+    flip: str = setting(
+        "auto",
+        "mirror training images at random; auto: from 32 px up (smaller images are mostly glyphs)",
+        source="the papers mirror CIFAR; auto is ours",
+        choices=("auto", "true", "false"),
+    )
+
+    milestones: tuple[int, ...] = setting(
+        (24,), "epochs after which the learning rate falls to a tenth", source="Arazo 2019, 4.1: 99, 249 of 300"
+    )
+    average_from: int = setting(5, "first epoch of the averaged predictions", source="ours, measured")
+
+    phase_epochs: ClassVar[tuple[str, ...]]
+    """Names of the settings that hold the epochs of each phase, in order."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases together."""
+        return sum(getattr(self, name) for name in self.phase_epochs)
+
+    def with_epochs(self, total: int) -> Self:
+        """The same schedule stretched or shrunk to `total` epochs.
+
+        Raises:
+            ValueError: fewer epochs than phases.
+        """
+        scale = total / self.epochs
+        parts = scaled_epochs([getattr(self, name) for name in self.phase_epochs], total)
+        milestones = tuple(max(1, round(epoch * scale)) for epoch in self.milestones)
+        first = milestones[0] if milestones else total
+        start = min(round(self.average_from * scale), total - 1, first - 1)
+        changes: dict[str, Any] = dict(zip(self.phase_epochs, parts, strict=True))
+        return dataclasses.replace(self, milestones=milestones, average_from=start, **changes)
+
+    @property
+    def averaged(self) -> range:
+        """Epochs whose predictions are averaged: from `average_from` to the first milestone."""
+        return range(self.average_from, min((self.epochs, *self.milestones)))
+
+    def check(self) -> None:
+        """Refuse numbers that no run can have.
+
+        Raises:
+            InputError: naming the setting.
+        """
+        for name in ("batch_size", *self.phase_epochs):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in ("learning_rate", "momentum", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
+        if not self.averaged or self.average_from < 0:
+            raise InputError(
+                f"average_from={self.average_from}: must be before the first milestone and the last epoch "
+                f"({self.averaged.stop})"
+            )
+
+    @classmethod
+    def described(cls) -> list[dict[str, Any]]:
+        """Name, type, default, meaning, source and choices of every setting."""
+        hints = get_type_hints(cls)
+        return [
+            {"name": f.name, "type": _type_name(hints[f.name]), "default": f.default, **f.metadata}
+            for f in dataclasses.fields(cls)
+        ]
+
+    def changed(self, changes: Mapping[str, str]) -> Self:
+        """A copy with settings changed by text, as given with --set.
+
+        Raises:
+            InputError: an unknown name, or a value of another type or outside its choices.
+        """
+        hints = get_type_hints(type(self))
+        fields = {f.name: f for f in dataclasses.fields(self)}
+        values: dict[str, Any] = {}
+        for name, text in changes.items():
+            if name not in fields:
+                raise InputError(f"--set {name}={text}: no such setting; there are {', '.join(fields)}")
+            values[name] = _parsed(name, text, hints[name], fields[name].metadata["choices"])
+        return dataclasses.replace(self, **values)
+
+
+class Method(nn.Module, ABC):
+    """One paper: its phases, its loss, and what it says of the rows afterwards.
+
+    Everything that must survive a restart is a parameter or a buffer. A method knows no file, no table and
+    no class name.
+
+    Args:
+        network: (B, 3, H, H) to logits (B, K); on the device.
+        labels: of all rows.
+        settings: of the type `Settings` of the method.
+    """
+
+    Settings: ClassVar[type[Settings]]
+    trajectory: torch.Tensor
+    given: torch.Tensor
+
+    def __init__(self, network: nn.Module, labels: Labels, settings: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.labels = labels
+        self.settings = settings
+        self.register_buffer("given", labels.given, persistent=False)
+        # Running mean of the softmax of each row, the best detector that costs nothing (see `remember`).
+        shape = (len(labels.given), labels.num_classes)
+        self.register_buffer("trajectory", torch.zeros(shape, device=labels.given.device))
+
+    @classmethod
+    @abstractmethod
+    def presets(cls) -> dict[str, Settings]:
+        """Complete settings by name; `fast` and `paper` are always there."""
+
+    @abstractmethod
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of a run, in order."""
+
+    def learning_rate(self, when: Moment) -> float:
+        """Step decay at the milestones of the settings."""
+        return step_decay(when.epoch, self.settings.learning_rate, self.settings.milestones)
+
+    @abstractmethod
+    def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
+        """Forward and loss of a batch: named scalar parts, whose sum is minimised."""
+
+    def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
+        """What a method does between epochs; returns numbers for epochs.parquet. Default: nothing."""
+        return {}
+
+    @abstractmethod
+    def evidence(self, predict: Predict) -> Evidence:
+        """What the method believes of the rows it trained on."""
+
+    def remember(self, when: Moment, rows: torch.Tensor, logits: torch.Tensor) -> None:
+        """Add the softmax of some rows to their running mean, within the window of the settings.
+
+        The window runs from `average_from` to the first milestone: after the network has learned the easy
+        rows and while the high learning rate still keeps it from learning the wrong ones. Every row must
+        pass once an epoch.
+
+        Args:
+            when: the moment.
+            rows: (B,) int64.
+            logits: (B, K) of unmixed views.
+        """
+        epoch = int(when.epoch)
+        if epoch in self.settings.averaged:
+            mean = self.trajectory[rows]
+            probs = logits.detach().float().softmax(dim=1)
+            self.trajectory[rows] = torch.lerp(mean, probs, 1.0 / (epoch - self.settings.average_from + 1))
+
+
+def _type_name(hint: Any) -> str:
+    return "whole numbers" if hint == tuple[int, ...] else {int: "whole number", float: "number"}.get(hint, "text")
+
+
+def _parsed(name: str, text: str, hint: Any, choices: tuple[str, ...]) -> Any:
+    if choices and text not in choices:
+        raise InputError(f"--set {name}={text}: choose one of {', '.join(choices)}")
+    try:
+        if hint == tuple[int, ...]:
+            return tuple(int(part) for part in text.split(",") if part)
+        return hint(text)
+    except ValueError:
+        raise InputError(f"--set {name}={text}: expected a {_type_name(hint)}") from None

@@ -1,0 +1,55 @@
+"""Networks: `build` makes one from its specification; a name is all that a file has to remember."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+from labelfix.errors import InputError
+from labelfix.networks.preact_resnet import preact_resnet18
+from labelfix.networks.small import SmallNetwork
+from labelfix.networks.torchvision_models import torchvision_names, torchvision_network
+
+_OWN = {"small": SmallNetwork, "preact-resnet18": preact_resnet18}
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything that `build` needs.
+
+    Attributes:
+        backbone: a name of `backbone_names()`.
+        num_classes: K, length of the logits.
+        image_size: side of the input in pixels.
+    """
+
+    backbone: str
+    num_classes: int
+    image_size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def backbone_names() -> list[str]:
+    """Our own networks first, then torchvision's classifiers."""
+    return [*_OWN, *torchvision_names()]
+
+
+def build(spec: NetworkSpec) -> nn.Module:
+    """A freshly initialised network: (B, 3, H, H) float32 to logits (B, K).
+
+    Raises:
+        InputError: an unknown backbone.
+    """
+    if spec.backbone in _OWN:
+        return _OWN[spec.backbone](spec.num_classes)
+    if spec.backbone not in torchvision_names():
+        own = ", ".join(_OWN)
+        raise InputError(
+            f"--backbone {spec.backbone}: unknown; choose {own} or a torchvision classifier such as resnet50"
+        )
+    return torchvision_network(spec.backbone, spec.num_classes)

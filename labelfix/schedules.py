@@ -1,0 +1,25 @@
+"""Learning rates and epoch counts as pure functions of the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def step_decay(epoch: float, base: float, milestones: Sequence[float], factor: float = 0.1) -> float:
+    """`base` times `factor` for every milestone that `epoch` (counted from 0, a float) has reached."""
+    return base * factor ** sum(epoch >= milestone for milestone in milestones)
+
+
+def scaled_epochs(parts: Sequence[int], total: int) -> tuple[int, ...]:
+    """Scale the epochs of a run's phases to `total`, each at least 1, as evenly as whole numbers allow.
+
+    Raises:
+        ValueError: `total` is less than the number of phases.
+    """
+    if total < len(parts):
+        raise ValueError(f"{len(parts)} phases need at least {len(parts)} epochs")
+    whole = sum(parts)
+    bounds = [round(total * sum(parts[:k]) / whole) for k in range(len(parts) + 1)]
+    for k in range(1, len(bounds)):  # every phase keeps an epoch, from the left and from the right
+        bounds[k] = min(max(bounds[k], bounds[k - 1] + 1), total - (len(parts) - k))
+    return tuple(after - before for before, after in zip(bounds, bounds[1:], strict=False))

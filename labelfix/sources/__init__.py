@@ -1,0 +1,53 @@
+"""Readers of sources, one per kind: class folders, CSV/TSV and JSON-lines manifests, Parquet.
+
+`open_source` picks the reader; every reader answers with a `Source`, which yields `Rows`.
+"""
+
+from __future__ import annotations
+
+from labelfix.errors import InputError
+from labelfix.sources.cells import escape_cell, unescape_cell
+from labelfix.sources.delimited import open_delimited
+from labelfix.sources.folders import open_folder
+from labelfix.sources.jsonl import open_jsonl
+from labelfix.sources.parquet import image_bytes, open_parquet, unique_file_names
+from labelfix.sources.rows import BATCH_ROWS, RESERVED_COLUMNS, Query, Rows, Source
+
+__all__ = [
+    "BATCH_ROWS",
+    "RESERVED_COLUMNS",
+    "Query",
+    "Rows",
+    "Source",
+    "escape_cell",
+    "image_bytes",
+    "open_source",
+    "unescape_cell",
+    "unique_file_names",
+]
+
+_READERS = {".csv": open_delimited, ".tsv": open_delimited, ".jsonl": open_jsonl, ".parquet": open_parquet}
+
+
+def open_source(query: Query) -> Source:
+    """Open a folder of class folders, or a manifest by its extension.
+
+    Raises:
+        InputError: the source is not there, of no known kind, or not readable; or an option is wrong.
+    """
+    if query.rows is not None and query.rows < 1:
+        raise InputError(f"--rows {query.rows}: read at least 1 row, or leave the option out to read all")
+    if query.root is not None and not query.root.is_dir():
+        raise InputError(f"--root {query.root} is no folder; name the one that the image paths start from")
+    if query.path.is_dir():
+        return open_folder(query)
+    if not query.path.exists():
+        raise InputError(f"{query.path} does not exist; check the path of the source")
+    if not query.path.is_file():
+        raise InputError(f"{query.path} is no regular file; a source is a folder or a manifest file")
+    reader = _READERS.get(query.path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"{query.path} is no source; scan a folder of class folders or one of {', '.join(_READERS)}"
+        )
+    return reader(query)

@@ -1,0 +1,98 @@
+"""Manifests of paths as CSV or TSV: every cell is text, nothing is inferred."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from labelfix.errors import InputError
+from labelfix.sources.cells import unescape_cell
+from labelfix.sources.labels import strip_labels
+from labelfix.sources.rows import (
+    BATCH_ROWS,
+    Query,
+    Rows,
+    Source,
+    is_unicode,
+    path_rows,
+    pick_columns,
+    root_of,
+    strings,
+)
+
+
+def open_delimited(query: Query) -> Source:
+    """Open a .csv or .tsv file with a header; blank lines are skipped.
+
+    Cells that labelfix's own csv export escaped are read back unescaped (.csv only).
+
+    Raises:
+        InputError: no header, a missing column, or the file cannot be read; while reading also ragged rows,
+            broken quotes and bytes that are no UTF-8.
+    """
+    header = next(_records(query.path), None)
+    if header is None:
+        raise InputError(f"{query.path} is empty: it needs a header line and a row per image")
+    names = header[1]
+    if not all(map(is_unicode, names)):
+        raise InputError(f"{query.path}: the header is not valid UTF-8; save the file in UTF-8")
+    columns = pick_columns(names, query)
+    return Source(
+        path=query.path,
+        root=root_of(query),
+        read=lambda: _read(query, names, columns.image, columns.label, columns.extra),
+        extra=pa.schema([(name, pa.string()) for name in columns.extra]),
+    )
+
+
+def _read(
+    query: Query, names: list[str], image: str, label: str | None, extra: tuple[str, ...]
+) -> Iterator[Rows]:
+    records = _checked(query.path, len(names))
+    first = 0
+    while batch := list(islice(records, _wanted(query.rows, first))):
+        cells = dict(zip(names, zip(*batch, strict=True), strict=True))
+        labels = cells[label] if label is not None else [None] * len(batch)
+        others = tuple(strings(cells[name], query.path, first) for name in extra)
+        yield path_rows(cells[image], strip_labels(strings(labels, query.path, first)), others, query, first)
+        first += len(batch)
+
+
+def _wanted(rows: int | None, first: int) -> int:
+    return BATCH_ROWS if rows is None else min(BATCH_ROWS, rows - first)
+
+
+def _checked(path: Path, width: int) -> Iterator[list[str]]:
+    for row, (line, record) in enumerate(islice(_records(path), 1, None)):
+        if len(record) != width:
+            raise InputError(
+                f"{path}: row {row} (line {line}) has {len(record)} cells where the header has {width};"
+                " correct it, or put cells with separators in quotes"
+            )
+        yield record
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every record that is not blank, the header included."""
+    comma = path.suffix.lower() == ".csv"
+    try:
+        # What is no UTF-8 becomes lone surrogates, so that the row can be named.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, delimiter="," if comma else "\t", strict=True)
+            for record in _parsed(reader, path):
+                if record:
+                    yield reader.line_num, [unescape_cell(cell) for cell in record] if comma else record
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _parsed(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        line = getattr(reader, "line_num", 0)
+        raise InputError(f"{path}: line {line} cannot be read ({error}); correct its quotes") from None

@@ -1,0 +1,139 @@
+"""Manifests of paths as JSON lines: one object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from labelfix.errors import InputError
+from labelfix.sources.labels import json_label, strip_labels
+from labelfix.sources.rows import (
+    BATCH_ROWS,
+    Columns,
+    Query,
+    Rows,
+    Source,
+    is_unicode,
+    path_rows,
+    pick_columns,
+    root_of,
+    strings,
+)
+
+_PROBLEMS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+def open_jsonl(query: Query) -> Source:
+    """Open a .jsonl file; blank lines are skipped, a key that a row lacks is null.
+
+    The file is read twice: once for the types of its pass-through columns, once for its rows. A column keeps
+    its natural Arrow type where one type holds for every row, otherwise it becomes JSON text.
+
+    Raises:
+        InputError: a line that is no JSON object, a missing column, or the file cannot be read.
+    """
+    types = _column_types(query)
+    if not types:
+        raise InputError(f"{query.path} is empty: it needs one JSON object per image and line")
+    columns = pick_columns(list(types), query)
+    extra = pa.schema([(name, types[name] or pa.string()) for name in columns.extra])
+    as_text = frozenset(name for name in columns.extra if types[name] is None)
+    return Source(
+        path=query.path,
+        root=root_of(query),
+        read=lambda: _read(query, columns, extra, as_text),
+        extra=extra,
+    )
+
+
+def _read(query: Query, columns: Columns, extra: pa.Schema, as_text: frozenset[str]) -> Iterator[Rows]:
+    path = query.path
+    for first, batch in _batches(query):
+        cells = [_image_cell(record.get(columns.image), path, first + i) for i, record in enumerate(batch)]
+        labels: list[str | None] = [None] * len(batch)
+        if columns.label is not None:
+            labels = [
+                json_label(record.get(columns.label), path, first + i) for i, record in enumerate(batch)
+            ]
+        others = []
+        for column in extra:
+            values = [record.get(column.name) for record in batch]
+            if column.name in as_text:
+                values = [None if x is None else json.dumps(x, ensure_ascii=False) for x in values]
+            others.append(
+                strings(values, path, first)
+                if pa.types.is_string(column.type)
+                else pa.array(values, type=column.type)
+            )
+        yield path_rows(cells, strip_labels(strings(labels, path, first)), tuple(others), query, first)
+
+
+def _image_cell(value: Any, path: Path, row: int) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise InputError(f"{path}: the image of row {row} is {json.dumps(value)[:60]}; it must be a path as text")
+
+
+def _column_types(query: Query) -> dict[str, pa.DataType | None]:
+    """Arrow type of every key, in order of first appearance; None where no one type holds all values."""
+    types: dict[str, pa.DataType | None] = {}
+    for _, batch in _batches(query):
+        for name in dict.fromkeys(key for record in batch for key in record):
+            known = types.get(name, pa.null())
+            if not is_unicode(name):
+                raise InputError(f"{query.path}: the key {name!a} is not valid UTF-8; save the file in UTF-8")
+            types[name] = None if known is None else _wider(known, [record.get(name) for record in batch])
+    return types
+
+
+def _wider(known: pa.DataType, values: list[Any]) -> pa.DataType | None:
+    """The type that holds `values` and everything of type `known` without loss; None where none does."""
+    try:
+        # The values themselves are converted too: inference alone lets integers beyond the type pass.
+        kind = pa.array(values, type=pa.infer_type(values)).type
+        merged = pa.unify_schemas(
+            [pa.schema([("x", known)]), pa.schema([("x", kind)])], promote_options="permissive"
+        )
+    except UnicodeEncodeError:
+        return pa.string()  # reading the rows names the one
+    except _PROBLEMS:
+        return None
+    return merged.field("x").type
+
+
+def _batches(query: Query) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    records = islice(_records(query.path), query.rows)
+    first = 0
+    while batch := list(islice(records, BATCH_ROWS)):
+        yield first, batch
+        first += len(batch)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    row = 0
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            for line, text in enumerate(file, 1):
+                if not text.isspace():
+                    yield _record(text, path, row, line)
+                    row += 1
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _record(text: str, path: Path, row: int, line: int) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise InputError(f"{path}: row {row} (line {line}) is no JSON ({reason}); correct the line") from None
+    if not isinstance(record, dict):
+        raise InputError(
+            f'{path}: row {row} (line {line}) is no JSON object; write {{"file_name": ..., "label": ...}}'
+        )
+    return record

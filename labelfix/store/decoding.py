@@ -1,0 +1,177 @@
+"""The one decoder and the one encoder: pixels are the same wherever an image is read."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+
+DECODER_VERSION = 1
+PIXEL_LIMIT = 178_956_970  # half a GiB as RGB
+# Only these: Pillow knows formats that start other programs (EPS). Naming the last two through their modules
+# loads their readers, which Pillow would otherwise look for in all its modules.
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "GIF",
+    WebPImagePlugin.WebPImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadImage(Exception):  # noqa: N818 (it says what the image is)
+    """An image that cannot be decoded; its text is the one-line reason, without paths."""
+
+
+def decode(data: Path | bytes, size: int) -> np.ndarray:
+    """Decode one image to its central square of `size` x `size` pixels.
+
+    The first frame of animations; the EXIF orientation applied; palette and CMYK to RGB; transparent pixels
+    over white; grey to three equal channels. 16-bit grey is scaled to 8 bit; 32-bit integers count as 16-bit
+    grey where they fit, floats as 0..1 or 0..255 where they fit, otherwise their range is stretched.
+
+    Args:
+        data: path of a regular file, or the bytes of one.
+        size: side in pixels.
+
+    Returns:
+        uint8 (3, size, size).
+
+    Raises:
+        BadImage: no image comes out of it; the text says why.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return decode_quietly(data, size)
+
+
+def encode(pixels: np.ndarray, format: str = "PNG") -> bytes:  # noqa: A002 (Pillow's own name)
+    """Encode uint8 (H, W) grey or (3, H, W) RGB pixels as the bytes of an image file."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels.transpose(1, 2, 0)))
+    sink = io.BytesIO()
+    picture.save(sink, format)
+    return sink.getvalue()
+
+
+def decode_quietly(data: str | Path | bytes, size: int) -> np.ndarray:
+    """`decode` without hiding Pillow's warnings, which takes time of its own."""
+    with open_picture(data) as picture:
+        try:
+            small = _square(picture, size)
+        except Exception as error:
+            raise BadImage(_reason(error)) from None
+    return np.asarray(small).transpose(2, 0, 1)
+
+
+@contextlib.contextmanager
+def open_picture(data: str | Path | bytes) -> Iterator[Image.Image]:
+    """The opened image, its header read and checked, its pixels not yet."""
+    with io.BytesIO(data) if isinstance(data, bytes) else _regular_file(data) as file:
+        if not file.read(1):
+            raise BadImage("empty file")
+        file.seek(0)
+        try:
+            picture = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            raise BadImage("no image, or of no supported format") from None
+        except Exception as error:
+            raise BadImage(_reason(error)) from None
+        with picture:
+            if picture.width * picture.height > PIXEL_LIMIT:
+                raise BadImage(
+                    f"{picture.width} x {picture.height} pixels are over the limit of {PIXEL_LIMIT}"
+                )
+            yield picture
+
+
+def _regular_file(path: str | Path) -> BinaryIO:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise BadImage("no regular file")
+        # Without blocking, in case that it has become a pipe since.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise BadImage("missing file") from None
+    except (OSError, ValueError) as error:
+        raise BadImage(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return open(handle, "rb")
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    """The central square at `size`, upright, RGB."""
+    if picture.format in ("JPEG", "MPO") and min(picture.size) >= 4 * size:
+        # Twice the size leaves the resampling enough to work with.
+        picture.draft(None, (2 * size, 2 * size))
+    picture.load()
+    turn = _TURNS.get(_orientation(picture))
+    picture = _plain_mode(picture)
+    width, height = picture.size
+    if (width, height) != (size, size):
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if picture.mode in ("RGBA", "LA", "RGBa", "La"):
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    if "exif" not in picture.info and picture.format in ("JPEG", "WEBP", "GIF", "BMP"):
+        return 1
+    try:
+        return picture.getexif().get(0x0112, 1)
+    except Exception:  # a broken EXIF block is no reason to lose the picture
+        return 1
+
+
+def _plain_mode(picture: Image.Image) -> Image.Image:
+    """A mode whose pixels can be averaged."""
+    if picture.mode.startswith(("I", "F")):
+        return Image.fromarray(_to_8_bit(np.asarray(picture)))
+    if picture.has_transparency_data and picture.mode not in ("RGBA", "LA", "RGBa", "La"):
+        return picture.convert("RGBA")
+    if picture.mode in ("P", "1"):
+        return picture.convert("RGB" if picture.mode == "P" else "L")
+    return picture
+
+
+def _to_8_bit(values: np.ndarray) -> np.ndarray:
+    wide = np.nan_to_num(values.astype(np.float64))
+    low, high = wide.min(), wide.max()
+    if low < 0 or high > 65_535 or (high > 255 and values.dtype.kind == "f"):
+        wide = (wide - low) / max(high - low, 1e-300) * 255
+    elif values.dtype.kind != "f":
+        wide = wide / 257
+    elif high <= 1:
+        wide = wide * 255
+    return np.rint(wide).astype(np.uint8)
+
+
+def _reason(error: Exception) -> str:
+    """One line that is the same wherever and whenever the image is decoded."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    text = re.sub(r"0x[0-9a-fA-F]+", "0x", lines[0])[:200]
+    return text if text.startswith("image file is truncated") else f"undecodable: {text}"

@@ -1,0 +1,92 @@
+"""summary.json and epochs.parquet: what a run found in a few numbers, and how its training went."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from labelfix.corrections import Findings
+from labelfix.evidence import transition_matrix
+from labelfix.manifest import Manifest
+from labelfix.trainer import EpochReport
+
+
+def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> dict[str, Any]:
+    """The content of summary.json.
+
+    Args:
+        manifest: of the source.
+        findings: of all rows.
+        facts: of the run: method, seed, seconds, hardware, network passes.
+
+    Returns:
+        JSON-able; rates in 0..1, null where there is nothing to estimate.
+    """
+    given, valid, fit = manifest.given, findings.valid, findings.verdicts.fit
+    judged = valid & (given >= 0)
+    relabelled = judged & (findings.verdicts.corrected != given)
+    return {
+        **facts,
+        "fit_ok": fit.ok,
+        "fit_reason": fit.reason,
+        "noise_rate": findings.noise_rate(given),
+        "noise_rate_by_class": _rates_by_class(manifest, findings, judged),
+        "class_names": list(manifest.class_names),
+        "transition_matrix": _transition(findings, given, judged),
+        "counts": {
+            "rows": manifest.num_rows,
+            "judged": int(judged.sum()),
+            "flagged": int(findings.verdicts.flagged.sum()),
+            "corrected": int(relabelled.sum()),
+            "unlabelled": int((given < 0).sum()),
+            "invalid": int((~valid).sum()),
+        },
+        "diagnostics": findings.evidence.diagnostics,
+    }
+
+
+def epochs_table(reports: list[EpochReport]) -> pa.Table:
+    """A row per epoch: epoch, fold, phase, learning_rate, a column per loss part and reported number, seconds.
+
+    Loss parts are named `loss_<part>`; what an epoch does not have is null.
+    """
+    losses = sorted({name for report in reports for name in report.losses})
+    reported = sorted({name for report in reports for name in report.reported})
+    columns: dict[str, Any] = {
+        "epoch": pa.array([r.epoch for r in reports], pa.int64()),
+        "fold": pa.nulls(len(reports), pa.int64()),
+        "phase": pa.array([r.phase for r in reports], pa.string()),
+        "learning_rate": pa.array([r.learning_rate for r in reports], pa.float64()),
+    }
+    for name in losses:
+        columns[f"loss_{name}"] = pa.array([r.losses.get(name) for r in reports], pa.float64())
+    for name in reported:
+        columns[name] = pa.array([r.reported.get(name) for r in reports], pa.float64())
+    columns["elapsed_seconds"] = pa.array([r.elapsed_seconds for r in reports], pa.float64())
+    return pa.table(columns)
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What the run was computed on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"device": str(device), "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+
+def _transition(findings: Findings, given: np.ndarray, judged: np.ndarray) -> list[list[float]] | None:
+    rows = judged & np.isfinite(findings.evidence.probs).all(axis=1)
+    if not rows.any():
+        return None
+    return transition_matrix(findings.evidence.probs[rows], given[rows]).round(6).tolist()
+
+
+def _rates_by_class(manifest: Manifest, findings: Findings, judged: np.ndarray) -> dict[str, float | None]:
+    rates: dict[str, float | None] = {}
+    for label, name in enumerate(manifest.class_names):
+        noise = findings.evidence.noise[judged & (manifest.given == label)]
+        rates[name] = float(noise.mean()) if len(noise) and np.isfinite(noise).all() else None
+    return rates

@@ -1,0 +1,237 @@
+"""The only training loop: it knows no method by name and never waits for the device inside an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from labelfix.batches import Batch, Source, even_slices, seed_of
+from labelfix.classifier import logits
+from labelfix.errors import InputError
+from labelfix.methods.base import Method, Moment, Phase
+
+# Draws of different kinds must never share a seed.
+_ORDER, _STEP, _TRACKING = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One row of epochs.parquet.
+
+    Attributes:
+        epoch: from 1, over the whole run.
+        phase: its name.
+        learning_rate: of the last step.
+        losses: mean of each part of the loss over the steps.
+        reported: what the method said after the epoch.
+        elapsed_seconds: of the epoch.
+    """
+
+    epoch: int
+    phase: str
+    learning_rate: float
+    losses: dict[str, float]
+    reported: dict[str, float]
+    elapsed_seconds: float
+
+    @property
+    def is_finite(self) -> bool:
+        """False when training has diverged."""
+        return all(np.isfinite(value) for value in self.losses.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; a number that is not finite becomes None."""
+        return {name: _finite(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> EpochReport:
+        """The inverse of `to_json`."""
+        nan = float("nan")
+        parts = {k: {n: nan if v is None else v for n, v in value[k].items()} for k in ("losses", "reported")}
+        return cls(**{**value, **parts})
+
+
+@dataclass
+class Position:
+    """Where training stands; with the tensors it is the whole state of a run.
+
+    Attributes:
+        epoch: epochs done.
+        step: steps done of the current epoch.
+        forward_units: network passes so far, in rows: 1 for a forward, 3 for a forward with backward.
+        epoch_seconds: spent in the current epoch before it was interrupted.
+        loss_names: names of the loss parts summed so far in the current epoch, in order.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    forward_units: int = 0
+    epoch_seconds: float = 0.0
+    loss_names: list[str] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one method on one source.
+
+    Args:
+        method: on the device, in channels-last layout.
+        source: of the images.
+        trained_rows: (R,) int64, rows that are trained on.
+        predicted_rows: (P,) int64, rows with a valid image; what `predict` covers.
+        seed: of everything random.
+        precision: torch.bfloat16 for automatic mixed precision.
+
+    Raises:
+        InputError: fewer than two rows to train on.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        source: Source,
+        *,
+        trained_rows: np.ndarray,
+        predicted_rows: np.ndarray,
+        seed: int,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        if len(trained_rows) < 2:
+            raise InputError(
+                f"{len(trained_rows)} valid labelled images: training needs at least 2; see the errors of the others"
+            )
+        self.method = method
+        self.source = source
+        self.position = Position()
+        self._trained_rows = trained_rows
+        self._predicted_rows = predicted_rows
+        self._seed = seed
+        self._precision = precision
+        self._epoch_phases = [phase for phase in method.phases() for _ in range(phase.epochs)]
+        self._loss_sums = torch.zeros(0, device=source.device)
+        self.steps_per_epoch = len(even_slices(trained_rows, method.settings.batch_size))
+        self._names = {id(p): name for name, p in method.named_parameters()}
+        settings = method.settings
+        self.optimiser = torch.optim.SGD(
+            method.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        method.network.register_forward_pre_hook(self._count)
+
+    @property
+    def num_trained_rows(self) -> int:
+        """R."""
+        return len(self._trained_rows)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of all phases."""
+        return len(self._epoch_phases)
+
+    def epochs(self, keep_going: Callable[[], bool] = lambda: True) -> Iterator[EpochReport]:
+        """Train on from the current position, an epoch at a time.
+
+        Args:
+            keep_going: asked before every step; False ends the iteration, and `state` then holds the place.
+
+        Yields:
+            A report after every epoch.
+        """
+        while self.position.epoch < self.num_epochs:
+            started = time.monotonic() - self.position.epoch_seconds
+            phase = self._epoch_phases[self.position.epoch]
+            self.method.train()
+            for batch in self._epoch_batches(phase):
+                if not keep_going():
+                    self.position.epoch_seconds = time.monotonic() - started
+                    return
+                self._step(phase, batch)
+            yield self._end_epoch(phase, started)
+
+    def predict(self, view: str = "plain") -> torch.Tensor:
+        """Logits (N, K) float32 of every row with a valid image, NaN elsewhere; see `classifier.logits`."""
+        seed = seed_of(self._seed, _TRACKING, self.position.epoch)
+        rows = self._predicted_rows
+        return logits(
+            self.method.network, self.source, rows, view=view, seed=seed, precision=self._precision
+        )
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Everything that `restore` needs: tensors by name, and JSON-able facts."""
+        tensors = {f"method.{name}": value for name, value in self.method.state_dict().items()}
+        for parameter, state in self.optimiser.state.items():
+            tensors[f"momentum.{self._names[id(parameter)]}"] = state["momentum_buffer"]
+        tensors["loss_sums"] = self._loss_sums
+        return tensors, asdict(self.position)
+
+    def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        """Put the trainer back where `state` was taken."""
+        self.position = Position(**facts)
+        self._loss_sums = tensors["loss_sums"].to(self.source.device)
+        prefix = "method."
+        own = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+        self.method.load_state_dict(own)
+        for name, parameter in self.method.named_parameters():
+            momentum = tensors.get(f"momentum.{name}")
+            if momentum is not None:
+                buffer = torch.empty_like(parameter.detach()).copy_(momentum)
+                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+
+    def _epoch_batches(self, phase: Phase) -> Iterator[Batch]:
+        epoch, first = self.position.epoch, self.position.step
+        order = np.random.default_rng(seed_of(self._seed, _ORDER, epoch)).permutation(self._trained_rows)
+        slices = even_slices(order, self.method.settings.batch_size)[first:]
+        seeds = [seed_of(self._seed, _STEP, epoch, first + k) for k in range(len(slices))]
+        for seed, batch in zip(seeds, self.source.batches(slices, phase.views, seeds), strict=True):
+            torch.manual_seed(seed)  # for what draws from the default generator, such as dropout
+            yield batch
+
+    def _step(self, phase: Phase, batch: Batch) -> None:
+        when = self._moment(phase)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.method.learning_rate(when)
+        with torch.autocast(
+            self.source.device.type, torch.bfloat16, enabled=self._precision is torch.bfloat16
+        ):
+            parts = self.method.loss(when, batch)
+        values = torch.stack(list(parts.values()))
+        self.optimiser.zero_grad()
+        values.sum().backward()
+        self.optimiser.step()
+        if self.position.step == 0:
+            self.position.loss_names = list(parts)
+            self._loss_sums = torch.zeros(len(parts), device=self.source.device)
+        self._loss_sums += values.detach()
+        self.position.step += 1
+
+    def _end_epoch(self, phase: Phase, started: float) -> EpochReport:
+        when = self._moment(phase)
+        rate = self.optimiser.param_groups[0]["lr"]
+        reported = self.method.after_epoch(when, self.predict)
+        means = (self._loss_sums / self.position.step).tolist()
+        losses = dict(zip(self.position.loss_names, means, strict=True))
+        self.position.epoch += 1
+        self.position.step = 0
+        self.position.epoch_seconds = 0.0
+        return EpochReport(
+            self.position.epoch, phase.name, rate, losses, reported, time.monotonic() - started
+        )
+
+    def _moment(self, phase: Phase) -> Moment:
+        return Moment(phase, self.position.epoch + self.position.step / self.steps_per_epoch)
+
+    def _count(self, _network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self.position.forward_units += len(inputs[0]) * (3 if torch.is_grad_enabled() else 1)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,96 @@
+"""From evidence to verdicts: which rows are flagged, which labels are corrected; one rule for all methods.
+
+The rule: a labelled row is flagged when its noise score is over 0.5 and the most probable label of its
+distribution is another than the given one. A flagged row takes that label when its probability is at least
+0.8; else it keeps its label and is left to a person. Where the fit failed nothing is flagged; where the data
+was recognised as clean nothing is relabelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelfix.evidence import Evidence, Fit
+
+FLAG_ABOVE = 0.5
+RELABEL_FROM = 0.8
+FLAG_RULE = (
+    f"flagged: noise_score > {FLAG_ABOVE} and the most probable label is not the given one; "
+    f"corrected: flagged, and the probability of that label is at least {RELABEL_FROM}"
+)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The findings of one run.
+
+    Attributes:
+        flagged: (N,) bool.
+        corrected: (N,) int64, the label to use from now on; -1 where there is none.
+        fit: the fit of the evidence after the safeguards.
+    """
+
+    flagged: np.ndarray
+    corrected: np.ndarray
+    fit: Fit
+
+
+def decide(evidence: Evidence, given: np.ndarray, judged: np.ndarray, predicted: np.ndarray) -> Verdicts:
+    """Apply the verdict rule and its safeguards.
+
+    Args:
+        evidence: of the method, one entry per row.
+        given: (N,) int64 given labels, -1 for none.
+        judged: (N,) bool, rows that are valid, labelled and not trusted.
+        predicted: (N,) int64, the classifier's label, -1 where it has none; unlabelled rows take it.
+
+    Returns:
+        Flags and corrected labels; a failed fit flags nothing and keeps every given label.
+    """
+    fit = _checked(evidence, judged)
+    corrected = np.where(given >= 0, given, predicted)
+    nothing = np.zeros(len(given), dtype=bool)
+    if not fit.ok:
+        return Verdicts(nothing, corrected, fit)
+    flagged, best, sure = _apply(evidence, given, judged)
+    if fit.clean:
+        return Verdicts(flagged, corrected, fit)
+    relabelled = flagged & sure
+    emptied = _emptied(given[judged], np.where(relabelled, best, given)[judged], evidence.probs.shape[1])
+    if len(emptied):
+        reason = f"the corrections would leave {len(emptied)} of the classes without a row"
+        return Verdicts(nothing, corrected, Fit(ok=False, reason=reason))
+    return Verdicts(flagged, np.where(relabelled, best, corrected), fit)
+
+
+def _apply(
+    evidence: Evidence, given: np.ndarray, judged: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flags (N,) bool, most probable label (N,) int64, and whether that label is probable enough (N,) bool."""
+    usable = judged & np.isfinite(evidence.noise) & np.isfinite(evidence.probs).all(axis=1)
+    best = np.where(usable[:, None], evidence.probs, 0.0).argmax(axis=1)
+    flagged = usable & (np.where(usable, evidence.noise, 0.0) > FLAG_ABOVE) & (best != given)
+    sure = evidence.probs[np.arange(len(best)), best] >= RELABEL_FROM
+    return flagged, best, sure
+
+
+def _checked(evidence: Evidence, judged: np.ndarray) -> Fit:
+    """The fit as the method saw it, unless the scores show that it failed."""
+    if not evidence.fit.ok:
+        return evidence.fit
+    noise = evidence.noise[judged]
+    if not np.isfinite(noise).all() or not np.isfinite(evidence.probs[judged]).all():
+        return Fit(ok=False, reason="the network's outputs are not finite: training diverged")
+    if len(noise) > 1 and np.ptp(noise) < 1e-6:
+        return Fit(ok=False, reason="every row has the same noise score: there is nothing to tell rows apart")
+    if len(noise) and (noise > FLAG_ABOVE).all():
+        return Fit(ok=False, reason="every row counts as wrongly labelled: the noise model is one-sided")
+    return evidence.fit
+
+
+def _emptied(before: np.ndarray, after: np.ndarray, num_classes: int) -> np.ndarray:
+    had = np.bincount(before, minlength=num_classes)
+    has = np.bincount(after, minlength=num_classes)
+    return np.flatnonzero((had > 0) & (has == 0))

@@ -220,7 +220,8 @@ def find_corrections(path: str | Path) -> tuple[Path, str | None]:
     """Resolve what a user calls CORRECTIONS: a corrections file, a run folder, or a bare file name.
 
     A bare name that does not exist here is looked up in the newest finished run under `runs/`. A run is
-    finished when its corrections are there and its `checkpoint/` is not; the newest has the latest corrections.
+    finished when its corrections are there and its `checkpoint/` is not; the newest has the latest
+    corrections.
 
     Returns:
         The path of the file, and a line for the user where it had to be looked up (else None).
@@ -231,17 +232,19 @@ def find_corrections(path: str | Path) -> tuple[Path, str | None]:
     path = Path(path)
     if path.is_dir():
         if not (path / FILE_NAME).is_file():
-            hint = "the run is unfinished, start the same scan again" if (path / "checkpoint").is_dir() else "scan first"
+            unfinished = (path / "checkpoint").is_dir()
+            hint = "the run is unfinished, start the same scan again" if unfinished else "scan first"
             raise InputError(f"{path} holds no {FILE_NAME}: {hint}, or name another run folder")
         return path / FILE_NAME, None
     if path.exists():
         return path, None
     if path.name != str(path):
         raise InputError(f"{path}: no such corrections file; name a corrections.parquet or a run folder")
-    runs = [file.parent for file in Path("runs").glob(f"*/{FILE_NAME}") if not (file.parent / "checkpoint").exists()]
-    if not runs:
-        raise InputError(f"{path} is not here and no run under runs/ is finished; name a run folder, or scan first")
-    newest = max(runs, key=lambda run: ((run / FILE_NAME).stat().st_mtime_ns, run.name))
+    runs = [file.parent for file in Path("runs").glob(f"*/{FILE_NAME}")]
+    finished = [run for run in runs if not (run / "checkpoint").exists()]
+    if not finished:
+        raise InputError(f"{path} is not here and no run in runs/ is finished; name a run folder, or scan")
+    newest = max(finished, key=lambda run: ((run / FILE_NAME).stat().st_mtime_ns, run.name))
     if not (newest / path).is_file():
         raise InputError(f"{path} is neither here nor in the newest finished run {newest}; name a run folder")
     return newest / path, f"using {newest / path}, from the newest finished run"

@@ -63,14 +63,16 @@ def corrupt(
             source that has the name of one of ours.
     """
     spec = parse_noise(noise)
-    path = _checked_out(Path(out if out is not None else DEFAULT_OUT), Path(source), overwrite=overwrite)
+    path = _checked_out(
+        Path(out if out is not None else DEFAULT_OUT), Path(source).expanduser(), overwrite=overwrite
+    )
     manifest = Manifest.read(
         source, rows=rows, root=root, image_column=image_column, label_column=label_column
     )
     noisy = plant(manifest.given, manifest.class_names, spec, seed)
     holds_bytes = _holds_bytes(manifest)
-    _check_columns(manifest, holds_bytes=holds_bytes)
-    _write(path, manifest, noisy, holds_bytes=holds_bytes)
+    extra = _extra_fields(manifest, holds_bytes=holds_bytes)
+    _write(path, manifest, noisy, extra, holds_bytes=holds_bytes)
     labelled = int((manifest.given >= 0).sum())
     corrupted = int((noisy != manifest.given).sum())
     return {
@@ -96,7 +98,9 @@ def _checked_out(out: Path, source: Path, *, overwrite: bool) -> Path:
     if out.resolve() == source.resolve():
         raise InputError(f"--out {out} is the source itself; choose another file")
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"--out {out} lies inside the source {source}, which is never written to; choose another")
+        raise InputError(
+            f"--out {out} lies inside the source {source}, which is never written to; choose another"
+        )
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; name a file in it, as in {out / DEFAULT_OUT}")
     if out.exists() and not overwrite:
@@ -112,25 +116,30 @@ def _holds_bytes(manifest: Manifest) -> bool:
     return False
 
 
-def _check_columns(manifest: Manifest, *, holds_bytes: bool) -> None:
-    for name in manifest.pass_through:
+def _extra_fields(manifest: Manifest, *, holds_bytes: bool) -> list[pa.Field]:
+    """Names and types of the pass-through columns, none of them called as one of ours."""
+    fields = list(next(manifest.batches(1)).schema)[2:]
+    for field in fields:
         # A second picture would be taken for the image when the file is scanned.
-        is_picture = name == "image" and (holds_bytes or pa.types.is_struct(manifest.schema.field(name).type))
-        if name in _ADDED or is_picture:
+        is_picture = field.name == "image" and (holds_bytes or pa.types.is_struct(field.type))
+        if field.name in _ADDED or is_picture:
             raise InputError(
-                f"{manifest.source}: the column {name!r} would pass through, but the result has a column of its"
-                " own by that name; rename or remove it, or name it with --image-column or --label-column"
+                f"{manifest.source}: the column {field.name!r} would pass through, but the result has one of"
+                " that name; rename or remove it, or name it with --image-column or --label-column"
             )
+    return fields
 
 
-def _write(path: Path, manifest: Manifest, noisy: np.ndarray, *, holds_bytes: bool) -> None:
+def _write(
+    path: Path, manifest: Manifest, noisy: np.ndarray, extra: list[pa.Field], *, holds_bytes: bool
+) -> None:
     image = pa.field("image", _PICTURE) if holds_bytes else pa.field("file_name", pa.string())
     fields = [
         image,
         pa.field("label", pa.string()),
         pa.field("true_label", pa.string()),
         pa.field("is_corrupted", pa.bool_(), nullable=False),
-        *(manifest.schema.field(name) for name in manifest.pass_through),
+        *extra,
     ]
     schema = pa.schema(fields, metadata=_HUGGING_FACE if holds_bytes else None)
     # A path with .. in it climbs from where a folder really is, not from the link that leads there.

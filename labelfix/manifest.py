@@ -208,24 +208,24 @@ class _Keys:
     def __init__(self) -> None:
         self.sizes = hashlib.sha256()
         self.times = hashlib.sha256()
-        self.paths = hashlib.sha256()
+        self.paths = _TextHash()
 
     def add(self, rows: Rows, root: Path) -> None:
         if rows.sizes is None:
             sizes, times = _stat(rows.paths, root)
             self.times.update(times.tobytes())
-            _hash_text(self.paths, rows.paths)
+            self.paths.add(rows.paths)
         else:
             sizes = rows.sizes
         self.sizes.update(np.ascontiguousarray(sizes, dtype="<i8").tobytes())
 
     def fingerprint(self, names: pa.ChunkedArray, class_names: tuple[str, ...], given: np.ndarray) -> str:
-        text = hashlib.sha256()
+        text = _TextHash()
         for chunk in names.chunks:
-            _hash_text(text, chunk)
+            text.add(chunk)
         labels = hashlib.sha256(np.ascontiguousarray(given, dtype="<i8").tobytes())
         return _hash_json(
-            [len(given), list(class_names), text.hexdigest(), labels.hexdigest(), self.sizes.hexdigest()]
+            [len(given), list(class_names), text.digest(), labels.hexdigest(), self.sizes.hexdigest()]
         )
 
     def image_key(self, source: Source, num_rows: int) -> str:
@@ -234,7 +234,7 @@ class _Keys:
             return _hash_json(
                 [num_rows, source.path.name, source.bytes_column, status.st_size, status.st_mtime_ns]
             )
-        return _hash_json([num_rows, self.paths.hexdigest(), self.sizes.hexdigest(), self.times.hexdigest()])
+        return _hash_json([num_rows, self.paths.digest(), self.sizes.hexdigest(), self.times.hexdigest()])
 
 
 def _absolute(path: str | Path) -> Path:
@@ -264,37 +264,47 @@ def _collect(source: Source) -> tuple[pa.Table, _Labels, _Keys]:
 @contextmanager
 def _unlinked_file() -> Iterator[Path]:
     """A file in the cache that loses its name at the end; a mapping of it lives on."""
+    folder = cache_folder()
     try:
-        handle, name = tempfile.mkstemp(dir=cache_folder(), prefix="manifest-", suffix=".arrow")
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="manifest-", suffix=".arrow") as file:
+            yield Path(file.name)
     except OSError as error:
         raise InputError(
-            f"the cache folder cannot be written ({error}); set LABELFIX_CACHE to another"
+            f"the cache folder {folder} cannot be written ({error}); set LABELFIX_CACHE to another"
         ) from None
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _stat(paths: pa.Array, root: Path) -> tuple[np.ndarray, np.ndarray]:
     """Size in bytes and modification time in ns of each file; -1 and 0 where there is none."""
-    found = np.empty((len(paths), 2), "<i8")
-    base = str(root)
-    for place, path in enumerate(paths.to_pylist()):
+    found = []
+    base = f"{root}/"
+    for path in paths.to_pylist():
         try:
-            status = os.stat(os.path.join(base, path or "\0"))
-            found[place] = status.st_size, status.st_mtime_ns
+            # Joined by hand: this line runs once a row.
+            status = os.stat(path if path[:1] == "/" else base + path) if path else None
         except (OSError, ValueError):
-            found[place] = -1, 0
-    return found[:, 0], found[:, 1]
+            status = None
+        found.append((-1, 0) if status is None else (status.st_size, status.st_mtime_ns))
+    table = np.array(found, "<i8").reshape(-1, 2)
+    return table[:, 0], table[:, 1]
 
 
-def _hash_text(sink: hashlib._Hash, texts: pa.Array) -> None:
-    """Feed strings to a hash, with their lengths, so that no two lists look alike."""
-    lengths = pc.fill_null(pc.cast(pc.binary_length(texts), pa.int64()), -1).to_numpy(zero_copy_only=False)
-    for length, text in zip(lengths.tolist(), texts.to_pylist(), strict=True):
-        sink.update(b"%d:" % length + (text or "").encode())
+class _TextHash:
+    """A hash over strings and their lengths, so that no two lists look alike, in batches of any size."""
+
+    def __init__(self) -> None:
+        self.lengths = hashlib.sha256()
+        self.text = hashlib.sha256()
+
+    def add(self, texts: pa.Array) -> None:
+        lengths = pc.fill_null(pc.cast(pc.binary_length(texts), pa.int64()), -1)
+        self.lengths.update(
+            np.ascontiguousarray(lengths.to_numpy(zero_copy_only=False), dtype="<i8").tobytes()
+        )
+        self.text.update("".join(text for text in texts.to_pylist() if text is not None).encode())
+
+    def digest(self) -> str:
+        return self.lengths.hexdigest() + self.text.hexdigest()
 
 
 def _hash_json(value: object) -> str:

@@ -2,7 +2,7 @@
 
 Source: "Unsupervised Label Noise Modeling and Loss Correction", section 3.1, with the normalisation of the
 authors' code. Differences, each measured on synthetic losses: the fit runs on a histogram (the figures are
-the same to 1e-4 and it takes a hundredth of the time), its parameters are kept within bounds, the components
+the same to 1e-3 and it takes a hundredth of the time), its parameters are kept within bounds, the components
 are ordered by mean, and the posterior is evaluated exactly and never falls as the loss rises.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.special import betaln
 
-_BINS = 1_000
+_BINS = 5_000
 _ITERATIONS = 10
 _EDGE = 1e-3
 _MIN_RANGE = 1e-6
@@ -81,10 +81,12 @@ def fit_beta_mixture(x: np.ndarray) -> BetaMixture:
     Returns:
         The mixture, components ordered by mean.
     """
-    counts = np.bincount((x * _BINS).astype(np.int64).clip(0, _BINS - 1), minlength=_BINS)
-    centres = (np.arange(_BINS) + 0.5) / _BINS
+    bins = (x * _BINS).astype(np.int32)
+    counts = np.bincount(bins, minlength=_BINS)
     used = counts > 0
-    mass, points = counts[used].astype(np.float64), centres[used]
+    mass = counts[used].astype(np.float64)
+    # The mean of a bin's values stands for them: exact where many rows share the edge value.
+    points = np.bincount(bins, weights=x, minlength=_BINS)[used] / mass
     log_x, log_1mx = np.log(points), np.log1p(-points)
     alpha, beta = np.array([1.0, 2.0]), np.array([2.0, 1.0])
     weight = np.array([0.5, 0.5])

@@ -27,7 +27,7 @@ CIFAR10_PAIRS = {
     "cat": "dog",
     "dog": "cat",
 }
-_CIFAR10_NAMES = frozenset("airplane automobile bird cat deer dog frog horse ship truck".split())
+_CIFAR10_NAMES = frozenset((*CIFAR10_PAIRS, "airplane", "automobile", "frog", "horse", "ship"))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def realised_transition(true: np.ndarray, noisy: np.ndarray, num_classes: int) -
 def _shifted(
     labels: np.ndarray, order: np.ndarray, num_classes: int, noise: NoiseSpec, rng: np.random.Generator
 ) -> np.ndarray:
-    """Move the first round(R N) rows of `order` by a uniform number of classes; 0 only where not exclusive."""
+    """Move the first round(R N) rows of `order` by a random number of classes, by 0 only if not exclusive."""
     smallest = 1 if noise.kind == "symmetric-exclusive" else 0
     hit = order[: round(noise.rate * len(order))]
     noisy = labels.copy()

@@ -52,4 +52,4 @@ def build(spec: NetworkSpec) -> nn.Module:
         raise InputError(
             f"--backbone {spec.backbone}: unknown; choose {own} or a torchvision classifier such as resnet50"
         )
-    return torchvision_network(spec.backbone, spec.num_classes)
+    return torchvision_network(spec.backbone, spec.num_classes, spec.image_size)

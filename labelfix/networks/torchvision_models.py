@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -26,10 +27,21 @@ def torchvision_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if not name.startswith(_EXCLUDED_PREFIXES)))
 
 
-def torchvision_network(name: str, num_classes: int) -> nn.Module:
-    """A torchvision classifier with K logits, randomly initialised."""
-    options = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY_HEADS else {}
-    return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+def torchvision_network(name: str, num_classes: int, image_size: int) -> nn.Module:
+    """A torchvision classifier with K logits for images of so many pixels, randomly initialised.
+
+    Raises:
+        InputError: a network that cannot be built for this size.
+    """
+    options: dict[str, Any] = {}
+    if name in _WITH_AUXILIARY_HEADS:
+        options = {"aux_logits": False, "init_weights": True}
+    elif name.startswith("vit_"):
+        options = {"image_size": image_size}
+    try:
+        return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise InputError(f"--backbone {name} cannot be built for {image_size} px ({error})") from None
 
 
 def load_weights(network: nn.Module, backbone: str, weights: str) -> None:

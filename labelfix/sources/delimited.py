@@ -85,9 +85,13 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
             reader = csv.reader(file, delimiter="," if comma else "\t", strict=True)
             for record in _parsed(reader, path):
                 if record:
-                    yield reader.line_num, [unescape_cell(cell) for cell in record] if comma else record
+                    yield reader.line_num, _unescaped(record) if comma else record
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _unescaped(record: list[str]) -> list[str]:
+    return [unescape_cell(cell) if cell[:1] == "'" else cell for cell in record]
 
 
 def _parsed(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:

@@ -18,7 +18,6 @@ from labelfix.sources.rows import (
     Query,
     Rows,
     Source,
-    is_unicode,
     path_rows,
     pick_columns,
     root_of,
@@ -85,8 +84,6 @@ def _column_types(query: Query) -> dict[str, pa.DataType | None]:
     for _, batch in _batches(query):
         for name in dict.fromkeys(key for record in batch for key in record):
             known = types.get(name, pa.null())
-            if not is_unicode(name):
-                raise InputError(f"{query.path}: the key {name!a} is not valid UTF-8; save the file in UTF-8")
             types[name] = None if known is None else _wider(known, [record.get(name) for record in batch])
     return types
 
@@ -99,8 +96,6 @@ def _wider(known: pa.DataType, values: list[Any]) -> pa.DataType | None:
         merged = pa.unify_schemas(
             [pa.schema([("x", known)]), pa.schema([("x", kind)])], promote_options="permissive"
         )
-    except UnicodeEncodeError:
-        return pa.string()  # reading the rows names the one
     except _PROBLEMS:
         return None
     return merged.field("x").type
@@ -128,7 +123,14 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
 def _record(text: str, path: Path, row: int, line: int) -> dict[str, Any]:
     try:
+        text.encode()
         record = json.loads(text)
+        if "\\u" in text:  # half a character can hide in an escape
+            json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{path}: row {row} (line {line}) is not valid UTF-8; save the file in UTF-8"
+        ) from None
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise InputError(f"{path}: row {row} (line {line}) is no JSON ({reason}); correct the line") from None

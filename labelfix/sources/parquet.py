@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def open_parquet(query: Query) -> Source:
     holds_bytes = picture in schema.names and _is_image(schema.field(picture).type)
     if holds_bytes:
         # The struct is the image, whatever other columns are called.
-        query = Query(query.path, query.rows, query.root, picture, query.label_column, query.require_labels)
+        query = replace(query, image_column=picture)
     columns = pick_columns(schema.names, query)
     kind = schema.field(columns.image).type
     if not holds_bytes and not _is_text(kind):

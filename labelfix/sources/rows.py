@@ -125,7 +125,7 @@ def pick_columns(names: Sequence[str], query: Query) -> Columns:
     for name in extra:
         if name in RESERVED_COLUMNS:
             raise InputError(
-                f"{query.path}: the column {name!r} would pass through, but corrections.parquet has its own of that"
+                f"{query.path}: the column {name!r} clashes with one of corrections.parquet that has the same"
                 " name; rename or remove it, or name it with --image-column or --label-column"
             )
     return Columns(image, label, extra)
@@ -161,9 +161,10 @@ def strings(values: Sequence[str | None], path: Path, first_row: int) -> pa.Arra
     try:
         return pa.array(values, type=pa.string())
     except UnicodeEncodeError:
-        wrong = (i for i, value in enumerate(values) if value is not None and not is_unicode(value))
+        place = next(i for i, value in enumerate(values) if value is not None and not is_unicode(value))
         raise InputError(
-            f"{path}: row {first_row + next(wrong)} is not valid UTF-8; save the file, or name the image, so"
+            f"{path}: row {first_row + place} is not valid UTF-8 ({ascii(values[place])[:100]}); save the"
+            " manifest in UTF-8, or rename the image"
         ) from None
 
 

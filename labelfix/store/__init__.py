@@ -208,11 +208,15 @@ def _gigabytes(size: int) -> str:
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> None:
     """Make the array file with all its blocks: a disk that fills up later would kill the workers."""
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    del images
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    try:
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be written ({error.strerror}); set LABELFIX_CACHE to another"
+        ) from None
 
 
 def _flush(path: Path) -> None:

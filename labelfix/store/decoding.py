@@ -17,6 +17,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 DECODER_VERSION = 1
 PIXEL_LIMIT = 178_956_970  # half a GiB as RGB
+_TOO_LARGE = f"over the limit of {PIXEL_LIMIT} pixels"
 # Only these: Pillow knows formats that start other programs (EPS). Naming the last two through their modules
 # loads their readers, which Pillow would otherwise look for in all its modules.
 FORMATS = (
@@ -93,13 +94,13 @@ def open_picture(data: str | Path | bytes) -> Iterator[Image.Image]:
             picture = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
             raise BadImage("no image, or of no supported format") from None
+        except Image.DecompressionBombError:
+            raise BadImage(_TOO_LARGE) from None
         except Exception as error:
             raise BadImage(_reason(error)) from None
         with picture:
             if picture.width * picture.height > PIXEL_LIMIT:
-                raise BadImage(
-                    f"{picture.width} x {picture.height} pixels are over the limit of {PIXEL_LIMIT}"
-                )
+                raise BadImage(_TOO_LARGE)
             yield picture
 
 
@@ -173,5 +174,5 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
 def _reason(error: Exception) -> str:
     """One line that is the same wherever and whenever the image is decoded."""
     lines = str(error).splitlines() or [type(error).__name__]
-    text = re.sub(r"0x[0-9a-fA-F]+", "0x", lines[0])[:200]
+    text = re.sub(r"<[^<>]*>|0x[0-9a-fA-F]+", "...", lines[0])[:200]
     return text if text.startswith("image file is truncated") else f"undecodable: {text}"

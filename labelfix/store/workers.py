@@ -12,7 +12,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, context
 from pathlib import Path
@@ -112,7 +111,7 @@ def run_chunks(
                     errors |= found
                     again.extend(rest)
                 report(num_done)
-    except BrokenProcessPool as error:
+    except RuntimeError as error:  # what a pool without workers raises
         raise LabelfixError(
             f"the processes that decode images cannot be kept alive ({error}); run it again"
         ) from error

@@ -1,0 +1,75 @@
+"""labelfix corrupt."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+_LARGEST_MATRIX = 12
+
+
+@click.command(
+    "corrupt", epilog="\b\nExample:\n  labelfix corrupt ./images --noise symmetric:0.4 --out noisy.parquet"
+)
+@click.argument("source")
+@click.option(
+    "--noise",
+    required=True,
+    metavar="KIND:RATE",
+    help="symmetric (over all classes), symmetric-exclusive (over the others), pair (to the next class) or"
+    " asymmetric (CIFAR-10's pairs), and a rate from 0 to 1.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="noisy.parquet", show_default=True, help="The file."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
+@click.option("--rows", type=click.IntRange(1), help="Only the first N rows.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where a manifest's relative paths start.")
+@click.option("--image-column", help="Column of the images in a manifest or Parquet file.")
+@click.option("--label-column", help="Column of the labels in a manifest or Parquet file.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(source: str, as_json: bool, **options: Any) -> None:
+    """Plant label noise in SOURCE and write it, with the truth, as a Parquet file that `labelfix scan` reads.
+
+    The file has the image path or bytes, label (noisy), true_label, is_corrupted and the source's own
+    columns.
+    """
+    from labelfix.cli.terminal import print_json
+    from labelfix.corrupt import corrupt
+
+    result = corrupt(source, **options)
+    for warning in result["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        print_json(result)
+    else:
+        _print_result(result)
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    click.echo(
+        f"{result['path']}: {result['corrupted']} of {result['labelled']} labels wrong"
+        f" ({result['realised_rate']:.1%}), {result['rows']} rows"
+    )
+    if len(result["class_names"]) <= _LARGEST_MATRIX:
+        _print_matrix(result["class_names"], result["transition_matrix"])
+    path = shlex.quote(result["path"])
+    click.echo(f"\nnext:\n  labelfix scan {path} --method bmm")
+
+
+def _print_matrix(names: list[str], matrix: list[list[float]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Class names are the user's text: nothing in them is markup.
+    table = Table(box=None)
+    for name in ("true \\ label", *names):
+        table.add_column(Text(name))
+    for name, row in zip(names, matrix, strict=True):
+        table.add_row(Text(name), *(f"{share:.2f}" if share else "." for share in row))
+    Console(highlight=False).print(table)

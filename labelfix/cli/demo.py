@@ -1,0 +1,45 @@
+"""labelfix demo."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+
+@click.command("demo", epilog="\b\nExample:\n  labelfix demo --out labelfix-demo")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="labelfix-demo",
+    show_default=True,
+    help="Folder of the demo.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished demo.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@click.option("--quiet", is_flag=True, help="No progress, no messages.")
+@click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")
+def command(out: Path, seed: int, overwrite: bool, as_json: bool, quiet: bool, no_progress: bool) -> None:
+    """Scan 1,797 real handwritten digits, 20 % of them wrongly labelled, and compare with the truth."""
+    from labelfix.cli.terminal import Terminal, print_json
+    from labelfix.demo import demo
+
+    with Terminal(quiet=quiet, bar=not no_progress) as terminal:
+        result = demo(out, seed=seed, overwrite=overwrite, reporter=terminal)
+    if as_json:
+        print_json(result)
+        return
+    click.echo(f"{result['images']} digits, {result['noise_rate_true']:.1%} of the labels wrong\n")
+    for name, key in (
+        ("estimated noise rate", "noise_rate_estimated"),
+        ("average precision of noise_score", "average_precision"),
+        ("flagged rows that are wrong", "precision"),
+        ("wrong rows that are flagged", "recall"),
+        ("labels right before", "label_accuracy_given"),
+        ("labels right after", "label_accuracy_corrected"),
+    ):
+        click.echo(f"  {name:<36}{result[key]:.3f}")
+    click.echo(f"\ntrained for {result['training_seconds']:.0f} s; findings in {result['run']}; now try")
+    click.echo(f"  labelfix export {shlex.quote(result['run'])} --to csv --only-issues --out suspects.csv")

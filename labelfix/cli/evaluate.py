@@ -1,0 +1,69 @@
+"""labelfix evaluate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+_SECTIONS = {
+    "noise": ("noise_rate_true", "noise_rate_estimated"),
+    "scores": ("average_precision", "auroc"),
+    "flags": ("flagged", "flagged_share", "precision", "recall", "f1"),
+    "labels": (
+        "label_accuracy_given",
+        "label_accuracy_corrected",
+        "changed",
+        "changed_right",
+        "changed_wrong",
+    ),
+}
+
+
+@click.command("evaluate", epilog="\b\nExample:\n  labelfix evaluate runs/first --truth noisy.parquet")
+@click.argument("corrections")
+@click.option("--truth", required=True, metavar="MANIFEST", help="A source whose labels are the truth.")
+@click.option(
+    "--truth-column", metavar="NAME", help="Its column of true labels.  [default: true_label, else label]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+def command(corrections: str, truth: str, truth_column: str | None, as_json: bool) -> None:
+    """Compare CORRECTIONS, a corrections file or a run folder, with true labels.
+
+    Rows are joined by file name where names are unique, else by row. Only valid, labelled, untrusted rows
+    with a true label count.
+    """
+    from labelfix.cli.terminal import print_json
+    from labelfix.corrections import find_corrections
+    from labelfix.scoring import evaluate
+
+    path, note = find_corrections(corrections)
+    if note:
+        click.echo(note, err=True)
+    result = evaluate(path, truth=truth, truth_column=truth_column)
+    if as_json:
+        print_json(result)
+    else:
+        _print_result(result)
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    joined = "file name" if result["joined_by"] == "file_name" else "row"
+    click.echo(f"{result['rows_evaluated']} of {result['rows']} rows evaluated, joined by {joined}")
+    table = Table("", "metric", "value", "", box=None, show_header=False, pad_edge=False)
+    for section, metrics in _SECTIONS.items():
+        for place, metric in enumerate(metrics):
+            name = metric.replace("_", " ")
+            table.add_row(
+                "" if place else section, name, _shown(result[metric]), result["reasons"].get(metric, "")
+            )
+    Console(highlight=False).print(table)
+
+
+def _shown(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -1,0 +1,93 @@
+"""CSV: a header and a line per row; cells that a spreadsheet would run are escaped and counted."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow.csv import WriteOptions, write_csv
+
+from labelfix.errors import InputError
+from labelfix.sources import escape_cell
+
+SUFFIX = ".csv"
+_MAY_RUN = r"^['=+\-@\t\r]"
+_NEEDS_QUOTES = '[",\r\n]'
+
+
+def write(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> dict[str, Any]:
+    """Write a CSV file; quotes only in stretches of rows where some cell needs them.
+
+    Returns:
+        escaped_cells: how many cells, header included, got an apostrophe so that no spreadsheet runs them.
+
+    Raises:
+        InputError: a column of raw bytes, which CSV cannot hold.
+    """
+    for field in schema:
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            raise InputError(f"--to csv: the column {field.name!r} holds raw bytes; use --to parquet")
+    escaped = 0
+    with path.open("wb") as file:
+        names = [escape_cell(name) for name in schema.names]
+        escaped += sum(name != cell for name, cell in zip(schema.names, names, strict=True))
+        file.write(_header(names))
+        for batch in batches:
+            columns = []
+            for column in batch.columns:
+                cells, count = _cells(column)
+                columns.append(cells)
+                escaped += count
+            file.write(_lines(pa.RecordBatch.from_arrays(columns, names=schema.names)))
+    return {"escaped_cells": escaped}
+
+
+def _header(names: list[str]) -> bytes:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(names)
+    return line.getvalue().encode()
+
+
+def _lines(batch: pa.RecordBatch) -> bytes:
+    texts = [column for column in batch.columns if pa.types.is_string(column.type)]
+    quoted = any(pc.any(pc.match_substring_regex(text, _NEEDS_QUOTES)).as_py() for text in texts)
+    # Arrow's "needed" puts quotes round every text; without them a file reads better and is smaller.
+    options = WriteOptions(include_header=False, quoting_style="needed" if quoted else "none")
+    sink = pa.BufferOutputStream()
+    write_csv(batch, sink, options)
+    return sink.getvalue()
+
+
+def _cells(column: pa.Array) -> tuple[pa.Array, int]:
+    """A column as CSV can hold it, and how many of its cells were escaped."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pa.types.is_nested(kind):
+        return _texts(column, lambda value: json.dumps(value, ensure_ascii=False, default=str)), 0
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return _escaped(column.cast(pa.string()))
+    if pa.types.is_duration(kind) or pa.types.is_float16(kind):
+        return _texts(column, str), 0
+    return column, 0
+
+
+def _texts(column: pa.Array, text_of: Any) -> pa.Array:
+    return pa.array([None if value is None else text_of(value) for value in column.to_pylist()], pa.string())
+
+
+def _escaped(column: pa.Array) -> tuple[pa.Array, int]:
+    # Few cells even start with such a sign; only those are looked at one by one.
+    suspect = pc.fill_null(pc.match_substring_regex(column, _MAY_RUN), False)
+    cells = column.filter(suspect).to_pylist()
+    safe = [escape_cell(cell) for cell in cells]
+    count = sum(cell != text for cell, text in zip(cells, safe, strict=True))
+    if not count:
+        return column, 0
+    return pc.replace_with_mask(column, suspect, pa.array(safe, pa.string())), count

@@ -1,0 +1,160 @@
+"""Which rows and columns of the corrections an export holds; read a row group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelfix.corrections import ROW_GROUP, Corrections
+from labelfix.errors import InputError
+from labelfix.sources import RESERVED_COLUMNS
+
+ACTIONS = ("relabel", "drop")
+_DECISIVE = ("is_valid", "given_label", "corrected_label", "is_label_issue", "noise_score")
+_LABELS = ("given_label", "corrected_label")
+_FINDINGS = ("given_label", "noise_score", "is_label_issue")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which rows to export: valid ones with a given label, and of those what the filters leave.
+
+    Attributes:
+        min_score: only rows with at least this noise score, in [0, 1].
+        only_issues: only flagged rows.
+        top: only so many rows with the highest noise scores, highest first.
+        action: "relabel" keeps flagged rows, "drop" leaves them out before any filter.
+    """
+
+    min_score: float | None = None
+    only_issues: bool = False
+    top: int | None = None
+    action: str = "relabel"
+
+    def check(self) -> None:
+        """Refuse filters that make no sense, alone or together.
+
+        Raises:
+            InputError: names the option.
+        """
+        filters = {
+            "--min-score": self.min_score is not None,
+            "--only-issues": self.only_issues,
+            "--top": self.top is not None,
+        }
+        given = [name for name, is_given in filters.items() if is_given]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} exclude each other; give one of them")
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
+            raise InputError(f"--min-score {self.min_score}: noise scores go from 0 to 1")
+        if self.top is not None and self.top < 1:
+            raise InputError(f"--top {self.top}: export at least 1 row")
+        if self.action not in ACTIONS:
+            raise InputError(f"--action {self.action}: it is one of {', '.join(ACTIONS)}")
+        if self.action == "drop" and self.only_issues:
+            raise InputError("--action drop leaves out what --only-issues asks for; give one of them")
+
+
+def export_columns(corrections: Corrections, *, with_findings: bool) -> dict[str, str]:
+    """Names in the export, and the column of the corrections that each shows.
+
+    Args:
+        corrections: to export.
+        with_findings: also given label, score, flag and the pass-through columns.
+
+    Raises:
+        InputError: two columns would have the same name.
+    """
+    columns = {"file_name": "file_name", "label": "corrected_label"}
+    if not with_findings:
+        return columns
+    columns |= {name: name for name in _FINDINGS}
+    for name in corrections.schema.names:
+        if name in RESERVED_COLUMNS:
+            continue
+        shown = "source_label" if name == "label" else name
+        if shown in columns:
+            raise InputError(
+                f"{corrections.path}: the source's columns 'label' and 'source_label' would both be called"
+                " 'source_label'; rename one in the source"
+            )
+        columns[shown] = name
+    return columns
+
+
+def chosen_rows(
+    corrections: Corrections, choice: Choice, columns: dict[str, str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the chosen rows, at most a row group at a time, with what decides beside what is shown.
+
+    Rows come in input order, with `top` by falling noise score (ties in input order).
+    """
+    needed = sorted({*_DECISIVE, *columns.values()})
+    if choice.top is None:
+        for batch in corrections.batches(needed):
+            yield batch.filter(_mask(batch, choice))
+        return
+    ranked = _ranked(corrections, choice, choice.top)
+    for first in range(0, len(ranked), ROW_GROUP):
+        yield _taken(corrections, ranked[first : first + ROW_GROUP], needed)
+
+
+def shown_columns(batch: pa.RecordBatch, columns: dict[str, str]) -> pa.RecordBatch:
+    """The columns of an export, labels as plain text."""
+    arrays = [
+        as_text(batch.column(name)) if name in _LABELS else batch.column(name) for name in columns.values()
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=list(columns))
+
+
+def as_text(labels: pa.Array) -> pa.Array:
+    """A label column as plain strings."""
+    return labels.cast(pa.string())
+
+
+def _mask(batch: pa.RecordBatch, choice: Choice) -> pa.Array:
+    mask = pc.and_(batch.column("is_valid"), pc.is_valid(batch.column("given_label")))
+    mask = pc.and_(mask, pc.is_valid(batch.column("corrected_label")))
+    flagged = batch.column("is_label_issue")
+    if choice.action == "drop":
+        mask = pc.and_(mask, pc.invert(flagged))
+    if choice.only_issues:
+        mask = pc.and_(mask, flagged)
+    if choice.min_score is not None:
+        # Scores are float32: 0.9 has to be found by 0.9.
+        least = pa.scalar(choice.min_score, pa.float32())
+        mask = pc.and_(mask, pc.fill_null(pc.greater_equal(batch.column("noise_score"), least), False))
+    if choice.top is not None:
+        mask = pc.and_(mask, pc.is_valid(batch.column("noise_score")))
+    return mask
+
+
+def _ranked(corrections: Corrections, choice: Choice, count: int) -> np.ndarray:
+    """Rows (n,) int64 of the `count` highest noise scores, highest first."""
+    rows, scores = np.empty(0, np.int64), np.empty(0, np.float32)
+    first = 0
+    for batch in corrections.batches(list(_DECISIVE)):
+        found = np.flatnonzero(_mask(batch, choice).to_numpy(zero_copy_only=False))
+        rows = np.concatenate([rows, first + found])
+        scores = np.concatenate([scores, batch.column("noise_score").take(pa.array(found)).to_numpy()])
+        best = np.argsort(-scores, kind="stable")[:count]
+        rows, scores = rows[best], scores[best]
+        first += len(batch)
+    return rows
+
+
+def _taken(corrections: Corrections, rows: np.ndarray, needed: list[str]) -> pa.RecordBatch:
+    """Some rows in the order asked for, found in one pass over the file."""
+    ascending = np.sort(rows)
+    parts, first = [], 0
+    for batch in corrections.batches(needed):
+        left, right = np.searchsorted(ascending, [first, first + len(batch)])
+        parts.append(batch.take(pa.array(ascending[left:right] - first)))
+        first += len(batch)
+    # Row groups may number their dictionaries differently.
+    table = pa.Table.from_batches(parts).unify_dictionaries()
+    return table.take(pa.array(np.searchsorted(ascending, rows))).combine_chunks().to_batches()[0]

@@ -1,0 +1,162 @@
+"""What every method promises, whatever its paper: run over the registry, on LABELFIX_TEST_DEVICE."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from training import assert_same, digit_labels, make_trainer, state_of
+
+from labelfix.errors import InputError
+from labelfix.methods import method_card, method_class, method_names
+from labelfix.methods.base import Moment
+
+METHODS = method_names()
+
+
+@pytest.fixture(params=METHODS)
+def name(request):
+    return request.param
+
+
+def test_phases_are_valid_in_every_preset(name):
+    for preset in method_class(name).presets().values():
+        preset.check()
+        trainer = make_trainer(name)
+        trainer.method.settings = preset
+        phases = trainer.method.phases()
+        assert sum(phase.epochs for phase in phases) == preset.epochs
+        assert len({phase.name for phase in phases}) == len(phases)
+        assert all(phase.epochs >= 1 and phase.views and phase.forward_units >= 3 for phase in phases)
+
+
+def test_presets_are_fast_and_paper_at_least(name):
+    assert {"fast", "paper"} <= set(method_class(name).presets())
+
+
+def test_loss_is_finite_with_gradients_in_every_phase(name):
+    trainer = make_trainer(name)
+    method, epoch = trainer.method, 0
+    rows = np.arange(50)
+    for phase in method.phases():
+        (batch,) = trainer.source.batches([rows], phase.views, [7])
+        when = Moment(phase, epoch)
+        parts = method.train().loss(when, batch)
+        assert all(part.ndim == 0 and torch.isfinite(part) for part in parts.values())
+        method.zero_grad()
+        sum(parts.values()).backward()
+        gradients = [p.grad for p in method.network.parameters()]
+        assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+        assert any(g.abs().max() > 0 for g in gradients)
+        epoch += phase.epochs
+
+
+def test_learning_rate_is_a_positive_number_at_any_moment(name):
+    method = make_trainer(name).method
+    phase = method.phases()[-1]
+    for epoch in np.linspace(0, method.settings.epochs, 50):
+        assert 0 < method.learning_rate(Moment(phase, float(epoch))) < 10
+
+
+def test_evidence_has_the_promised_shapes_and_ranges(name):
+    given = digit_labels(200)[0].copy()
+    given[190:] = -1
+    trainer = make_trainer(name, given=given)
+    list(trainer.epochs())
+    evidence = trainer.method.evidence(trainer.predict)
+    assert evidence.noise.shape == (200,)
+    assert evidence.probs.shape == (200, 10)
+    assert np.isnan(evidence.noise[190:]).all()
+    assert ((evidence.noise[:190] >= 0) & (evidence.noise[:190] <= 1)).all()
+    assert (evidence.probs[:190] >= 0).all()
+    np.testing.assert_allclose(evidence.probs[:190].sum(axis=1), 1, atol=1e-5)
+
+
+def test_planted_noise_is_ranked_far_above_chance(name):
+    given, true = digit_labels(600)
+    trainer = make_trainer(name, rows=600, epochs=15, given=given)
+    list(trainer.epochs())
+    noise = trainer.method.evidence(trainer.predict).noise
+    assert average_precision_score(given != true, noise) > 0.7  # chance is 0.3
+
+
+def test_scores_are_hardly_ever_tied(name):
+    trainer = make_trainer(name)
+    list(trainer.epochs())
+    noise = trainer.method.evidence(trainer.predict).noise.astype(np.float32)
+    assert len(np.unique(noise)) > 0.95 * len(noise)
+
+
+def test_two_runs_give_the_same_bytes(name):
+    states = []
+    for _ in range(2):
+        trainer = make_trainer(name)
+        list(trainer.epochs())
+        states.append(state_of(trainer))
+    assert_same(*states)
+
+
+def test_everything_a_restart_needs_is_in_the_state(name):
+    trainer = make_trainer(name)
+    list(trainer.epochs())
+    fresh = make_trainer(name, seed=5)
+    tensors, facts = trainer.state()
+    fresh.restore(tensors, facts)
+    a, b = (t.method.evidence(t.predict) for t in (trainer, fresh))
+    np.testing.assert_array_equal(a.noise, b.noise)
+    np.testing.assert_array_equal(a.probs, b.probs)
+
+
+def test_a_class_permutation_permutes_the_findings(name):
+    """Class k of one run is class order[k] of the other; the head is permuted to match."""
+    order = np.random.default_rng(0).permutation(10)
+    given = digit_labels(200)[0]
+    plain, moved = make_trainer(name, epochs=2, given=given), make_trainer(name, epochs=2, given=order[given])
+    with torch.no_grad():
+        for tensor in (moved.method.network.head.weight, moved.method.network.head.bias):
+            tensor[torch.from_numpy(order)] = tensor.clone()
+    for trainer in (plain, moved):
+        list(trainer.epochs())
+    a, b = (t.method.evidence(t.predict) for t in (plain, moved))
+    np.testing.assert_allclose(b.noise, a.noise, atol=2e-2)
+    np.testing.assert_allclose(b.probs[:, order], a.probs, atol=2e-2)
+
+
+def test_epochs_scale_every_phase(name):
+    settings = method_class(name).presets()["paper"].with_epochs(12)
+    assert settings.epochs == 12
+    settings.check()
+
+
+@pytest.mark.parametrize("total", range(2, 40))
+def test_any_number_of_epochs_makes_a_valid_schedule(name, total):
+    method_class(name).presets()["fast"].with_epochs(total).check()
+
+
+def test_settings_say_what_they_mean_and_where_they_come_from(name):
+    card = method_card(name)
+    assert card["summary"].endswith(".")
+    for setting in card["settings"]:
+        assert setting["meaning"], setting["name"]
+        assert setting["source"], setting["name"]
+
+
+def test_settings_are_set_by_text_and_checked(name):
+    settings = method_class(name).presets()["fast"]
+    changed = settings.changed({"learning_rate": "0.05", "milestones": "7,9", "flip": "false"})
+    assert (changed.learning_rate, changed.milestones, changed.flip) == (0.05, (7, 9), "false")
+    with pytest.raises(InputError, match="--set speed=9: no such setting; there are batch_size"):
+        settings.changed({"speed": "9"})
+    with pytest.raises(InputError, match="--set batch_size=many: expected a whole number"):
+        settings.changed({"batch_size": "many"})
+    with pytest.raises(InputError, match="--set flip=maybe: choose one of auto, true, false"):
+        settings.changed({"flip": "maybe"})
+    with pytest.raises(InputError, match="batch_size=0: must be at least 1"):
+        dataclasses.replace(settings, batch_size=0).check()
+    with pytest.raises(InputError, match="learning_rate=nan"):
+        dataclasses.replace(settings, learning_rate=float("nan")).check()
+    with pytest.raises(InputError, match="average_from"):
+        dataclasses.replace(settings, average_from=settings.epochs).check()

@@ -1,0 +1,94 @@
+"""Slow, literal re-derivations in float64, one per formula, each with its equation number.
+
+They share no code with labelfix and are written from the papers: loops, no cleverness.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    out = np.empty_like(logits, dtype=np.float64)
+    for i, row in enumerate(logits.astype(np.float64)):
+        e = np.exp(row - row.max())
+        out[i] = e / e.sum()
+    return out
+
+
+def cross_entropy(targets: np.ndarray, logits: np.ndarray) -> float:
+    """Mean over rows of -sum_k t_k log p_k."""
+    p = softmax(logits)
+    return float(np.mean([-sum(t * np.log(q) for t, q in zip(ti, pi, strict=True)) for ti, pi in zip(targets, p, strict=True)]))
+
+
+def beta_mixture_em(x: np.ndarray, steps: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arazo et al. 2019, equations 4 to 9 on the full vector: alpha, beta, weight of both components."""
+    alpha, beta, weight = np.array([1.0, 2.0]), np.array([2.0, 1.0]), np.array([0.5, 0.5])
+    for _ in range(steps):
+        pdf = np.stack([weight[k] * stats.beta.pdf(x, alpha[k], beta[k]) for k in range(2)])
+        pdf = np.maximum(pdf, 1e-12)
+        responsibility = pdf / pdf.sum(axis=0)
+        for k in range(2):
+            r = responsibility[k]
+            mean = (r * x).sum() / r.sum()
+            variance = (r * (x - mean) ** 2).sum() / r.sum()
+            alpha[k] = mean * (mean * (1 - mean) / variance - 1)
+            beta[k] = alpha[k] * (1 - mean) / mean
+        weight = responsibility.sum(axis=1) / responsibility.sum()
+    return alpha, beta, weight
+
+
+def beta_posterior(x: np.ndarray, alpha, beta, weight) -> np.ndarray:
+    """p(k = 1 | x), equation 6."""
+    joint = [weight[k] * stats.beta.pdf(x, alpha[k], beta[k]) for k in range(2)]
+    return joint[1] / (joint[0] + joint[1])
+
+
+def dynamic_bootstrapping_loss(
+    mixed_logits: np.ndarray, given: np.ndarray, guess: np.ndarray, partner: np.ndarray, noise: np.ndarray, share: float
+) -> float:
+    """Equation 13 with the minus sign before both terms; `given` and `guess` are class indices."""
+    log_h = np.log(softmax(mixed_logits))
+    total = 0.0
+    for i in range(len(given)):
+        j = partner[i]
+        first = (1 - noise[i]) * log_h[i, given[i]] + noise[i] * log_h[i, guess[i]]
+        second = (1 - noise[j]) * log_h[i, given[j]] + noise[j] * log_h[i, guess[j]]
+        total += -share * first - (1 - share) * second
+    return total / len(given)
+
+
+def class_balance(mixed_logits: np.ndarray, prior: np.ndarray) -> float:
+    """Equation 14: sum_c p_c log(p_c / mean h_c)."""
+    mean = softmax(mixed_logits).mean(axis=0)
+    return float(sum(p * np.log(p / m) for p, m in zip(prior, mean, strict=True)))
+
+
+def ratio_score(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """s = t_g / (t_g + 2 P_g), t_k the mean of P_k over the rows given k."""
+    out = np.empty(len(given))
+    for i, g in enumerate(given):
+        usual = np.mean([probs[n, g] for n in range(len(given)) if given[n] == g])
+        out[i] = usual / (usual + 2 * probs[i, g])
+    return out
+
+
+def transition_posterior(probs: np.ndarray, given: np.ndarray, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    """The transition-aware posterior, row by row."""
+    n, k = probs.shape
+    count = max(1, round(0.03 * n))
+    anchors = np.stack([probs[np.argsort(-probs[:, j], kind="stable")[:count]].mean(axis=0) for j in range(k)])
+    q = np.full((n, k), 1 / k)
+    for i in range(n):
+        for _ in range(steps):
+            explained = anchors.T @ q[i]
+            q[i] = q[i] * (anchors @ (probs[i] / explained))
+            q[i] /= q[i].sum()
+    transition = np.zeros((k, k))
+    for j in range(k):
+        for c in range(k):
+            transition[j, c] = sum(q[i, j] for i in range(n) if given[i] == c) / q[:, j].sum()
+    posterior = np.stack([q[i] * transition[:, given[i]] for i in range(n)])
+    return posterior / posterior.sum(axis=1, keepdims=True), transition

@@ -1,0 +1,474 @@
+"""Exports: which rows, which columns, and that every format says the same to whoever opens it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelfix import corrections
+from labelfix.corrections import Findings, find_corrections
+from labelfix.errors import InputError
+from labelfix.evidence import Evidence, Fit
+from labelfix.exports import TARGETS, export
+from labelfix.manifest import Manifest
+from labelfix.sources import unescape_cell
+from labelfix.verdicts import Verdicts
+
+METADATA = {"method": "bmm", "seed": 0, "resumed_elsewhere": False}
+FULL = ["file_name", "label", "given_label", "noise_score", "is_label_issue"]
+# The corrections of `run`, row by row: given, corrected, noise, flagged, valid.
+ROWS = [
+    ("cat", "cat", 0.1, False, True),
+    ("cat", "dog", 0.9, True, True),
+    ("dog", "dog", 0.7, True, True),
+    (None, "eel", None, False, True),
+    ("eel", "eel", 0.3, False, False),
+    ("eel", "cat", 0.95, True, True),
+    ("dog", "dog", 0.3, False, True),
+]
+EXPORTED = [0, 1, 2, 5, 6]
+
+
+def write_corrections(path, manifest, *, corrected=None, noise=None, flagged=None, valid=None):
+    """A corrections file of a manifest, by the real writer."""
+    count = manifest.num_rows
+    noise = np.full(count, 0.25) if noise is None else np.array(noise, np.float64)
+    probs = np.full((count, len(manifest.class_names)), 1 / len(manifest.class_names), np.float32)
+    verdicts = Verdicts(
+        flagged=np.zeros(count, bool) if flagged is None else np.array(flagged),
+        corrected=manifest.given if corrected is None else np.array(corrected),
+        fit=Fit(),
+    )
+    valid = np.ones(count, bool) if valid is None else np.array(valid)
+    findings = Findings(Evidence(noise, probs), verdicts, probs, valid, {})
+    corrections.write(path, manifest, findings, METADATA)
+    return path
+
+
+def make_run(folder, extra=None):
+    """A run folder with the corrections of ROWS; `extra` columns pass through from a Parquet manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{i}.png" for i in range(len(ROWS))]
+    table = pa.table({"file_name": names, "class": [row[0] for row in ROWS], **(extra or {})})
+    pq.write_table(table, folder / "source.parquet")
+    manifest = Manifest.read(folder / "source.parquet", label_column="class")
+    _, corrected, noise, flagged, valid = zip(*ROWS, strict=True)
+    place = {name: label for label, name in enumerate(manifest.class_names)}
+    return write_corrections(
+        folder / "corrections.parquet",
+        manifest,
+        corrected=[place[name] for name in corrected],
+        noise=[np.nan if score is None else score for score in noise],
+        flagged=flagged,
+        valid=valid,
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Corrections with two columns of the source's own."""
+    return make_run(
+        tmp_path / "runs" / "one", {"frame": list(range(7)), "label": [f"old {i}" for i in range(7)]}
+    )
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def refuses(*parts, function=export, **options):
+    with pytest.raises(InputError) as caught:
+        function(**options)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+class TestDefault:
+    def test_two_columns_beside_the_corrections(self, run):
+        summary = export(run)
+        assert summary["path"] == str(run.parent / "corrected.csv")
+        rows = [[f"{i}.png", ROWS[i][1]] for i in EXPORTED]
+        assert read_csv(run.parent / "corrected.csv") == [["file_name", "label"], *rows]
+
+    def test_plain_text_has_no_quotes(self, run):
+        export(run)
+        assert (run.parent / "corrected.csv").read_text().splitlines()[:2] == ["file_name,label", "0.png,cat"]
+
+    def test_counts(self, run):
+        summary = export(run)
+        assert (summary["rows"], summary["changed"], summary["left_out"]) == (5, 2, 2)
+        assert (summary["to"], summary["escaped_cells"], summary["dry_run"]) == ("csv", 0, False)
+        json.dumps(summary)
+
+    def test_a_run_folder_will_do(self, run):
+        assert export(run.parent)["rows"] == 5
+
+    def test_an_earlier_export_is_replaced(self, run):
+        (run.parent / "corrected.csv").write_text("old")
+        export(run)
+        assert read_csv(run.parent / "corrected.csv")[0] == ["file_name", "label"]
+        assert not list(run.parent.glob(".corrected*"))
+
+    def test_dry_run_counts_and_writes_nothing(self, run):
+        before = sorted(run.parent.iterdir())
+        summary = export(run, to="csv", top=2, dry_run=True)
+        assert (summary["rows"], summary["changed"], summary["dry_run"]) == (2, 2, True)
+        assert sorted(run.parent.iterdir()) == before
+
+
+class TestFormats:
+    def expected(self):
+        return {
+            "file_name": [f"{i}.png" for i in EXPORTED],
+            "label": [ROWS[i][1] for i in EXPORTED],
+            "given_label": [ROWS[i][0] for i in EXPORTED],
+            "noise_score": [ROWS[i][2] for i in EXPORTED],
+            "is_label_issue": [ROWS[i][3] for i in EXPORTED],
+            "frame": EXPORTED,
+            "source_label": [f"old {i}" for i in EXPORTED],
+        }
+
+    def test_csv(self, run, tmp_path):
+        export(run, to="csv", out=tmp_path / "new" / "a.csv")
+        frame = pd.read_csv(tmp_path / "new" / "a.csv")
+        assert frame.to_dict("list") == self.expected()
+
+    def test_jsonl(self, run):
+        assert export(run, to="jsonl")["path"].endswith("one/corrected.jsonl")
+        lines = (run.parent / "corrected.jsonl").read_text().splitlines()
+        expected = self.expected()
+        # The shortest text of a score, not the float32's sixteen digits.
+        assert [json.loads(line) for line in lines] == [
+            dict(zip(expected, row, strict=True)) for row in zip(*expected.values(), strict=True)
+        ]
+
+    def test_parquet(self, run):
+        export(run, to="parquet")
+        table = pq.read_table(run.parent / "corrected.parquet")
+        expected = self.expected()
+        expected["noise_score"] = np.array(expected["noise_score"], np.float32).tolist()
+        assert table.to_pydict() == expected
+        assert table.schema.field("noise_score").type == pa.float32()
+        assert table.schema.field("label").type == pa.string()
+        assert (pd.read_parquet(run.parent / "corrected.parquet")["frame"] == EXPORTED).all()
+
+    def test_columns_of_every_type(self, tmp_path):
+        extra = {
+            "day": [date(2024, 1, 2)] * 7,
+            "boxes": [[1.5, float("nan")]] * 7,
+            "at": [{"x": 1, "who": 'a"b'}] * 7,
+            "camera": pa.array(["=1+1", "b"] * 3 + [None]).dictionary_encode(),
+            "gap": pa.array([None] * 7, pa.null()),
+            "ratio": pa.array([float("inf"), 0.5] * 3 + [None], pa.float64()),
+            "half": pa.array(np.full(7, 0.5, np.float16)),
+            "took": pa.array([1] * 7, pa.duration("s")),
+            "exact": pa.array([Decimal("1.00")] * 7, pa.decimal128(12, 2)),
+        }
+        run = make_run(tmp_path / "run", extra)
+        summaries = [export(run, to=to) for to in TARGETS]
+        cells = dict(zip(*read_csv(tmp_path / "run" / "corrected.csv")[:2], strict=True))
+        assert cells["camera"] == "'=1+1"
+        assert json.loads(cells["at"]) == {"x": 1, "who": 'a"b'}
+        assert (cells["day"], cells["gap"], cells["exact"], cells["half"]) == (
+            "2024-01-02",
+            "",
+            "1.00",
+            "0.5",
+        )
+        line = json.loads((tmp_path / "run" / "corrected.jsonl").read_text().splitlines()[0])
+        assert line["boxes"] == [1.5, None]
+        assert line["ratio"] is None
+        assert (line["day"], line["camera"], line["at"]) == ("2024-01-02", "=1+1", {"x": 1, "who": 'a"b'})
+        table = pq.read_table(tmp_path / "run" / "corrected.parquet")
+        assert table["at"][0].as_py() == {"x": 1, "who": 'a"b'}
+        assert [summary.get("escaped_cells") for summary in summaries] == [2, None, None]
+
+    @pytest.mark.parametrize("to", ["csv", "jsonl"])
+    def test_raw_bytes_need_parquet(self, tmp_path, to):
+        run = make_run(tmp_path / "run", {"mask": [b"\xff"] * 7})
+        refuses(f"--to {to}", "'mask'", "--to parquet", corrections=run, to=to)
+        assert not (tmp_path / "run" / f"corrected.{to}").exists()
+        assert export(run, to="parquet")["rows"] == 5
+
+    def test_label_and_source_label(self, tmp_path):
+        run = make_run(tmp_path / "run", {"label": ["x"] * 7, "source_label": ["y"] * 7})
+        refuses("source_label", "rename", corrections=run, to="csv")
+        assert export(run)["rows"] == 5
+
+    def test_no_row_at_all(self, run):
+        for to in TARGETS:
+            summary = export(run, to=to, min_score=0.99)
+            assert summary["rows"] == 0
+        assert read_csv(run.parent / "corrected.csv") == [[*FULL, "frame", "source_label"]]
+        assert (run.parent / "corrected.jsonl").read_text() == ""
+        assert pq.read_table(run.parent / "corrected.parquet").num_rows == 0
+
+    @pytest.mark.parametrize("to", TARGETS)
+    def test_twice_equals_once(self, run, to):
+        first = export(run, to=to)
+        before = (run.parent / f"corrected.{to}").read_bytes()
+        assert export(run, to=to) == first
+        assert (run.parent / f"corrected.{to}").read_bytes() == before
+
+
+class TestFilters:
+    def files(self, run, **options):
+        path = export(run, to="jsonl", **options)["path"]
+        with open(path, encoding="utf-8") as file:
+            return [int(json.loads(line)["file_name"][0]) for line in file]
+
+    def test_min_score_finds_the_score_that_is_shown(self, run):
+        assert self.files(run, min_score=0.9) == [1, 5]
+        assert self.files(run, min_score=0.0) == EXPORTED
+
+    def test_only_issues(self, run):
+        assert self.files(run, only_issues=True) == [1, 2, 5]
+
+    def test_top_is_highest_first(self, run):
+        assert self.files(run, top=2) == [5, 1]
+        assert self.files(run, top=100) == [5, 1, 2, 6, 0]
+
+    def test_drop(self, run):
+        assert self.files(run, action="drop") == [0, 6]
+        assert self.files(run, action="drop", top=1) == [6]
+
+    def test_drop_keeps_only_given_labels(self, run):
+        assert export(run, action="drop")["changed"] == 0
+
+    @pytest.mark.parametrize(
+        ("options", "parts"),
+        [
+            ({"min_score": 0.5, "top": 3}, ("--min-score and --top", "exclude")),
+            ({"only_issues": True, "top": 3}, ("--only-issues and --top",)),
+            ({"only_issues": True, "min_score": 0.0}, ("--min-score and --only-issues",)),
+            ({"action": "drop", "only_issues": True}, ("--action drop", "--only-issues")),
+            ({"action": "delete"}, ("--action delete", "relabel, drop")),
+            ({"top": 0}, ("--top 0",)),
+            ({"min_score": 1.5}, ("--min-score 1.5", "0 to 1")),
+            ({"min_score": float("nan")}, ("--min-score nan",)),
+            ({"to": "xml"}, ("--to xml", "csv, jsonl, parquet")),
+        ],
+    )
+    def test_what_makes_no_sense(self, run, options, parts):
+        refuses(*parts, corrections=run, **options)
+
+
+class TestManyRows:
+    COUNT = 150_001
+
+    @pytest.fixture
+    def many(self, tmp_path):
+        """Three row groups, scores in no order, most of them tied with another."""
+        folder = tmp_path / "many"
+        folder.mkdir()
+        labels = [f"c{i % 3}" for i in range(self.COUNT)]
+        table = pa.table({"file_name": [f"{i}.png" for i in range(self.COUNT)], "label": labels})
+        pq.write_table(table, folder / "source.parquet")
+        manifest = Manifest.read(folder / "source.parquet")
+        noise = np.random.default_rng(0).integers(0, 50_000, self.COUNT) / 50_000
+        return write_corrections(folder / "corrections.parquet", manifest, noise=noise), noise
+
+    def test_top_over_row_groups(self, many, tmp_path):
+        path, noise = many
+        expected = np.argsort(-noise.astype(np.float32), kind="stable")
+        for count in (3, 70_000):
+            export(path, to="parquet", top=count, out=tmp_path / "top.parquet")
+            names = pq.read_table(tmp_path / "top.parquet")["file_name"].to_pylist()
+            assert names == [f"{i}.png" for i in expected[:count]]
+
+    def test_all_rows_in_order(self, many, tmp_path):
+        path, _ = many
+        for to in TARGETS:
+            assert export(path, to=to, out=tmp_path / f"all.{to}")["rows"] == self.COUNT
+        table = pq.read_table(tmp_path / "all.parquet")
+        assert table["file_name"].to_pylist() == [f"{i}.png" for i in range(self.COUNT)]
+        assert pd.read_csv(tmp_path / "all.csv")["file_name"].tolist() == table["file_name"].to_pylist()
+        assert (tmp_path / "all.jsonl").read_bytes().count(b"\n") == self.COUNT
+
+
+class TestSpreadsheets:
+    HARMFUL = ("=1+1", "+cmd", "@SUM(A1)", "-x", "\tx", "'=1", "-1")
+
+    def test_cells_that_run_are_escaped_and_counted(self, tmp_path):
+        folder = tmp_path / "run"
+        extra = {"=note": list(self.HARMFUL)}
+        run = make_run(folder, extra)
+        summary = export(run, to="csv")
+        header, *rows = read_csv(folder / "corrected.csv")
+        assert header[-1] == "'=note"
+        kept = [self.HARMFUL[i] for i in EXPORTED]
+        assert [unescape_cell(row[-1]) for row in rows] == kept
+        escaped = sum(row[-1] != cell for row, cell in zip(rows, kept, strict=True))
+        assert escaped == 4
+        assert summary["escaped_cells"] == escaped + 1
+
+    def test_jsonl_and_parquet_are_never_escaped(self, tmp_path):
+        run = make_run(tmp_path / "run", {"=note": list(self.HARMFUL)})
+        for to in ("jsonl", "parquet"):
+            assert "escaped_cells" not in export(run, to=to)
+        line = json.loads((tmp_path / "run" / "corrected.jsonl").read_text().splitlines()[0])
+        assert line["=note"] == "=1+1"
+        assert pq.read_table(tmp_path / "run" / "corrected.parquet")["=note"][0].as_py() == "=1+1"
+
+    # No lone surrogates, which are no text; no slash, so that no two names mean the same path.
+    words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), max_size=6)
+    starts = st.sampled_from(["", "=", "+", "-", "@", "'", "''=", "\t", "\r", '"', ","])
+    cells = st.builds(lambda start, word: f"{start}{word}", starts, words)
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.tuples(cells, cells), min_size=2, max_size=8, unique_by=lambda pair: pair[0]))
+    def test_names_and_labels_come_back(self, tmp_path_factory, pairs):
+        folder = tmp_path_factory.mktemp("trip")
+        names = [f"{name}.png" for name, _ in pairs]
+        # A letter at the end keeps a label from being blank, which would be none.
+        labels = [f"{label}{'ab'[i % 2]}" for i, (_, label) in enumerate(pairs)]
+        pq.write_table(pa.table({"file_name": names, "label": labels}), folder / "source.parquet")
+        source = Manifest.read(folder / "source.parquet")
+        export(write_corrections(folder / "corrections.parquet", source))
+        back = Manifest.read(folder / "corrected.csv")
+        assert back.file_names().to_pylist() == source.file_names().to_pylist()
+        assert [back.class_names[i] for i in back.given] == [source.class_names[i] for i in source.given]
+
+
+class TestWhereItMayWrite:
+    def test_onto_the_corrections(self, run):
+        before = run.read_bytes()
+        refuses("corrections file itself", corrections=run, to="parquet", out=run)
+        refuses("corrections file itself", corrections=run.parent, to="parquet", out=run)
+        assert run.read_bytes() == before
+
+    def test_onto_a_folder(self, run):
+        refuses("is a folder", "corrected.csv", corrections=run, out=run.parent)
+
+    def test_another_format_by_name(self, run, tmp_path):
+        refuses("--to jsonl", corrections=run, out=tmp_path / "a.jsonl")
+        refuses("--to csv", corrections=run, to="parquet", out=tmp_path / "a.csv")
+        assert export(run, out=tmp_path / "a.txt")["rows"] == 5
+
+    def test_into_the_source(self, run, tmp_path):
+        images = tmp_path / "images"
+        images.mkdir()
+        (run.parent / "config.json").write_text(json.dumps({"source": {"source": str(images)}}))
+        refuses("lies in the source", corrections=run, out=images / "corrected.csv")
+        (run.parent / "config.json").write_text(json.dumps({"source": {"source": str(tmp_path / "a.csv")}}))
+        refuses("lies in the source", corrections=run, out=tmp_path / "a.csv")
+        assert export(run, out=tmp_path / "b.csv")["rows"] == 5
+
+    def test_no_corrections(self, tmp_path):
+        refuses("no such corrections file", corrections=tmp_path / "missing.parquet")
+        (tmp_path / "corrections.parquet").write_bytes(b"nothing")
+        refuses("cannot be read as Parquet", corrections=tmp_path)
+        pq.write_table(pa.table({"a": [1]}), tmp_path / "corrections.parquet")
+        refuses("not written by labelfix", corrections=tmp_path)
+
+
+class TestLookup:
+    @pytest.fixture
+    def here(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    def finished(self, here, name, seconds):
+        path = make_run(here / "runs" / name)
+        os.utime(path, (seconds, seconds))
+        return path
+
+    def test_what_exists_is_taken(self, here):
+        path = self.finished(here, "one", 100)
+        assert find_corrections(path) == (path, None)
+        assert find_corrections(path.parent) == (path, None)
+        assert find_corrections("runs/one")[0].samefile(path)
+
+    def test_bare_name_is_looked_up_in_the_newest_finished_run(self, here):
+        self.finished(here, "b", 300)
+        self.finished(here, "a", 200)
+        newest = self.finished(here, "c", 400)
+        path, note = find_corrections("corrections.parquet")
+        assert path.samefile(newest)
+        assert str(path) in note
+        (newest.parent / "checkpoint").mkdir()
+        assert find_corrections("corrections.parquet")[0].parent.name == "b"
+
+    def test_a_file_here_comes_first(self, here):
+        self.finished(here, "one", 100)
+        make_run(here)
+        path, note = find_corrections("corrections.parquet")
+        assert path.samefile(here / "corrections.parquet")
+        assert note is None
+
+    def test_nowhere(self, here):
+        refuses("no run in runs/ is finished", function=find_corrections, path="corrections.parquet")
+        path = self.finished(here, "one", 100)
+        refuses("newest finished run runs/one", function=find_corrections, path="other.parquet")
+        refuses("no such corrections file", function=find_corrections, path="there/corrections.parquet")
+        path.unlink()
+        refuses("scan first", function=find_corrections, path="runs/one")
+        (path.parent / "checkpoint").mkdir()
+        refuses("unfinished", function=find_corrections, path="runs/one")
+
+    def test_the_command_says_which(self, here):
+        path = self.finished(here, "one", 100)
+        done = invoke("corrections.parquet")
+        assert done.exit_code == 0
+        assert "runs/one/corrections.parquet" in done.stderr
+        assert (path.parent / "corrected.csv").is_file()
+
+
+def invoke(*arguments):
+    from labelfix.cli.export import command
+
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+class TestCommand:
+    def test_for_people(self, run):
+        done = invoke(run)
+        assert "5 rows written, 2 with a new label" in done.stdout
+        assert "2 rows left out" in done.stdout
+        assert done.stderr == ""
+
+    def test_json_is_one_object(self, run):
+        done = invoke(run, "--to", "jsonl", "--top", "3", "--json")
+        assert json.loads(done.stdout)["rows"] == 3
+
+    def test_dry_run(self, run):
+        done = invoke(run, "--dry-run", "--only-issues")
+        assert "3 rows would be written" in done.stdout
+        assert not (run.parent / "corrected.csv").exists()
+
+    def test_targets_are_those_of_the_registry(self):
+        from labelfix.cli.export import TARGETS as OFFERED
+
+        assert list(OFFERED) == list(TARGETS)
+        assert invoke("x", "--to", "xml").exit_code == 2
+
+    def test_help_ends_with_an_example(self):
+        assert invoke("--help").stdout.rstrip().endswith("--out suspects.csv")
+
+    def test_no_torch(self):
+        code = "import sys, labelfix.exports, labelfix.scoring; sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    @pytest.mark.parametrize("name", ["export", "evaluate", "corrupt"])
+    def test_help_imports_nothing_heavy(self, name):
+        code = (
+            f"import sys, labelfix.cli.{name};"
+            "sys.exit(bool({'torch', 'pyarrow', 'pandas', 'sklearn', 'rich', 'numpy'} & set(sys.modules)))"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

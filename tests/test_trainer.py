@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from training import assert_same, digit_labels, make_trainer, state_of
+
+from labelfix.errors import InputError
+from labelfix.trainer import EpochReport
+
+
+def stop_after(steps: int):
+    """A `keep_going` that says no after so many steps."""
+    left = iter(range(steps))
+    return lambda: next(left, None) is not None
+
+
+def test_reports_one_epoch_after_another():
+    trainer = make_trainer("cross-entropy", epochs=3)
+    reports = list(trainer.epochs())
+    assert [report.epoch for report in reports] == [1, 2, 3]
+    assert [report.phase for report in reports] == ["train"] * 3
+    assert reports[-1].losses["cross_entropy"] < reports[0].losses["cross_entropy"]
+    assert all(report.elapsed_seconds > 0 for report in reports)
+
+
+@pytest.mark.parametrize("method", ["cross-entropy", "bmm"])
+@pytest.mark.parametrize("steps", [1, 4, 7, 9])
+def test_resumed_at_any_step_equals_uninterrupted(method, steps):
+    """200 rows in batches of 50: four steps an epoch, so the cuts fall inside epochs and between them."""
+    whole = make_trainer(method)
+    reports = [report.losses for report in whole.epochs()]
+
+    first = make_trainer(method)
+    losses = [report.losses for report in first.epochs(stop_after(steps))]
+    assert first.position.epoch * 4 + first.position.step == steps
+    tensors, facts = first.state()
+    second = make_trainer(method)
+    second.restore({name: value.clone() for name, value in tensors.items()}, facts)
+    losses += [report.losses for report in second.epochs()]
+
+    assert_same(state_of(whole), state_of(second))
+    assert losses == reports
+    assert whole.position.forward_units == second.position.forward_units
+
+
+def test_the_seed_decides_everything():
+    runs = {}
+    for seed in (0, 0, 1):
+        trainer = make_trainer("bmm", seed=seed)
+        list(trainer.epochs())
+        runs.setdefault(seed, []).append(state_of(trainer))
+    assert_same(*runs[0])
+    assert not torch.equal(runs[0][0]["method.trajectory"], runs[1][0]["method.trajectory"])
+
+
+def test_rows_without_a_label_are_not_trained_on():
+    given = digit_labels(200)[0].copy()
+    given[:20] = -1
+    trainer = make_trainer("bmm", given=given)
+    list(trainer.epochs())
+    trajectory = trainer.method.trajectory.cpu().numpy()
+    assert (trajectory[:20] == 0).all()
+    np.testing.assert_allclose(trajectory[20:].sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_running_mean_is_the_mean_of_the_epochs_in_its_window():
+    """The mean over epochs 1 and 2 of what the network said of each row when it was trained on it."""
+    trainer = make_trainer("cross-entropy", average_from="1", milestones="3")
+    said = {}
+    original = trainer.method.remember
+
+    def spy(when, rows, logits):
+        said.setdefault(int(when.epoch), {}).update(
+            zip(rows.tolist(), logits.detach().double().softmax(dim=1).cpu().numpy(), strict=True)
+        )
+        original(when, rows, logits)
+
+    trainer.method.remember = spy
+    list(trainer.epochs())
+    expected = np.stack([(said[1][row] + said[2][row]) / 2 for row in range(200)])
+    np.testing.assert_allclose(trainer.method.trajectory.cpu().numpy(), expected, atol=1e-6)
+
+
+def test_forward_units_count_three_a_training_row_and_one_a_forward():
+    trainer = make_trainer("cross-entropy", epochs=2)
+    list(trainer.epochs())
+    assert trainer.position.forward_units == 2 * 200 * 3
+    trainer.predict("plain")
+    assert trainer.position.forward_units == 2 * 200 * 3 + 200
+
+
+@pytest.mark.parametrize(("method", "changes"), [("bmm", {}), ("bmm", {"weights_from": "batch"}), ("cross-entropy", {})])
+def test_phases_say_what_they_cost(method, changes):
+    trainer = make_trainer(method, **changes)
+    list(trainer.epochs())
+    promised = sum(phase.epochs * phase.forward_units for phase in trainer.method.phases())
+    assert trainer.position.forward_units == promised * 200
+
+
+def test_diverged_training_says_so():
+    trainer = make_trainer("cross-entropy", learning_rate="1e30")
+    assert not list(trainer.epochs())[-1].is_finite
+
+
+def test_a_report_survives_json():
+    report = EpochReport(3, "train", 0.1, {"a": 1.5, "b": float("nan")}, {"share": 0.25}, 2.0)
+    back = EpochReport.from_json(report.to_json())
+    assert back.losses["a"] == 1.5
+    assert np.isnan(back.losses["b"])
+    assert back.reported == report.reported
+
+
+def test_fewer_than_two_rows_are_refused():
+    given = np.full(200, -1)
+    given[5] = 3
+    with pytest.raises(InputError, match="needs at least 2"):
+        make_trainer("cross-entropy", given=given)
+
+
+def test_predictions_cover_every_image_also_unlabelled_ones():
+    given = digit_labels(200)[0].copy()
+    given[:20] = -1
+    trainer = make_trainer("cross-entropy", given=given)
+    assert torch.isfinite(trainer.predict("plain")).all()
+    assert trainer.predict("plain").shape == (200, 10)

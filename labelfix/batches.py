@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,14 +109,19 @@ class Source:
             return
         # One slice ahead: the disk is read while the device computes.
         with ThreadPoolExecutor(1) as reader:
-            waiting = None
+            waiting: deque[tuple[np.ndarray, Future[torch.Tensor]]] = deque()
             for rows in slices:
-                reading = (rows, reader.submit(lambda rows=rows: torch.from_numpy(self._images[rows])))
-                if waiting is not None:
-                    yield self._to_device(torch.from_numpy(waiting[0])), self._to_device(waiting[1].result())
-                waiting = reading
-            if waiting is not None:
-                yield self._to_device(torch.from_numpy(waiting[0])), self._to_device(waiting[1].result())
+                waiting.append((rows, reader.submit(self._read, rows)))
+                if len(waiting) > 1:
+                    yield self._arrived(*waiting.popleft())
+            while waiting:
+                yield self._arrived(*waiting.popleft())
+
+    def _read(self, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self._images[rows])
+
+    def _arrived(self, rows: np.ndarray, pixels: Future[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._to_device(torch.from_numpy(rows)), self._to_device(pixels.result())
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.device.type == "cpu":

@@ -128,12 +128,14 @@ class Classifier:
         return pd.DataFrame(rows, columns=columns)
 
     @torch.no_grad()
-    def _predict_one(self, path: Path) -> tuple[str, str | None, float | None, list[float] | None, str | None]:
+    def _predict_one(
+        self, path: Path
+    ) -> tuple[str, str | None, float | None, list[float] | None, str | None]:
         try:
             pixels = decode(path, stored_size(self.spec.image_size))
         except BadImage as error:
             return str(path), None, None, None, str(error)
-        view = self.augmentation(torch.device("cpu")).plain(torch.from_numpy(pixels).unsqueeze(0))
+        view = self.augmentation(torch.device("cpu")).plain(torch.from_numpy(pixels.copy()).unsqueeze(0))
         probs = self.network(view).softmax(dim=1)[0]
         best = int(probs.argmax())
         return str(path), self.class_names[best], float(probs[best]), probs.tolist(), None
@@ -157,7 +159,7 @@ def load_classifier(folder: str | Path) -> Classifier:
         network.load_state_dict(load_file(folder / "model.safetensors"))
         norm = facts["normalisation"]
         names = tuple(facts["class_names"])
-        network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last).eval()
         return Classifier(network, spec, names, tuple(norm["mean"]), tuple(norm["std"]), facts["method"])
     except FileNotFoundError as error:
         raise InputError(

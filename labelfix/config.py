@@ -61,10 +61,12 @@ class ScanConfig:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ScanConfig:
         """The inverse of `to_json`, also after a trip through JSON text."""
-        settings_class = method_class(value["method"]).Settings
+        settings_type = method_class(value["method"]).settings_type
         # JSON has lists where the settings have tuples.
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in value["settings"].items()}
-        return cls(**{**value, "settings": settings_class(**settings)})
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in value["settings"].items()
+        }
+        return cls(**{**value, "settings": settings_type(**settings)})
 
     @property
     def flip(self) -> bool:
@@ -154,7 +156,9 @@ class ScanOptions:
         settings = resolve_settings(self.method, self.preset, self.epochs, self.batch_size, self.settings)
         device = resolve_device(self.device)
         digest = weights_sha256(self.weights)
-        size = int(self.image_size) if self.image_size != "auto" else auto_image_size(manifest, _largest(device))
+        size = (
+            int(self.image_size) if self.image_size != "auto" else auto_image_size(manifest, _largest(device))
+        )
         return ScanConfig(
             method=self.method,
             preset=self.preset,
@@ -211,7 +215,9 @@ def resolve_device(device: str) -> str:
         raise InputError(f"--device {device}: use auto, cpu, cuda or cuda:N")
     number = int(index or 0)
     if number >= torch.cuda.device_count():
-        raise InputError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices; use --device auto")
+        raise InputError(
+            f"--device {device}: there are {torch.cuda.device_count()} CUDA devices; use --device auto"
+        )
     return f"cuda:{number}"
 
 

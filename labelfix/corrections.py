@@ -71,9 +71,8 @@ def schema(manifest: Manifest, metadata: dict[str, Any]) -> pa.Schema:
         pa.field("is_valid", pa.bool_(), nullable=False),
         pa.field("error", pa.string()),
     ]
-    passed = [manifest.schema.field(name) for name in manifest.pass_through]
     text = json.dumps(metadata, ensure_ascii=False, sort_keys=True)
-    return pa.schema([*fields, *passed], metadata={METADATA_KEY: text.encode()})
+    return pa.schema([*fields, *manifest.pass_through_fields], metadata={METADATA_KEY: text.encode()})
 
 
 def write(path: Path, manifest: Manifest, findings: Findings, metadata: dict[str, Any]) -> None:
@@ -103,8 +102,8 @@ def write(path: Path, manifest: Manifest, findings: Findings, metadata: dict[str
         first = 0
         for batch in manifest.batches(ROW_GROUP):
             rows = slice(first, first + batch.num_rows)
-            columns = [*_columns(manifest, findings, batch, rows)]
-            columns += [batch.column(name) for name in manifest.pass_through]
+            # By position: a pass-through column may be called like one of the manifest's own.
+            columns = [*_columns(manifest, findings, batch, rows), *batch.columns[2:]]
             chunk = pa.RecordBatch.from_arrays(columns, schema=table_schema)
             writer.write_batch(chunk, row_group_size=ROW_GROUP)
             first = rows.stop
@@ -139,7 +138,9 @@ def _columns(
     yield _distributions(probs, seen)
     yield pa.array(np.zeros(len(given), dtype=bool))
     yield pa.array(valid)
-    yield pa.array([findings.errors.get(row) for row in range(rows.start, rows.start + len(given))], pa.string())
+    yield pa.array(
+        [findings.errors.get(row) for row in range(rows.start, rows.start + len(given))], pa.string()
+    )
 
 
 def _labels(indices: np.ndarray, known: np.ndarray, names: pa.Array) -> pa.DictionaryArray:
@@ -181,7 +182,9 @@ class Corrections:
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
         if METADATA_KEY not in metadata:
-            raise InputError(f"{path}: not written by labelfix scan; name a corrections.parquet or a run folder")
+            raise InputError(
+                f"{path}: not written by labelfix scan; name a corrections.parquet or a run folder"
+            )
         return cls(path, json.loads(metadata[METADATA_KEY]))
 
     @property

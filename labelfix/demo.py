@@ -46,7 +46,9 @@ def demo(
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "truth.csv").is_file())):
         raise InputError(f"--out {out} holds something else than a demo; choose a new folder")
     names = _write_digits(out, seed)
-    run = scan(out / "images", method="bmm", out=out / "run", seed=seed, overwrite=overwrite, reporter=reporter)
+    run = scan(
+        out / "images", method="bmm", out=out / "run", seed=seed, overwrite=overwrite, reporter=reporter
+    )
     truth = evaluate(run.corrections, truth=out / "truth.csv")
     exported = export(run.corrections, out=out / "corrected.csv")
     return {

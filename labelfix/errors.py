@@ -1,8 +1,8 @@
 """What can go wrong, and the exit code it ends in.
 
-    LabelfixError            1    anything that is ours and not the user's
-    ├── InputError           2    the source, a file, a row or an option; says the way out
-    └── Interrupted        130    stopped by the user; progress is saved
+LabelfixError            1    anything that is ours and not the user's
+├── InputError           2    the source, a file, a row or an option; says the way out
+└── Interrupted        130    stopped by the user; progress is saved
 """
 
 from __future__ import annotations

@@ -65,14 +65,28 @@ def ratio_score(probs: FloatArray, given: np.ndarray) -> FloatArray:
         (N,) float64 in [0, 1]; NaN where there is no given label or no prediction.
     """
     score = np.full(len(given), np.nan)
-    rows = _usable(probs, given)
-    own = probs[rows, given[rows]].astype(np.float64)
-    num_classes = probs.shape[1]
-    counts = np.bincount(given[rows], minlength=num_classes)
-    sums = np.bincount(given[rows], weights=own, minlength=num_classes)
-    usual = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0 / num_classes)[given[rows]]
+    rows, own, usual = _own_and_usual(probs, given)
     score[rows] = usual / np.maximum(usual + 2.0 * own, _TINY)
     return score
+
+
+def class_relative_losses(probs: FloatArray, given: np.ndarray) -> FloatArray:
+    """Loss of each row's given label, relative to what is usual for its class: -log(P_g / t_g).
+
+    Some classes are harder for every row; a loss that is high for an easy class is usual for a hard one. t_k
+    is the mean of P_k over the rows given k, as in `ratio_score`, which ranks the rows alike.
+
+    Args:
+        probs: (N, K) averaged predictions, NaN rows ignored.
+        given: (N,) int64, -1 for none.
+
+    Returns:
+        (N,) float64; NaN where there is no given label or no prediction.
+    """
+    losses = np.full(len(given), np.nan)
+    rows, own, usual = _own_and_usual(probs, given)
+    losses[rows] = np.log(np.maximum(usual, _TINY)) - np.log(np.maximum(own, _TINY))
+    return losses
 
 
 def transition_posterior(probs: FloatArray, given: np.ndarray) -> tuple[FloatArray, FloatArray]:
@@ -92,14 +106,29 @@ def transition_posterior(probs: FloatArray, given: np.ndarray) -> tuple[FloatArr
         T (K, K) float64, rows that sum to 1.
     """
     rows = _usable(probs, given)
-    used = probs[rows].astype(np.float64)
     labels = given[rows]
-    q = _deconvolve(used, _anchor_rows(used))
+    q = true_class_beliefs(probs[rows])
     transition = transition_matrix(q, labels)
     posterior = np.full(probs.shape, np.nan)
     joint = q * transition[:, labels].T
     posterior[rows] = joint / np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
     return posterior, transition
+
+
+def true_class_beliefs(probs: FloatArray) -> FloatArray:
+    """q of `transition_posterior`: predictions freed of the blur that the network gives to sure rows too.
+
+    Args:
+        probs: (N, K) averaged predictions, NaN rows ignored.
+
+    Returns:
+        (N, K) float64, rows that sum to 1; NaN rows stay NaN.
+    """
+    beliefs = np.full(probs.shape, np.nan)
+    rows = np.isfinite(probs).all(axis=1)
+    used = probs[rows].astype(np.float64)
+    beliefs[rows] = _deconvolve(used, _anchor_rows(used))
+    return beliefs
 
 
 def transition_matrix(probs: FloatArray, given: np.ndarray) -> FloatArray:
@@ -118,6 +147,17 @@ def transition_matrix(probs: FloatArray, given: np.ndarray) -> FloatArray:
         counts[:, label] = probs[given == label].sum(axis=0, dtype=np.float64)
     mass = counts.sum(axis=1, keepdims=True)
     return np.where(mass > _TINY, counts / np.maximum(mass, _TINY), np.eye(num_classes))
+
+
+def _own_and_usual(probs: FloatArray, given: np.ndarray) -> tuple[np.ndarray, FloatArray, FloatArray]:
+    """Rows with label and prediction (R,), their P_g (R,), and t_g, the mean P_g of their given class (R,)."""
+    rows = _usable(probs, given)
+    own = probs[rows, given[rows]].astype(np.float64)
+    num_classes = probs.shape[1]
+    counts = np.bincount(given[rows], minlength=num_classes)
+    sums = np.bincount(given[rows], weights=own, minlength=num_classes)
+    usual = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0 / num_classes)
+    return rows, own, usual[given[rows]]
 
 
 def _usable(probs: FloatArray, given: np.ndarray) -> np.ndarray:

@@ -130,19 +130,23 @@ class Manifest:
         """Number of rows N."""
         return len(self.given)
 
+    @property
+    def pass_through_fields(self) -> list[pa.Field]:
+        """The Arrow fields of the pass-through columns, in order."""
+        return list(self._table.schema)[2:]
+
     def batches(self, size: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield consecutive batches of `size` rows (the last may be shorter).
 
         Columns, by position: file_name (string), given (int64, -1 unlabelled), then the pass-through columns,
         one of which may itself be called "given".
         """
-        names = ["file_name", "given", *self.pass_through]
         for first in range(0, self.num_rows, size):
             part = self._table.slice(first, size).combine_chunks()
             given = pa.array(self.given[first : first + size])
             columns = [part.column(0), given, *part.columns[2:]]
             fields = [pa.field("file_name", pa.string()), pa.field("given", pa.int64())]
-            schema = pa.schema([*fields, *[part.schema.field(i) for i in range(2, len(names))]])
+            schema = pa.schema([*fields, *self.pass_through_fields])
             yield from pa.Table.from_arrays(columns, schema=schema).to_batches()
 
     def file_names(self) -> pa.ChunkedArray:

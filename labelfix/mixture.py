@@ -131,6 +131,11 @@ class NoiseModel:
         inside = losses[(losses >= scale.low) & (losses <= scale.high)]
         return cls(scale, fit_beta_mixture(scale.normalise(inside)))
 
+    @property
+    def gap(self) -> float:
+        """Distance between the means of the two components, 0 to 1; 0 without a mixture."""
+        return 0.0 if self.mixture is None else self.mixture.means[1] - self.mixture.means[0]
+
     def coefficients(self) -> torch.Tensor:
         """The posterior as seven numbers (float32), so that a batch is weighed on its device without a wait.
 

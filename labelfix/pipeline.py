@@ -124,6 +124,7 @@ def scan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
         with clock.stage("train"):
             trainer, classifier = _prepare(manifest, store, config)
             reports = _train(trainer, folder, reporter)
+            effort = _effort(trainer, reports)
         with clock.stage("findings"):
             findings = _find(manifest, store, trainer, reports)
         with clock.stage("write"):
@@ -131,8 +132,7 @@ def scan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
             write_table(folder.epochs, epochs_table(reports))
             metadata = {"method": config.method, "seed": config.seed, "resumed_elsewhere": elsewhere}
             corrections.write(folder.corrections, manifest, findings, metadata)
-        facts_of_run = {**_effort(trainer, reports), "elapsed_seconds": clock.seconds}
-        summary = summarise(manifest, findings, metadata | facts_of_run)
+        summary = summarise(manifest, findings, {**metadata, **effort, "elapsed_seconds": clock.seconds})
         write_json(folder.summary, summary)
         folder.finish()
     return Run(out, folder.corrections, folder.classifier, summary)
@@ -159,9 +159,9 @@ def plan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
     return {
         "source": str(manifest.source),
         "out": str(out),
+        **{name: value for name, value in config.to_json().items() if name != "weights_sha256"},
         "rows": manifest.num_rows,
         "classes": len(manifest.class_names),
-        **{name: value for name, value in config.to_json().items() if name != "weights_sha256"},
         "phases": {phase.name: phase.epochs for phase in phases},
         "forward_units_per_row": units,
         "estimated_training_seconds": round(seconds, 1),

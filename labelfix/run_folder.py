@@ -81,7 +81,9 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise InputError(f"{self.config}: not readable ({error}); use --overwrite or another --out") from None
+            raise InputError(
+                f"{self.config}: not readable ({error}); use --overwrite or another --out"
+            ) from None
 
     def clear(self) -> None:
         """Remove the results and checkpoints of an earlier run, nothing else."""
@@ -100,12 +102,16 @@ def check_out(out: Path, source: Path, *, overwrite: bool) -> RunFolder:
     """
     folder = RunFolder(out)
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"--out {out} lies inside SOURCE, where nothing is ever written; choose another folder")
+        raise InputError(
+            f"--out {out} lies inside SOURCE, where nothing is ever written; choose another folder"
+        )
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; choose a folder")
     is_run = folder.config.is_file() or folder.checkpoint.is_dir()
     if out.is_dir() and not is_run and any(out.iterdir()):
-        raise InputError(f"--out {out} holds files that are no run of labelfix; choose an empty or new folder")
+        raise InputError(
+            f"--out {out} holds files that are no run of labelfix; choose an empty or new folder"
+        )
     if folder.is_finished and not overwrite:
         raise InputError(f"{out} holds a finished run; use --overwrite to replace it, or another --out")
     return folder
@@ -133,7 +139,9 @@ def opened(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> Iter
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{folder.path}: another scan is writing here; wait for it, or use another --out") from None
+            raise InputError(
+                f"{folder.path}: another scan is writing here; wait for it, or use another --out"
+            ) from None
         saved = folder.saved_config() if not was_finished else None
         changed = [] if saved is None else _changes(saved, facts)
         if changed and not overwrite:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def step_decay(epoch: float, base: float, milestones: Sequence[float], factor: float = 0.1) -> float:
@@ -22,4 +23,4 @@ def scaled_epochs(parts: Sequence[int], total: int) -> tuple[int, ...]:
     bounds = [round(total * sum(parts[:k]) / whole) for k in range(len(parts) + 1)]
     for k in range(1, len(bounds)):  # every phase keeps an epoch, from the left and from the right
         bounds[k] = min(max(bounds[k], bounds[k - 1] + 1), total - (len(parts) - k))
-    return tuple(after - before for before, after in zip(bounds, bounds[1:], strict=False))
+    return tuple(after - before for before, after in pairwise(bounds))

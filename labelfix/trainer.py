@@ -159,9 +159,7 @@ class Trainer:
         """Logits (N, K) float32 of every row with a valid image, NaN elsewhere; see `classifier.logits`."""
         seed = seed_of(self._seed, _TRACKING, self.position.epoch)
         rows = self._predicted_rows
-        return logits(
-            self.method.network, self.source, rows, view=view, seed=seed, precision=self._precision
-        )
+        return logits(self.method.network, self.source, rows, view=view, seed=seed, precision=self._precision)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything that `restore` needs: tensors by name, and JSON-able facts."""

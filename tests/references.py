@@ -20,7 +20,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def cross_entropy(targets: np.ndarray, logits: np.ndarray) -> float:
     """Mean over rows of -sum_k t_k log p_k."""
     p = softmax(logits)
-    return float(np.mean([-sum(t * np.log(q) for t, q in zip(ti, pi, strict=True)) for ti, pi in zip(targets, p, strict=True)]))
+    return float(
+        np.mean(
+            [
+                -sum(t * np.log(q) for t, q in zip(ti, pi, strict=True))
+                for ti, pi in zip(targets, p, strict=True)
+            ]
+        )
+    )
 
 
 def beta_mixture_em(x: np.ndarray, steps: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,7 +54,12 @@ def beta_posterior(x: np.ndarray, alpha, beta, weight) -> np.ndarray:
 
 
 def dynamic_bootstrapping_loss(
-    mixed_logits: np.ndarray, given: np.ndarray, guess: np.ndarray, partner: np.ndarray, noise: np.ndarray, share: float
+    mixed_logits: np.ndarray,
+    given: np.ndarray,
+    guess: np.ndarray,
+    partner: np.ndarray,
+    noise: np.ndarray,
+    share: float,
 ) -> float:
     """Equation 13 with the minus sign before both terms; `given` and `guess` are class indices."""
     log_h = np.log(softmax(mixed_logits))
@@ -75,11 +87,15 @@ def ratio_score(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
     return out
 
 
-def transition_posterior(probs: np.ndarray, given: np.ndarray, steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
+def transition_posterior(
+    probs: np.ndarray, given: np.ndarray, steps: int = 50
+) -> tuple[np.ndarray, np.ndarray]:
     """The transition-aware posterior, row by row."""
     n, k = probs.shape
     count = max(1, round(0.03 * n))
-    anchors = np.stack([probs[np.argsort(-probs[:, j], kind="stable")[:count]].mean(axis=0) for j in range(k)])
+    anchors = np.stack(
+        [probs[np.argsort(-probs[:, j], kind="stable")[:count]].mean(axis=0) for j in range(k)]
+    )
     q = np.full((n, k), 1 / k)
     for i in range(n):
         for _ in range(steps):

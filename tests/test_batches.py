@@ -63,7 +63,13 @@ def test_the_draws_of_a_step_depend_on_its_seed_alone():
 
 
 def test_seeds_differ_by_every_part():
-    seeds = {seed_of(seed, kind, epoch, step) for seed in (0, 1) for kind in (1, 2) for epoch in (0, 1) for step in (0, 1)}
+    seeds = {
+        seed_of(seed, kind, epoch, step)
+        for seed in (0, 1)
+        for kind in (1, 2)
+        for epoch in (0, 1)
+        for step in (0, 1)
+    }
     assert len(seeds) == 16
     assert all(0 <= seed < 2**63 for seed in seeds)
 

@@ -90,7 +90,9 @@ def test_forward_units_count_three_a_training_row_and_one_a_forward():
     assert trainer.position.forward_units == 2 * 200 * 3 + 200
 
 
-@pytest.mark.parametrize(("method", "changes"), [("bmm", {}), ("bmm", {"weights_from": "batch"}), ("cross-entropy", {})])
+@pytest.mark.parametrize(
+    ("method", "changes"), [("bmm", {}), ("bmm", {"weights_from": "batch"}), ("cross-entropy", {})]
+)
 def test_phases_say_what_they_cost(method, changes):
     trainer = make_trainer(method, **changes)
     list(trainer.epochs())

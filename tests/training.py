@@ -32,7 +32,9 @@ def digit_source(rows: int) -> Source:
     return Source(store, augmentation, DEVICE)
 
 
-def make_trainer(name: str, *, rows: int = 200, epochs: int = 4, seed: int = 0, given=None, **changes: str) -> Trainer:
+def make_trainer(
+    name: str, *, rows: int = 200, epochs: int = 4, seed: int = 0, given=None, **changes: str
+) -> Trainer:
     """A trainer of method `name` on the first digits; changes are settings as with --set."""
     labels = digit_labels(rows)[0] if given is None else given
     chosen = method_class(name)

@@ -23,8 +23,12 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/<source name>-<method>]"
     ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random."),
-    click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to train."),
+    click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random."
+    ),
+    click.option(
+        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to train."
+    ),
     click.option(
         "--precision",
         type=click.Choice(["auto", "fp32", "bf16"]),
@@ -50,7 +54,9 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         metavar="none|imagenet|FILE",
         help="Weights to start from: torchvision's published ones, or a file.",
     ),
-    click.option("--image-size", default="auto", show_default=True, help="Side of the network's input in pixels."),
+    click.option(
+        "--image-size", default="auto", show_default=True, help="Side of the network's input in pixels."
+    ),
     click.option("--rows", type=click.IntRange(1), help="Only the first N rows."),
     click.option("--root", type=click.Path(path_type=Path), help="Where a manifest's relative paths start."),
     click.option("--image-column", help="Column of the images in a manifest or Parquet file."),
@@ -123,7 +129,9 @@ def _print_plan(planned: dict[str, Any]) -> None:
 def _print_run(run: Run) -> None:
     summary = run.summary
     counts = summary["counts"]
-    click.echo(f"{counts['judged']} labels judged, {counts['flagged']} flagged, {counts['corrected']} corrected")
+    click.echo(
+        f"{counts['judged']} labels judged, {counts['flagged']} flagged, {counts['corrected']} corrected"
+    )
     if summary["noise_rate"] is not None:
         click.echo(f"estimated noise rate: {summary['noise_rate']:.1%}")
     if summary["fit_reason"]:

@@ -45,6 +45,6 @@ def method_card(name: str) -> dict[str, Any]:
         "name": name,
         "summary": card.splitlines()[0],
         "card": card,
-        "settings": chosen.Settings.described(),
+        "settings": chosen.settings_type.described(),
         "presets": list(chosen.presets()),
     }

@@ -72,7 +72,9 @@ class Settings:
     )
 
     milestones: tuple[int, ...] = setting(
-        (24,), "epochs after which the learning rate falls to a tenth", source="Arazo 2019, 4.1: 99, 249 of 300"
+        (24,),
+        "epochs after which the learning rate falls to a tenth",
+        source="Arazo 2019, 4.1: 99, 249 of 300",
     )
     average_from: int = setting(5, "first epoch of the averaged predictions", source="ours, measured")
 
@@ -155,10 +157,11 @@ class Method(nn.Module, ABC):
     Args:
         network: (B, 3, H, H) to logits (B, K); on the device.
         labels: of all rows.
-        settings: of the type `Settings` of the method.
+        settings: of the method's `settings_type`.
     """
 
-    Settings: ClassVar[type[Settings]]
+    settings_type: ClassVar[type[Settings]]
+    network: nn.Module
     trajectory: torch.Tensor
     given: torch.Tensor
 
@@ -217,7 +220,11 @@ class Method(nn.Module, ABC):
 
 
 def _type_name(hint: Any) -> str:
-    return "whole numbers" if hint == tuple[int, ...] else {int: "whole number", float: "number"}.get(hint, "text")
+    return (
+        "whole numbers"
+        if hint == tuple[int, ...]
+        else {int: "whole number", float: "number"}.get(hint, "text")
+    )
 
 
 def _parsed(name: str, text: str, hint: Any, choices: tuple[str, ...]) -> Any:

@@ -15,10 +15,11 @@ the network's guess comes from a second, unmixed forward in training mode; perce
 
 Differences, all deliberate: the minus sign of equation 13 covers both terms; the mixture is fitted on a
 histogram, bounded, ordered by mean and evaluated exactly so that the posterior never falls as the loss rises;
-the class prior is the smoothed frequency of the given labels, not uniform; an epoch has no remainder; the
-final mixture is fitted on -log P(given), P being the predictions of the tracking passes averaged over the
-high-learning-rate part (`score_from=trajectory`), where the paper's own score (`score_from=method`) takes
-the loss averaged over the last five tracking passes.
+the class prior is the smoothed frequency of the given labels, not uniform; an epoch has no remainder. The final
+reading (`score_from=trajectory`) takes P, the predictions of the tracking passes averaged over epochs, and
+pools two judges: the mixture, fitted on -log P(given) relative to its class, and the transition-aware posterior
+of methods that model the given label. The paper's own score (`score_from=method`) is the mixture on the loss
+averaged over the last five tracking passes.
 
 Settings: `weights_from=batch` weighs each batch with an extra forward of the current network, as the authors
 do; `epoch` reuses the posterior of the last tracking pass and saves that forward.
@@ -29,7 +30,6 @@ epochs, bootstrapping from 105 on); `fast`, a first short schedule for a CPU.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,7 +39,14 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
 from labelfix.batches import Batch, Labels
-from labelfix.evidence import Evidence, Fit
+from labelfix.evidence import (
+    Evidence,
+    Fit,
+    class_relative_losses,
+    ratio_score,
+    transition_posterior,
+    true_class_beliefs,
+)
 from labelfix.losses import bootstrapped_targets, class_balance, mix, soft_cross_entropy
 from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict, setting
@@ -51,6 +58,8 @@ _WEIGHT_RANGE = (1e-4, 1 - 1e-4)
 _CLEAN_NOISE_RATE = 0.02
 _CLEAN_MEAN_GAP = 0.25
 _CLEAN_DISAGREEMENT = 0.05
+# Over 1/2, the geometric mean: the readings are under-confident on digits (flags between 0.5 and 0.8 were right).
+_POOL_EXPONENT = 0.65
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,11 @@ class Settings(base.Settings):
 class BMM(Method):
     """M-DYR-H: mixup, dynamic hard bootstrapping weighted by a beta mixture, class balance."""
 
-    Settings: ClassVar[type[base.Settings]] = Settings
+    coefficients: torch.Tensor
+    weights: torch.Tensor
+    recent_losses: torch.Tensor
+    mean_probs: torch.Tensor
+    settings_type: ClassVar[type[base.Settings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
@@ -95,7 +108,11 @@ class BMM(Method):
     def presets(cls) -> dict[str, base.Settings]:
         """`fast` for a CPU, `paper` for the CIFAR schedule of the authors."""
         paper = Settings(
-            warmup_epochs=105, bootstrap_epochs=195, milestones=(99, 249), average_from=30, weights_from="batch"
+            warmup_epochs=105,
+            bootstrap_epochs=195,
+            milestones=(99, 249),
+            average_from=30,
+            weights_from="batch",
         )
         return {"fast": Settings(), "paper": paper}
 
@@ -120,7 +137,8 @@ class BMM(Method):
         logits = self.network(mix(x, x[partner], share)).float()
         return {
             "bootstrap": soft_cross_entropy(logits, mix(targets, targets[partner], share)),
-            "balance": self.settings.balance * class_balance(self._mean_probs(logits), self.labels.class_prior),
+            "balance": self.settings.balance
+            * class_balance(self._mean_probs(logits), self.labels.class_prior),
         }
 
     def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
@@ -145,17 +163,14 @@ class BMM(Method):
         return report
 
     def evidence(self, predict: Predict) -> Evidence:
-        """Posterior of the final mixture and (1 - w) given + w predicted, over the averaged predictions."""
+        """The pooled reading of the averaged predictions, or the paper's own score."""
         given = self.given.cpu().numpy()
-        rows = np.flatnonzero(given >= 0)
-        probs = self.trajectory.cpu().numpy().astype(np.float64)
-        return bmm_evidence(self._final_losses(probs, given), probs, given, rows)
-
-    def _final_losses(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
-        if self.settings.score_from == "method":
-            return self.recent_losses[: self.settings.epochs].mean(dim=0).cpu().numpy()
-        own = probs[np.arange(len(given)), np.maximum(given, 0)]
-        return -np.log(np.maximum(own, 1e-12))
+        if self.settings.score_from == "trajectory":
+            probs = np.where((given >= 0)[:, None], self.trajectory.cpu().numpy(), np.nan)
+            return trajectory_evidence(probs, given)
+        losses = self.recent_losses[: self.settings.epochs].mean(dim=0).double().cpu().numpy()
+        probs = predict("plain").softmax(dim=1).cpu().numpy()
+        return paper_evidence(np.where(given >= 0, losses, np.nan), probs, given)
 
     def _guess(self, x: torch.Tensor) -> torch.Tensor:
         """One-hot prediction of the unmixed batch in training mode, which BatchNorm sees too (their code)."""
@@ -182,46 +197,91 @@ class BMM(Method):
         return moving
 
 
-def bmm_evidence(losses: np.ndarray, probs: np.ndarray, given: np.ndarray, rows: np.ndarray) -> Evidence:
-    """The findings of BMM from final losses and averaged predictions.
+def paper_evidence(losses: np.ndarray, probs: np.ndarray, given: np.ndarray) -> Evidence:
+    """The paper's reading: w = p(noisy component | loss), soft label (1 - w) given + w predicted.
 
     Args:
-        losses: (N,) float, one per row; only `rows` count.
-        probs: (N, K) averaged predictions.
+        losses: (N,) float64, NaN for rows that were not trained on.
+        probs: (N, K) predictions of the trained network.
         given: (N,) int64, -1 for none.
-        rows: (R,) the rows that were trained on.
 
     Returns:
-        noise w(1 - P_given) with ties broken by the loss, and the soft label (1 - w) given + w P.
+        noise w, ties broken by the rank of the loss, and the soft label (the target of equation 10).
     """
-    noise = np.full(len(given), np.nan)
-    soft = np.full(probs.shape, np.nan, dtype=np.float32)
-    if not np.isfinite(losses[rows]).all():
-        return Evidence(noise, soft, Fit(ok=False, reason="the losses are not finite: training diverged"))
+    rows = np.flatnonzero(given >= 0)
     model = NoiseModel.fit(losses[rows])
+    noise, belief = np.full(len(given), np.nan), np.full(probs.shape, np.nan)
     posterior = model.posterior(losses[rows])
-    belief = posterior[:, None] * probs[rows]
-    belief[np.arange(len(rows)), given[rows]] += 1 - posterior
-    soft[rows] = belief / belief.sum(axis=1, keepdims=True)
-    wrong = 1 - soft[rows, given[rows]].astype(np.float64)
     rank = np.empty(len(rows))
-    rank[np.argsort(losses[rows], kind="stable")] = np.arange(len(rows)) / max(len(rows), 1)
-    noise[rows] = 0.999 * wrong + 0.001 * rank
-    disagreement = float((probs[rows].argmax(axis=1) != given[rows]).mean())
-    return Evidence(noise, soft, _fit(model, wrong, disagreement), _diagnostics(model))
+    rank[np.argsort(losses[rows], kind="stable")] = np.arange(len(rows)) / len(rows)
+    noise[rows] = 0.999 * posterior + 0.001 * rank
+    belief[rows] = _mixture_belief(posterior, probs[rows].astype(np.float64), given[rows])
+    disagrees = probs[rows].argmax(axis=1) != given[rows]
+    rate = float(((posterior > 0.5) & disagrees).mean())
+    if model.gap < _CLEAN_MEAN_GAP and disagrees.mean() < _CLEAN_DISAGREEMENT:
+        rate = 0.0  # one heap of losses cut in two, and a network that agrees with nearly every label
+    return Evidence(noise, belief.astype(np.float32), _fit(model, rate), _diagnostics(model))
 
 
-def _fit(model: NoiseModel, wrong: np.ndarray, disagreement: float) -> Fit:
+def trajectory_evidence(probs: np.ndarray, given: np.ndarray) -> Evidence:
+    """Two readings of the averaged predictions, pooled.
+
+    The mixture reading fits the beta mixture on the class-relative losses: noise w s, with the ratio score s,
+    which keeps the order of the losses where w is flat; belief (1 - w) given + w q. The other reading is the
+    transition-aware posterior r. The mixture is the better judge of symmetric noise, the posterior of classes
+    that are swapped; the mean of both noises, and the sharpened geometric mean of both beliefs, lose little
+    to either.
+
+    Args:
+        probs: (N, K) averaged predictions, NaN for rows that were not trained on.
+        given: (N,) int64, -1 for none.
+
+    Returns:
+        Pooled noise and belief; the posterior's alone where it finds the data clean.
+    """
+    rows = np.flatnonzero(given >= 0)
+    losses = class_relative_losses(probs, given)
+    model = NoiseModel.fit(losses[rows])
+    weights = model.posterior(losses[rows])
+    posterior, _ = transition_posterior(probs, given)
+    wrong = 1 - posterior[rows, given[rows]]
+    fit = _fit(model, float(wrong.mean()))
+    noise, belief = np.full(len(given), np.nan), posterior
+    if fit.clean:
+        noise[rows] = wrong
+        return Evidence(noise, belief.astype(np.float32), fit, _diagnostics(model))
+    mixture = _mixture_belief(weights, true_class_beliefs(probs[rows]), given[rows])
+    noise[rows] = (weights * ratio_score(probs, given)[rows] + wrong) / 2
+    pooled = (np.maximum(mixture, 0) * posterior[rows]) ** _POOL_EXPONENT
+    belief[rows] = pooled / np.maximum(pooled.sum(axis=1, keepdims=True), 1e-12)
+    return Evidence(noise, belief.astype(np.float32), fit, _diagnostics(model))
+
+
+def _mixture_belief(weights: np.ndarray, guess: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """(1 - w) given + w guess, rows that sum to 1: weights (R,), guess (R, K), given (R,) int64."""
+    belief = weights[:, None] * guess
+    belief[np.arange(len(given)), given] += 1 - weights
+    return belief / belief.sum(axis=1, keepdims=True)
+
+
+def _fit(model: NoiseModel, noise_rate: float) -> Fit:
     if model.mixture is None:
         return Fit(ok=False, reason="all rows have the same loss: no mixture can be fitted")
-    clean, noisy = model.mixture.means
-    rate = float(wrong.mean())
-    if rate < _CLEAN_NOISE_RATE or (noisy - clean < _CLEAN_MEAN_GAP and disagreement < _CLEAN_DISAGREEMENT):
-        return Fit(clean=True, reason=f"the labels look clean (estimated noise {rate:.1%}): none is changed")
+    if noise_rate < _CLEAN_NOISE_RATE:
+        return Fit(
+            clean=True, reason=f"the labels look clean (estimated noise {noise_rate:.1%}): none is changed"
+        )
     return Fit()
 
 
 def _diagnostics(model: NoiseModel) -> dict[str, Any]:
     if model.mixture is None:
         return {}
-    return {"mixture": dataclasses.asdict(model.mixture), "loss_scale": dataclasses.asdict(model.scale)}
+    mixture = model.mixture
+    components = {
+        name: {"alpha": a, "beta": b, "weight": w, "mean": m}
+        for name, a, b, w, m in zip(
+            ("clean", "noisy"), mixture.alpha, mixture.beta, mixture.weight, mixture.means, strict=True
+        )
+    }
+    return {"mixture": components, "loss_low": model.scale.low, "loss_high": model.scale.high}

@@ -48,7 +48,7 @@ class Settings(base.Settings):
 class CrossEntropy(Method):
     """Cross-entropy on the given labels."""
 
-    Settings: ClassVar[type[base.Settings]] = Settings
+    settings_type: ClassVar[type[base.Settings]] = Settings
 
     @classmethod
     def presets(cls) -> dict[str, base.Settings]:
@@ -83,5 +83,3 @@ class CrossEntropy(Method):
             noise = 1.0 - probs[own].astype(np.float64)
         noise = np.where(given >= 0, noise, np.nan)
         return Evidence(noise, posterior.astype(np.float32), diagnostics={"transition": transition.tolist()})
-
-

@@ -69,7 +69,9 @@ def load_weights(network: nn.Module, backbone: str, weights: str) -> None:
 
 def _published(backbone: str) -> Mapping[str, torch.Tensor]:
     if backbone not in torchvision_names():
-        raise InputError(f"--weights imagenet: none are published for {backbone}; use --weights none or a FILE")
+        raise InputError(
+            f"--weights imagenet: none are published for {backbone}; use --weights none or a FILE"
+        )
     published = torchvision.models.get_model_weights(backbone)
     try:
         return published["DEFAULT"].get_state_dict(progress=False, check_hash=True, weights_only=True)
@@ -103,4 +105,6 @@ def _check_hash(path: Path) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(expected):
-        raise InputError(f"--weights {path}: its SHA-256 starts with {found[:8]}, not {expected}; fetch it again")
+        raise InputError(
+            f"--weights {path}: its SHA-256 starts with {found[:8]}, not {expected}; fetch it again"
+        )

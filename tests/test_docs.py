@@ -1,0 +1,92 @@
+"""Nothing is undocumented: commands, options, settings, columns, methods."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from labelfix import corrections
+from labelfix.cli import COMMANDS, cli
+from labelfix.methods import method_card, method_names
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def command(name: str) -> click.Command:
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_an_example_and_a_place_in_the_readme(name):
+    each = command(name)
+    assert each.name == name
+    assert each.help
+    assert "Example:" in each.epilog
+    assert f"labelfix {name}" in README
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_help(name):
+    for parameter in command(name).params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts[0]}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_parses(name):
+    """Each example line names this command and only options that exist."""
+    each = command(name)
+    lines = [line.strip() for line in each.epilog.splitlines() if line.strip().startswith("labelfix ")]
+    assert any(line.startswith(f"labelfix {name}") for line in lines)
+    for line in lines:
+        words = shlex.split(line)[1:]
+        assert words[0] in COMMANDS
+        known = {opt for p in command(words[0]).params for opt in p.opts}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_every_scan_option_is_in_the_readme():
+    for parameter in command("scan").params:
+        if isinstance(parameter, click.Option):
+            assert f"`{parameter.opts[0]}" in README, parameter.opts[0]
+
+
+def test_every_column_is_in_the_readme():
+    text = (ROOT / "labelfix" / "corrections.py").read_text(encoding="utf-8")
+    columns = re.findall(r'pa\.field\("(\w+)"', text)
+    assert len(columns) == 14
+    for column in columns:
+        assert f"`{column}`" in README, column
+    assert corrections.FILE_NAME in README
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_is_in_the_readme_and_its_card_names_its_choices(name):
+    card = method_card(name)
+    assert f"`{name}`" in README
+    for heading in ("What it is for:", "When it fails:", "Presets:"):
+        assert heading in card["card"]
+    for preset in card["presets"]:
+        assert f"`{preset}`" in card["card"]
+
+
+def test_the_readme_has_the_two_set_up_commands():
+    fences = re.findall(r"```(?:console|bash)\n(.*?)```", README, re.DOTALL)
+    commands = [
+        line.removeprefix("$ ") for fence in fences for line in fence.splitlines() if line.startswith("$ ")
+    ]
+    assert any("pip install" in line and "labelfix demo" in line for line in commands)
+    assert any("[test]" in line and "pytest" in line for line in commands)
+
+
+def test_the_changelog_names_this_version():
+    import labelfix
+
+    assert f"[{labelfix.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,0 +1,430 @@
+"""scan() from end to end on real digits: what it writes, and what survives a kill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import labelfix
+from labelfix.errors import InputError
+
+QUICK = {"epochs": 3, "batch_size": 64}
+COLUMNS = [
+    "sample_id", "file_name", "given_label", "noise_score", "label_score", "is_label_issue", "corrected_label",
+    "corrected_confidence", "label_distribution", "predicted_label", "predicted_probs", "is_trusted", "is_valid",
+    "error",
+]  # fmt: skip
+
+
+def result_bytes(out: Path) -> dict[str, bytes]:
+    """What must be the same whenever a run is repeated."""
+    names = ["corrections.parquet", "classifier/model.safetensors", "classifier/classifier.json"]
+    return {name: (out / name).read_bytes() for name in names}
+
+
+@pytest.fixture
+def run(digits, tmp_path):
+    return labelfix.scan(digits[0], method="bmm", out=tmp_path / "run", **QUICK)
+
+
+class TestFindings:
+    def test_the_run_folder_holds_what_the_contract_names(self, run):
+        assert sorted(path.name for path in run.out.iterdir()) == [
+            "classifier", "config.json", "corrections.parquet", "epochs.parquet", "summary.json",
+        ]  # fmt: skip
+
+    def test_columns_and_types(self, run):
+        schema = pq.read_schema(run.corrections)
+        assert schema.names == COLUMNS
+        label, probs = pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.float32(), 10)
+        types = [
+            pa.int64(), pa.string(), label, pa.float32(), pa.float32(), pa.bool_(), label, pa.float32(), probs,
+            label, probs, pa.bool_(), pa.bool_(), pa.string(),
+        ]  # fmt: skip
+        assert schema.types == types
+
+    def test_metadata(self, run):
+        said = json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
+        assert said["schema_version"] == 1
+        assert said["labelfix_version"] == labelfix.__version__
+        assert said["method"] == "bmm"
+        assert said["class_names"] == [str(k) for k in range(10)]
+        assert (said["task"], said["seed"], said["out_of_sample"], said["resumed_elsewhere"]) == (
+            "single",
+            0,
+            False,
+            False,
+        )
+        assert said["fit_ok"] in (True, False)
+        assert "0.5" in said["flag_rule"]
+        assert "0.8" in said["flag_rule"]
+        assert len(said["source_fingerprint"]) == 64
+        assert 0 <= said["noise_rate"] <= 1
+
+    def test_values_keep_the_contract(self, run):
+        df = labelfix.read_corrections(run.out)
+        assert df.sample_id.tolist() == list(range(300))
+        assert df.noise_score.between(0, 1).all()
+        np.testing.assert_allclose(df.label_score, 1 - df.noise_score, atol=1e-6)
+        for column in ("label_distribution", "predicted_probs"):
+            values = np.stack(df[column])
+            assert (values >= 0).all()
+            np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
+        best = np.stack(df.predicted_probs).argmax(axis=1)
+        assert df.predicted_label.astype(str).tolist() == [str(k) for k in best]
+        chosen = df.corrected_label.astype(str).astype(int)
+        confidence = np.stack(df.label_distribution)[np.arange(300), chosen]
+        np.testing.assert_allclose(df.corrected_confidence, confidence, atol=1e-6)
+        changed = df.corrected_label.astype(str) != df.given_label.astype(str)
+        assert df.is_label_issue[changed].all()
+        assert (df.corrected_confidence[changed] >= 0.8 - 1e-6).all()
+        assert df.is_valid.all()
+        assert not df.is_trusted.any()
+
+    def test_opens_in_pandas_polars_and_duckdb(self, run):
+        path = str(run.corrections)
+        flagged = int(pd.read_parquet(path).is_label_issue.sum())
+        assert polars.read_parquet(path)["is_label_issue"].sum() == flagged
+        assert duckdb.sql(f"select count(*) from '{path}' where is_label_issue").fetchall() == [(flagged,)]
+
+    def test_summary_counts_what_the_table_says(self, run):
+        df, summary = labelfix.read_corrections(run.out), json.loads((run.out / "summary.json").read_text())
+        assert summary == run.summary
+        counts = summary["counts"]
+        assert counts["rows"] == counts["judged"] == 300
+        assert counts["flagged"] == df.is_label_issue.sum()
+        assert counts["corrected"] == (df.corrected_label.astype(str) != df.given_label.astype(str)).sum()
+        assert summary["noise_rate"] == pytest.approx(df.noise_score.mean(), abs=1e-5)
+        by_class = df.groupby("given_label", observed=True).noise_score.mean()
+        assert summary["noise_rate_by_class"]["3"] == pytest.approx(by_class["3"], abs=1e-5)
+        soft = np.stack(df.label_distribution).astype(float)
+        for given in range(10):
+            column = soft[df.given_label == str(given)].sum(axis=0) / soft.sum(axis=0)
+            np.testing.assert_allclose(np.array(summary["transition_matrix"])[:, given], column, atol=1e-4)
+
+    def test_epochs_tell_the_story(self, run):
+        epochs = pd.read_parquet(run.out / "epochs.parquet")
+        assert epochs.epoch.tolist() == [1, 2, 3]
+        assert set(epochs.phase) == {"mixup", "bootstrap"}
+        assert epochs.learning_rate.gt(0).all()
+        assert epochs.flagged_share.between(0, 1).all()
+
+    def test_config_is_enough_to_run_it_again(self, run, tmp_path):
+        said = json.loads((run.out / "config.json").read_text())
+        assert said["source"]["source"] == str((tmp_path / "images").resolve())
+        config = labelfix.config.ScanConfig.from_json(said["config"])
+        assert json.loads(json.dumps(config.to_json())) == said["config"]
+        assert said["environment"]["packages"]["torch"]
+
+    def test_nothing_is_written_into_the_source(self, digits, tmp_path):
+        before = sorted((p, p.stat().st_mtime_ns) for p in digits[0].rglob("*"))
+        labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        assert sorted((p, p.stat().st_mtime_ns) for p in digits[0].rglob("*")) == before
+
+    def test_the_callers_random_state_is_left_alone(self, digits, tmp_path):
+        import torch
+
+        torch.manual_seed(3)
+        expected = torch.rand(3)
+        torch.manual_seed(3)
+        labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        assert torch.equal(torch.rand(3), expected)
+
+    def test_the_classifier_predicts_files_and_says_what_it_cannot_read(self, run, digits):
+        classifier = labelfix.load_classifier(run.out / "classifier")
+        files = sorted(digits[0].rglob("*.png"))[:20]
+        (digits[0] / "broken.png").write_text("no image")
+        frame = classifier.predict([*files, digits[0] / "broken.png"])
+        table = labelfix.read_corrections(run.out)
+        assert frame.predicted_label[:20].tolist() == table.predicted_label.astype(str)[:20].tolist()
+        np.testing.assert_allclose(
+            np.stack(frame.predicted_probs[:20]), np.stack(table.predicted_probs[:20]), atol=1e-5
+        )
+        assert frame.error[20]
+        assert frame.predicted_label.isna()[20]
+
+    def test_a_missing_classifier_is_named(self, tmp_path):
+        with pytest.raises(InputError, match=r"no classifier here \(classifier.json is missing\)"):
+            labelfix.load_classifier(tmp_path)
+
+    def test_passed_columns_come_out_unchanged(self, digits, tmp_path):
+        names = sorted(str(p.relative_to(digits[0])) for p in digits[0].rglob("*.png"))
+        frame = pd.DataFrame(
+            {"file_name": names, "label": [n[0] for n in names], "camera": [f"00{n[0]}" for n in names]}
+        )
+        frame.to_csv(tmp_path / "list.csv", index=False)
+        run = labelfix.scan(tmp_path / "list.csv", root=digits[0], out=tmp_path / "run", **QUICK)
+        df = labelfix.read_corrections(run.out)
+        assert list(df.columns) == [*COLUMNS, "camera"]
+        assert df.camera.tolist() == frame.camera.tolist()
+
+
+class TestHardRows:
+    def test_unlabelled_and_invalid_rows(self, digits, tmp_path):
+        images = digits[0]
+        (images / "_unlabeled").mkdir()
+        for path in sorted((images / "3").iterdir())[:4]:
+            path.rename(images / "_unlabeled" / path.name)
+        (images / "5" / "broken.png").write_bytes(b"\x89PNG not really")
+        run = labelfix.scan(images, out=tmp_path / "run", **QUICK)
+        df = labelfix.read_corrections(run.out)
+        unlabelled = df[df.given_label.isna()]
+        assert len(unlabelled) == 4
+        assert unlabelled.noise_score.isna().all()
+        assert unlabelled.label_score.isna().all()
+        assert not unlabelled.is_label_issue.any()
+        assert (
+            unlabelled.corrected_label.astype(str).tolist() == unlabelled.predicted_label.astype(str).tolist()
+        )
+        np.testing.assert_array_equal(
+            np.stack(unlabelled.label_distribution), np.stack(unlabelled.predicted_probs)
+        )
+        (invalid,) = df[~df.is_valid].to_dict("records")
+        assert invalid["file_name"] == "5/broken.png"
+        assert invalid["error"]
+        assert invalid["corrected_label"] == invalid["given_label"] == "5"
+        for column in (
+            "noise_score",
+            "label_score",
+            "corrected_confidence",
+            "label_distribution",
+            "predicted_probs",
+        ):
+            assert invalid[column] is None or np.isnan(invalid[column]), column
+        assert run.summary["counts"] == {
+            "rows": 301, "judged": 296, "flagged": int(df.is_label_issue.sum()),
+            "corrected": run.summary["counts"]["corrected"], "unlabelled": 4, "invalid": 1,
+        }  # fmt: skip
+
+    def test_diverged_training_is_a_failed_fit_and_no_crash(self, digits, tmp_path):
+        settings = {"learning_rate": "1e30"}
+        run = labelfix.scan(digits[0], out=tmp_path / "run", settings=settings, **QUICK)
+        df = labelfix.read_corrections(run.out)
+        assert not run.summary["fit_ok"]
+        assert "diverged" in run.summary["fit_reason"]
+        assert df.noise_score.isna().all()
+        assert not df.is_label_issue.any()
+        assert (df.corrected_label.astype(str) == df.given_label.astype(str)).all()
+
+    def test_no_readable_image_is_one_line(self, tmp_path):
+        for label in "ab":
+            (tmp_path / "images" / label).mkdir(parents=True)
+            (tmp_path / "images" / label / "x.png").write_text("no image")
+        with pytest.raises(InputError, match="none of"):
+            labelfix.scan(tmp_path / "images", out=tmp_path / "run", **QUICK)
+        with pytest.raises(InputError, match="none of the images can be read"):
+            labelfix.scan(tmp_path / "images", out=tmp_path / "run", image_size=8, **QUICK)
+
+
+class TestRepeats:
+    def test_same_seed_same_bytes_other_seed_other_bytes(self, digits, tmp_path):
+        first, again, other = (
+            labelfix.scan(digits[0], out=tmp_path / name, seed=seed, **QUICK).out
+            for name, seed in (("first", 0), ("again", 0), ("other", 1))
+        )
+        assert result_bytes(first) == result_bytes(again)
+        changed = result_bytes(other)
+        assert all(
+            changed[name] != value for name, value in result_bytes(first).items() if "json" not in name
+        )
+
+    def test_a_finished_run_is_never_overwritten_unasked(self, run, digits):
+        with pytest.raises(InputError, match="holds a finished run; use --overwrite"):
+            labelfix.scan(digits[0], out=run.out, **QUICK)
+        again = labelfix.scan(digits[0], out=run.out, overwrite=True, seed=4, **QUICK)
+        assert json.loads((again.out / "config.json").read_text())["config"]["seed"] == 4
+
+
+# Runs in a process of its own, so that the kill is a real one; the moment is chosen to the step.
+SCRIPT = """
+import os, signal, sys
+import labelfix.corrections, labelfix.pipeline, labelfix.trainer, labelfix.run_folder
+from labelfix.cli import main
+from labelfix.cli.terminal import Terminal
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.{signal})
+
+def after(calls, function, act=kill):
+    seen = 0
+    def wrapped(*args, **kwargs):
+        nonlocal seen
+        seen += 1
+        if seen == calls:
+            act()
+        return function(*args, **kwargs)
+    return wrapped
+
+{patch}
+sys.argv = ["labelfix", *sys.argv[1:]]
+main()
+"""
+KILLS = {
+    "decode": "Terminal.progress = after(2, Terminal.progress)",
+    "training, first step": "labelfix.trainer.Trainer._step = after(1, labelfix.trainer.Trainer._step)",
+    "training, later": "labelfix.trainer.Trainer._step = after(12, labelfix.trainer.Trainer._step)",
+    "checkpoint": "labelfix.checkpoint.write_json = after(2, labelfix.checkpoint.write_json)",
+    "findings": "labelfix.pipeline.decide = after(1, labelfix.pipeline.decide)",
+    "writing": "labelfix.corrections._columns = after(1, labelfix.corrections._columns)",
+    "finishing": "labelfix.run_folder.shutil.rmtree = after(3, labelfix.run_folder.shutil.rmtree)",
+}
+
+
+def start(moment: str, number: signal.Signals, *args: str, cwd: Path) -> subprocess.CompletedProcess:
+    code = textwrap.dedent(SCRIPT).format(signal=number.name, patch=KILLS.get(moment, ""))
+    return subprocess.run(
+        [sys.executable, "-c", code, *args], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+COMMAND = ("scan", "images", "--out", "run", "--epochs", "3", "--batch-size", "64")
+
+
+class TestKills:
+    @pytest.fixture
+    def expected(self, digits, tmp_path):
+        return result_bytes(labelfix.scan(digits[0], out=tmp_path / "expected", **QUICK).out)
+
+    @pytest.mark.parametrize("moment", [name for name in KILLS if name != "finishing"])
+    def test_killed_and_repeated_gives_the_bytes_of_an_uninterrupted_run(
+        self, expected, cache, tmp_path, moment
+    ):
+        if moment == "decode":
+            import shutil
+
+            shutil.rmtree(cache / "images")  # so that there is something to decode
+        killed = start(moment, signal.SIGKILL, *COMMAND, cwd=tmp_path)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        again = start("", signal.SIGKILL, *COMMAND, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert result_bytes(tmp_path / "run") == expected
+        assert not (tmp_path / "run" / "checkpoint").exists()
+
+    def test_killed_again_and_again(self, expected, tmp_path):
+        for _ in range(3):
+            killed = start("checkpoint", signal.SIGKILL, *COMMAND, cwd=tmp_path)
+            assert killed.returncode == -signal.SIGKILL, killed.stderr
+        again = start("", signal.SIGKILL, *COMMAND, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert result_bytes(tmp_path / "run") == expected
+
+    def test_ctrl_c_saves_and_exits_130(self, expected, tmp_path):
+        stopped = start("training, later", signal.SIGINT, *COMMAND, cwd=tmp_path)
+        assert stopped.returncode == 130, stopped.stderr
+        assert "give the same command to go on" in stopped.stderr
+        again = start("", signal.SIGINT, *COMMAND, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert result_bytes(tmp_path / "run") == expected
+
+    def test_an_unfinished_run_resumes_only_with_the_same_options(self, digits, tmp_path):
+        start("training, later", signal.SIGKILL, *COMMAND, cwd=tmp_path)
+        with pytest.raises(InputError, match="unfinished run with another seed"):
+            labelfix.scan(digits[0], out=tmp_path / "run", seed=1, **QUICK)
+        with pytest.raises(InputError, match="unfinished run with another learning_rate"):
+            labelfix.scan(digits[0], out=tmp_path / "run", settings={"learning_rate": "0.2"}, **QUICK)
+        next((digits[0] / "3").iterdir()).unlink()
+        with pytest.raises(InputError, match="unfinished run with another fingerprint"):
+            labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        anew = labelfix.scan(digits[0], out=tmp_path / "run", seed=1, overwrite=True, **QUICK)
+        assert json.loads((anew.out / "config.json").read_text())["config"]["seed"] == 1
+
+    def test_resuming_with_another_thread_count_is_said(self, digits, tmp_path):
+        start("training, later", signal.SIGINT, *COMMAND, cwd=tmp_path)
+        path = tmp_path / "run" / "config.json"
+        said = json.loads(path.read_text())
+        said["environment"]["threads"] += 7
+        path.write_text(json.dumps(said))
+        run = labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        assert json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])["resumed_elsewhere"]
+
+
+class TestOut:
+    def test_never_inside_the_source(self, digits):
+        with pytest.raises(InputError, match="lies inside SOURCE"):
+            labelfix.scan(digits[0], out=digits[0] / "run", **QUICK)
+
+    def test_never_into_somebody_elses_folder(self, digits, tmp_path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+        with pytest.raises(InputError, match="holds files that are no run"):
+            labelfix.scan(digits[0], out=tmp_path / "mine", overwrite=True, **QUICK)
+        assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+
+    def test_never_onto_a_file(self, digits, tmp_path):
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(InputError, match="is a file; choose a folder"):
+            labelfix.scan(digits[0], out=tmp_path / "file", **QUICK)
+
+    def test_two_scans_never_write_the_same_folder(self, digits, tmp_path):
+        import fcntl
+
+        (tmp_path / "run" / "checkpoint").mkdir(parents=True)
+        with (tmp_path / "run" / "checkpoint" / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(InputError, match="another scan is writing here"):
+                labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        assert labelfix.scan(digits[0], out=tmp_path / "run", **QUICK).corrections.is_file()
+
+    def test_default_is_runs_source_method(self, digits, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert labelfix.scan("images", **QUICK).out == Path("runs/images-bmm")
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"method": "magic"}, "--method magic: unknown; choose one of bmm, cross-entropy"),
+            ({"preset": "quick"}, "--preset quick: bmm has the presets fast, paper"),
+            ({"epochs": 1}, "--epochs 1: 2 phases need at least 2 epochs"),
+            ({"seed": -1}, "--seed -1: must be 0 or more"),
+            ({"device": "tpu"}, "--device tpu: use auto, cpu, cuda or cuda:N"),
+            ({"device": "cuda:99"}, "--device cuda:99: there are"),
+            ({"precision": "fp8"}, "--precision fp8: use auto, fp32 or bf16"),
+            ({"backbone": "alexnet3"}, "--backbone alexnet3: unknown; choose auto, small"),
+            ({"image_size": "big"}, "--image-size big: use auto or a number"),
+            ({"image_size": 4}, "--image-size 4: must be between 8 and 1024"),
+            ({"weights": "nowhere.safetensors"}, "--weights nowhere.safetensors: No such file"),
+            ({"rows": 0}, "--rows"),
+            ({"speed": 3}, "scan has no option speed; there are method, out"),
+            ({"backbone": "alexnet"}, "--backbone alexnet does not take images of 8 px"),
+        ],
+    )
+    def test_bad_options_are_one_line_with_the_way_out(self, digits, tmp_path, options, message):
+        with pytest.raises(InputError) as caught:
+            labelfix.scan(digits[0], out=tmp_path / "run", **{**QUICK, **options})
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run" / "corrections.parquet").exists()
+
+    def test_a_plan_writes_nothing_and_says_what_a_scan_would_do(self, digits, tmp_path):
+        planned = labelfix.plan(digits[0], out=tmp_path / "run", **QUICK)
+        assert not (tmp_path / "run").exists()
+        assert (planned["rows"], planned["classes"], planned["image_size"]) == (300, 10, 8)
+        assert planned["phases"] == {"mixup": 1, "bootstrap": 2}
+        assert planned["forward_units_per_row"] == 1 * 4 + 2 * 5
+        assert planned["estimated_training_seconds"] >= 0
+
+    def test_bf16_and_another_backbone_run_on_a_cpu(self, digits, tmp_path):
+        run = labelfix.scan(
+            digits[0], out=tmp_path / "run", precision="bf16", backbone="preact-resnet18", rows=60, epochs=2
+        )
+        assert labelfix.read_corrections(run.out).noise_score.notna().all()
+
+    def test_the_trained_network_starts_from_a_weights_file(self, digits, run, tmp_path):
+        weights = run.out / "classifier" / "model.safetensors"
+        again = labelfix.scan(digits[0], out=tmp_path / "again", weights=str(weights), **QUICK)
+        assert json.loads((again.out / "config.json").read_text())["config"]["weights_sha256"]
+        assert result_bytes(again.out) != result_bytes(run.out)

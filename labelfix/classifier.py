@@ -163,7 +163,8 @@ def load_classifier(folder: str | Path) -> Classifier:
         return Classifier(network, spec, names, tuple(norm["mean"]), tuple(norm["std"]), facts["method"])
     except FileNotFoundError as error:
         raise InputError(
-            f"{folder}: no classifier here ({Path(error.filename).name} is missing); name the classifier/ folder of a run"
+            f"{folder}: no classifier here ({Path(error.filename).name} is missing); "
+            "name the classifier/ folder of a run"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{folder}: the classifier cannot be read ({error})") from error

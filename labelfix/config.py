@@ -17,7 +17,7 @@ from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.methods import method_class
 from labelfix.methods.base import Settings
-from labelfix.networks import backbone_names
+from labelfix.networks import check_backbone
 from labelfix.store import auto_image_size
 
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
@@ -235,8 +235,7 @@ def resolve_backbone(backbone: str, device: str, image_size: int) -> str:
         InputError: an unknown backbone.
     """
     if backbone != "auto":
-        if backbone not in backbone_names():
-            raise InputError(f"--backbone {backbone}: unknown; choose auto, {', '.join(backbone_names())}")
+        check_backbone(backbone)
         return backbone
     if device == "cpu":
         return "small"

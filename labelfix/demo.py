@@ -11,7 +11,8 @@ import pandas as pd
 from labelfix.errors import InputError
 from labelfix.exports import export
 from labelfix.noise import parse_noise, plant
-from labelfix.pipeline import Reporter, scan
+from labelfix.pipeline import scan
+from labelfix.reporting import Reporter
 from labelfix.scoring import evaluate
 from labelfix.store import encode
 from labelfix.tables import atomic_path

@@ -116,7 +116,7 @@ def transition_posterior(probs: FloatArray, given: np.ndarray) -> tuple[FloatArr
 
 
 def true_class_beliefs(probs: FloatArray) -> FloatArray:
-    """q of `transition_posterior`: predictions freed of the blur that the network gives to sure rows too.
+    """Q of `transition_posterior`: predictions freed of the blur that the network gives to sure rows too.
 
     Args:
         probs: (N, K) averaged predictions, NaN rows ignored.

@@ -2,63 +2,31 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from labelfix import checkpoint, corrections, networks, run_folder
-from labelfix.batches import Labels, Source, seed_of
-from labelfix.classifier import Classifier
+from labelfix import corrections, run_folder
+from labelfix.batches import Labels
 from labelfix.config import ScanConfig, ScanOptions, environment
 from labelfix.corrections import Findings
-from labelfix.errors import InputError, Interrupted
 from labelfix.evidence import Evidence, Fit
 from labelfix.manifest import Manifest
 from labelfix.methods import method_class
-from labelfix.networks import NetworkSpec
-from labelfix.networks.torchvision_models import load_weights
-from labelfix.run_folder import RunFolder
+from labelfix.preparation import build_network, prepare, seconds_per_unit
+from labelfix.reporting import Reporter, Silent
+from labelfix.resumable import train
 from labelfix.store import ImageStore
 from labelfix.summary import epochs_table, hardware, summarise
 from labelfix.tables import write_json, write_table
 from labelfix.trainer import EpochReport, Trainer
 from labelfix.verdicts import decide
-from labelfix.views import Augmentation
-
-_NETWORK_SEED = 4
-_CHECKPOINT_SHARE = 0.05
-_STATISTICS_ROWS = 10_000
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-class Reporter(Protocol):
-    """Where a scan tells how far it is."""
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Some of the `total` units of a stage are done."""
-
-    def message(self, text: str) -> None:
-        """A line for the user."""
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Say nothing."""
-
-    def message(self, text: str) -> None:
-        """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +90,8 @@ def scan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
         with clock.stage("decode"):
             store = _decode(manifest, config, reporter)
         with clock.stage("train"):
-            trainer, classifier = _prepare(manifest, store, config)
-            reports = _train(trainer, folder, reporter)
+            trainer, classifier = prepare(manifest, store, config)
+            reports = train(trainer, folder, reporter)
             effort = _effort(trainer, reports)
         with clock.stage("findings"):
             findings = _find(manifest, store, trainer, reports)
@@ -151,11 +119,11 @@ def plan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
     run_folder.check_out(out, manifest.source, overwrite=options.get("overwrite", False))
     method = method_class(config.method)
     with _own_random_state():
-        network = _network(config, len(manifest.class_names))
+        network = build_network(config, len(manifest.class_names))
         labels = Labels.of(manifest.given, len(manifest.class_names), torch.device(config.device))
         phases = method(network, labels, config.settings).phases()
         units = sum(phase.epochs * phase.forward_units for phase in phases)
-        seconds = _seconds_per_unit(network, config) * units * int((manifest.given >= 0).sum())
+        seconds = seconds_per_unit(network, config) * units * int((manifest.given >= 0).sum())
     return {
         "source": str(manifest.source),
         "out": str(out),
@@ -200,90 +168,6 @@ def _decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> Image
     return store
 
 
-def _prepare(manifest: Manifest, store: ImageStore, config: ScanConfig) -> tuple[Trainer, Classifier]:
-    device = torch.device(config.device)
-    mean, std = _IMAGENET if config.weights == "imagenet" else _channel_statistics(store)
-    augmentation = Augmentation(config.image_size, mean, std, flip=config.flip, device=device)
-    network = _network(config, len(manifest.class_names))
-    given = np.where(store.valid, manifest.given, -1)
-    labels = Labels.of(given, len(manifest.class_names), device)
-    method = method_class(config.method)(network, labels, config.settings).to(device)
-    trainer = Trainer(
-        method,
-        Source(store, augmentation, device),
-        trained_rows=np.flatnonzero(given >= 0),
-        predicted_rows=np.flatnonzero(store.valid),
-        seed=config.seed,
-        precision=config.precision_type,
-    )
-    spec = NetworkSpec(config.backbone, len(manifest.class_names), config.image_size)
-    return trainer, Classifier(method.network, spec, manifest.class_names, mean, std, config.method)
-
-
-def _network(config: ScanConfig, num_classes: int) -> nn.Module:
-    """The network of a scan on its device, with its first weights."""
-    torch.manual_seed(seed_of(config.seed, _NETWORK_SEED))
-    network = networks.build(NetworkSpec(config.backbone, num_classes, config.image_size))
-    if config.weights != "none":
-        load_weights(network, config.backbone, config.weights)
-    network = network.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, 3, config.image_size, config.image_size, device=config.device))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise InputError(
-            f"--backbone {config.backbone} does not take images of {config.image_size} px "
-            f"({str(error).splitlines()[0]}); use --image-size 224, or another backbone"
-        ) from None
-    return network.train()
-
-
-def _train(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> list[EpochReport]:
-    """Train to the end, from the newest checkpoint on; save at epoch ends when that is cheap, and on Ctrl-C."""
-    number, reports = _restore(trainer, folder)
-    steps = trainer.steps_per_epoch
-    done, total = trainer.position.epoch * steps + trainer.position.step, trainer.num_epochs * steps
-    saved_at, save_seconds = time.monotonic(), 0.0
-    with _interrupt_flag() as interrupted:
-
-        def keep_going() -> bool:
-            nonlocal done
-            reporter.progress("train", done, total)
-            done += 1
-            return not interrupted.is_set()
-
-        for report in trainer.epochs(keep_going):
-            reports.append(report)
-            if not report.is_finite:
-                break
-            if save_seconds < _CHECKPOINT_SHARE * (time.monotonic() - saved_at):
-                started = time.monotonic()
-                number = _save(trainer, folder, reports, number)
-                saved_at = time.monotonic()
-                save_seconds = saved_at - started
-        _save(trainer, folder, reports, number)
-        if interrupted.is_set():
-            raise Interrupted("interrupted; progress is saved: give the same command to go on")
-    reporter.progress("train", total, total)
-    return reports
-
-
-def _save(trainer: Trainer, folder: RunFolder, reports: list[EpochReport], number: int) -> int:
-    tensors, position = trainer.state()
-    facts = {"position": position, "reports": [report.to_json() for report in reports]}
-    checkpoint.save(folder.checkpoint, number + 1, tensors, facts)
-    return number + 1
-
-
-def _restore(trainer: Trainer, folder: RunFolder) -> tuple[int, list[EpochReport]]:
-    found = checkpoint.load_newest(folder.checkpoint)
-    if found is None:
-        return 0, []
-    number, tensors, facts = found
-    trainer.restore(tensors, facts["position"])
-    return number, [EpochReport.from_json(report) for report in facts["reports"]]
-
-
 def _find(manifest: Manifest, store: ImageStore, trainer: Trainer, reports: list[EpochReport]) -> Findings:
     """Evidence, verdicts and the classifier's own view of every row."""
     plain = trainer.predict("plain")
@@ -312,56 +196,8 @@ def _effort(trainer: Trainer, reports: list[EpochReport]) -> dict[str, Any]:
     }
 
 
-def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of pixel values in 0..1, over a spread of valid images."""
-    rows = np.flatnonzero(store.valid)
-    if not len(rows):
-        raise InputError("none of the images can be read; see the errors of a scan with --rows 10")
-    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _STATISTICS_ROWS)).astype(np.int64)]
-    pixels = store.images[chosen].astype(np.float32) / 255
-    mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64)
-    std = pixels.std(axis=(0, 2, 3), dtype=np.float64)
-    # An empty channel must not blow up: a deviation under one grey level counts as one.
-    return tuple(mean.round(6).tolist()), tuple(np.maximum(std, 1 / 255).round(6).tolist())
-
-
-def _seconds_per_unit(network: nn.Module, config: ScanConfig, batch: int = 64, steps: int = 3) -> float:
-    """Seconds of one image's forward pass, from a few training steps (three units each) on noise."""
-    images = torch.randn(batch, 3, config.image_size, config.image_size, device=config.device)
-    images = images.to(memory_format=torch.channels_last)
-    seconds = []
-    for _ in range(steps + 1):
-        started = time.monotonic()
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            total = network(images).float().logsumexp(dim=1).mean()
-        total.backward()
-        total.item()  # waits for the device
-        seconds.append(time.monotonic() - started)
-    return float(np.median(seconds[1:])) / (3 * batch)
-
-
 @contextmanager
 def _own_random_state() -> Iterator[None]:
     """Leave the caller's random state as it was."""
     with torch.random.fork_rng():
         yield
-
-
-@contextmanager
-def _interrupt_flag() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag; a second one stops at once. Only the main thread gets signals."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        flag.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, before)

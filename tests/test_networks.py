@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from labelfix.errors import InputError
 from labelfix.networks import NetworkSpec, backbone_names, build
-from labelfix.networks.torchvision_models import load_weights
+from labelfix.networks.weights import load_weights
 
 
 def parameters(network: torch.nn.Module) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from test_store import png_header
 
 import labelfix
 from labelfix.errors import InputError
@@ -207,6 +209,25 @@ class TestHardRows:
             "rows": 301, "judged": 296, "flagged": int(df.is_label_issue.sum()),
             "corrected": run.summary["counts"]["corrected"], "unlabelled": 4, "invalid": 1,
         }  # fmt: skip
+
+    def test_broken_files_of_eight_kinds_cost_only_their_rows(self, digits, tmp_path):
+        folder = digits[0] / "7"
+        good = next(folder.iterdir()).read_bytes()
+        (folder / "a-missing.png").symlink_to(tmp_path / "nowhere.png")
+        (folder / "b-empty.png").write_bytes(b"")
+        (folder / "c-truncated.png").write_bytes(good[: len(good) // 2])
+        (folder / "d-text.png").write_text("no image")
+        os.mkfifo(folder / "e-fifo.png")
+        (folder / "f-folder.png").mkdir()
+        (folder / "g-bomb.png").write_bytes(png_header(60_000, 60_000))
+        (folder / "h-corrupt.png").write_bytes(good[:50] + bytes(len(good) - 50))
+        run = labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        df = labelfix.read_corrections(run.out)
+        broken = df[~df.is_valid]
+        assert [name[2] for name in broken.file_name] == list("abcdefgh")
+        assert broken.error.notna().all()
+        assert len(df) == 308
+        assert df[df.is_valid].noise_score.notna().all()
 
     def test_diverged_training_is_a_failed_fit_and_no_crash(self, digits, tmp_path):
         settings = {"learning_rate": "1e30"}

@@ -66,7 +66,7 @@ def test_rows_without_a_label_are_not_trained_on():
 
 def test_the_running_mean_is_the_mean_of_the_epochs_in_its_window():
     """The mean over epochs 1 and 2 of what the network said of each row when it was trained on it."""
-    trainer = make_trainer("cross-entropy", average_from="1", milestones="3")
+    trainer = make_trainer("cross-entropy", average_from="1", milestones="3", average_until="3")
     said = {}
     original = trainer.method.remember
 

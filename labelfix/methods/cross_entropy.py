@@ -34,7 +34,7 @@ from labelfix.methods.base import Method, Moment, Phase, Predict, setting
 class Settings(base.Settings):
     """Settings of cross-entropy."""
 
-    train_epochs: int = setting(30, "epochs of training", source="methods comparison on CIFAR-10, CPU")
+    train_epochs: int = setting(28, "epochs of training", source="those of bmm")
     score_from: str = setting(
         "loss",
         "what ranks the rows: the last-epoch loss, or the averaged predictions",
@@ -55,7 +55,13 @@ class CrossEntropy(Method):
         """`fast` for a CPU, `paper` for the schedule of Arazo et al. 2019, table 1."""
         return {
             "fast": Settings(),
-            "paper": Settings(train_epochs=120, milestones=(30, 80, 110), average_from=5),
+            "paper": Settings(
+                batch_size=128,
+                learning_rate=0.1,
+                train_epochs=120,
+                milestones=(30, 80, 110),
+                average_until=30,
+            ),
         }
 
     def phases(self) -> tuple[Phase, ...]:

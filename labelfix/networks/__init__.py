@@ -10,7 +10,6 @@ from torch import nn
 from labelfix.errors import InputError
 from labelfix.networks.preact_resnet import preact_resnet18
 from labelfix.networks.small import SmallNetwork
-from labelfix.networks.torchvision_models import torchvision_names, torchvision_network
 
 _OWN = {"small": SmallNetwork, "preact-resnet18": preact_resnet18}
 
@@ -36,20 +35,34 @@ class NetworkSpec:
 
 def backbone_names() -> list[str]:
     """Our own networks first, then torchvision's classifiers."""
+    from labelfix.networks.torchvision_models import torchvision_names
+
     return [*_OWN, *torchvision_names()]
+
+
+def check_backbone(name: str) -> None:
+    """Refuse a network that does not exist.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name not in _OWN and name not in backbone_names():
+        own = ", ".join(_OWN)
+        raise InputError(
+            f"--backbone {name}: unknown; choose auto, {own} or a torchvision classifier such as resnet50"
+        )
 
 
 def build(spec: NetworkSpec) -> nn.Module:
     """A freshly initialised network: (B, 3, H, H) float32 to logits (B, K).
 
     Raises:
-        InputError: an unknown backbone.
+        InputError: an unknown backbone, or one that cannot be built for this image size.
     """
+    check_backbone(spec.backbone)
     if spec.backbone in _OWN:
         return _OWN[spec.backbone](spec.num_classes)
-    if spec.backbone not in torchvision_names():
-        own = ", ".join(_OWN)
-        raise InputError(
-            f"--backbone {spec.backbone}: unknown; choose {own} or a torchvision classifier such as resnet50"
-        )
+    # torchvision takes seconds to import: only who names one of its networks waits for it.
+    from labelfix.networks.torchvision_models import torchvision_network
+
     return torchvision_network(spec.backbone, spec.num_classes, spec.image_size)

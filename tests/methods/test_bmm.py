@@ -173,7 +173,7 @@ class TestEvidence:
         assert not evidence.fit.clean
         assert evidence.noise[wrong].min() > evidence.noise[~wrong].mean()
         assert 0.7 * wrong.mean() < evidence.noise.mean() < 1.2 * wrong.mean()
-        assert (evidence.probs.argmax(axis=1) == true).mean() > 0.97
+        assert (evidence.probs.argmax(axis=1) == true).mean() > 0.95
 
     def test_the_pooled_reading_is_the_formula(self):
         probs, given, _ = rows_of(0.3, rows=150)
@@ -185,7 +185,9 @@ class TestEvidence:
         expected = (weights * references.ratio_score(probs, given) + 1 - posterior[n, given]) / 2
         np.testing.assert_allclose(trajectory_evidence(probs, given).noise, expected, atol=1e-6)
 
-    @pytest.mark.parametrize("read", [trajectory_evidence, lambda p, g: paper_evidence(-np.log(p[range(len(g)), g]), p, g)])
+    @pytest.mark.parametrize(
+        "read", [trajectory_evidence, lambda p, g: paper_evidence(-np.log(p[range(len(g)), g]), p, g)]
+    )
     def test_clean_labels_are_a_finding_and_no_failure(self, read):
         probs, given, _ = rows_of(0.0)
         evidence = read(probs, given)

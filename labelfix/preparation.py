@@ -1,0 +1,97 @@
+"""From a resolved config to what is trained: the network, the views, the trainer."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from labelfix import networks
+from labelfix.batches import Labels, Source, seed_of
+from labelfix.classifier import Classifier
+from labelfix.config import ScanConfig
+from labelfix.errors import InputError
+from labelfix.manifest import Manifest
+from labelfix.methods import method_class
+from labelfix.networks import NetworkSpec
+from labelfix.networks.weights import load_weights
+from labelfix.store import ImageStore
+from labelfix.trainer import Trainer
+from labelfix.views import Augmentation
+
+_NETWORK_SEED = 4
+_STATISTICS_ROWS = 10_000
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def prepare(manifest: Manifest, store: ImageStore, config: ScanConfig) -> tuple[Trainer, Classifier]:
+    """The trainer of a scan, and the classifier around the network that it trains.
+
+    Raises:
+        InputError: no readable image, or a network that does not take images of this size.
+    """
+    device = torch.device(config.device)
+    mean, std = _IMAGENET if config.weights == "imagenet" else _channel_statistics(store)
+    augmentation = Augmentation(config.image_size, mean, std, flip=config.flip, device=device)
+    network = build_network(config, len(manifest.class_names))
+    given = np.where(store.valid, manifest.given, -1)
+    labels = Labels.of(given, len(manifest.class_names), device)
+    method = method_class(config.method)(network, labels, config.settings).to(device)
+    trainer = Trainer(
+        method,
+        Source(store, augmentation, device),
+        trained_rows=np.flatnonzero(given >= 0),
+        predicted_rows=np.flatnonzero(store.valid),
+        seed=config.seed,
+        precision=config.precision_type,
+    )
+    spec = NetworkSpec(config.backbone, len(manifest.class_names), config.image_size)
+    return trainer, Classifier(method.network, spec, manifest.class_names, mean, std, config.method)
+
+
+def build_network(config: ScanConfig, num_classes: int) -> nn.Module:
+    """The network of a scan on its device, with its first weights."""
+    torch.manual_seed(seed_of(config.seed, _NETWORK_SEED))
+    network = networks.build(NetworkSpec(config.backbone, num_classes, config.image_size))
+    if config.weights != "none":
+        load_weights(network, config.backbone, config.weights)
+    network = network.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, config.image_size, config.image_size, device=config.device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"--backbone {config.backbone} does not take images of {config.image_size} px "
+            f"({str(error).splitlines()[0]}); use --image-size 224, or another backbone"
+        ) from None
+    return network.train()
+
+
+def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixel values in 0..1, over a spread of valid images."""
+    rows = np.flatnonzero(store.valid)
+    if not len(rows):
+        raise InputError("none of the images can be read; see the errors of a scan with --rows 10")
+    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _STATISTICS_ROWS)).astype(np.int64)]
+    pixels = store.images[chosen].astype(np.float32) / 255
+    mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64)
+    std = pixels.std(axis=(0, 2, 3), dtype=np.float64)
+    # An empty channel must not blow up: a deviation under one grey level counts as one.
+    return tuple(mean.round(6).tolist()), tuple(np.maximum(std, 1 / 255).round(6).tolist())
+
+
+def seconds_per_unit(network: nn.Module, config: ScanConfig, batch: int = 64, steps: int = 3) -> float:
+    """Seconds of one image's forward pass, from a few training steps (three units each) on noise."""
+    images = torch.randn(batch, 3, config.image_size, config.image_size, device=config.device)
+    images = images.to(memory_format=torch.channels_last)
+    seconds = []
+    for _ in range(steps + 1):
+        started = time.monotonic()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            total = network(images).float().logsumexp(dim=1).mean()
+        total.backward()
+        total.item()  # waits for the device
+        seconds.append(time.monotonic() - started)
+    return float(np.median(seconds[1:])) / (3 * batch)

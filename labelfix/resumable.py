@@ -1,0 +1,86 @@
+"""Training that survives: checkpoints when they are cheap, a save on Ctrl-C, and where a killed run goes on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from labelfix import checkpoint
+from labelfix.errors import Interrupted
+from labelfix.reporting import Reporter
+from labelfix.run_folder import RunFolder
+from labelfix.trainer import EpochReport, Trainer
+
+_CHECKPOINT_SHARE = 0.05
+
+
+def train(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> list[EpochReport]:
+    """Train to the end, from the newest checkpoint on; save at epoch ends when that is cheap, and on Ctrl-C."""
+    number, reports = _restore(trainer, folder)
+    if reports and not reports[-1].is_finite:
+        return reports  # it had diverged before it was killed
+    steps = trainer.steps_per_epoch
+    done, total = trainer.position.epoch * steps + trainer.position.step, trainer.num_epochs * steps
+    saved_at, save_seconds = time.monotonic(), 0.0
+    with _interrupt_flag() as interrupted:
+
+        def keep_going() -> bool:
+            nonlocal done
+            reporter.progress("train", done, total)
+            done += 1
+            return not interrupted.is_set()
+
+        for report in trainer.epochs(keep_going):
+            reports.append(report)
+            if not report.is_finite:
+                break
+            if save_seconds < _CHECKPOINT_SHARE * (time.monotonic() - saved_at):
+                started = time.monotonic()
+                number = _save(trainer, folder, reports, number)
+                saved_at = time.monotonic()
+                save_seconds = saved_at - started
+        _save(trainer, folder, reports, number)
+        if interrupted.is_set():
+            raise Interrupted("interrupted; progress is saved: give the same command to go on")
+    reporter.progress("train", total, total)
+    return reports
+
+
+def _save(trainer: Trainer, folder: RunFolder, reports: list[EpochReport], number: int) -> int:
+    tensors, position = trainer.state()
+    facts = {"position": position, "reports": [report.to_json() for report in reports]}
+    checkpoint.save(folder.checkpoint, number + 1, tensors, facts)
+    return number + 1
+
+
+def _restore(trainer: Trainer, folder: RunFolder) -> tuple[int, list[EpochReport]]:
+    found = checkpoint.load_newest(folder.checkpoint)
+    if found is None:
+        return 0, []
+    number, tensors, facts = found
+    trainer.restore(tensors, facts["position"])
+    return number, [EpochReport.from_json(report) for report in facts["reports"]]
+
+
+@contextmanager
+def _interrupt_flag() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a flag; a second one stops at once. Only the main thread gets signals."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        flag.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)

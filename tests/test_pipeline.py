@@ -434,8 +434,8 @@ class TestOptions:
         planned = labelfix.plan(digits[0], out=tmp_path / "run", **QUICK)
         assert not (tmp_path / "run").exists()
         assert (planned["rows"], planned["classes"], planned["image_size"]) == (300, 10, 8)
-        assert planned["phases"] == {"mixup": 1, "bootstrap": 2}
-        assert planned["forward_units_per_row"] == 1 * 4 + 2 * 5
+        assert planned["phases"] == {"mixup": 2, "bootstrap": 1}
+        assert planned["forward_units_per_row"] == 2 * 3 + 1 + 5  # one warm-up epoch is tracked
         assert planned["estimated_training_seconds"] >= 0
 
     def test_bf16_and_another_backbone_run_on_a_cpu(self, digits, tmp_path):

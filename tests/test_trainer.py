@@ -97,7 +97,7 @@ def test_phases_say_what_they_cost(method, changes):
     trainer = make_trainer(method, **changes)
     list(trainer.epochs())
     promised = sum(phase.epochs * phase.forward_units for phase in trainer.method.phases())
-    assert trainer.position.forward_units == promised * 200
+    assert trainer.position.forward_units == pytest.approx(promised * 200)
 
 
 def test_diverged_training_says_so():

@@ -49,11 +49,11 @@ def test_crop_takes_a_real_square_of_each_image():
 
 
 def test_small_images_are_padded_by_an_eighth():
-    """A white image shows black (mean-coloured) borders of at most 4 of 32 pixels, and no crop is alike."""
+    """A white image shows mean-coloured borders of at most 4 of 32 pixels, and crops differ."""
     pixels = torch.full((64, 3, 32, 32), 255, dtype=torch.uint8)
     view = augmentation(32).weak(pixels, seeded())
     assert (view[:, 0, 4:28, 4:28] == 1).all()
-    borders = (view[:, 0] == 0).flatten(1).sum(dim=1)
+    borders = (view[:, 0].abs() < 0.01).flatten(1).sum(dim=1)
     assert borders.max() > 0
     assert len(borders.unique()) > 5
 

@@ -33,7 +33,7 @@ class Phase:
 
     name: str
     epochs: int
-    forward_units: int
+    forward_units: float
     views: tuple[str, ...] = ("weak",)
 
 
@@ -78,14 +78,16 @@ class Settings:
     )
 
     milestones: tuple[int, ...] = setting(
-        (22,),
+        (25,),
         "epochs after which the learning rate falls by the factor `decay`",
         source="measured; 99 and 249 of 300 in Arazo 2019, 4.1",
     )
-    decay: float = setting(0.1, "what each milestone multiplies the learning rate by", source="Arazo 2019, 4.1")
-    average_from: int = setting(5, "first epoch of the averaged predictions", source="ours, measured")
+    decay: float = setting(
+        0.1, "what each milestone multiplies the learning rate by", source="Arazo 2019, 4.1"
+    )
+    average_from: int = setting(8, "first epoch of the averaged predictions", source="ours, measured")
     average_until: int = setting(
-        28, "epoch at which the averaging of predictions ends", source="ours, measured"
+        32, "epoch at which the averaging of predictions ends", source="ours, measured"
     )
 
     phase_epochs: ClassVar[tuple[str, ...]]

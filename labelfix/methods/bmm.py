@@ -58,15 +58,16 @@ _WEIGHT_RANGE = (1e-4, 1 - 1e-4)
 _CLEAN_NOISE_RATE = 0.02
 _CLEAN_MEAN_GAP = 0.25
 _CLEAN_DISAGREEMENT = 0.05
-# Over 1/2, the geometric mean: the readings are under-confident on digits (flags between 0.5 and 0.8 were right).
-_POOL_EXPONENT = 0.65
+# Between the geometric mean (1/2) and the product (1) of two beliefs that are both under-confident: measured on
+# digits, where flags between 0.5 and 0.8 were all right, and on asymmetric noise, where the product overshoots.
+_POOL_EXPONENT = 0.85
 
 
 @dataclass(frozen=True)
 class Settings(base.Settings):
     """Settings of BMM; the defaults are those of the fast preset."""
 
-    warmup_epochs: int = setting(20, "epochs of mixup alone, before bootstrapping", source="105 in " + _CODE)
+    warmup_epochs: int = setting(24, "epochs of mixup alone, before bootstrapping", source="105 in " + _CODE)
     bootstrap_epochs: int = setting(8, "epochs of dynamic bootstrapping", source="195 in " + _CODE)
     mixup_alpha: float = setting(
         0.2, "mixup shares are drawn from Beta(a, a)", source="measured for short runs; 32 in Arazo 2019, 3.3"
@@ -124,9 +125,11 @@ class BMM(Method):
 
     def phases(self) -> tuple[Phase, ...]:
         """Mixup alone, then bootstrapping."""
+        warmup = self.settings.warmup_epochs
+        tracked = sum(self._is_tracked(epoch) for epoch in range(warmup))
         weighing = 1 if self.settings.weights_from == "batch" else 0
         return (
-            Phase("mixup", self.settings.warmup_epochs, forward_units=4),
+            Phase("mixup", warmup, forward_units=3 + tracked / warmup),
             Phase("bootstrap", self.settings.bootstrap_epochs, forward_units=5 + weighing),
         )
 
@@ -149,11 +152,13 @@ class BMM(Method):
 
     def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
         """Track the loss of every row on augmented images in evaluation mode, and fit the mixture anew."""
+        # The epoch that has just ended, not the one that starts at this very moment.
+        ended = Moment(when.phase, when.epoch - 0.5)
+        if not self._is_tracked(int(ended.epoch)):
+            return {}
         logits = predict("weak")
         rows = torch.nonzero(self.given >= 0).squeeze(1)
         losses = F.cross_entropy(logits[rows], self.given[rows], reduction="none")
-        # The epoch that has just ended, not the one that starts at this very moment.
-        ended = Moment(when.phase, when.epoch - 0.5)
         self.remember(ended, rows, logits[rows])
         self.recent_losses[int(ended.epoch) % _RECENT, rows] = losses
         host_losses = losses.double().cpu().numpy()
@@ -170,12 +175,15 @@ class BMM(Method):
             report |= {"clean_mean": clean, "noisy_mean": noisy, "noisy_weight": model.mixture.weight[1]}
         return report
 
+    def _is_tracked(self, epoch: int) -> bool:
+        """Whether anything needs the losses of an epoch: the average, or the bootstrapping that follows."""
+        return epoch >= min(self.settings.average_from, self.settings.warmup_epochs - 1)
+
     def evidence(self, predict: Predict) -> Evidence:
         """The pooled reading of the averaged predictions, or the paper's own score."""
         given = self.given.cpu().numpy()
         if self.settings.score_from == "trajectory":
-            probs = np.where((given >= 0)[:, None], self.trajectory.cpu().numpy(), np.nan)
-            return trajectory_evidence(probs, given)
+            return trajectory_evidence(self.trajectory.double().cpu().numpy(), given)
         losses = self.recent_losses[: self.settings.epochs].mean(dim=0).double().cpu().numpy()
         probs = predict("plain").softmax(dim=1).cpu().numpy()
         return paper_evidence(np.where(given >= 0, losses, np.nan), probs, given)
@@ -237,37 +245,54 @@ def paper_evidence(losses: np.ndarray, probs: np.ndarray, given: np.ndarray) -> 
 
 
 def trajectory_evidence(probs: np.ndarray, given: np.ndarray) -> Evidence:
-    """Two readings of the averaged predictions, pooled.
-
-    The mixture reading fits the beta mixture on the class-relative losses: noise w s, with the ratio score s,
-    which keeps the order of the losses where w is flat; belief (1 - w) given + w q. The other reading is the
-    transition-aware posterior r. The mixture is the better judge of symmetric noise, the posterior of classes
-    that are swapped; the mean of both noises, and the sharpened geometric mean of both beliefs, lose little
-    to either.
+    """The pooled reading of averaged predictions.
 
     Args:
-        probs: (N, K) averaged predictions, NaN for rows that were not trained on.
+        probs: (N, K) averaged predictions; only rows with a given label count.
         given: (N,) int64, -1 for none.
 
     Returns:
-        Pooled noise and belief; the posterior's alone where it finds the data clean.
+        Noise and belief of `pooled_reading`; those of the transition-aware posterior alone on clean data.
     """
     rows = np.flatnonzero(given >= 0)
-    losses = class_relative_losses(probs, given)
-    model = NoiseModel.fit(losses[rows])
-    weights = model.posterior(losses[rows])
-    posterior, _ = transition_posterior(probs, given)
-    wrong = 1 - posterior[rows, given[rows]]
-    fit = _fit(model, float(wrong.mean()))
-    noise, belief = np.full(len(given), np.nan), posterior
+    model, posterior, wrong, beliefs = pooled_reading(probs[rows], given[rows])
+    posterior_noise = 1 - posterior[np.arange(len(rows)), given[rows]]
+    fit = _fit(model, float(posterior_noise.mean()))
     if fit.clean:
-        noise[rows] = wrong
-        return Evidence(noise, belief.astype(np.float32), fit, _diagnostics(model))
-    mixture = _mixture_belief(weights, true_class_beliefs(probs[rows]), given[rows])
-    noise[rows] = (weights * ratio_score(probs, given)[rows] + wrong) / 2
-    pooled = (np.maximum(mixture, 0) * posterior[rows]) ** _POOL_EXPONENT
-    belief[rows] = pooled / np.maximum(pooled.sum(axis=1, keepdims=True), 1e-12)
-    return Evidence(noise, belief.astype(np.float32), fit, _diagnostics(model))
+        wrong, beliefs = posterior_noise, posterior
+    noise, belief = np.full(len(given), np.nan), np.full(probs.shape, np.nan, dtype=np.float32)
+    noise[rows], belief[rows] = wrong, beliefs
+    return Evidence(noise, belief, fit, _diagnostics(model))
+
+
+def pooled_reading(
+    probs: np.ndarray, given: np.ndarray
+) -> tuple[NoiseModel, np.ndarray, np.ndarray, np.ndarray]:
+    """Two readings of predictions, pooled.
+
+    The mixture reading fits the beta mixture on the class-relative losses: noise w s, with the ratio score s,
+    which keeps the order of the losses where w is flat; belief (1 - w) given + w q. The other reading is the
+    transition-aware posterior r: noise 1 - r_given, belief r. The mixture is the better judge of symmetric
+    noise, the posterior of classes that are swapped; the mean of both noises, and the sharpened geometric mean
+    of both beliefs, lose little to either.
+
+    Args:
+        probs: (R, K) predictions.
+        given: (R,) int64 in 0..K-1.
+
+    Returns:
+        The fitted mixture; the posterior (R, K); the pooled noise (R,) in [0, 1]; the pooled belief about the
+        true label (R, K), rows that sum to 1.
+    """
+    losses = class_relative_losses(probs, given)
+    model = NoiseModel.fit(losses)
+    weights = model.posterior(losses)
+    posterior, _ = transition_posterior(probs, given)
+    wrong = 1 - posterior[np.arange(len(given)), given]
+    noise = (weights * ratio_score(probs, given) + wrong) / 2
+    mixture = _mixture_belief(weights, true_class_beliefs(probs), given)
+    pooled = (mixture * posterior) ** _POOL_EXPONENT
+    return model, posterior, noise, pooled / np.maximum(pooled.sum(axis=1, keepdims=True), 1e-12)
 
 
 def _mixture_belief(weights: np.ndarray, guess: np.ndarray, given: np.ndarray) -> np.ndarray:

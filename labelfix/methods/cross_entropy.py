@@ -34,7 +34,7 @@ from labelfix.methods.base import Method, Moment, Phase, Predict, setting
 class Settings(base.Settings):
     """Settings of cross-entropy."""
 
-    train_epochs: int = setting(28, "epochs of training", source="those of bmm")
+    train_epochs: int = setting(32, "epochs of training", source="those of bmm")
     score_from: str = setting(
         "loss",
         "what ranks the rows: the last-epoch loss, or the averaged predictions",
@@ -60,6 +60,7 @@ class CrossEntropy(Method):
                 learning_rate=0.1,
                 train_epochs=120,
                 milestones=(30, 80, 110),
+                average_from=5,
                 average_until=30,
             ),
         }

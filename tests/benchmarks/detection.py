@@ -75,9 +75,7 @@ def _digits(args: argparse.Namespace, folder: Path, noise: str, seed: int):
     images = folder / "images"
     if not images.exists():
         write_digits(images, 1797)
-    if noise == "clean":
-        return images, {}, {"truth": images, "truth_column": "label"}
-    return _corrupted(images, folder, noise, seed, {})
+    return _corrupted(images, folder, "symmetric:0" if noise == "clean" else noise, seed, {})
 
 
 def _cifar(args: argparse.Namespace, folder: Path, noise: str, seed: int):

@@ -36,13 +36,13 @@ class TestParity:
         )
         assert found == pytest.approx(expected, rel=1e-5)
 
-    @pytest.mark.parametrize("weights_from", ["batch", "epoch"])
+    @pytest.mark.parametrize("weights_from", ["batch", "epoch", "average"])
     def test_bootstrapping_is_equations_13_and_14(self, weights_from):
         """The whole loss, with guesses, weights and mixing drawn again independently."""
         trainer = make_trainer("bmm", weights_from=weights_from, balance="0.7")
         method = trainer.method
         epochs = trainer.epochs()
-        for _ in range(2):
+        for _ in range(method.settings.warmup_epochs):
             next(epochs)
         phase = method.phases()[1]
         batch = first_batch(trainer, phase)
@@ -56,7 +56,7 @@ class TestParity:
             guess = method.network.train()(x).argmax(dim=1).cpu().numpy()
             tracked = method.network.eval()(x).double().cpu().numpy()
             mixed = method.network.train()(share * x + (1 - share) * x[torch.from_numpy(partner).to(DEVICE)])
-        if weights_from == "epoch":
+        if weights_from != "batch":
             noise = method.weights[:40].double().cpu().numpy()
         else:
             losses = -np.log(references.softmax(tracked)[np.arange(40), given])
@@ -69,12 +69,12 @@ class TestParity:
         balance = 0.7 * references.class_balance(logits, method.labels.class_prior.double().cpu().numpy())
 
         method.network.load_state_dict(start)
-        found = method.train().loss(Moment(phase, 2.0), batch)
+        found = method.train().loss(Moment(phase, 3.0), batch)
         assert found["bootstrap"].item() == pytest.approx(bootstrap, rel=1e-4)
         assert found["balance"].item() == pytest.approx(balance, rel=1e-3, abs=1e-6)
 
     def test_no_gradient_reaches_the_guess_or_the_weights(self):
-        trainer = make_trainer("bmm", weights_from="batch")
+        trainer = make_trainer("bmm", weights_from="batch", average_from="0")
         next(trainer.epochs())
         phase = trainer.method.phases()[1]
         passes = []
@@ -85,7 +85,7 @@ class TestParity:
 
 class TestTracking:
     def test_losses_are_tracked_in_evaluation_mode_on_augmented_images(self):
-        trainer = make_trainer("bmm")
+        trainer = make_trainer("bmm", weights_from="epoch", average_from="0")
         seen = []
         original = trainer.predict
 
@@ -117,8 +117,24 @@ class TestTracking:
         low += 1e-5
         return np.clip((losses - low) / (high - low + 1e-6), 1e-3, 1 - 1e-3)
 
+    def test_average_weights_come_from_the_averaged_predictions(self):
+        trainer = make_trainer("bmm", weights_from="average", average_from="0")
+        epochs = trainer.epochs()
+        for _ in range(3):
+            next(epochs)
+        given, probs = digit_labels(200)[0], trainer.method.trajectory.double().cpu().numpy()
+        usual = np.array([probs[given == k, k].mean() for k in range(10)])[given]
+        losses = -np.log(probs[np.arange(200), given] / usual)
+        expected = NoiseModel.fit(losses).posterior(losses)
+        np.testing.assert_allclose(trainer.method.weights.cpu().numpy(), expected, atol=1e-4)
+
+    def test_epochs_that_nothing_needs_are_not_tracked(self):
+        trainer = make_trainer("bmm", epochs=8, average_from="3")
+        tracked = [bool(report.reported) for report in trainer.epochs()]
+        assert tracked == [False] * 3 + [True] * 5
+
     def test_the_last_five_losses_are_kept_in_a_ring(self):
-        trainer = make_trainer("bmm", epochs=7)
+        trainer = make_trainer("bmm", epochs=7, average_from="0")
         for report in trainer.epochs():
             slot = (report.epoch - 1) % 5
             latest = trainer.method.recent_losses[slot].clone()
@@ -126,7 +142,7 @@ class TestTracking:
         assert (trainer.method.recent_losses > 0).all()
 
     def test_the_paper_score_is_the_posterior_of_the_mean_of_the_last_losses(self):
-        trainer = make_trainer("bmm", epochs=3, score_from="method")
+        trainer = make_trainer("bmm", epochs=3, score_from="method", average_from="0")
         list(trainer.epochs())
         losses = trainer.method.recent_losses[:3].double().mean(dim=0).cpu().numpy()
         noise = trainer.method.evidence(trainer.predict).noise

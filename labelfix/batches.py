@@ -33,7 +33,7 @@ class Labels:
         """From given labels (N,) int64 with -1 for rows that are not trained on."""
         counts = np.bincount(given[given >= 0], minlength=num_classes) + 1.0
         prior = torch.tensor(counts / counts.sum(), dtype=torch.float32, device=device)
-        return cls(torch.from_numpy(given).to(device), prior)
+        return cls(torch.tensor(given, device=device), prior)
 
     @property
     def num_classes(self) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -163,8 +164,8 @@ def load_classifier(folder: str | Path) -> Classifier:
         return Classifier(network, spec, names, tuple(norm["mean"]), tuple(norm["std"]), facts["method"])
     except FileNotFoundError as error:
         raise InputError(
-            f"{folder}: no classifier here ({Path(error.filename).name} is missing); "
+            f"{folder}: no classifier here ({Path(error.filename or 'model.safetensors').name} is missing); "
             "name the classifier/ folder of a run"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: the classifier cannot be read ({error})") from error

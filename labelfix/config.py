@@ -142,13 +142,20 @@ class ScanOptions:
             raise InputError(f"--seed {self.seed}: must be 0 or more")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise InputError(f"--precision {self.precision}: use auto, fp32 or bf16")
+        if self.rows is not None and self.rows < 1:
+            raise InputError(f"--rows {self.rows}: must be at least 1")
         if self.image_size != "auto" and not str(self.image_size).isdecimal():
             raise InputError(f"--image-size {self.image_size}: use auto or a number of pixels")
         if self.image_size != "auto" and not 8 <= int(self.image_size) <= 1024:
             raise InputError(f"--image-size {self.image_size}: must be between 8 and 1024 pixels")
 
-    def resolve(self, manifest: Manifest) -> ScanConfig:
+    def resolve(self, manifest: Manifest, earlier: Mapping[str, Any] | None = None) -> ScanConfig:
         """Replace every `auto` by what it means for these images on this machine.
+
+        Args:
+            manifest: of the source.
+            earlier: the resolved options of an unfinished run, which decide what `auto` means for the network
+                when it is resumed on another device.
 
         Raises:
             InputError: an option that does not fit.
@@ -156,15 +163,17 @@ class ScanOptions:
         settings = resolve_settings(self.method, self.preset, self.epochs, self.batch_size, self.settings)
         device = resolve_device(self.device)
         digest = weights_sha256(self.weights)
-        size = (
-            int(self.image_size) if self.image_size != "auto" else auto_image_size(manifest, _largest(device))
-        )
+        chosen = {"image_size": self.image_size, "backbone": self.backbone}
+        if earlier is not None:
+            chosen = {name: earlier[name] if value == "auto" else value for name, value in chosen.items()}
+        size = chosen["image_size"]
+        size = auto_image_size(manifest, _largest(device)) if size == "auto" else int(size)
         return ScanConfig(
             method=self.method,
             preset=self.preset,
             settings=settings,
             seed=self.seed,
-            backbone=resolve_backbone(self.backbone, device, size),
+            backbone=resolve_backbone(str(chosen["backbone"]), device, size),
             weights=self.weights,
             weights_sha256=digest,
             image_size=size,

@@ -124,11 +124,16 @@ class NoiseModel:
 
     @classmethod
     def fit(cls, losses: np.ndarray) -> NoiseModel:
-        """Fit on finite losses (N,); what lies outside percentiles 5 and 95 is left out of the fit."""
+        """Fit on finite losses (N,); what lies outside percentiles 5 and 95 is left out.
+
+        Losses that hardly differ, or fewer than two inside, make no mixture.
+        """
         scale = LossScale.of(losses)
         if scale.is_flat:
             return cls(scale, None)
         inside = losses[(losses >= scale.low) & (losses <= scale.high)]
+        if len(inside) < 2:
+            return cls(scale, None)
         return cls(scale, fit_beta_mixture(scale.normalise(inside)))
 
     @property

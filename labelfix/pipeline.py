@@ -22,6 +22,7 @@ from labelfix.methods import method_class
 from labelfix.preparation import build_network, prepare, seconds_per_unit
 from labelfix.reporting import Reporter, Silent
 from labelfix.resumable import train
+from labelfix.run_folder import RunFolder
 from labelfix.store import ImageStore
 from labelfix.summary import epochs_table, hardware, summarise
 from labelfix.tables import write_json, write_table
@@ -78,19 +79,22 @@ def scan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
     reporter = reporter or Silent()
     clock = Clock()
     with clock.stage("read"):
-        manifest, config, out = _settle(source, options, reporter)
-        overwrite = options.get("overwrite", False)
-        folder = run_folder.check_out(out, manifest.source, overwrite=overwrite)
+        manifest, config, folder = _settle(source, options, reporter)
     facts = {
         "config": config.to_json(),
         "source": {**manifest.options, "fingerprint": manifest.fingerprint},
         "environment": environment(),
     }
-    with run_folder.opened(folder, facts, overwrite=overwrite) as elsewhere, _own_random_state():
+    overwrite = options.get("overwrite", False)
+    with (
+        run_folder.locked(folder, manifest.source, facts, overwrite=overwrite) as begin,
+        _own_random_state(config),
+    ):
         with clock.stage("decode"):
             store = _decode(manifest, config, reporter)
         with clock.stage("train"):
             trainer, classifier = prepare(manifest, store, config)
+            elsewhere = begin()
             reports = train(trainer, folder, reporter)
             effort = _effort(trainer, reports)
         with clock.stage("findings"):
@@ -103,7 +107,7 @@ def scan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
         summary = summarise(manifest, findings, {**metadata, **effort, "elapsed_seconds": clock.seconds})
         write_json(folder.summary, summary)
         folder.finish()
-    return Run(out, folder.corrections, folder.classifier, summary)
+    return Run(folder.path, folder.corrections, folder.classifier, summary)
 
 
 def plan(source: str | Path, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
@@ -115,10 +119,10 @@ def plan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
     Raises:
         InputError: as `scan` does.
     """
-    manifest, config, out = _settle(source, options, reporter or Silent())
-    run_folder.check_out(out, manifest.source, overwrite=options.get("overwrite", False))
+    manifest, config, folder = _settle(source, options, reporter or Silent())
+    run_folder.check_out(folder, manifest.source, overwrite=options.get("overwrite", False))
     method = method_class(config.method)
-    with _own_random_state():
+    with _own_random_state(config):
         network = build_network(config, len(manifest.class_names))
         labels = Labels.of(manifest.given, len(manifest.class_names), torch.device(config.device))
         phases = method(network, labels, config.settings).phases()
@@ -126,7 +130,7 @@ def plan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
         seconds = seconds_per_unit(network, config) * units * int((manifest.given >= 0).sum())
     return {
         "source": str(manifest.source),
-        "out": str(out),
+        "out": str(folder.path),
         **{name: value for name, value in config.to_json().items() if name != "weights_sha256"},
         "rows": manifest.num_rows,
         "classes": len(manifest.class_names),
@@ -138,7 +142,7 @@ def plan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
 
 def _settle(
     source: str | Path, options: Mapping[str, Any], reporter: Reporter
-) -> tuple[Manifest, ScanConfig, Path]:
+) -> tuple[Manifest, ScanConfig, RunFolder]:
     """Read the source and replace every `auto` among the options."""
     chosen = ScanOptions.of(options)
     method_class(chosen.method)
@@ -151,7 +155,8 @@ def _settle(
     )
     for warning in manifest.warnings:
         reporter.message(f"warning: {warning}")
-    return manifest, chosen.resolve(manifest), chosen.run_path(manifest)
+    folder = RunFolder(chosen.run_path(manifest))
+    return manifest, chosen.resolve(manifest, run_folder.unfinished_config(folder)), folder
 
 
 def _decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> ImageStore:
@@ -172,10 +177,10 @@ def _find(manifest: Manifest, store: ImageStore, trainer: Trainer, reports: list
     """Evidence, verdicts and the classifier's own view of every row."""
     plain = trainer.predict("plain")
     probs = plain.softmax(dim=1).cpu().numpy()
-    if reports[-1].is_finite:
+    if reports[-1].is_finite and np.isfinite(probs[store.valid]).all():
         evidence = trainer.method.evidence(lambda view: plain if view == "plain" else trainer.predict(view))
     else:
-        reason = f"training diverged in epoch {reports[-1].epoch}: lower it with --set learning_rate=0.01"
+        reason = f"training diverged in epoch {reports[-1].epoch}; give a lower --set learning_rate"
         nothing = np.full(manifest.num_rows, np.nan)
         evidence = Evidence(nothing, np.full(probs.shape, np.nan, np.float32), Fit(ok=False, reason=reason))
     seen = np.isfinite(probs).all(axis=1)
@@ -197,7 +202,8 @@ def _effort(trainer: Trainer, reports: list[EpochReport]) -> dict[str, Any]:
 
 
 @contextmanager
-def _own_random_state() -> Iterator[None]:
-    """Leave the caller's random state as it was."""
-    with torch.random.fork_rng():
+def _own_random_state(config: ScanConfig) -> Iterator[None]:
+    """Leave the caller's random state as it was, on the CPU and on the device used."""
+    devices = [] if config.device == "cpu" else [config.device]
+    with torch.random.fork_rng(devices=devices):
         yield

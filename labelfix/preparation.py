@@ -75,9 +75,13 @@ def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[flo
     if not len(rows):
         raise InputError("none of the images can be read; see the errors of a scan with --rows 10")
     chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _STATISTICS_ROWS)).astype(np.int64)]
-    pixels = store.images[chosen].astype(np.float32) / 255
-    mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64)
-    std = pixels.std(axis=(0, 2, 3), dtype=np.float64)
+    counts = np.zeros((3, 256))  # of every grey level: exact, and a few images in memory at a time
+    for part in np.array_split(chosen, -(-len(chosen) // 100)):
+        for channel in range(3):
+            counts[channel] += np.bincount(store.images[part, channel].ravel(), minlength=256)
+    levels = np.arange(256) / 255
+    mean = counts @ levels / counts.sum(axis=1)
+    std = np.sqrt(np.maximum(counts @ levels**2 / counts.sum(axis=1) - mean**2, 0))
     # An empty channel must not blow up: a deviation under one grey level counts as one.
     return tuple(mean.round(6).tolist()), tuple(np.maximum(std, 1 / 255).round(6).tolist())
 

@@ -1,6 +1,7 @@
 """The run folder: what stands where, who may write there, and whether a run is finished.
 
-A run is unfinished while `checkpoint/` is there. A lock in it keeps two scans from writing the same folder.
+A run is unfinished while `checkpoint/` is there. A lock on the folder itself keeps two scans out of each other's way;
+the system lets go of it when its process dies.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,91 +76,128 @@ class RunFolder:
         shutil.rmtree(done)
 
     def saved_config(self) -> dict[str, Any] | None:
-        """The config.json of an earlier start; None where there is none."""
+        """The config.json of an earlier start; None where there is none, or one that labelfix did not write."""
         try:
-            return json.loads(self.config.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            saved = json.loads(self.config.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
-        except ValueError as error:
-            raise InputError(
-                f"{self.config}: not readable ({error}); use --overwrite or another --out"
-            ) from None
+        ours = isinstance(saved, dict) and saved.keys() >= {"config", "source", "environment"}
+        return saved if ours else None
 
     def clear(self) -> None:
-        """Remove the results and checkpoints of an earlier run, nothing else."""
-        for path in (self.corrections, self.summary, self.epochs, self.config):
+        """Remove the results and checkpoints of an earlier run, nothing else; its config marks the folder as ours."""
+        for path in (self.corrections, self.summary, self.epochs):
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.classifier, ignore_errors=True)
-        for path in self.checkpoint.glob("0*"):
+        for path in (self.classifier / "model.safetensors", self.classifier / "classifier.json"):
+            path.unlink(missing_ok=True)
+        for path in self.checkpoint.glob("[0-9]" * 9 + ".*"):
             path.unlink()
 
+    def sweep(self) -> None:
+        """Remove the temporary files that a kill while writing left behind."""
+        written = (self.corrections, self.summary, self.epochs, self.config)
+        parts = (self.classifier / "model.safetensors", self.classifier / "classifier.json")
+        for path in (*written, *parts):
+            for left in path.parent.glob(f".{path.name}.*.tmp"):
+                left.unlink()
 
-def check_out(out: Path, source: Path, *, overwrite: bool) -> RunFolder:
+
+def check_out(folder: RunFolder, source: Path, *, overwrite: bool) -> None:
     """Refuse an output folder that a scan must not write to.
 
     Raises:
         InputError: inside the source, a file, somebody else's folder, or a finished run without `overwrite`.
     """
-    folder = RunFolder(out)
+    out = folder.path
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise InputError(
             f"--out {out} lies inside SOURCE, where nothing is ever written; choose another folder"
         )
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; choose a folder")
-    is_run = folder.config.is_file() or folder.checkpoint.is_dir()
-    if out.is_dir() and not is_run and any(out.iterdir()):
+    if out.is_dir() and folder.saved_config() is None and _holds_more_than_a_half_written_config(out):
         raise InputError(
             f"--out {out} holds files that are no run of labelfix; choose an empty or new folder"
         )
     if folder.is_finished and not overwrite:
         raise InputError(f"{out} holds a finished run; use --overwrite to replace it, or another --out")
-    return folder
 
 
 @contextmanager
-def opened(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> Iterator[bool]:
-    """Lock the folder and settle what is in it: resume the same run, or start one.
+def locked(
+    folder: RunFolder, source: Path, facts: dict[str, Any], *, overwrite: bool
+) -> Iterator[Callable[[], bool]]:
+    """Keep the folder for one scan, after checking that this scan may write there.
+
+    Nothing in the folder changes until the scan calls what is yielded: first it should have found its options to
+    work. An empty folder that was made for nothing is removed again.
 
     Args:
-        folder: passed by `check_out`.
+        folder: of the run.
+        source: absolute path of what is scanned.
         facts: config.json of this scan: `config`, `source` and `environment`.
         overwrite: whether a finished or different run may be replaced.
 
     Yields:
-        True when the run is resumed on another device, with other packages or another thread count, so that
-        its bytes may differ from those of an uninterrupted run.
+        `begin()`, which resumes the run that is there or makes room for a new one, and returns True when it is
+        resumed on another device, with other packages or another thread count, so that its bytes may differ.
 
     Raises:
-        InputError: another scan is writing here, or the unfinished run has other options.
+        InputError: as `check_out`; another scan is writing here; the unfinished run has other options.
     """
-    was_finished = folder.is_finished
-    folder.checkpoint.mkdir(parents=True, exist_ok=True)
-    with (folder.checkpoint / "lock").open("w") as lock:
+    check_out(folder, source, overwrite=overwrite)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder.path, os.O_RDONLY)
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(
                 f"{folder.path}: another scan is writing here; wait for it, or use another --out"
             ) from None
-        saved = folder.saved_config() if not was_finished else None
+        check_out(folder, source, overwrite=overwrite)  # again: what was there a moment ago may have finished
+        saved = None if folder.is_finished else folder.saved_config()
         changed = [] if saved is None else _changes(saved, facts)
         if changed and not overwrite:
             raise InputError(
                 f"{folder.path} holds an unfinished run with another {', '.join(changed)}; "
                 "give the same options to resume it, or --overwrite to start anew"
             )
-        if saved is None or changed:
-            folder.clear()
-            saved = facts
-        write_json(folder.config, {**facts, "resumed_elsewhere": _is_elsewhere(saved, facts)})
-        yield _is_elsewhere(saved, facts)
+        yield lambda: _begin(folder, facts, None if changed else saved)
+    finally:
+        os.close(lock)
+        if not any(folder.path.iterdir()):
+            folder.path.rmdir()
+
+
+def _holds_more_than_a_half_written_config(out: Path) -> bool:
+    return any(not path.match(".config.json.*.tmp") for path in out.iterdir())
+
+
+def unfinished_config(folder: RunFolder) -> dict[str, Any] | None:
+    """The resolved options of an unfinished run, so that `auto` means the same when it is resumed elsewhere."""
+    saved = folder.saved_config()
+    return None if saved is None or folder.is_finished else saved["config"]
+
+
+def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | None) -> bool:
+    folder.sweep()
+    if saved is None:
+        folder.clear()
+        saved = facts
+    elsewhere = _is_elsewhere(saved, facts)
+    # In this order: without its config a folder with a checkpoint/ could be anybody's.
+    write_json(folder.config, {**facts, "resumed_elsewhere": elsewhere})
+    folder.checkpoint.mkdir(exist_ok=True)
+    return elsewhere
 
 
 def _changes(saved: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """Names of options that differ; where the run happens may differ."""
+    """Names of what differs; where the run happens may differ."""
     before, now = _options(saved), _options(facts)
-    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    different = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    # A person changes data, not a fingerprint.
+    return ["set of images or labels in SOURCE" if name == "fingerprint" else name for name in different]
 
 
 def _options(facts: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ FLAG_ABOVE = 0.5
 RELABEL_FROM = 0.8
 FLAG_RULE = (
     f"flagged: noise_score > {FLAG_ABOVE} and the most probable label is not the given one; "
-    f"corrected: flagged, and the probability of that label is at least {RELABEL_FROM}"
+    f"corrected: flagged, and the probability of that label is at least {RELABEL_FROM}, "
+    "unless the labels were found clean"
 )
 
 
@@ -71,7 +72,9 @@ def _apply(
     """Flags (N,) bool, most probable label (N,) int64, and whether that label is probable enough (N,) bool."""
     usable = judged & np.isfinite(evidence.noise) & np.isfinite(evidence.probs).all(axis=1)
     best = np.where(usable[:, None], evidence.probs, 0.0).argmax(axis=1)
-    flagged = usable & (np.where(usable, evidence.noise, 0.0) > FLAG_ABOVE) & (best != given)
+    # As stored, so that the table alone explains every flag.
+    noise = np.where(usable, evidence.noise, 0.0).astype(np.float32)
+    flagged = usable & (noise > FLAG_ABOVE) & (best != given)
     sure = evidence.probs[np.arange(len(best)), best] >= RELABEL_FROM
     return flagged, best, sure
 
@@ -83,6 +86,8 @@ def _checked(evidence: Evidence, judged: np.ndarray) -> Fit:
     noise = evidence.noise[judged]
     if not np.isfinite(noise).all() or not np.isfinite(evidence.probs[judged]).all():
         return Fit(ok=False, reason="the network's outputs are not finite: training diverged")
+    if evidence.fit.clean:
+        return evidence.fit
     if len(noise) > 1 and np.ptp(noise) < 1e-6:
         return Fit(ok=False, reason="every row has the same noise score: there is nothing to tell rows apart")
     if len(noise) and (noise > FLAG_ABOVE).all():

@@ -158,6 +158,9 @@ def test_the_demo_walks_the_whole_road(tmp_path):
     again = labelfix("demo", "--out", "demo", cwd=tmp_path)
     assert again.returncode == 2
     assert "--overwrite" in again.stderr
+    other = labelfix("demo", "--out", "demo", "--overwrite", "--seed", "1", "--json", cwd=tmp_path)
+    assert json.loads(other.stdout)["rows"] == 1797
+    assert len(list((tmp_path / "demo" / "images").rglob("*.png"))) == 1797
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     assert labelfix("demo", "--out", "other", cwd=tmp_path).returncode == 2

@@ -17,6 +17,7 @@ import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import write_digits
 from test_store import png_header
 
 import labelfix
@@ -121,7 +122,8 @@ class TestFindings:
         assert epochs.epoch.tolist() == [1, 2, 3]
         assert set(epochs.phase) == {"mixup", "bootstrap"}
         assert epochs.learning_rate.gt(0).all()
-        assert epochs.flagged_share.between(0, 1).all()
+        assert epochs.flagged_share.dropna().between(0, 1).all()
+        assert epochs.flagged_share.notna().any()
 
     def test_config_is_enough_to_run_it_again(self, run, tmp_path):
         said = json.loads((run.out / "config.json").read_text())
@@ -157,9 +159,16 @@ class TestFindings:
         assert frame.error[20]
         assert frame.predicted_label.isna()[20]
 
-    def test_a_missing_classifier_is_named(self, tmp_path):
+    def test_a_missing_or_broken_classifier_is_named(self, run, tmp_path):
         with pytest.raises(InputError, match=r"no classifier here \(classifier.json is missing\)"):
             labelfix.load_classifier(tmp_path)
+        weights = run.out / "classifier" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+        with pytest.raises(InputError, match="the classifier cannot be read"):
+            labelfix.load_classifier(run.out / "classifier")
+        weights.unlink()
+        with pytest.raises(InputError, match=r"no classifier here \(model.safetensors is missing\)"):
+            labelfix.load_classifier(run.out / "classifier")
 
     def test_passed_columns_come_out_unchanged(self, digits, tmp_path):
         names = sorted(str(p.relative_to(digits[0])) for p in digits[0].rglob("*.png"))
@@ -239,6 +248,19 @@ class TestHardRows:
         assert not df.is_label_issue.any()
         assert (df.corrected_label.astype(str) == df.given_label.astype(str)).all()
 
+    @pytest.mark.parametrize("method", ["bmm", "cross-entropy"])
+    @pytest.mark.parametrize("count", [2, 3, 6])
+    @pytest.mark.parametrize("settings", [{}, {"score_from": "method"}])
+    def test_a_handful_of_images_is_no_crash(self, tmp_path, method, count, settings):
+        write_digits(tmp_path / "few", count)
+        settings = settings if method == "bmm" else {}
+        run = labelfix.scan(
+            tmp_path / "few", method=method, out=tmp_path / "run", settings=settings, epochs=3
+        )
+        df = labelfix.read_corrections(run.out)
+        assert len(df) == count
+        assert (df.corrected_label.astype(str) == df.given_label.astype(str)).all()
+
     def test_no_readable_image_is_one_line(self, tmp_path):
         for label in "ab":
             (tmp_path / "images" / label).mkdir(parents=True)
@@ -271,7 +293,7 @@ class TestRepeats:
 # Runs in a process of its own, so that the kill is a real one; the moment is chosen to the step.
 SCRIPT = """
 import os, signal, sys
-import labelfix.corrections, labelfix.pipeline, labelfix.trainer, labelfix.run_folder
+import labelfix.corrections, labelfix.pipeline, labelfix.trainer, labelfix.run_folder, labelfix.tables
 from labelfix.cli import main
 from labelfix.cli.terminal import Terminal
 
@@ -299,7 +321,9 @@ KILLS = {
     "checkpoint": "labelfix.checkpoint.write_json = after(2, labelfix.checkpoint.write_json)",
     "findings": "labelfix.pipeline.decide = after(1, labelfix.pipeline.decide)",
     "writing": "labelfix.corrections._columns = after(1, labelfix.corrections._columns)",
-    "finishing": "labelfix.run_folder.shutil.rmtree = after(3, labelfix.run_folder.shutil.rmtree)",
+    "config": "labelfix.run_folder.write_json = after(1, labelfix.run_folder.write_json)",
+    "half a config": "labelfix.tables._flush = after(1, labelfix.tables._flush)",
+    "finishing": "labelfix.run_folder.shutil.rmtree = after(2, labelfix.run_folder.shutil.rmtree)",
 }
 
 
@@ -333,6 +357,14 @@ class TestKills:
         assert result_bytes(tmp_path / "run") == expected
         assert not (tmp_path / "run" / "checkpoint").exists()
 
+    def test_killed_while_finishing_is_finished(self, expected, tmp_path):
+        killed = start("finishing", signal.SIGKILL, *COMMAND, cwd=tmp_path)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert result_bytes(tmp_path / "run") == expected
+        assert not (tmp_path / "run" / "checkpoint").exists()
+        again = start("", signal.SIGKILL, *COMMAND, cwd=tmp_path)
+        assert "holds a finished run" in again.stderr
+
     def test_killed_again_and_again(self, expected, tmp_path):
         for _ in range(3):
             killed = start("checkpoint", signal.SIGKILL, *COMMAND, cwd=tmp_path)
@@ -356,7 +388,7 @@ class TestKills:
         with pytest.raises(InputError, match="unfinished run with another learning_rate"):
             labelfix.scan(digits[0], out=tmp_path / "run", settings={"learning_rate": "0.2"}, **QUICK)
         next((digits[0] / "3").iterdir()).unlink()
-        with pytest.raises(InputError, match="unfinished run with another fingerprint"):
+        with pytest.raises(InputError, match="unfinished run with another set of images or labels"):
             labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
         anew = labelfix.scan(digits[0], out=tmp_path / "run", seed=1, overwrite=True, **QUICK)
         assert json.loads((anew.out / "config.json").read_text())["config"]["seed"] == 1
@@ -383,6 +415,47 @@ class TestOut:
             labelfix.scan(digits[0], out=tmp_path / "mine", overwrite=True, **QUICK)
         assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
+    @pytest.mark.parametrize("content", ["{}", "[1]", "no json", '{"config": 3}'])
+    def test_never_into_the_folder_of_another_tool(self, digits, tmp_path, content):
+        """It may have a config.json, a checkpoint/ and a classifier/ of its own."""
+        theirs = {
+            "config.json": content,
+            "checkpoint/00010.pt": "x",
+            "classifier/weights.bin": "y",
+            "summary.json": "z",
+        }
+        for name, text in theirs.items():
+            (tmp_path / "theirs" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "theirs" / name).write_text(text)
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match="holds files that are no run"):
+                labelfix.scan(digits[0], out=tmp_path / "theirs", overwrite=overwrite, **QUICK)
+        found = {
+            str(p.relative_to(tmp_path / "theirs")): p.read_text()
+            for p in (tmp_path / "theirs").rglob("*")
+            if p.is_file()
+        }
+        assert found == theirs
+
+    def test_overwriting_with_options_that_do_not_work_keeps_the_old_run(self, digits, run):
+        before = result_bytes(run.out)
+        with pytest.raises(InputError, match="does not take images"):
+            labelfix.scan(digits[0], out=run.out, overwrite=True, backbone="alexnet", **QUICK)
+        assert result_bytes(run.out) == before
+        assert not (run.out / "checkpoint").exists()
+
+    def test_options_that_did_not_work_leave_nothing_that_blocks_the_right_ones(self, digits, tmp_path):
+        with pytest.raises(InputError, match="does not take images"):
+            labelfix.scan(digits[0], out=tmp_path / "run", backbone="alexnet", **QUICK)
+        assert not (tmp_path / "run").exists()
+        assert labelfix.scan(digits[0], out=tmp_path / "run", **QUICK).corrections.is_file()
+
+    def test_temporary_files_of_a_kill_while_writing_are_swept_away(self, digits, tmp_path):
+        start("writing", signal.SIGKILL, *COMMAND, cwd=tmp_path)
+        assert list((tmp_path / "run").glob(".corrections.parquet.*.tmp"))
+        labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        assert not list((tmp_path / "run").rglob("*.tmp"))
+
     def test_never_onto_a_file(self, digits, tmp_path):
         (tmp_path / "file").write_text("x")
         with pytest.raises(InputError, match="is a file; choose a folder"):
@@ -391,11 +464,12 @@ class TestOut:
     def test_two_scans_never_write_the_same_folder(self, digits, tmp_path):
         import fcntl
 
-        (tmp_path / "run" / "checkpoint").mkdir(parents=True)
-        with (tmp_path / "run" / "checkpoint" / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with pytest.raises(InputError, match="another scan is writing here"):
-                labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        (tmp_path / "run").mkdir()
+        other = os.open(tmp_path / "run", os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another scan is writing here"):
+            labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        os.close(other)
         assert labelfix.scan(digits[0], out=tmp_path / "run", **QUICK).corrections.is_file()
 
     def test_default_is_runs_source_method(self, digits, tmp_path, monkeypatch):
@@ -419,6 +493,8 @@ class TestOptions:
             ({"image_size": 4}, "--image-size 4: must be between 8 and 1024"),
             ({"weights": "nowhere.safetensors"}, "--weights nowhere.safetensors: No such file"),
             ({"rows": 0}, "--rows"),
+            ({"settings": {"mixup_alpha": "0"}}, "mixup_alpha=0.0: must be a number over 0"),
+            ({"settings": {"balance": "nan"}}, "balance=nan: must be a number from 0 up"),
             ({"speed": 3}, "scan has no option speed; there are method, out"),
             ({"backbone": "alexnet"}, "--backbone alexnet does not take images of 8 px"),
         ],

@@ -37,6 +37,8 @@ def test_clean_data_keeps_every_label():
     verdicts = decide(evidence(NOISE, SURE, clean=True), GIVEN, ALL, NOBODY)
     assert verdicts.corrected.tolist() == GIVEN.tolist()
     assert verdicts.fit.ok
+    nearly_nothing = decide(evidence([1e-8] * 5, SURE, clean=True), GIVEN, ALL, NOBODY)
+    assert nearly_nothing.fit.ok
 
 
 @pytest.mark.parametrize(

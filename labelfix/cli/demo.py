@@ -40,6 +40,7 @@ def command(out: Path, seed: int, overwrite: bool, as_json: bool, quiet: bool, n
         ("labels right before", "label_accuracy_given"),
         ("labels right after", "label_accuracy_corrected"),
     ):
-        click.echo(f"  {name:<36}{result[key]:.3f}")
+        shown = "-" if result[key] is None else f"{result[key]:.3f}"
+        click.echo(f"  {name:<36}{shown}")
     click.echo(f"\ntrained for {result['training_seconds']:.0f} s; findings in {result['run']}; now try")
     click.echo(f"  labelfix export {shlex.quote(result['run'])} --to csv --only-issues --out suspects.csv")

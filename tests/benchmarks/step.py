@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2560)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--backbone", default="small")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
@@ -40,7 +40,12 @@ def main() -> None:
     given = rng.integers(0, 10, args.rows)
     chosen = method_class("cross-entropy")
     settings = chosen.presets()["fast"].changed(
-        {"batch_size": str(args.batch_size), "train_epochs": str(args.rounds + 1), "milestones": "1000"}
+        {
+            "batch_size": str(args.batch_size),
+            "train_epochs": str(args.rounds + 1),
+            "milestones": "1000",
+            "average_from": "0",
+        }
     )
     spec = NetworkSpec(args.backbone, 10, args.size)
     method = chosen(_network(spec, device), Labels.of(given, 10, device), settings).to(device)

@@ -1,4 +1,4 @@
-"""The two-component beta mixture of Arazo et al. 2019 over the loss of every row.
+"""The two-component beta mixture of Arazo et al. 2019 over the loss of every row, and what can be read with it.
 
 Source: "Unsupervised Label Noise Modeling and Loss Correction", section 3.1, with the normalisation of the
 authors' code. Differences, each measured on synthetic losses: the fit runs on a histogram (the figures are
@@ -14,12 +14,22 @@ import numpy as np
 import torch
 from scipy.special import betaln
 
+from labelfix.evidence import (
+    class_relative_losses,
+    ratio_score,
+    transition_posterior,
+    true_class_beliefs,
+)
+
 _BINS = 5_000
 _ITERATIONS = 10
 _EDGE = 1e-3
 _MIN_RANGE = 1e-6
 _MIN_VARIANCE = 1e-6
 _PARAMETER_BOUNDS = (1e-2, 1e3)
+# Between the geometric mean (1/2) and the product (1) of two beliefs that are both under-confident: measured on
+# digits, where flags between 0.5 and 0.8 were all right, and on asymmetric noise, where the product overshoots.
+_POOL_EXPONENT = 0.85
 
 
 @dataclass(frozen=True)
@@ -177,6 +187,43 @@ def noise_posterior(losses: torch.Tensor, coefficients: torch.Tensor) -> torch.T
     low, width, constant, da, db, smallest, largest = coefficients.unbind()
     x = torch.minimum(torch.maximum((losses - low) / width, smallest), largest)
     return torch.sigmoid(constant + da * torch.log(x) + db * torch.log1p(-x))
+
+
+def mixture_belief(weights: np.ndarray, guess: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """(1 - w) given + w guess, rows that sum to 1: weights (R,), guess (R, K), given (R,) int64."""
+    belief = weights[:, None] * guess
+    belief[np.arange(len(given)), given] += 1 - weights
+    return belief / belief.sum(axis=1, keepdims=True)
+
+
+def pooled_reading(
+    probs: np.ndarray, given: np.ndarray
+) -> tuple[NoiseModel, np.ndarray, np.ndarray, np.ndarray]:
+    """Two readings of predictions, pooled.
+
+    The mixture reading fits the beta mixture on the class-relative losses: noise w s, with the ratio score s,
+    which keeps the order of the losses where w is flat; belief (1 - w) given + w q. The other reading is the
+    transition-aware posterior r: noise 1 - r_given, belief r. The mixture is the better judge of symmetric
+    noise, the posterior of classes that are swapped; the mean of both noises, and the sharpened geometric mean
+    of both beliefs, lose little to either.
+
+    Args:
+        probs: (R, K) predictions.
+        given: (R,) int64 in 0..K-1.
+
+    Returns:
+        The fitted mixture; the posterior (R, K); the pooled noise (R,) in [0, 1]; the pooled belief about the
+        true label (R, K), rows that sum to 1.
+    """
+    losses = class_relative_losses(probs, given)
+    model = NoiseModel.fit(losses)
+    weights = model.posterior(losses)
+    posterior, _ = transition_posterior(probs, given)
+    wrong = 1 - posterior[np.arange(len(given)), given]
+    noise = (weights * ratio_score(probs, given) + wrong) / 2
+    mixture = mixture_belief(weights, true_class_beliefs(probs), given)
+    pooled = (mixture * posterior) ** _POOL_EXPONENT
+    return model, posterior, noise, pooled / np.maximum(pooled.sum(axis=1, keepdims=True), 1e-12)
 
 
 def _monotone_range(da: float, db: float) -> tuple[float, float]:

@@ -46,14 +46,12 @@ from labelfix.evidence import (
     Evidence,
     Fit,
     class_relative_losses,
-    ratio_score,
     transition_posterior,
-    true_class_beliefs,
 )
 from labelfix.losses import bootstrapped_targets, class_balance, mix, soft_cross_entropy
 from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict, setting
-from labelfix.mixture import NoiseModel, noise_posterior
+from labelfix.mixture import NoiseModel, mixture_belief, noise_posterior, pooled_reading
 
 _CODE = "the authors' code"
 _RECENT = 5
@@ -61,9 +59,6 @@ _WEIGHT_RANGE = (1e-4, 1 - 1e-4)
 _CLEAN_NOISE_RATE = 0.02
 _CLEAN_MEAN_GAP = 0.25
 _CLEAN_DISAGREEMENT = 0.05
-# Between the geometric mean (1/2) and the product (1) of two beliefs that are both under-confident: measured on
-# digits, where flags between 0.5 and 0.8 were all right, and on asymmetric noise, where the product overshoots.
-_POOL_EXPONENT = 0.85
 
 
 @dataclass(frozen=True)
@@ -257,7 +252,7 @@ def paper_evidence(losses: np.ndarray, probs: np.ndarray, given: np.ndarray) -> 
     fit = _fit(model, rate)
     rank = np.empty(len(rows))
     rank[np.argsort(losses[rows], kind="stable")] = np.arange(len(rows)) / len(rows)
-    wrong, beliefs = 0.999 * posterior + 0.001 * rank, _mixture_belief(posterior, guess, labels)
+    wrong, beliefs = 0.999 * posterior + 0.001 * rank, mixture_belief(posterior, guess, labels)
     if fit.clean:
         beliefs, _ = transition_posterior(guess, labels)
         wrong = 1 - beliefs[np.arange(len(rows)), labels]
@@ -283,36 +278,6 @@ def trajectory_evidence(probs: np.ndarray, given: np.ndarray) -> Evidence:
     return _spread(wrong, beliefs, given, fit, model)
 
 
-def pooled_reading(
-    probs: np.ndarray, given: np.ndarray
-) -> tuple[NoiseModel, np.ndarray, np.ndarray, np.ndarray]:
-    """Two readings of predictions, pooled.
-
-    The mixture reading fits the beta mixture on the class-relative losses: noise w s, with the ratio score s,
-    which keeps the order of the losses where w is flat; belief (1 - w) given + w q. The other reading is the
-    transition-aware posterior r: noise 1 - r_given, belief r. The mixture is the better judge of symmetric
-    noise, the posterior of classes that are swapped; the mean of both noises, and the sharpened geometric mean
-    of both beliefs, lose little to either.
-
-    Args:
-        probs: (R, K) predictions.
-        given: (R,) int64 in 0..K-1.
-
-    Returns:
-        The fitted mixture; the posterior (R, K); the pooled noise (R,) in [0, 1]; the pooled belief about the
-        true label (R, K), rows that sum to 1.
-    """
-    losses = class_relative_losses(probs, given)
-    model = NoiseModel.fit(losses)
-    weights = model.posterior(losses)
-    posterior, _ = transition_posterior(probs, given)
-    wrong = 1 - posterior[np.arange(len(given)), given]
-    noise = (weights * ratio_score(probs, given) + wrong) / 2
-    mixture = _mixture_belief(weights, true_class_beliefs(probs), given)
-    pooled = (mixture * posterior) ** _POOL_EXPONENT
-    return model, posterior, noise, pooled / np.maximum(pooled.sum(axis=1, keepdims=True), 1e-12)
-
-
 def _spread(
     wrong: np.ndarray, beliefs: np.ndarray, given: np.ndarray, fit: Fit, model: NoiseModel
 ) -> Evidence:
@@ -322,13 +287,6 @@ def _spread(
     probs = np.full((len(given), beliefs.shape[1]), np.nan, dtype=np.float32)
     noise[rows], probs[rows] = wrong, beliefs
     return Evidence(noise, probs, fit, _diagnostics(model))
-
-
-def _mixture_belief(weights: np.ndarray, guess: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """(1 - w) given + w guess, rows that sum to 1: weights (R,), guess (R, K), given (R,) int64."""
-    belief = weights[:, None] * guess
-    belief[np.arange(len(given)), given] += 1 - weights
-    return belief / belief.sum(axis=1, keepdims=True)
 
 
 def _fit(model: NoiseModel, noise_rate: float) -> Fit:

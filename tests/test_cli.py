@@ -89,7 +89,7 @@ def test_strict_exits_3_for_invalid_images_and_failed_fits(digits, tmp_path):
         (["scan", "one"], "class"),
         (["frobnicate"], "frobnicate"),
         (["export", "corrections.parquet"], "corrections.parquet"),
-        (["evaluate", "images", "--truth", "images"], "no such corrections file"),
+        (["evaluate", "images", "--truth", "images"], "images holds no corrections.parquet"),
         (["corrupt", "images", "--noise", "fog:0.2"], "fog"),
         (["methods", "magic"], "choose one of bmm, cross-entropy"),
     ],

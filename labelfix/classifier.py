@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +38,6 @@ def logits(
     view: str = "plain",
     seed: int = 0,
     precision: torch.dtype = torch.float32,
-    on_batch: Callable[[int], None] | None = None,
 ) -> torch.Tensor:
     """Logits of some rows in evaluation mode; the network's mode is put back afterwards.
 
@@ -49,7 +48,6 @@ def logits(
         view: "plain", or "weak" for a random crop and mirror drawn from `seed`.
         seed: of the weak view.
         precision: torch.bfloat16 for automatic mixed precision.
-        on_batch: called with the number of rows done.
 
     Returns:
         (N, K) float32 on the device, N rows of the source; NaN for rows that were not asked for.
@@ -66,8 +64,6 @@ def logits(
             shape = (source.num_rows, part.shape[1])
             result = torch.full(shape, float("nan"), device=source.device)
         result[batch.rows] = part
-        if on_batch:
-            on_batch(len(part))
     network.train(training)
     if result is None:
         raise InputError("there is no valid image to predict")

@@ -202,10 +202,6 @@ class Corrections:
         with pq.ParquetFile(self.path) as file:
             yield from file.iter_batches(ROW_GROUP, columns=columns)
 
-    def table(self, columns: list[str]) -> pa.Table:
-        """Some columns of all rows, in memory: for small columns only."""
-        return pq.read_table(self.path, columns=columns)
-
 
 def read_corrections(path: str | Path) -> pd.DataFrame:
     """Read a corrections file, or that of a run folder, as a pandas frame, labels as categoricals.

@@ -481,7 +481,7 @@ def test_an_interrupted_build_stops_at_once_and_cleans_up(many, cache):
     start = time.monotonic()
     os.killpg(build.pid, signal.SIGINT)
     _, error = build.communicate(timeout=30)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 3
     assert error.count("Traceback") == 1
     assert error.rstrip().endswith("KeyboardInterrupt")
     wait_until(lambda: not any(map(alive, below)))

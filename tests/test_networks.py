@@ -1,70 +1,270 @@
 from __future__ import annotations
 
-import hashlib
+from pathlib import Path
 
+import click
 import pytest
 import torch
-from safetensors.torch import save_file
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
+from labelfix.cli import cli
 from labelfix.errors import InputError
 from labelfix.networks import NetworkSpec, backbone_names, build
-from labelfix.networks.weights import load_weights
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def parameters(network: torch.nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
+class Tally:
+    """Parameters and multiply-adds of a network, added up layer by layer as plain arithmetic."""
+
+    def __init__(self) -> None:
+        self.parameters = self.macs = 0
+
+    def conv(
+        self, channels_in: int, channels_out: int, kernel: int, side: int, *, bias: bool = False
+    ) -> None:
+        """A square kernel; `side` is that of the output."""
+        weights = channels_in * kernel * kernel * channels_out
+        self.parameters += weights + bias * channels_out
+        self.macs += weights * side * side
+
+    def norm(self, channels: int) -> None:
+        self.parameters += 2 * channels
+
+    def linear(self, inputs: int, outputs: int) -> None:
+        self.parameters += inputs * outputs + outputs
+        self.macs += inputs * outputs
 
 
-def test_small_network_has_the_parameters_of_its_layers():
-    """Convolutions without bias, two numbers a BatchNorm channel, a linear head."""
-    expected = 3 * 9 * 32 + 2 * 32 + 32 * 9 * 64 + 2 * 64 + 64 * 9 * 128 + 2 * 128 + 128 * 10 + 10
-    assert parameters(build(NetworkSpec("small", 10, 32))) == expected
+def small() -> Tally:
+    tally = Tally()
+    for channels_in, channels_out, side in ((3, 32, 32), (32, 64, 16), (64, 128, 8)):
+        tally.conv(channels_in, channels_out, 3, side)
+        tally.norm(channels_out)
+    tally.linear(128, 10)
+    return tally
 
 
-def test_preact_resnet18_has_the_parameters_of_its_layers():
-    total, channels = 3 * 9 * 64, 64
-    for width in (64, 128, 256, 512):
-        for block in range(2):
-            inside = channels if block == 0 else width
-            total += 2 * inside + inside * 9 * width + 2 * width + width * 9 * width
-            if inside != width:
-                total += inside * width
-        channels = width
-    total += 2 * 512 + 512 * 10 + 10
-    assert parameters(build(NetworkSpec("preact-resnet18", 10, 32))) == total
-    assert round(total / 1e6, 1) == 11.2
+def cifar_net() -> Tally:
+    tally = Tally()
+    for channels_in, channels_out, kernel, side in (
+        (3, 32, 5, 32),
+        (32, 32, 5, 16),
+        (32, 64, 5, 8),
+        (64, 64, 4, 1),
+    ):
+        tally.conv(channels_in, channels_out, kernel, side, bias=True)
+    tally.linear(64, 10)
+    return tally
 
 
-def test_preact_resnet18_costs_what_the_papers_say():
-    """1.11 GFLOP (two a multiply-add) for an image of 32 px."""
-    operations = 0
+def preactivated(stem: int, widths: tuple[int, ...], depth: int, *, project: bool = False) -> Tally:
+    tally, channels, side = Tally(), stem, 32
+    tally.conv(3, stem, 3, side)
+    for stage, width in enumerate(widths):
+        side = 32 // 2**stage
+        for block in range(depth):
+            tally.norm(channels)
+            tally.conv(channels, width, 3, side)
+            tally.norm(width)
+            tally.conv(width, width, 3, side)
+            if block == 0 and (project or channels != width):
+                tally.conv(channels, width, 1, side)
+            channels = width
+    tally.norm(channels)
+    tally.linear(channels, 10)
+    return tally
 
-    def count(module, _inputs, output):
-        nonlocal operations
-        height, width = output.shape[-2:]
-        operations += 2 * module.weight.numel() * height * width
 
-    network = build(NetworkSpec("preact-resnet18", 10, 32))
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            module.register_forward_hook(count)
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, 32, 32))
-    assert operations / 1e9 == pytest.approx(1.11, abs=0.01)
+def original(widths: tuple[int, ...], depths: tuple[int, ...], *, project: bool) -> Tally:
+    tally, channels = Tally(), widths[0]
+    tally.conv(3, channels, 3, 32)
+    tally.norm(channels)
+    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        side = 32 // 2**stage
+        for _ in range(depth):
+            tally.conv(channels, width, 3, side)
+            tally.norm(width)
+            tally.conv(width, width, 3, side)
+            tally.norm(width)
+            if project and channels != width:
+                tally.conv(channels, width, 1, side)
+                tally.norm(width)
+            channels = width
+    tally.linear(channels, 10)
+    return tally
 
 
-@pytest.mark.parametrize("backbone", ["small", "preact-resnet18", "resnet18", "mobilenet_v3_small"])
+def bottlenecks() -> Tally:
+    tally = Tally()
+    tally.conv(3, 16, 3, 32)
+    tally.norm(16)
+    for inside, width, side in ((16, 64, 32), (64, 128, 16), (128, 256, 8)):
+        for block in range(3):
+            channels = inside if block == 0 else width
+            if (width, block) != (64, 0):  # the stem has activated the first one's input
+                tally.norm(channels)
+            tally.conv(channels, inside, 1, side)
+            tally.norm(inside)
+            tally.conv(inside, inside, 3, side)
+            tally.norm(inside)
+            tally.conv(inside, width, 1, side)
+            if block == 0:
+                tally.conv(channels, width, 1, side)
+    tally.norm(256)
+    tally.linear(256, 10)
+    return tally
+
+
+# Name, layers, then what papers say or what was measured elsewhere: millions of parameters and GFLOP (two a
+# multiply-add) at 32 px with 10 classes, each with the digits that were given.
+NETWORKS = [
+    ("small", small(), "0.095", "0.02"),
+    ("cifar-net", cifar_net(), "0.146", "0.025"),
+    ("resnet29", bottlenecks(), "0.841", "0.196"),
+    ("resnet44", original((16, 32, 64), (7, 7, 7), project=False), "0.66", "0.19"),
+    ("cifar-resnet34", original((64, 128, 256, 512), (3, 4, 6, 3), project=True), "21.3", "2.32"),
+    ("preact-resnet18", preactivated(64, (64, 128, 256, 512), 2), "11.2", "1.11"),
+    ("preact-resnet32", preactivated(32, (32, 64, 128), 5, project=True), "1.86", "0.553"),
+    ("wide-resnet28-10", preactivated(16, (160, 320, 640), 4), "36.5", "10.49"),
+]
+OWN = [name for name, *_ in NETWORKS]
+
+
+def seeded(backbone: str, num_classes: int = 10, seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return build(NetworkSpec(backbone, num_classes, 32))
+
+
+@pytest.mark.parametrize(("backbone", "tally", "millions", "gflop"), NETWORKS, ids=OWN)
+def test_networks_have_the_parameters_and_the_cost_of_their_layers(backbone, tally, millions, gflop):
+    network = seeded(backbone).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        network(torch.zeros(1, 3, 32, 32))
+    assert sum(p.numel() for p in network.parameters()) == tally.parameters
+    assert counted.get_total_flops() == 2 * tally.macs
+    for value, given in ((tally.parameters / 1e6, millions), (2 * tally.macs / 1e9, gflop)):
+        assert f"{value:.{len(given.partition('.')[2])}f}" == given
+
+
+@pytest.mark.parametrize("backbone", [*OWN, "resnet18", "mobilenet_v3_small"])
 def test_networks_map_images_to_logits_with_gradients(backbone):
-    network = build(NetworkSpec(backbone, 7, 32))
-    logits = network(torch.randn(4, 3, 32, 32))
-    assert logits.shape == (4, 7)
+    """A gradient reaches every parameter, and every weight has one that is not zero."""
+    network = seeded(backbone, 7)
+    logits = network(torch.randn(2 if backbone.startswith("wide") else 4, 3, 32, 32))
+    assert logits.shape == (len(logits), 7)
     logits.square().mean().backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        if backbone in OWN:
+            assert parameter.grad.any(), name
 
 
-@pytest.mark.parametrize("size", [8, 16, 33])
-def test_small_network_takes_any_size(size):
-    assert build(NetworkSpec("small", 3, size))(torch.randn(2, 3, size, size)).shape == (2, 3)
+@pytest.mark.parametrize("backbone", OWN)
+def test_our_networks_follow_the_seed_and_come_back_from_their_state(backbone):
+    first, again, other = seeded(backbone), seeded(backbone), seeded(backbone, seed=1)
+    state = first.state_dict()
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in state.items())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = first.eval()(images)
+        assert not torch.equal(other.eval()(images), expected)
+        other.load_state_dict(state)
+        assert torch.equal(other(images), expected)
+
+
+@pytest.mark.parametrize("backbone", OWN)
+def test_our_networks_take_any_size_in_either_memory_format(backbone):
+    """In eval mode a row's logits depend neither on its neighbours nor on how the pixels lie in memory."""
+    network = seeded(backbone, 3).eval()
+    for size in (8, 28, 33):
+        images = torch.randn(2, 3, size, size)
+        with torch.no_grad():
+            logits = network.to(memory_format=torch.contiguous_format)(images)
+            network.to(memory_format=torch.channels_last)
+            moved = network(images[:1].contiguous(memory_format=torch.channels_last))
+        assert logits.shape == (2, 3)
+        torch.testing.assert_close(moved, logits[:1], rtol=1e-4, atol=1e-4)
+
+
+def activated(x, norm):
+    """BatchNorm in eval mode, term by term, then ReLU."""
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return ((x - norm.running_mean[:, None, None]) * scale[:, None, None] + norm.bias[:, None, None]).clamp(
+        min=0
+    )
+
+
+def with_statistics(block):
+    """Eval mode, with BatchNorm that does something: a fresh one changes next to nothing."""
+    for module in block.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight, module.running_var):
+                torch.nn.init.uniform_(tensor, 0.5, 2.0)
+            for tensor in (module.bias, module.running_mean):
+                torch.nn.init.normal_(tensor)
+    return block.double().eval()
+
+
+@torch.no_grad()
+def test_preact_resnet32_projects_the_activated_input_also_at_stride_one():
+    blocks = with_statistics(seeded("preact-resnet32").blocks)
+    assert [i for i, block in enumerate(blocks) if block.shortcut is not None] == [0, 5, 10]
+    for index, stride in ((0, 1), (5, 2)):
+        block = blocks[index]
+        x = torch.randn(2, block.conv1.in_channels, 6, 6, dtype=torch.float64)
+        start = activated(x, block.norm1)
+        inner = F.conv2d(start, block.conv1.weight, stride=stride, padding=1)
+        inner = F.conv2d(activated(inner, block.norm2), block.conv2.weight, padding=1)
+        shortcut = torch.einsum(
+            "oi,bihw->bohw", block.shortcut.weight[:, :, 0, 0], start[:, :, ::stride, ::stride]
+        )
+        torch.testing.assert_close(block(x), shortcut + inner)
+
+
+@torch.no_grad()
+def test_resnet29_projects_the_input_as_it_is_and_starts_without_activation():
+    blocks = with_statistics(seeded("resnet29").blocks)
+    for index, stride in ((0, 1), (3, 2)):
+        block = blocks[index]
+        x = torch.randn(2, block.conv1.in_channels, 6, 6, dtype=torch.float64)
+        start = x if index == 0 else activated(x, block.norm1)
+        inner = F.conv2d(start, block.conv1.weight, stride=stride)
+        inner = F.conv2d(activated(inner, block.norm2), block.conv2.weight, padding=1)
+        inner = F.conv2d(activated(inner, block.norm3), block.conv3.weight)
+        shortcut = torch.einsum(
+            "oi,bihw->bohw", block.shortcut.weight[:, :, 0, 0], x[:, :, ::stride, ::stride]
+        )
+        torch.testing.assert_close(block(x), shortcut + inner)
+
+
+@torch.no_grad()
+def test_resnet44_shortens_by_every_second_pixel_and_channels_of_zeros():
+    """With the inner branch silenced a block is its shortcut."""
+    for index, channels, stride in ((0, 16, 1), (7, 16, 2), (14, 32, 2)):
+        block = seeded("resnet44").blocks[index].eval()
+        torch.nn.init.zeros_(block.norm2.weight)
+        x = torch.rand(2, channels, 5, 5)
+        out = block(x)
+        assert torch.equal(out[:, :channels], x[:, :, ::stride, ::stride])
+        assert not out[:, channels:].any()
+        assert out.shape[1] == channels * stride
+
+
+@torch.no_grad()
+def test_cifar_net_pools_over_the_pixels_inside_the_border_only():
+    network = seeded("cifar-net").double().eval()
+    images = x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    convolutions = [module for module in network.features if isinstance(module, torch.nn.Conv2d)]
+    for index, convolution in enumerate(convolutions[:3]):
+        x = F.conv2d(x, convolution.weight, convolution.bias, padding=2)
+        x = x if index == 0 else x.clamp(min=0)
+        windows = F.pad(x, (0, 1, 0, 1), value=torch.nan).unfold(2, 3, 2).unfold(3, 3, 2).flatten(4)
+        x = windows.nan_to_num(-torch.inf).amax(-1).clamp(min=0) if index == 0 else windows.nanmean(-1)
+    x = torch.einsum("bihw,oihw->bo", x, convolutions[3].weight) + convolutions[3].bias
+    torch.testing.assert_close(network(images), network.head(x.clamp(min=0)))
 
 
 def test_vision_transformers_are_built_for_the_image_size():
@@ -76,67 +276,16 @@ def test_unknown_backbone_is_refused_by_name():
         build(NetworkSpec("resnet19", 10, 32))
 
 
-def test_names_hold_ours_and_torchvisions():
-    assert {"small", "preact-resnet18", "resnet50", "vit_b_16"} <= set(backbone_names())
+def test_names_are_ours_then_torchvisions_and_ours_are_documented():
+    assert backbone_names()[: len(OWN)] == OWN
+    assert {"resnet50", "vit_b_16"} <= set(backbone_names()[len(OWN) :])
+    assert len(set(backbone_names())) == len(backbone_names())
+    option = next(
+        parameter
+        for parameter in cli.get_command(click.Context(cli), "scan").params
+        if parameter.name == "backbone"
+    )
+    for name in OWN:
+        assert f"`{name}`" in README
+        assert f"{name}," in option.help
     assert not any(name.startswith("quantized") for name in backbone_names())
-
-
-class TestWeights:
-    def test_a_safetensors_file_fills_all_but_the_head(self, tmp_path):
-        trained = build(NetworkSpec("resnet18", 1000, 32))
-        save_file(trained.state_dict(), tmp_path / "mine.safetensors")
-        network = build(NetworkSpec("resnet18", 5, 32))
-        head = network.fc.weight.clone()
-        load_weights(network, "resnet18", str(tmp_path / "mine.safetensors"))
-        assert torch.equal(network.layer4[1].conv2.weight, trained.layer4[1].conv2.weight)
-        assert torch.equal(network.fc.weight, head)
-
-    def test_a_published_file_is_read_after_its_hash_was_checked(self, tmp_path):
-        trained = build(NetworkSpec("resnet18", 1000, 32))
-        path = tmp_path / "weights.pth"
-        torch.save(trained.state_dict(), path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        named = path.rename(tmp_path / f"resnet18-{digest[:8]}.pth")
-        network = build(NetworkSpec("resnet18", 5, 32))
-        load_weights(network, "resnet18", str(named))
-        assert torch.equal(network.conv1.weight, trained.conv1.weight)
-        wrong = named.rename(tmp_path / "resnet18-0123abcd.pth")
-        with pytest.raises(InputError, match="its SHA-256 starts with"):
-            load_weights(network, "resnet18", str(wrong))
-
-    def test_a_file_without_a_hash_in_its_name_is_refused(self, tmp_path):
-        (tmp_path / "weights.pth").write_bytes(b"anything")
-        with pytest.raises(InputError, match="use a .safetensors file"):
-            load_weights(build(NetworkSpec("small", 5, 32)), "small", str(tmp_path / "weights.pth"))
-
-    def test_a_pickle_is_never_run(self, tmp_path):
-        class Bomb:
-            def __reduce__(self):
-                return (open, (str(tmp_path / "boom"), "w"))
-
-        path = tmp_path / "w.pth"
-        torch.save({"x": Bomb()}, path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        named = path.rename(tmp_path / f"resnet18-{digest[:8]}.pth")
-        with pytest.raises(InputError, match="cannot be read"):
-            load_weights(build(NetworkSpec("resnet18", 5, 32)), "resnet18", str(named))
-        assert not (tmp_path / "boom").exists()
-
-    def test_weights_of_another_network_are_refused(self, tmp_path):
-        save_file(build(NetworkSpec("small", 5, 32)).state_dict(), tmp_path / "small.safetensors")
-        with pytest.raises(InputError, match="these are not weights of resnet18"):
-            load_weights(
-                build(NetworkSpec("resnet18", 5, 32)), "resnet18", str(tmp_path / "small.safetensors")
-            )
-
-    def test_a_missing_or_broken_file_is_named(self, tmp_path):
-        network = build(NetworkSpec("small", 5, 32))
-        with pytest.raises(InputError, match="no such file"):
-            load_weights(network, "small", str(tmp_path / "none.safetensors"))
-        (tmp_path / "broken.safetensors").write_bytes(b"no tensors here")
-        with pytest.raises(InputError, match="cannot be read"):
-            load_weights(network, "small", str(tmp_path / "broken.safetensors"))
-
-    def test_published_weights_exist_for_torchvision_only(self):
-        with pytest.raises(InputError, match="none are published for small"):
-            load_weights(build(NetworkSpec("small", 5, 32)), "small", "imagenet")

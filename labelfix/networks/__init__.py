@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
 from labelfix.errors import InputError
-from labelfix.networks.preact_resnet import preact_resnet18
+from labelfix.networks.bottleneck_resnet import ResNet29
+from labelfix.networks.cifar_net import CifarNet
+from labelfix.networks.cifar_resnet import ResNet44, cifar_resnet34
+from labelfix.networks.preact_resnet import preact_resnet18, preact_resnet32, wide_resnet28_10
 from labelfix.networks.small import SmallNetwork
 
-_OWN = {"small": SmallNetwork, "preact-resnet18": preact_resnet18}
+_OWN: dict[str, Callable[[int], nn.Module]] = {
+    "small": SmallNetwork,
+    "cifar-net": CifarNet,
+    "resnet29": ResNet29,
+    "resnet44": ResNet44,
+    "cifar-resnet34": cifar_resnet34,
+    "preact-resnet18": preact_resnet18,
+    "preact-resnet32": preact_resnet32,
+    "wide-resnet28-10": wide_resnet28_10,
+}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import shlex
 import subprocess
 import sys
 
@@ -17,7 +20,7 @@ from PIL import Image
 from labelfix.corrupt import corrupt
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
-from labelfix.noise import NoiseSpec, plant
+from labelfix.noise import KINDS, NoiseSpec, parse_noise, plant
 
 CLASSES = ["cat", "dog", "eel", "fox"]
 PER_CLASS = 10
@@ -200,41 +203,186 @@ class TestBytes:
         assert written.select(["image", "label", "n"]).equals(table)
 
 
-class TestRefused:
-    def refuses(self, *parts, **options):
-        with pytest.raises(InputError) as caught:
-            corrupt(**options)
-        assert "\n" not in str(caught.value)
-        for part in parts:
-            assert part in str(caught.value)
+def refuses(*parts, **options):
+    with pytest.raises(InputError) as caught:
+        corrupt(**options)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
 
+
+class TestRatesFiles:
+    def test_each_class_has_its_rate(self, folder, tmp_path):
+        rates = tmp_path / "rates.csv"
+        rates.write_bytes(b"\xef\xbb\xbfclass,rate\r\nfox,1\r\n\r\ndog, .25 \r\ncat,0\r\neel,5e-1\r\n")
+        result = corrupt(folder, noise=f"pair:{rates}", out=tmp_path / "noisy.parquet")
+        assert (result["kind"], result["rate"], result["noise"]) == ("pair", None, f"pair:{rates}")
+        assert result["noise_file_sha256"] == hashlib.sha256(rates.read_bytes()).hexdigest()
+        assert result["class_names"] == CLASSES
+        assert result["class_rates"] == [0, 0.25, 0.5, 1]
+        expected = [[1, 0, 0, 0], [0, 0.8, 0.2, 0], [0, 0, 0.5, 0.5], [1, 0, 0, 0]]
+        np.testing.assert_allclose(result["transition_matrix"], expected)
+        table = pq.read_table(tmp_path / "noisy.parquet").to_pandas()
+        assert table.groupby("true_label")["is_corrupted"].sum().tolist() == [0, 2, 5, 10]
+
+    @pytest.mark.parametrize("kind", ["symmetric", "symmetric-exclusive"])
+    def test_also_for_symmetric_kinds(self, folder, tmp_path, kind):
+        (tmp_path / "rates.csv").write_text("class,rate\ncat,0\ndog,0\neel,1\nfox,0\n")
+        corrupt(folder, noise=f"{kind}:{tmp_path / 'rates.csv'}", out=tmp_path / "noisy.parquet")
+        table = pq.read_table(tmp_path / "noisy.parquet").to_pandas()
+        assert set(table["true_label"][table["is_corrupted"]]) == {"eel"}
+
+    def test_a_rate_for_all_has_no_file(self, folder, tmp_path):
+        result = corrupt(folder, noise="simplex:0.3", out=tmp_path / "noisy.parquet")
+        assert (result["rate"], result["corrupted"]) == (0.3, 12)
+        assert (result["noise_file_sha256"], result["class_rates"]) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("text", "parts"),
+        [
+            ("", ["class,rate"]),
+            ("class;rate\ncat;0.1\n", ["class,rate"]),
+            ("cat,0.1\ndog,0.1\n", ["class,rate"]),
+            ("class,rate\ncat,0.1\ndog,0\neel,1\n", ["lacks the class 'fox'"]),
+            ("class,rate\ncat,0.1\ndog,0\neel,1\nfox,0\ngnu,0\n", ["line 6", "'gnu'"]),
+            ("class,rate\ncat,0.1\ndog,0\ncat,1\nfox,0\n", ["line 4", "'cat'", "second time"]),
+            ("class,rate\ncat,1.1\ndog,0\neel,1\nfox,0\n", ["line 2", "'cat'", "'1.1'", "0 to 1"]),
+            ("class,rate\ncat,0.1\ndog,nan\neel,1\nfox,0\n", ["line 3", "'dog'", "'nan'"]),
+            ("class,rate\ncat,0.1\ndog,\neel,1\nfox,0\n", ["line 3", "'dog'", "''"]),
+            ("class,rate\ncat,0.1\ndog\neel,1\nfox,0\n", ["line 3", "'dog'", "1 cells"]),
+            ('class,rate\n"cat"s,0.1\n', ["quotes"]),
+        ],
+    )
+    def test_refused(self, folder, tmp_path, text, parts):
+        rates, out = tmp_path / "rates.csv", tmp_path / "noisy.parquet"
+        rates.write_text(text)
+        refuses(str(rates), *parts, source=folder, noise=f"symmetric:{rates}", out=out)
+        assert not out.exists()
+
+
+class TestConfusionFile:
+    NAMES = ('a, "b"', "=cat", "'=cat", "café", "two\nlines")
+    MATRIX = np.array([
+        [0.5, 0.5, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0.25, 0.25, 0.25, 0, 0.25], [0, 0.1, 0.2, 0.3, 0.4],
+    ])  # fmt: skip
+
+    def write(self, path, order=range(5), columns=range(5), matrix=MATRIX):
+        """As our own csv export writes it: quoted where needed, formulas escaped. A name holds a line break."""
+        from labelfix.sources import escape_cell
+
+        names = [escape_cell(name) for name in self.NAMES]
+        table = pd.DataFrame(matrix, names, names).iloc[list(order), list(columns)]
+        table.to_csv(path, index_label="true")
+        return path
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        lines = [json.dumps({"file_name": f"{n}.png", "label": self.NAMES[n % 5]}) for n in range(100)]
+        (tmp_path / "train.jsonl").write_text("\n".join(lines))
+        for n in range(100):
+            (tmp_path / f"{n}.png").write_bytes(png(n))
+        return tmp_path / "train.jsonl"
+
+    def test_any_order_of_any_names(self, source, tmp_path):
+        file = self.write(tmp_path / "matrix.csv", order=(3, 1, 4, 0, 2), columns=(2, 4, 0, 1, 3))
+        result = corrupt(source, noise=f"confusion:{file}", out=tmp_path / "noisy.parquet")
+        ours = [self.NAMES.index(name) for name in result["class_names"]]
+        expected = self.MATRIX[np.ix_(ours, ours)]
+        assert result["class_rates"] == pytest.approx((1 - np.diag(expected)).tolist())
+        np.testing.assert_allclose(np.diag(result["transition_matrix"]), np.diag(expected))
+        assert (np.array(result["transition_matrix"])[expected == 0] == 0).all()
+        clean = Manifest.read(source)
+        drawn = plant(clean.given, clean.class_names, parse_noise(f"confusion:{file}"), 0, expected)
+        assert pq.read_table(tmp_path / "noisy.parquet")["label"].to_pylist() == texts(clean, drawn)
+        again = corrupt(
+            source, noise=f"confusion:{self.write(tmp_path / 'other.csv')}", out=tmp_path / "again.parquet"
+        )
+        assert again["transition_matrix"] == result["transition_matrix"]
+        assert again["noise_file_sha256"] != result["noise_file_sha256"]
+
+    @pytest.mark.parametrize("off", [-1e-6, 1e-6])
+    def test_a_row_that_sums_to_nearly_one(self, source, tmp_path, off):
+        matrix = self.MATRIX.copy()
+        matrix[0, 0] += off
+        file = self.write(tmp_path / "matrix.csv", matrix=matrix)
+        result = corrupt(source, noise=f"confusion:{file}", out=tmp_path / "noisy.parquet")
+        assert result["class_rates"][result["class_names"].index(self.NAMES[0])] == pytest.approx(
+            0.5 / (1 + off), rel=1e-12
+        )
+        matrix[0, 0] += off
+        self.write(file, matrix=matrix)
+        out = tmp_path / "other.parquet"
+        refuses(str(file), "line 3", "'a, \"b\"'", "sum", source=source, noise=f"confusion:{file}", out=out)
+
+    @pytest.mark.parametrize(
+        ("order", "columns", "parts"),
+        [
+            (range(5), range(4), ["the header lacks the class", "two\\nlines"]),
+            (range(4), range(5), ["the first column lacks the class", "two\\nlines"]),
+            ([*range(5), 0], range(5), ["line 9", "second time"]),
+            (range(5), [*range(5), 1], ["the header", "'=cat'", "second time"]),
+        ],
+    )
+    def test_a_class_too_few_or_too_many(self, source, tmp_path, order, columns, parts):
+        file = self.write(tmp_path / "matrix.csv", order, columns)
+        out = tmp_path / "noisy.parquet"
+        refuses(str(file), *parts, source=source, noise=f"confusion:{file}", out=out)
+        assert not out.exists()
+
+    @pytest.mark.parametrize(
+        ("text", "parts"),
+        [
+            ("", ["header lacks", "'cat'"]),
+            ("true,cat,dog,eel,gnu\n", ["the header", "'gnu'"]),
+            (",cat,dog,eel,fox\ncat,1,0,0,0\nfox,2,-1,0,0\n", ["first column lacks the class 'dog'"]),
+            (",cat,dog,eel,fox\neel,1,0,0,0\ncat,1,0,0,0\nfox,2,-1,0,0\ndog,0,0,0,1\n",
+             ["line 4", "'fox'", "column 'cat'", "'2'"]),
+            (",cat,dog,eel,fox\neel,1,0,0,0\ncat,.2,.3,.1,.3\nfox,1,0,0,0\ndog,0,0,0,1\n",
+             ["line 3", "'cat'", "sums to 0.9;"]),
+            (",cat,dog,eel,fox\neel,1,0,0\n", ["line 2", "'eel'", "4 cells where the header has 5"]),
+        ],
+    )  # fmt: skip
+    def test_refused(self, folder, tmp_path, text, parts):
+        (tmp_path / "matrix.txt").write_text(text)
+        noise = f"confusion:{tmp_path / 'matrix.txt'}"
+        refuses("matrix.txt", *parts, source=folder, noise=noise, out=tmp_path / "noisy.parquet")
+
+    def test_no_such_file_comes_first(self, tmp_path):
+        noise = f"confusion:{tmp_path / 'matrix.csv'}"
+        refuses("--noise", "matrix.csv", "No such file", source=tmp_path / "missing", noise=noise)
+
+    def test_no_utf8(self, folder, tmp_path):
+        (tmp_path / "matrix.csv").write_bytes("true,café\n".encode("latin-1"))
+        noise = f"confusion:{tmp_path / 'matrix.csv'}"
+        refuses("matrix.csv", "UTF-8", source=folder, noise=noise, out=tmp_path / "noisy.parquet")
+
+
+class TestRefused:
     def test_existing_out(self, folder, tmp_path):
         out = tmp_path / "noisy.parquet"
         out.write_bytes(b"mine")
-        self.refuses(str(out), "--overwrite", source=folder, noise="pair:0.3", out=out)
+        refuses(str(out), "--overwrite", source=folder, noise="pair:0.3", out=out)
         assert out.read_bytes() == b"mine"
         corrupt(folder, noise="pair:0.3", out=out, overwrite=True)
         assert pq.read_metadata(out).num_rows == 40
 
     def test_out_inside_the_class_folders(self, folder, monkeypatch):
-        self.refuses("inside the source", source=folder, noise="pair:0.3", out=folder / "noisy.parquet")
+        refuses("inside the source", source=folder, noise="pair:0.3", out=folder / "noisy.parquet")
         monkeypatch.chdir(folder / "cat")
-        self.refuses("inside the source", source="..", noise="pair:0.3")
+        refuses("inside the source", source="..", noise="pair:0.3")
 
     def test_out_is_the_source(self, tmp_path):
         source = write_hf(tmp_path / "hf.parquet")
         before = source.read_bytes()
-        self.refuses("source itself", source=source, noise="pair:0.3", out=source, overwrite=True)
+        refuses("source itself", source=source, noise="pair:0.3", out=source, overwrite=True)
         assert source.read_bytes() == before
 
     def test_out_is_a_folder(self, folder, tmp_path):
         (tmp_path / "out.parquet").mkdir()
-        self.refuses(
-            "is a folder", "noisy.parquet", source=folder, noise="pair:0.3", out=tmp_path / "out.parquet"
-        )
+        refuses("is a folder", "noisy.parquet", source=folder, noise="pair:0.3", out=tmp_path / "out.parquet")
 
     def test_out_is_no_parquet(self, folder, tmp_path):
-        self.refuses("ends in .parquet", source=folder, noise="pair:0.3", out=tmp_path / "noisy.csv")
+        refuses("ends in .parquet", source=folder, noise="pair:0.3", out=tmp_path / "noisy.csv")
 
     @pytest.mark.usefixtures("folder")
     @pytest.mark.parametrize("name", ["true_label", "is_corrupted", "label"])
@@ -242,21 +390,21 @@ class TestRefused:
         source = tmp_path / "train.csv"
         source.write_text(f"file_name,class,{name}\nimages/cat/1.png,cat,x\nimages/dog/1.png,dog,x\n")
         options = {"noise": "pair:0.3", "label_column": "class", "out": tmp_path / "noisy.parquet"}
-        self.refuses(repr(name), "train.csv", source=source, **options)
+        refuses(repr(name), "train.csv", source=source, **options)
 
     def test_a_second_picture(self, tmp_path):
         source = write_hf(
             tmp_path / "hf.parquet", extra={"file_name": pa.array([f"{i}.png" for i in range(12)])}
         )
         options = {"image_column": "file_name", "out": tmp_path / "noisy.parquet"}
-        self.refuses("'image'", source=source, noise="pair:0.3", **options)
+        refuses("'image'", source=source, noise="pair:0.3", **options)
 
     def test_bad_noise_comes_first(self, tmp_path):
-        self.refuses("--noise", "unknown kind", source=tmp_path / "missing", noise="salt:0.3")
+        refuses("--noise", "unknown kind", source=tmp_path / "missing", noise="salt:0.3")
 
     def test_asymmetric_on_other_classes(self, folder, tmp_path):
         out = tmp_path / "noisy.parquet"
-        self.refuses("pair", source=folder, noise="asymmetric:0.4", out=out)
+        refuses("pair", source=folder, noise="asymmetric:0.4", out=out)
         assert not out.exists()
 
 
@@ -281,6 +429,18 @@ class TestCommand:
         done = self.run("--help")
         assert "Example:" in done.stdout.split("Options:")[1]
         assert done.stdout.rstrip().endswith("noisy.parquet")
+
+    def test_help_has_all_kinds_and_each_as_it_is_written(self):
+        shown = self.run("--help").stdout.split("Kinds of noise:")[1].split("Example:")[0]
+        written = re.findall(r"^    ([a-z-]+:\S+)", shown, re.MULTILINE)
+        assert {parse_noise(noise).kind for noise in written} == set(KINDS)
+
+    def test_the_example_of_the_help_runs(self, folder, monkeypatch):
+        monkeypatch.chdir(folder.parent)
+        example = shlex.split(self.run("--help").stdout.split("Example:")[1])
+        assert example[:2] == ["labelfix", "corrupt"]
+        assert self.run(*example[2:]).exit_code == 0
+        assert pq.read_metadata("noisy.parquet").num_rows == 40
 
     def test_no_torch(self):
         code = "import sys, labelfix.corrupt; sys.exit('torch' in sys.modules)"

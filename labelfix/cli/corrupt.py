@@ -9,18 +9,31 @@ from typing import Any
 import click
 
 _LARGEST_MATRIX = 12
+_EPILOG = """\b
+Kinds of noise:
+  symmetric:0.4            40 % of the rows get any label, also their own
+  symmetric-exclusive:0.4  40 % of the rows get one of the other labels
+  pair:0.3                 30 % of each class become the next class
+  asymmetric:0.4           40 % of five CIFAR-10 classes become similar ones
+  simplex:0.3              30 % of each class become other classes, in shares
+                           that are drawn once (NNAQC)
+  confusion:matrix.csv     what a matrix says: class names as header and first
+                           column; rows, the true classes, sum to 1
+  symmetric:rates.csv      a rate for each class: columns class and rate (also
+                           symmetric-exclusive and pair)
+
+\b
+Example:
+  labelfix corrupt ./images --noise symmetric:0.4 --out noisy.parquet"""
 
 
-@click.command(
-    "corrupt", epilog="\b\nExample:\n  labelfix corrupt ./images --noise symmetric:0.4 --out noisy.parquet"
-)
+@click.command("corrupt", epilog=_EPILOG)
 @click.argument("source")
 @click.option(
     "--noise",
     required=True,
-    metavar="KIND:RATE",
-    help="symmetric (over all classes), symmetric-exclusive (over the others), pair (to the next class) or"
-    " asymmetric (CIFAR-10's pairs), and a rate from 0 to 1.",
+    metavar="KIND:RATE|KIND:FILE",
+    help="One of the kinds below, with a rate from 0 to 1 or a CSV file.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), default="noisy.parquet", show_default=True, help="The file."

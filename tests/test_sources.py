@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelfix import cli
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.sources import escape_cell, unescape_cell
@@ -60,6 +61,7 @@ def refuses(source, *parts, **options):
     with pytest.raises(InputError) as caught:
         Manifest.read(source, **options)
     text = str(caught.value)
+    assert caught.value.exit_code == 2
     assert "\n" not in text
     for part in parts:
         assert str(part) in text
@@ -141,11 +143,6 @@ def test_sources_that_hold_nothing_are_refused(tmp_path):
     refuses(write(tmp_path / "x.xlsx", "a"), "x.xlsx", ".csv, .tsv, .jsonl, .parquet")
     os.mkfifo(tmp_path / "pipe.csv")
     refuses(tmp_path / "pipe.csv", "no regular file")
-
-
-def test_a_folder_of_shards_is_refused_for_now(tmp_path):
-    write_hf(tmp_path / "0.parquet", [{"bytes": b"x", "path": None}] * 2, [0, 1])
-    refuses(tmp_path, "shards", "single file")
 
 
 def test_a_class_with_one_sample_is_warned_about_by_name(tmp_path):
@@ -271,17 +268,6 @@ def test_a_missing_column_is_refused_with_those_that_are_there(tmp_path):
 @pytest.mark.parametrize("name", ["error", "noise_score", "given_label"])
 def test_a_column_that_is_ours_does_not_pass_through(tmp_path, name):
     refuses(write(tmp_path / "x.csv", f"path,label,{name}\n1.jpg,a,b\n"), repr(name), "corrections.parquet")
-
-
-def test_trusted_rows_are_not_supported_yet(tmp_path):
-    refuses(
-        write(tmp_path / "x.csv", "path,label,is_trusted\n1.jpg,a,true\n"), "is_trusted", "not supported yet"
-    )
-
-
-def test_split_and_group_pass_through(tmp_path):
-    manifest = Manifest.read(write(tmp_path / "x.csv", "path,label,split,group\n1,a,test,g\n2,b,train,h\n"))
-    assert extra_of(manifest) == {"split": ["test", "train"], "group": ["g", "h"]}
 
 
 @pytest.mark.parametrize("text", ["path,path\na,b\n", "path,label,x,x\n1,a,b,c\n"])
@@ -460,6 +446,64 @@ def test_one_path_with_two_labels_is_refused_and_twice_with_the_same_is_not(tmp_
     refuses(path, "'1.jpg'", "'cat'", "'dog'")
     manifest = Manifest.read(write(path, "path,label\n1.jpg,dog\n2.jpg,cat\n1.jpg,dog\n1.jpg,\n"))
     assert labels_of(manifest) == ["dog", "cat", "dog", None]
+
+
+# ---------------------------------------------------------------- exit codes
+
+BAD_TABLES = {
+    "empty": ("path,label\n", "is empty"),
+    "single class": ("path,label\n1,a\n2,a\n", "a single class, 'a'"),
+    "no label": ("path,label\n1,\n2,\n", "holds no label"),
+    "no image column": ("picture,label\n1,a\n2,b\n", "no image column"),
+    "no label column": ("path,kind\n1,a\n2,b\n", "no label column"),
+    "one path, two labels": ("path,label\n1,a\n2,b\n1,b\n", "'1' has two labels, 'a' and 'b'"),
+    "our own column": ("path,label,noise_score\n1,a,x\n2,b,y\n", "'noise_score'"),
+    "a column twice": ("path,label,x,x\n1,a,b,c\n", "'x' stands there twice"),
+    "ragged": ("path,label\n1,a\n2\n", "row 1 (line 3)"),
+    "broken quotes": ('path,label\n"1,a\n', "correct its quotes"),
+    "trusted value": ("path,label,is_trusted\n1,a,1\n2,b,?\n", "row 1 has is_trusted '?'"),
+    "trusted without a label": ("path,label,is_trusted\n1,a,\n2,b,\n3,,true\n", "row 2 is trusted"),
+    "nothing to train on": ("path,label,split\n1,a,test\n2,b,val\n", "leaves no labelled row to train on"),
+    "one class to train on": ("path,label,split\n1,a,\n2,b,val\n", "only rows of 'a' to train on"),
+}
+
+
+def ends_with_code_2(path, part, monkeypatch, capsys, *options):
+    """The program says one line about the source on stderr and nothing else, and ends with code 2."""
+    out = path.parent / "noisy.parquet"
+    monkeypatch.setattr(
+        "sys.argv",
+        ["labelfix", "corrupt", str(path), "--noise", "symmetric:0.2", "--out", str(out), *options],
+    )
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    said = capsys.readouterr()
+    assert ending.value.code == 2
+    assert said.out == ""
+    assert said.err.startswith("labelfix: ")
+    assert said.err.count("\n") == 1
+    assert str(path) in said.err
+    assert part in said.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_bad_manifest_ends_the_program_with_code_2(tmp_path, monkeypatch, capsys, name):
+    text, part = BAD_TABLES[name]
+    ends_with_code_2(write(tmp_path / "x.csv", text), part, monkeypatch, capsys)
+
+
+def test_other_bad_sources_end_the_program_with_code_2(tmp_path, monkeypatch, capsys):
+    source = tmp_path / "set"
+    ends_with_code_2(source, "does not exist", monkeypatch, capsys)
+    make_folder(source, "train/cat/1.jpg", "test/cat/1.jpg")
+    ends_with_code_2(source, f"holds splits: scan {source}/train", monkeypatch, capsys)
+    make_folder(source, "cat/1.jpg", "dog/1.jpg")
+    ends_with_code_2(source, "a single class, 'cat'", monkeypatch, capsys, "--rows", "1")
+    lines = write(tmp_path / "x.jsonl", '{"path": "1", "label": "a"}\n{"path": "2"\n')
+    ends_with_code_2(lines, "row 1 (line 2)", monkeypatch, capsys)
+    ends_with_code_2(write(tmp_path / "x.parquet", "no"), "cannot be read as Parquet", monkeypatch, capsys)
+    ends_with_code_2(write(tmp_path / "x.xlsx", "no"), "is no source", monkeypatch, capsys)
 
 
 # ---------------------------------------------------------------- Hugging Face

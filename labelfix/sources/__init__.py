@@ -1,16 +1,19 @@
-"""Readers of sources, one per kind: class folders, CSV/TSV and JSON-lines manifests, Parquet.
+"""Readers of sources, one per kind: class folders, CSV/TSV and JSON-lines manifests, Parquet, data in memory.
 
-`open_source` picks the reader; every reader answers with a `Source`, which yields `Rows`.
+`open_source` picks the reader of a path, `open_memory` that of an object; every reader answers with a `Source`,
+which yields `Rows`.
 """
 
 from __future__ import annotations
 
 from labelfix.errors import InputError
 from labelfix.sources.cells import escape_cell, unescape_cell
+from labelfix.sources.columns import picked, unique_file_names
 from labelfix.sources.delimited import open_delimited
 from labelfix.sources.folders import open_folder
 from labelfix.sources.jsonl import open_jsonl
-from labelfix.sources.parquet import image_bytes, open_parquet, unique_file_names
+from labelfix.sources.memory import open_memory, title_of
+from labelfix.sources.parquet import open_parquet
 from labelfix.sources.rows import BATCH_ROWS, RESERVED_COLUMNS, Query, Rows, Source
 
 __all__ = [
@@ -20,8 +23,10 @@ __all__ = [
     "Rows",
     "Source",
     "escape_cell",
-    "image_bytes",
+    "open_memory",
     "open_source",
+    "picked",
+    "title_of",
     "unescape_cell",
     "unique_file_names",
 ]
@@ -30,15 +35,12 @@ _READERS = {".csv": open_delimited, ".tsv": open_delimited, ".jsonl": open_jsonl
 
 
 def open_source(query: Query) -> Source:
-    """Open a folder of class folders, or a manifest by its extension.
+    """Open a folder of class folders or of Parquet shards, or a manifest by its extension.
 
     Raises:
         InputError: the source is not there, of no known kind, or not readable; or an option is wrong.
     """
-    if query.rows is not None and query.rows < 1:
-        raise InputError(f"--rows {query.rows}: read at least 1 row, or leave the option out to read all")
-    if query.root is not None and not query.root.is_dir():
-        raise InputError(f"--root {query.root} is no folder; name the one that the image paths start from")
+    query.check()
     if query.path.is_dir():
         return open_folder(query)
     if not query.path.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,11 +12,14 @@ import pyarrow as pa
 from labelfix.errors import InputError
 from labelfix.sources.cells import unescape_cell
 from labelfix.sources.labels import strip_labels
+from labelfix.sources.marks import read_marks
 from labelfix.sources.rows import (
     BATCH_ROWS,
+    Columns,
     Query,
     Rows,
     Source,
+    check_names,
     is_unicode,
     path_rows,
     pick_columns,
@@ -34,31 +37,53 @@ def open_delimited(query: Query) -> Source:
         InputError: no header, a missing column, or the file cannot be read; while reading also ragged rows,
             broken quotes and bytes that are no UTF-8.
     """
-    header = next(_records(query.path), None)
-    if header is None:
-        raise InputError(f"{query.path} is empty: it needs a header line and a row per image")
-    names = header[1]
-    if not all(map(is_unicode, names)):
-        raise InputError(f"{query.path}: the header is not valid UTF-8; save the file in UTF-8")
+    names = _header(query.path)
     columns = pick_columns(names, query)
     return Source(
         path=query.path,
         root=root_of(query),
-        read=lambda: _read(query, names, columns.image, columns.label, columns.extra),
+        read=lambda: _read(query, names, columns),
         extra=pa.schema([(name, pa.string()) for name in columns.extra]),
     )
 
 
-def _read(
-    query: Query, names: list[str], image: str, label: str | None, extra: tuple[str, ...]
-) -> Iterator[Rows]:
+def delimited_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, pa.Array]]:
+    """The names of all columns of a .csv or .tsv file, and those of the `wanted` ones that it has, as strings.
+
+    Raises:
+        InputError: as in `open_delimited`; a name that stands there twice.
+    """
+    names = _header(path)
+    check_names(names, path)
+    places = {name: names.index(name) for name in wanted if name in names}
+    cells: dict[str, list[str]] = {name: [] for name in places}
+    for record in _checked(path, len(names)):
+        for name, place in places.items():
+            cells[name].append(record[place])
+    return names, {name: strings(column, path, 0) for name, column in cells.items()}
+
+
+def _header(path: Path) -> list[str]:
+    header = next(_records(path), None)
+    if header is None:
+        raise InputError(f"{path} is empty: it needs a header line and a row per image")
+    if not all(map(is_unicode, header[1])):
+        raise InputError(f"{path}: the header is not valid UTF-8; save the file in UTF-8")
+    return header[1]
+
+
+def _read(query: Query, names: list[str], columns: Columns) -> Iterator[Rows]:
     records = _checked(query.path, len(names))
     first = 0
     while batch := list(islice(records, _wanted(query.rows, first))):
-        cells = dict(zip(names, zip(*batch, strict=True), strict=True))
-        labels = cells[label] if label is not None else [None] * len(batch)
-        others = tuple(strings(cells[name], query.path, first) for name in extra)
-        yield path_rows(cells[image], strip_labels(strings(labels, query.path, first)), others, query, first)
+        table = dict(zip(names, zip(*batch, strict=True), strict=True))
+        cells = {name: strings(table[name], query.path, first) for name in {*columns.extra, *columns.marks}}
+        labels = pa.nulls(len(batch), pa.string())
+        if columns.label is not None:
+            labels = strip_labels(strings(table[columns.label], query.path, first))
+        extra = tuple(cells[name] for name in columns.extra)
+        marks = read_marks(columns.marks, cells.__getitem__, query.path, first)
+        yield path_rows(table[columns.image], labels, extra, query, first, marks)
         first += len(batch)
 
 

@@ -9,28 +9,35 @@ from pathlib import Path
 
 from labelfix.errors import InputError
 from labelfix.sources.labels import strip_labels
+from labelfix.sources.parquet import SPLITS, open_shards, shards_in
 from labelfix.sources.rows import BATCH_ROWS, Query, Rows, Source, strings
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-SPLITS = ("train", "training", "val", "valid", "validation", "test")
 UNLABELED = "_unlabeled"
 
 
 def open_folder(query: Query) -> Source:
-    """Open a folder of class folders.
+    """Open a folder of class folders, or of Parquet shards: Parquet files and no two class folders beside them.
 
     Rows come in code-point order of their relative path. Hidden files and folders are ignored; links to
     folders are followed, but never round in a circle. Where labels are not required and there is no class
     folder, the images that lie directly in the folder are the rows, without labels.
 
     Raises:
-        InputError: no class folder, nothing but splits, Parquet shards, or a folder that cannot be read.
+        InputError: no class folder, nothing but splits, or a folder that cannot be read; as `open_shards`.
     """
     top = list(_entries(query.path, ""))
     folders = sorted(key.rstrip("/") for key, _ in top if key.endswith("/"))
     loose = sum(not key.endswith("/") for key, _ in top)
+    shards = shards_in(query.path)
+    if shards and len(folders) < 2:
+        return open_shards(query, shards)
     _check(query, folders, loose)
     warnings: list[str] = []
+    if shards:
+        warnings.append(
+            f"{query.path}: {len(shards)} Parquet files lie beside the class folders and are ignored"
+        )
     if folders and loose:
         warnings.append(f"{query.path}: {loose} images lie in no class folder and are ignored")
     for option, value in (
@@ -54,12 +61,12 @@ def _check(query: Query, folders: list[str], loose: int) -> None:
         by_rank = {name.lower(): name for name in folders}
         first = next(by_rank[name] for name in SPLITS if name in by_rank)
         raise InputError(f"{path} holds splits: scan {path / first}")
+    if len(folders) == 1 and shards_in(path / folders[0]):
+        raise InputError(
+            f"{path} holds no class folders: scan {path / folders[0]}, which holds Parquet shards"
+        )
     if folders or (loose and not query.require_labels):
         return
-    if any(name.lower().endswith(".parquet") for name in os.listdir(path)):
-        raise InputError(
-            f"{path} holds Parquet files: shards have to come as a single file for now; scan that"
-        )
     if loose:
         raise InputError(
             f"{path}: its images lie in no class folder; put them in {path}/<class>/, or scan a manifest"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from labelfix.errors import InputError
-from labelfix.sources.labels import json_label, strip_labels
+from labelfix.sources.labels import json_label, json_text, strip_labels
+from labelfix.sources.marks import read_marks
 from labelfix.sources.rows import (
     BATCH_ROWS,
     Columns,
@@ -50,6 +51,22 @@ def open_jsonl(query: Query) -> Source:
     )
 
 
+def jsonl_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, pa.Array]]:
+    """The keys of a .jsonl file, and those of the `wanted` ones that it has, as string columns.
+
+    Raises:
+        InputError: a line that is no JSON object, a value that is a list or an object, or the file cannot be
+            read.
+    """
+    names: dict[str, None] = {}
+    cells: dict[str, list[str | None]] = {name: [] for name in wanted}
+    for row, record in enumerate(_records(path)):
+        names.update(dict.fromkeys(record))
+        for name, column in cells.items():
+            column.append(json_text(record.get(name), name, path, row))
+    return list(names), {name: strings(cells[name], path, 0) for name in wanted if name in names}
+
+
 def _read(query: Query, columns: Columns, extra: pa.Schema, as_text: frozenset[str]) -> Iterator[Rows]:
     path = query.path
     for first, batch in _batches(query):
@@ -59,17 +76,24 @@ def _read(query: Query, columns: Columns, extra: pa.Schema, as_text: frozenset[s
             labels = [
                 json_label(record.get(columns.label), path, first + i) for i, record in enumerate(batch)
             ]
-        others = []
-        for column in extra:
-            values = [record.get(column.name) for record in batch]
-            if column.name in as_text:
-                values = [None if x is None else json.dumps(x, ensure_ascii=False) for x in values]
-            others.append(
-                strings(values, path, first)
-                if pa.types.is_string(column.type)
-                else pa.array(values, type=column.type)
-            )
-        yield path_rows(cells, strip_labels(strings(labels, path, first)), tuple(others), query, first)
+        others = tuple(_column(batch, column, path, first, column.name in as_text) for column in extra)
+        texts = {name: _texts(batch, name, path, first) for name in columns.marks}
+        marks = read_marks(columns.marks, texts.__getitem__, path, first)
+        yield path_rows(cells, strip_labels(strings(labels, path, first)), others, query, first, marks)
+
+
+def _column(batch: list[dict[str, Any]], field: pa.Field, path: Path, first: int, as_text: bool) -> pa.Array:
+    values = [record.get(field.name) for record in batch]
+    if as_text:
+        values = [None if x is None else json.dumps(x, ensure_ascii=False) for x in values]
+    if pa.types.is_string(field.type):
+        return strings(values, path, first)
+    return pa.array(values, type=field.type)
+
+
+def _texts(batch: list[dict[str, Any]], name: str, path: Path, first: int) -> pa.Array:
+    texts = [json_text(record.get(name), name, path, first + i) for i, record in enumerate(batch)]
+    return strings(texts, path, first)
 
 
 def _image_cell(value: Any, path: Path, row: int) -> str | None:

@@ -33,19 +33,114 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+class Codes:
+    """Texts on their way to numbers, batch by batch, in order of first appearance.
+
+    Attributes:
+        code_of: the number of each text so far.
+    """
+
+    def __init__(self) -> None:
+        self.code_of: dict[str, int] = {}
+        self._parts: list[np.ndarray] = []
+
+    def add(self, texts: pa.Array) -> None:
+        """Take the next texts; null is -1."""
+        encoded = texts.dictionary_encode()
+        known = [self.code_of.setdefault(name, len(self.code_of)) for name in encoded.dictionary.to_pylist()]
+        indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+        self._parts.append(np.array([*known, -1], np.int64)[indices])
+
+    def codes(self) -> np.ndarray:
+        """(N,) int64, -1 for null."""
+        return np.concatenate(self._parts) if self._parts else np.empty(0, np.int64)
+
+    def indices(self, declared: tuple[str, ...] | None) -> tuple[tuple[str, ...], np.ndarray]:
+        """The class names, declared ones or else in `class_order`, and (N,) int64 indices into them, read-only."""
+        names = declared if declared is not None else class_order(self.code_of)
+        place = {name: index for index, name in enumerate(names)}
+        index_of = np.array([*(place[name] for name in self.code_of), -1], np.int64)
+        given = index_of[self.codes()]
+        given.flags.writeable = False
+        return names, given
+
+
 def json_label(value: Any, path: Path, row: int) -> str | None:
-    """The text of a label in JSON: strings as they are, numbers and booleans as JSON writes them.
+    """The text of a label in JSON, as `json_text` has it.
+
+    Raises:
+        InputError: a list or an object.
+    """
+    if isinstance(value, list):
+        raise InputError(f"{path}: row {row} has a list of labels: {NO_LISTS}")
+    return json_text(value, "label", path, row)
+
+
+def json_text(value: Any, column: str, path: Path, row: int) -> str | None:
+    """The text of a plain JSON value: strings as they are, numbers and booleans as JSON writes them.
 
     Raises:
         InputError: a list or an object.
     """
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, list):
-        raise InputError(f"{path}: row {row} has a list of labels: {NO_LISTS}")
-    if isinstance(value, dict):
-        raise InputError(f"{path}: the label of row {row} is an object; make it text or a number")
+    if isinstance(value, list | dict):
+        raise InputError(
+            f"{path}: the {column} of row {row} is {json.dumps(value)[:60]}; make it text or a number"
+        )
     return json.dumps(value)
+
+
+def label_texts(labels: Any, path: Path) -> list[str | None]:
+    """The texts of labels in memory: a sequence or an array of what `label_text` takes.
+
+    Raises:
+        InputError: no sequence, or a value that is no label.
+    """
+    values = labels.tolist() if hasattr(labels, "tolist") else labels
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        raise InputError(f"{path}: the labels are a {type(labels).__name__}; make them a list or an array")
+    return [label_text(value, path, row) for row, value in enumerate(values)]
+
+
+def label_text(value: Any, path: Path, row: int) -> str | None:
+    """The text of one label in memory, as `json_text` has it; None for NaN and for pandas' own missing values.
+
+    Raises:
+        InputError: neither text nor a number.
+    """
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, list | tuple):
+        raise InputError(f"{path}: row {row} has a list of labels: {NO_LISTS}")
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, str | int | float):
+        raise InputError(
+            f"{path}: the label of row {row} is a {type(value).__name__}; make it text or an integer"
+        )
+    return json_text(value, "label", path, row)
+
+
+def column_text(column: pa.Array, name: str, path: Path) -> pa.Array:
+    """A plain Arrow column as strings; null where it holds none, or NaN.
+
+    Raises:
+        InputError: a type that is no text.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_floating(column.type):
+        # NaN is how a table of numbers says "nothing here".
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    try:
+        return pc.cast(column, pa.string())
+    except pa.ArrowException:
+        raise InputError(
+            f"{path}: the column {name!r} holds {column.type}; make it text or integers, or rename it"
+        ) from None
 
 
 def column_labels(column: pa.Array, names: Sequence[str] | None, path: Path, first_row: int) -> pa.Array:

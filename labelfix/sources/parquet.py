@@ -1,13 +1,12 @@
-"""Parquet sources: Hugging Face image files (bytes inside), and manifests of paths."""
+"""Parquet sources, one file or a folder of shards: Hugging Face image files, and manifests of paths."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,29 +14,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.errors import InputError
-from labelfix.sources.labels import check_label_type, column_labels
-from labelfix.sources.rows import (
-    BATCH_ROWS,
-    IMAGE_COLUMNS,
-    Columns,
-    Query,
-    Rows,
-    Source,
-    path_rows,
-    pick_columns,
-    root_of,
+from labelfix.sources.columns import (
+    class_names,
+    image_rows,
+    image_struct,
+    open_columns,
+    picked,
+    table_columns,
 )
+from labelfix.sources.labels import column_labels, column_text
+from labelfix.sources.rows import BATCH_ROWS, Query, Rows, Source, check_names
 
+SPLITS = ("train", "training", "val", "valid", "validation", "test")
 _BATCH_BYTES = 64 << 20
-_MAGIC = (
-    (0, b"\xff\xd8\xff", "jpg"),
-    (0, b"\x89PNG", "png"),
-    (8, b"WEBP", "webp"),
-    (0, b"BM", "bmp"),
-    (0, b"GIF8", "gif"),
-    (0, b"II*\x00", "tiff"),
-    (0, b"MM\x00*", "tiff"),
-)
+_NUMBERED = re.compile(r"(.+)-[0-9]+-of-[0-9]+")
+_FIRST_WORD = re.compile(r"[a-z]*")
 
 
 def open_parquet(query: Query) -> Source:
@@ -46,130 +37,147 @@ def open_parquet(query: Query) -> Source:
     Raises:
         InputError: no Parquet file, a missing column, or an image or label column of a type that is neither.
     """
-    with _reading(query.path), _open(query.path) as file:
-        schema = file.schema_arrow
-    picture = query.image_column or "image"
-    holds_bytes = picture in schema.names and _is_image(schema.field(picture).type)
-    if holds_bytes:
-        # The struct is the image, whatever other columns are called.
-        query = replace(query, image_column=picture)
-    columns = pick_columns(schema.names, query)
-    kind = schema.field(columns.image).type
-    if not holds_bytes and not _is_text(kind):
+    return _open_files(query, [query.path])
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The visible Parquet files that lie directly in a folder, in code-point order of their names.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() == ".parquet" and path.is_file()]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from None
+    return sorted((path for path in found if not path.name.startswith(".")), key=lambda path: path.name)
+
+
+def open_shards(query: Query, shards: list[Path]) -> Source:
+    """Open a folder of Parquet files as one: the rows of the first, then those of the second, and so on.
+
+    Relative paths in them start at the folder, unless there is a root.
+
+    Raises:
+        InputError: the shards are of several splits, or differ in their columns; as `open_parquet` for each.
+    """
+    split_of = {path: _split_of(path) for path in shards}
+    splits = sorted({split for split in split_of.values() if split is not None})
+    if len(splits) > 1:
+        order = [*SPLITS, *splits, None]
+        first = min(shards, key=lambda path: order.index(split_of[path]))
         raise InputError(
-            f"{query.path}: the image column {columns.image!r} holds {kind}, neither paths as text nor"
-            f" struct{{bytes, path}}; name another with --image-column (usual: {', '.join(IMAGE_COLUMNS)})"
+            f"{query.path} holds splits ({', '.join(splits)}): move the shards of each into a folder of its own,"
+            f" or scan a single one, such as {first}"
         )
-    names = None
-    if columns.label is not None:
-        check_label_type(schema.field(columns.label).type, columns.label, query.path)
-        names = _class_names(schema, columns.label, query.path)
-    return Source(
-        path=query.path,
-        root=root_of(query),
-        read=lambda: _read(query, columns, names, holds_bytes=holds_bytes),
-        extra=pa.schema([schema.field(name) for name in columns.extra]),
-        class_names=names,
-        bytes_column=columns.image if holds_bytes else None,
+    return _open_files(replace(query, root=query.root or query.path), shards)
+
+
+def parquet_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, pa.Array]]:
+    """The names of all columns of a Parquet file, and those of the `wanted` ones that it has, as strings.
+
+    Integers with class names in the schema metadata become those names.
+
+    Raises:
+        InputError: no Parquet file, a name that stands there twice, or a column that cannot become text.
+    """
+    with _reading(path), _open(path) as file:
+        schema = file.schema_arrow
+        check_names(schema.names, path)
+        table = file.read([name for name in wanted if name in schema.names])
+    cells = {}
+    for name in table.column_names:
+        column = table.column(name).combine_chunks()
+        names = class_names(schema, name, path)
+        cells[name] = (
+            column_text(column, name, path) if names is None else column_labels(column, names, path, 0)
+        )
+    return schema.names, cells
+
+
+def _open_files(query: Query, files: list[Path]) -> Source:
+    schema = _common_schema(query, files)
+    source = open_columns(query, schema, lambda names: _batches_of(files, names), image_rows)
+    source = replace(source, read=_guarded(query.path, source.read))
+    column = image_struct(query, schema)
+    if column is None:
+        return source
+    return replace(
+        source, image_bytes=lambda rows: _image_bytes(files, column, rows), stamp=_stamp(files, column)
     )
 
 
-def image_bytes(path: Path, column: str, wanted: np.ndarray) -> Iterator[list[bytes | None]]:
-    """The bytes of the `wanted` rows, in order, in lists; row groups without any are not read.
+def _split_of(path: Path) -> str | None:
+    """The split that the name of a shard speaks of, as in train-00000-of-00002 or test.parquet."""
+    name = path.stem.lower()
+    numbered = _NUMBERED.fullmatch(name)
+    if numbered is not None:
+        return numbered[1]
+    word = _FIRST_WORD.match(name)
+    return word[0] if word is not None and word[0] in SPLITS else None
 
-    Args:
-        path: the Parquet file.
-        column: its image column, struct{bytes, path}.
-        wanted: (n,) int64, ascending.
 
-    Raises:
-        InputError: the file cannot be read.
-    """
-    start = 0
+def _common_schema(query: Query, files: list[Path]) -> pa.Schema:
+    """The schema of the first file, which all others have to share."""
+    common = _schema(files[0])
+    label = table_columns(query, common).label
+    for path in files[1:]:
+        schema = _schema(path)
+        check_names(schema.names, path)
+        for name in dict.fromkeys((*common.names, *schema.names)):
+            kinds = [s.field(name).type if name in s.names else "nothing" for s in (common, schema)]
+            if kinds[0] != kinds[1]:
+                raise InputError(
+                    f"{path}: the column {name!r} holds {kinds[1]}, but {kinds[0]} in {files[0].name}; write the"
+                    " shards again with the same columns, or scan a single one"
+                )
+        if label is not None and class_names(schema, label, path) != class_names(common, label, files[0]):
+            raise InputError(
+                f"{path}: the class names of {label!r} are not those of {files[0].name}; write the shards again"
+                " with the same class names, or scan a single one"
+            )
+    return common
+
+
+def _schema(path: Path) -> pa.Schema:
     with _reading(path), _open(path) as file:
-        for group in range(file.num_row_groups):
-            stop = start + file.metadata.row_group(group).num_rows
-            left, right = np.searchsorted(wanted, [start, stop])
-            if right > left:
-                yield from _group_bytes(file, group, column, wanted[left:right] - start)
-            start = stop
+        return file.schema_arrow
 
 
-def unique_file_names(names: pa.ChunkedArray) -> pa.ChunkedArray:
-    """File names where each that stood in an earlier row gets its row number before the extension."""
-    seen: set[str] = set()
-    chunks = []
-    row = 0
-    for chunk in names.chunks:
-        values = chunk.to_pylist()
-        for place, name in enumerate(values):
-            folder, slash, last = name.rpartition("/")
-            stem, dot, extension = last.rpartition(".") if "." in last[1:] else (last, "", "")
-            while values[place] in seen:
-                stem = f"{stem}-{row:09d}"
-                values[place] = f"{folder}{slash}{stem}{dot}{extension}"
-            seen.add(values[place])
-            row += 1
-        chunks.append(pa.array(values, pa.string()))
-    return pa.chunked_array(chunks, pa.string())
+def _stamp(files: list[Path], column: str) -> tuple[object, ...]:
+    found = [(path.name, path.stat()) for path in files]
+    return (column, *([name, status.st_size, status.st_mtime_ns] for name, status in found))
 
 
-def _read(
-    query: Query, columns: Columns, names: tuple[str, ...] | None, *, holds_bytes: bool
-) -> Iterator[Rows]:
-    wanted = [columns.image, *([columns.label] if columns.label is not None else []), *columns.extra]
-    first = 0
-    with _reading(query.path), _open(query.path) as file:
-        for batch in _batches(file, wanted, range(file.num_row_groups)):
-            if query.rows is not None:
-                batch = batch.slice(0, query.rows - first)
-            labels = pa.nulls(len(batch), pa.string())
-            if columns.label is not None:
-                labels = column_labels(batch.column(columns.label), names, query.path, first)
-            image = batch.column(columns.image)
-            extra = tuple(batch.column(name) for name in columns.extra)
-            if holds_bytes:
-                yield _byte_rows(image, labels, extra, first)
-            else:
-                yield path_rows(pc.cast(image, pa.string()).to_pylist(), labels, extra, query, first)
-            first += len(batch)
-            if first == query.rows:
-                return
+def _guarded(path: Path, read: Callable[[], Iterator[Rows]]) -> Callable[[], Iterator[Rows]]:
+    """Reading where text that is no text, found only when it is looked at, becomes an error in one line."""
+
+    def guarded() -> Iterator[Rows]:
+        with _reading(path):
+            yield from read()
+
+    return guarded
 
 
-def _byte_rows(image: pa.Array, labels: pa.Array, extra: tuple[pa.Array, ...], first: int) -> Rows:
-    data = pc.struct_field(image, "bytes")
-    fields = [image.type.field(i).name for i in range(image.type.num_fields)]
-    said = pc.struct_field(image, "path").to_pylist() if "path" in fields else [None] * len(image)
-    heads = pc.binary_slice(data, 0, 12).to_pylist()
-    names = [
-        path or f"row-{first + place:09d}.{_extension(head)}"
-        for place, (path, head) in enumerate(zip(said, heads, strict=True))
-    ]
-    sizes = pc.fill_null(pc.cast(pc.binary_length(data), pa.int64()), -1).to_numpy(zero_copy_only=False)
-    nowhere = pa.nulls(len(image), pa.string())
-    return Rows(pa.array(names, pa.string()), nowhere, labels, sizes, extra)
-
-
-def _extension(head: bytes | None) -> str:
-    for place, magic, extension in _MAGIC:
-        if head is not None and head[place : place + len(magic)] == magic:
-            return extension
-    return "bin"
-
-
-def _group_bytes(
-    file: pq.ParquetFile, group: int, column: str, wanted: np.ndarray
-) -> Iterator[list[bytes | None]]:
+def _image_bytes(files: list[Path], column: str, wanted: np.ndarray) -> Iterator[list[bytes | None]]:
+    """The bytes of the `wanted` rows, ascending int64 (n,), in lists; row groups without any are not read."""
     start = 0
-    for batch in _batches(file, [column], [group]):
-        left, right = np.searchsorted(wanted, [start, start + len(batch)])
-        if right > left:
-            data = pc.struct_field(batch.column(column), "bytes")
-            # Taking every row would copy them all for nothing.
-            some = data if right - left == len(batch) else data.take(pa.array(wanted[left:right] - start))
-            yield some.to_pylist()
-        start += len(batch)
+    for path in files:
+        with _reading(path), _open(path) as file:
+            for group in range(file.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                left, right = np.searchsorted(wanted, [start, stop])
+                if right > left:
+                    batches = _batches(file, [column], [group])
+                    data = (pc.struct_field(batch.column(column), "bytes") for batch in batches)
+                    yield from picked(data, wanted[left:right] - start)
+                start = stop
+
+
+def _batches_of(files: list[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    for path in files:
+        with _reading(path), _open(path) as file:
+            yield from _batches(file, columns, range(file.num_row_groups))
 
 
 def _batches(file: pq.ParquetFile, columns: list[str], groups: range | list[int]) -> Iterator[pa.RecordBatch]:
@@ -194,40 +202,3 @@ def _reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read as Parquet ({reason}); write it again") from None
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _is_image(kind: pa.DataType) -> bool:
-    if not pa.types.is_struct(kind):
-        return False
-    index = kind.get_field_index("bytes")
-    return index >= 0 and (
-        pa.types.is_binary(kind.field(index).type) or pa.types.is_large_binary(kind.field(index).type)
-    )
-
-
-def _class_names(schema: pa.Schema, column: str, path: Path) -> tuple[str, ...] | None:
-    """Class names of a ClassLabel column from the `huggingface` schema metadata; None without any."""
-    if not pa.types.is_integer(schema.field(column).type):
-        return None
-    names = _feature(schema, column).get("names")
-    if names is None:
-        return None
-    stripped = tuple(str(name).strip() for name in names)
-    if "" in stripped or len(set(stripped)) < len(stripped):
-        raise InputError(f"{path}: the class names of {column!r} are empty or repeated: {list(stripped)}")
-    return stripped
-
-
-def _feature(schema: pa.Schema, column: str) -> dict[str, Any]:
-    text = (schema.metadata or {}).get(b"huggingface", b"{}")
-    try:
-        feature = json.loads(text)["info"]["features"][column]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return feature if isinstance(feature, dict) else {}

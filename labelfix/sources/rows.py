@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from labelfix.errors import InputError
+from labelfix.sources.marks import MARK_COLUMNS, NO_MARKS, Marks
 
 BATCH_ROWS = 65_536
 IMAGE_COLUMNS = ("file_name", "filepath", "filename", "path", "image")
@@ -40,7 +42,7 @@ class Query:
     """What to read.
 
     Attributes:
-        path: absolute path of the source, a file or a folder.
+        path: absolute path of the source, a file or a folder; in memory, what messages call it.
         rows: read the first so many rows only; None reads all.
         root: absolute folder that relative image paths start from; None is the manifest's own folder.
         image_column: name of the image column; None looks for the usual ones.
@@ -55,6 +57,17 @@ class Query:
     label_column: str | None = None
     require_labels: bool = True
 
+    def check(self) -> None:
+        """Refuse options that fit no source.
+
+        Raises:
+            InputError: names the option.
+        """
+        if self.rows is not None and self.rows < 1:
+            raise InputError(f"--rows {self.rows}: read at least 1 row, or leave the option out to read all")
+        if self.root is not None and not self.root.is_dir():
+            raise InputError(f"--root {self.root} is no folder; name the one that the image paths start from")
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -66,6 +79,9 @@ class Rows:
         labels: string, stripped of outer blanks; null where unlabelled.
         sizes: (n,) int64, bytes of each image, where the images lie inside the source; None for files.
         extra: the pass-through columns, in the order of `Source.extra`.
+        marks: which rows are verified, their split and their group.
+        digests: uint8 (n, 32), SHA-256 of the pixels of each image, where the source is in memory; else None.
+        images: binary, the images themselves where `Source.is_spooled`, null where there is none; else None.
     """
 
     file_names: pa.Array
@@ -73,6 +89,9 @@ class Rows:
     labels: pa.Array
     sizes: np.ndarray | None = None
     extra: tuple[pa.Array, ...] = ()
+    marks: Marks = NO_MARKS
+    digests: np.ndarray | None = None
+    images: pa.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +104,11 @@ class Source:
         read: yields the rows in order, in batches of at most 65,536; may be called again.
         extra: names and types of the pass-through columns.
         class_names: the classes in their own order, where the source declares one; else None.
-        bytes_column: column of a Parquet file that holds the image bytes; None where images are files.
+        image_bytes: the bytes of some rows, ascending int64, in lists and in order, where the images lie inside
+            the source; None where they are files or spooled.
+        stamp: name, size and time of each Parquet file that holds images, and their column; empty where images
+            are files, or in memory. As JSON takes it.
+        is_spooled: whether `Rows.images` carry the images, to be kept while they are needed.
         warnings: filled while opening and reading; whole sentences.
     """
 
@@ -94,41 +117,59 @@ class Source:
     read: Callable[[], Iterator[Rows]]
     extra: pa.Schema = field(default_factory=lambda: pa.schema([]))
     class_names: tuple[str, ...] | None = None
-    bytes_column: str | None = None
+    image_bytes: Callable[[np.ndarray], Iterator[list[bytes | None]]] | None = None
+    stamp: tuple[object, ...] = ()
+    is_spooled: bool = False
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether the images lie inside the source: they are no files."""
+        return self.image_bytes is not None or self.is_spooled
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of a table plays which part."""
+    """Which column of a table plays which part; `marks` are those of is_trusted, split, group that are there."""
 
     image: str
     label: str | None
     extra: tuple[str, ...]
+    marks: tuple[str, ...] = ()
 
 
 def pick_columns(names: Sequence[str], query: Query) -> Columns:
-    """Choose image, label and pass-through columns among `names`.
+    """Choose image, label, marking and pass-through columns among `names`.
+
+    `is_trusted` is read and does not pass through; `split` and `group` are read and pass through.
 
     Raises:
         InputError: a column is missing, repeated, not supported, or has the name of one of our own.
     """
-    repeated = sorted({name for name in names if list(names).count(name) > 1})
-    if repeated:
-        raise InputError(f"{query.path}: the column {repeated[0]!r} stands there twice; rename one of them")
+    check_names(names, query.path)
     image = _pick(names, query, query.image_column, IMAGE_COLUMNS, "image", required=True)
     assert image is not None
     label = _pick(names, query, query.label_column, LABEL_COLUMNS, "label", required=query.require_labels)
-    if "is_trusted" in names:
-        raise InputError(f"{query.path}: column 'is_trusted': trusted rows are not supported yet; remove it")
-    extra = tuple(name for name in names if name not in (image, label))
+    marks = tuple(name for name in MARK_COLUMNS if name in names and name not in (image, label))
+    extra = tuple(name for name in names if name not in (image, label, "is_trusted"))
     for name in extra:
         if name in RESERVED_COLUMNS:
             raise InputError(
                 f"{query.path}: the column {name!r} clashes with one of corrections.parquet that has the same"
                 " name; rename or remove it, or name it with --image-column or --label-column"
             )
-    return Columns(image, label, extra)
+    return Columns(image, label, extra, marks)
+
+
+def check_names(names: Sequence[str], path: Path) -> None:
+    """Refuse a table where two columns have one name.
+
+    Raises:
+        InputError: names the column.
+    """
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise InputError(f"{path}: the column {repeated[0]!r} stands there twice; rename one of them")
 
 
 def _pick(
@@ -189,15 +230,19 @@ def file_name(path: str | None, root: str) -> str:
 
 
 def path_rows(
-    cells: Sequence[str | None], labels: pa.Array, extra: tuple[pa.Array, ...], query: Query, first_row: int
+    cells: Sequence[str | None],
+    labels: pa.Array,
+    extra: tuple[pa.Array, ...],
+    query: Query,
+    first_row: int,
+    marks: Marks = NO_MARKS,
 ) -> Rows:
     """Rows of a manifest of paths; a null or blank cell is an image that is not there."""
     root = str(root_of(query))
     paths = [cell if cell and not cell.isspace() else None for cell in cells]
     names = [file_name(path, root) for path in paths]
-    return Rows(
-        strings(names, query.path, first_row), strings(paths, query.path, first_row), labels, None, extra
-    )
+    names_text, paths_text = strings(names, query.path, first_row), strings(paths, query.path, first_row)
+    return Rows(names_text, paths_text, labels, None, extra, marks)
 
 
 def root_of(query: Query) -> Path:

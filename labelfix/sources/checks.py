@@ -1,0 +1,95 @@
+"""What the labels of a whole source have to be, before anything is trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelfix.errors import InputError
+
+
+def check_one_label_per_path(
+    path: Path, names: pa.ChunkedArray, given: np.ndarray, class_names: tuple[str, ...]
+) -> None:
+    """Refuse a file name with two labels; an empty name and a row without a label do not count.
+
+    Args:
+        path: the source, for messages.
+        names: string (N,), the file names.
+        given: (N,) int64, index into `class_names`, -1 where unlabelled.
+        class_names: the classes.
+
+    Raises:
+        InputError: names the file and both labels.
+    """
+    if pc.count_distinct(names).as_py() == len(names):
+        return
+    table = pa.table({"name": names, "given": given})
+    table = table.filter(pc.and_(pc.greater_equal(table["given"], 0), pc.not_equal(table["name"], "")))
+    groups = table.group_by("name").aggregate([("given", "min"), ("given", "max")])
+    twice = groups.filter(pc.not_equal(groups["given_min"], groups["given_max"])).sort_by("name")
+    if len(twice):
+        row = twice.slice(0, 1).to_pylist()[0]
+        labels = [class_names[row[key]] for key in ("given_min", "given_max")]
+        raise InputError(f"{path}: {row['name']!r} has two labels, {labels[0]!r} and {labels[1]!r}; keep one")
+
+
+def check_trusted(path: Path, given: np.ndarray, is_trusted: np.ndarray) -> None:
+    """Refuse a trusted row, (N,) bool, without a label.
+
+    Raises:
+        InputError: names the row.
+    """
+    unlabelled = np.flatnonzero(is_trusted & (given < 0))
+    if len(unlabelled):
+        raise InputError(
+            f"{path}: row {unlabelled[0]} is trusted (is_trusted) but has no label; give it one, or take the"
+            " mark away"
+        )
+
+
+def check_two_classes(
+    path: Path, given: np.ndarray, held_out: np.ndarray, class_names: tuple[str, ...], limit: int | None
+) -> None:
+    """Refuse a source without labelled rows of two classes to train on.
+
+    Args:
+        path: the source, for messages.
+        given: (N,) int64, index into `class_names`, -1 where unlabelled.
+        held_out: (N,) bool, rows that are not trained on.
+        class_names: the classes.
+        limit: how many rows were asked for; None for all.
+
+    Raises:
+        InputError: says what is missing.
+    """
+    is_cut = limit == len(given)
+    more = f" among the first {limit} rows; raise --rows" if is_cut else "; at least two are needed"
+    found = np.unique(given[given >= 0])
+    if len(found) == 0:
+        raise InputError(f"{path} holds no label{more}")
+    if len(found) == 1:
+        raise InputError(f"{path} holds a single class, {class_names[found[0]]!r}{more}")
+    trained = np.unique(given[(given >= 0) & ~held_out])
+    if len(trained) < 2:
+        left = f"only rows of {class_names[trained[0]]!r}" if len(trained) else "no labelled row"
+        raise InputError(
+            f"{path}: the split column (test, val, validation are held out) leaves {left} to train on"
+            f"{more if is_cut else '; give rows of at least two classes another split'}"
+        )
+
+
+def rare_classes(
+    path: Path, given: np.ndarray, held_out: np.ndarray, class_names: tuple[str, ...]
+) -> list[str]:
+    """A sentence naming the classes with fewer than 2 samples to train on; arguments as `check_two_classes`."""
+    counts = np.bincount(given[(given >= 0) & ~held_out], minlength=len(class_names))
+    rare = [repr(name) for name, count in zip(class_names, counts, strict=True) if count < 2]
+    if not rare:
+        return []
+    shown = ", ".join(rare[:20]) + (f" and {len(rare) - 20} more" if len(rare) > 20 else "")
+    what = "samples to train on" if held_out.any() else "samples"
+    return [f"{path}: fewer than 2 {what} in {'class' if len(rare) == 1 else 'the classes'} {shown}"]

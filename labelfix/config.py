@@ -97,6 +97,9 @@ class ScanOptions:
         weights: none, imagenet, or a file of weights.
         image_size: auto, or the side of the network's input in pixels.
         rows: only the first so many rows; None for all.
+        trusted: file of verified labels, see `labelfix.trusted`; None for none.
+        test: source of labelled images for the accuracy after every epoch; None for the rows of a test split. The
+            names of its columns are those of the source where it has them, else the usual ones.
         root: folder that a manifest's relative paths start from; None for the manifest's.
         image_column: of a manifest or Parquet file; None for the usual names.
         label_column: of a manifest or Parquet file; None for the usual names.
@@ -116,6 +119,8 @@ class ScanOptions:
     weights: str = "none"
     image_size: str | int = "auto"
     rows: int | None = None
+    trusted: str | Path | None = None
+    test: Any = None
     root: str | Path | None = None
     image_column: str | None = None
     label_column: str | None = None

@@ -38,6 +38,7 @@ class Findings:
         probs: (N, K) float32, the classifier's own view; NaN where it has none.
         valid: (N,) bool.
         errors: why a row is not valid, by row.
+        trusted: (N,) int64 verified labels, -1 for none; None without any.
     """
 
     evidence: Evidence
@@ -45,10 +46,20 @@ class Findings:
     probs: np.ndarray
     valid: np.ndarray
     errors: dict[int, str]
+    trusted: np.ndarray | None = None
+
+    def is_trusted(self, rows: slice = slice(None)) -> np.ndarray:
+        """Which of some rows a person has verified, bool."""
+        valid = self.valid[rows]
+        return np.zeros(len(valid), dtype=bool) if self.trusted is None else self.trusted[rows] >= 0
+
+    def judged(self, given: np.ndarray) -> np.ndarray:
+        """(N,) bool: the valid, labelled, untrusted rows, by given labels (N,)."""
+        return self.valid & (given >= 0) & ~self.is_trusted()
 
     def noise_rate(self, given: np.ndarray) -> float | None:
-        """Mean noise score over the valid labelled rows; None where no row has a score."""
-        noise = self.evidence.noise[self.valid & (given >= 0)]
+        """Mean noise score over the judged rows; None where no row has a score."""
+        noise = self.evidence.noise[self.judged(given)]
         return float(noise.mean()) if len(noise) and np.isfinite(noise).all() else None
 
 
@@ -116,8 +127,8 @@ def _columns(
     given, valid = manifest.given[rows], findings.valid[rows]
     probs = findings.probs[rows]
     seen = valid & np.isfinite(probs).all(axis=1)
-    labelled = given >= 0
-    soft = np.where(labelled[:, None], findings.evidence.probs[rows], probs)
+    labelled, trusted = given >= 0, findings.is_trusted(rows)
+    soft = np.where((labelled | trusted)[:, None], findings.evidence.probs[rows], probs)
     believed = valid & np.isfinite(soft).all(axis=1)
     noise = findings.evidence.noise[rows]
     scored = valid & labelled & np.isfinite(noise)
@@ -136,7 +147,7 @@ def _columns(
     yield _distributions(soft, believed)
     yield _labels(np.where(seen[:, None], probs, 0).argmax(axis=1), seen, names)
     yield _distributions(probs, seen)
-    yield pa.array(np.zeros(len(given), dtype=bool))
+    yield pa.array(trusted)
     yield pa.array(valid)
     yield pa.array(
         [findings.errors.get(row) for row in range(rows.start, rows.start + len(given))], pa.string()

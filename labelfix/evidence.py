@@ -52,7 +52,7 @@ class Evidence:
     diagnostics: dict[str, Any] = field(default_factory=dict)
 
 
-def ratio_score(probs: FloatArray, given: np.ndarray) -> FloatArray:
+def ratio_score(probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None = None) -> FloatArray:
     """Noise score that compares a row's own probability with what is usual for its given class.
 
     s = t_g / (t_g + 2 P_g), with t_k the mean of P_k over the rows given k (1/K for a class without rows).
@@ -60,17 +60,20 @@ def ratio_score(probs: FloatArray, given: np.ndarray) -> FloatArray:
     Args:
         probs: (N, K) averaged predictions, NaN rows ignored.
         given: (N,) int64, -1 for none.
+        fitted: (N,) bool, the rows that t comes from; default all.
 
     Returns:
         (N,) float64 in [0, 1]; NaN where there is no given label or no prediction.
     """
     score = np.full(len(given), np.nan)
-    rows, own, usual = _own_and_usual(probs, given)
+    rows, own, usual = _own_and_usual(probs, given, fitted)
     score[rows] = usual / np.maximum(usual + 2.0 * own, _TINY)
     return score
 
 
-def class_relative_losses(probs: FloatArray, given: np.ndarray) -> FloatArray:
+def class_relative_losses(
+    probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None = None
+) -> FloatArray:
     """Loss of each row's given label, relative to what is usual for its class: -log(P_g / t_g).
 
     Some classes are harder for every row; a loss that is high for an easy class is usual for a hard one. t_k
@@ -79,17 +82,20 @@ def class_relative_losses(probs: FloatArray, given: np.ndarray) -> FloatArray:
     Args:
         probs: (N, K) averaged predictions, NaN rows ignored.
         given: (N,) int64, -1 for none.
+        fitted: (N,) bool, the rows that t comes from; default all.
 
     Returns:
         (N,) float64; NaN where there is no given label or no prediction.
     """
     losses = np.full(len(given), np.nan)
-    rows, own, usual = _own_and_usual(probs, given)
+    rows, own, usual = _own_and_usual(probs, given, fitted)
     losses[rows] = np.log(np.maximum(usual, _TINY)) - np.log(np.maximum(own, _TINY))
     return losses
 
 
-def transition_posterior(probs: FloatArray, given: np.ndarray) -> tuple[FloatArray, FloatArray]:
+def transition_posterior(
+    probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Belief about the true label from predictions that model the *given* label.
 
     The predictions of a class as the network sees it, T0[j] = mean P over the 3 % of rows with the largest
@@ -100,6 +106,7 @@ def transition_posterior(probs: FloatArray, given: np.ndarray) -> tuple[FloatArr
     Args:
         probs: (N, K) averaged predictions, NaN rows ignored.
         given: (N,) int64, -1 for none.
+        fitted: (N,) bool, the rows that T0 and T come from; default all.
 
     Returns:
         r (N, K) float64, rows that sum to 1 (NaN where there is no given label or no prediction), and
@@ -107,19 +114,21 @@ def transition_posterior(probs: FloatArray, given: np.ndarray) -> tuple[FloatArr
     """
     rows = _usable(probs, given)
     labels = given[rows]
-    q = true_class_beliefs(probs[rows])
-    transition = transition_matrix(q, labels)
+    known = None if fitted is None else fitted[rows]
+    q = true_class_beliefs(probs[rows], known)
+    transition = transition_matrix(q, labels) if known is None else transition_matrix(q[known], labels[known])
     posterior = np.full(probs.shape, np.nan)
     joint = q * transition[:, labels].T
     posterior[rows] = joint / np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
     return posterior, transition
 
 
-def true_class_beliefs(probs: FloatArray) -> FloatArray:
+def true_class_beliefs(probs: FloatArray, fitted: np.ndarray | None = None) -> FloatArray:
     """Q of `transition_posterior`: predictions freed of the blur that the network gives to sure rows too.
 
     Args:
         probs: (N, K) averaged predictions, NaN rows ignored.
+        fitted: (N,) bool, the rows that T0 comes from; default all.
 
     Returns:
         (N, K) float64, rows that sum to 1; NaN rows stay NaN.
@@ -127,7 +136,7 @@ def true_class_beliefs(probs: FloatArray) -> FloatArray:
     beliefs = np.full(probs.shape, np.nan)
     rows = np.isfinite(probs).all(axis=1)
     used = probs[rows].astype(np.float64)
-    beliefs[rows] = _deconvolve(used, _anchor_rows(used))
+    beliefs[rows] = _deconvolve(used, _anchor_rows(used if fitted is None else used[fitted[rows]]))
     return beliefs
 
 
@@ -149,13 +158,37 @@ def transition_matrix(probs: FloatArray, given: np.ndarray) -> FloatArray:
     return np.where(mass > _TINY, counts / np.maximum(mass, _TINY), np.eye(num_classes))
 
 
-def _own_and_usual(probs: FloatArray, given: np.ndarray) -> tuple[np.ndarray, FloatArray, FloatArray]:
+def noise_concentration(transition: FloatArray) -> float:
+    """How far wrong labels go to a few classes (pairs swapped) rather than to any: 0 for any, 1 for one each.
+
+    For each true class the sum of squares of where its wrong labels go, from 1/(K-1) when they go everywhere alike
+    to 1 when they go to a single class, scaled to 0..1; averaged over classes by their share of the wrong labels.
+
+    Args:
+        transition: (K, K), rows that sum to 1, from true class to given class.
+
+    Returns:
+        0 to 1; 0 with two classes, where there is nowhere else to go, and without wrong labels.
+    """
+    off = transition * (1 - np.eye(len(transition)))
+    mass = off.sum(axis=1)
+    if len(transition) < 3 or mass.sum() < _TINY:
+        return 0.0
+    squares = ((off / np.maximum(mass, _TINY)[:, None]) ** 2).sum(axis=1)
+    even = 1 / (len(transition) - 1)
+    return float(np.clip((mass * (squares - even)).sum() / mass.sum() / (1 - even), 0, 1))
+
+
+def _own_and_usual(
+    probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None
+) -> tuple[np.ndarray, FloatArray, FloatArray]:
     """Rows with label and prediction (R,), their P_g (R,), and t_g, the mean P_g of their given class (R,)."""
     rows = _usable(probs, given)
     own = probs[rows, given[rows]].astype(np.float64)
     num_classes = probs.shape[1]
-    counts = np.bincount(given[rows], minlength=num_classes)
-    sums = np.bincount(given[rows], weights=own, minlength=num_classes)
+    known = np.ones(len(rows), dtype=bool) if fitted is None else fitted[rows]
+    counts = np.bincount(given[rows][known], minlength=num_classes)
+    sums = np.bincount(given[rows][known], weights=own[known], minlength=num_classes)
     usual = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0 / num_classes)
     return rows, own, usual[given[rows]]
 

@@ -42,6 +42,20 @@ def class_balance(mean_probs: torch.Tensor, prior: torch.Tensor) -> torch.Tensor
     return (prior * (prior.log() - mean_probs.clamp_min(1e-8).log())).sum()
 
 
-def mix(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:
-    """Mixup: share * first + (1 - share) * second, elementwise (Zhang et al. 2018)."""
+def mix(first: torch.Tensor, second: torch.Tensor, share: float | torch.Tensor) -> torch.Tensor:
+    """Mixup: share * first + (1 - share) * second, elementwise (Zhang et al. 2018); a tensor broadcasts."""
     return torch.lerp(second, first, share)
+
+
+def clean_share(noise: torch.Tensor, partner_noise: torch.Tensor) -> torch.Tensor:
+    """Dynamic mixup: a row's share of its image mixed with a partner's (Arazo et al. 2019, equation 15).
+
+    Args:
+        noise: (B,) w of the rows, in [0, 1].
+        partner_noise: (B,) w of their partners, in [0, 1]; not both may be 1.
+
+    Returns:
+        (B,) (1 - w_p) / ((1 - w_p) + (1 - w_q)), in [0, 1].
+    """
+    own = 1 - noise
+    return own / (own + (1 - partner_noise))

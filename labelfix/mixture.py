@@ -1,25 +1,21 @@
-"""The two-component beta mixture of Arazo et al. 2019 over the loss of every row, and what can be read with it.
+"""Two-component mixtures over the loss of every row: the beta mixture of Arazo et al. 2019, or two gaussians.
 
 Source: "Unsupervised Label Noise Modeling and Loss Correction", section 3.1, with the normalisation of the
 authors' code. Differences, each measured on synthetic losses: the fit runs on a histogram (the figures are
 the same to 1e-3 and it takes a hundredth of the time), its parameters are kept within bounds, the components
-are ordered by mean, and the posterior is evaluated exactly and never falls as the loss rises.
+are ordered by mean, and the posterior is evaluated exactly and never falls as the loss rises. The gaussians
+are scikit-learn's, fitted with the settings of DivideMix (Li et al. 2020) on the same normalised losses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
 from scipy.special import betaln
-
-from labelfix.evidence import (
-    class_relative_losses,
-    ratio_score,
-    transition_posterior,
-    true_class_beliefs,
-)
 
 _BINS = 5_000
 _ITERATIONS = 10
@@ -27,9 +23,8 @@ _EDGE = 1e-3
 _MIN_RANGE = 1e-6
 _MIN_VARIANCE = 1e-6
 _PARAMETER_BOUNDS = (1e-2, 1e3)
-# Between the geometric mean (1/2) and the product (1) of two beliefs that are both under-confident: measured on
-# digits, where flags between 0.5 and 0.8 were all right, and on asymmetric noise, where the product overshoots.
-_POOL_EXPONENT = 0.85
+_WHOLE = (_EDGE, 1 - _EDGE)
+_NAMES = ("clean", "noisy")
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,25 @@ class LossScale:
 
 
 @dataclass(frozen=True)
+class LogOdds:
+    """log p(noisy | x) / p(clean | x) = constant + log_x log x + log_1mx log(1 - x) + slope x + bend x^2.
+
+    Attributes:
+        constant: and with log_x, log_1mx, slope and bend the factor of each term.
+        smallest: a smaller x counts as this: the odds would rise again towards 0.
+        largest: a larger x counts as this: the odds would fall again towards 1.
+    """
+
+    constant: float
+    log_x: float = 0.0
+    log_1mx: float = 0.0
+    slope: float = 0.0
+    bend: float = 0.0
+    smallest: float = _EDGE
+    largest: float = 1 - _EDGE
+
+
+@dataclass(frozen=True)
 class BetaMixture:
     """Two beta components; component 0 has the smaller mean and is the clean one.
 
@@ -80,6 +94,47 @@ class BetaMixture:
         """Mean of the clean and of the noisy component, each in (0, 1)."""
         clean, noisy = (a / (a + b) for a, b in zip(self.alpha, self.beta, strict=True))
         return clean, noisy
+
+    def log_odds(self) -> LogOdds:
+        """Of noisy against clean: const + da log x + db log(1 - x), which turns at da / (da + db) if at all."""
+        (a0, a1), (b0, b1), (w0, w1) = self.alpha, self.beta, self.weight
+        da, db = a1 - a0, b1 - b0
+        rising = _rising(da / (da + db), is_peak=da > 0) if da * db > 0 else _WHOLE
+        constant = float(np.log(w1) - np.log(w0) - betaln(a1, b1) + betaln(a0, b0))
+        return LogOdds(constant, log_x=da, log_1mx=db, smallest=rising[0], largest=rising[1])
+
+    def components(self) -> dict[str, dict[str, float]]:
+        """Parameters of both components by name, as plain numbers."""
+        parts = zip(_NAMES, self.alpha, self.beta, self.weight, self.means, strict=True)
+        return {name: {"alpha": a, "beta": b, "weight": w, "mean": m} for name, a, b, w, m in parts}
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """Two gaussian components; component 0 has the smaller mean and is the clean one.
+
+    Attributes:
+        means: of (clean, noisy), each in (0, 1).
+        variance: of (clean, noisy), at least 5e-4.
+        weight: mixing weights of (clean, noisy), sum 1.
+    """
+
+    means: tuple[float, float]
+    variance: tuple[float, float]
+    weight: tuple[float, float]
+
+    def log_odds(self) -> LogOdds:
+        """Of noisy against clean: a quadratic in x, which turns at -slope / (2 bend) unless both are equally wide."""
+        (m0, m1), (v0, v1), (w0, w1) = self.means, self.variance, self.weight
+        slope, bend = m1 / v1 - m0 / v0, (1 / v0 - 1 / v1) / 2
+        rising = _rising(-slope / (2 * bend), is_peak=bend < 0) if bend else _WHOLE
+        constant = float(np.log(w1 / w0) + (np.log(v0 / v1) + m0**2 / v0 - m1**2 / v1) / 2)
+        return LogOdds(constant, slope=slope, bend=bend, smallest=rising[0], largest=rising[1])
+
+    def components(self) -> dict[str, dict[str, float]]:
+        """Parameters of both components by name, as plain numbers."""
+        parts = zip(_NAMES, self.variance, self.weight, self.means, strict=True)
+        return {name: {"variance": v, "weight": w, "mean": m} for name, v, w, m in parts}
 
 
 def fit_beta_mixture(x: np.ndarray) -> BetaMixture:
@@ -120,21 +175,52 @@ def fit_beta_mixture(x: np.ndarray) -> BetaMixture:
     )
 
 
+def fit_gaussian_mixture(x: np.ndarray) -> GaussianMixture:
+    """Fit two gaussian components with scikit-learn, at most ten EM steps, as DivideMix does (Li et al. 2020).
+
+    Args:
+        x: (N,) float in (0, 1), normalised losses.
+
+    Returns:
+        The mixture, components ordered by mean.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture as Estimator
+
+    estimator = Estimator(2, max_iter=_ITERATIONS, tol=1e-2, reg_covar=5e-4, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ten steps are meant
+        estimator.fit(x[:, None])
+    means, variance = estimator.means_[:, 0], estimator.covariances_[:, 0, 0]
+    first, second = (int(k) for k in np.argsort(means, kind="stable"))
+    return GaussianMixture(
+        (float(means[first]), float(means[second])),
+        (float(variance[first]), float(variance[second])),
+        (float(estimator.weights_[first]), float(estimator.weights_[second])),
+    )
+
+
+_FITS: dict[str, Callable[[np.ndarray], BetaMixture | GaussianMixture]] = {
+    "beta": fit_beta_mixture,
+    "gaussian": fit_gaussian_mixture,
+}
+
+
 @dataclass(frozen=True)
 class NoiseModel:
     """A fitted mixture with the scale of its losses: from the loss of a row to p(wrong label).
 
     Attributes:
         scale: normalisation of the losses.
-        mixture: the beta mixture; None when the losses hardly differ (every row then counts as clean).
+        mixture: beta or gaussian; None when the losses hardly differ (every row then counts as clean).
     """
 
     scale: LossScale
-    mixture: BetaMixture | None
+    mixture: BetaMixture | GaussianMixture | None
 
     @classmethod
-    def fit(cls, losses: np.ndarray) -> NoiseModel:
-        """Fit on finite losses (N,); what lies outside percentiles 5 and 95 is left out.
+    def fit(cls, losses: np.ndarray, mixture: str = "beta") -> NoiseModel:
+        """Fit a mixture, beta or gaussian, on finite losses (N,) without those outside percentiles 5 and 95.
 
         Losses that hardly differ, or fewer than two inside, make no mixture.
         """
@@ -142,9 +228,9 @@ class NoiseModel:
         if scale.is_flat:
             return cls(scale, None)
         inside = losses[(losses >= scale.low) & (losses <= scale.high)]
-        if len(inside) < 2:
+        if len(inside) < 2 or np.ptp(inside) < _MIN_RANGE:
             return cls(scale, None)
-        return cls(scale, fit_beta_mixture(scale.normalise(inside)))
+        return cls(scale, _FITS[mixture](scale.normalise(inside)))
 
     @property
     def gap(self) -> float:
@@ -152,18 +238,15 @@ class NoiseModel:
         return 0.0 if self.mixture is None else self.mixture.means[1] - self.mixture.means[0]
 
     def coefficients(self) -> torch.Tensor:
-        """The posterior as seven numbers (float32), so that a batch is weighed on its device without a wait.
+        """The posterior as nine numbers (float32), so that a batch is weighed on its device without a wait.
 
-        In order: low, width, constant, da, db, smallest x, largest x of `noise_posterior`.
+        In order: low and width of the scale, then the fields of `LogOdds`.
         """
         if self.mixture is None:
-            return torch.tensor([0.0, 1.0, -float("inf"), 0.0, 0.0, _EDGE, 1 - _EDGE])
-        (a0, a1), (b0, b1), (w0, w1) = self.mixture.alpha, self.mixture.beta, self.mixture.weight
-        constant = np.log(w1) - np.log(w0) - betaln(a1, b1) + betaln(a0, b0)
-        smallest, largest = _monotone_range(a1 - a0, b1 - b0)
+            return torch.tensor([0.0, 1.0, *astuple(LogOdds(-float("inf")))])
         low = self.scale.low + 1e-5
         width = self.scale.high - low + 1e-6
-        return torch.tensor([low, width, constant, a1 - a0, b1 - b0, smallest, largest], dtype=torch.float32)
+        return torch.tensor([low, width, *astuple(self.mixture.log_odds())], dtype=torch.float32)
 
     def posterior(self, losses: np.ndarray) -> np.ndarray:
         """Probability (N,) float64 in [0, 1] that a row of such a loss belongs to the noisy component."""
@@ -174,62 +257,22 @@ class NoiseModel:
 def noise_posterior(losses: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
     """p(noisy | loss) of a fitted mixture, non-decreasing in the loss.
 
-    The log-odds are const + da log x + db log(1 - x). With da, db > 0 they fall again near 1, with both
-    negative they fall from 0 on; x is therefore held on the rising side of their turning point da / (da + db).
+    The log-odds of two components may turn: fall again near 1, or fall from 0 on. x is therefore held on the
+    rising side of their turning point.
 
     Args:
         losses: (B,) float.
-        coefficients: (7,) of `NoiseModel.coefficients`, on the same device.
+        coefficients: (9,) of `NoiseModel.coefficients`, on the same device.
 
     Returns:
         (B,) in [0, 1].
     """
-    low, width, constant, da, db, smallest, largest = coefficients.unbind()
+    low, width, constant, log_x, log_1mx, slope, bend, smallest, largest = coefficients.unbind()
     x = torch.minimum(torch.maximum((losses - low) / width, smallest), largest)
-    return torch.sigmoid(constant + da * torch.log(x) + db * torch.log1p(-x))
+    return torch.sigmoid(constant + log_x * torch.log(x) + log_1mx * torch.log1p(-x) + (slope + bend * x) * x)
 
 
-def mixture_belief(weights: np.ndarray, guess: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """(1 - w) given + w guess, rows that sum to 1: weights (R,), guess (R, K), given (R,) int64."""
-    belief = weights[:, None] * guess
-    belief[np.arange(len(given)), given] += 1 - weights
-    return belief / belief.sum(axis=1, keepdims=True)
-
-
-def pooled_reading(
-    probs: np.ndarray, given: np.ndarray
-) -> tuple[NoiseModel, np.ndarray, np.ndarray, np.ndarray]:
-    """Two readings of predictions, pooled.
-
-    The mixture reading fits the beta mixture on the class-relative losses: noise w s, with the ratio score s,
-    which keeps the order of the losses where w is flat; belief (1 - w) given + w q. The other reading is the
-    transition-aware posterior r: noise 1 - r_given, belief r. The mixture is the better judge of symmetric
-    noise, the posterior of classes that are swapped; the mean of both noises, and the sharpened geometric mean
-    of both beliefs, lose little to either.
-
-    Args:
-        probs: (R, K) predictions.
-        given: (R,) int64 in 0..K-1.
-
-    Returns:
-        The fitted mixture; the posterior (R, K); the pooled noise (R,) in [0, 1]; the pooled belief about the
-        true label (R, K), rows that sum to 1.
-    """
-    losses = class_relative_losses(probs, given)
-    model = NoiseModel.fit(losses)
-    weights = model.posterior(losses)
-    posterior, _ = transition_posterior(probs, given)
-    wrong = 1 - posterior[np.arange(len(given)), given]
-    noise = (weights * ratio_score(probs, given) + wrong) / 2
-    mixture = mixture_belief(weights, true_class_beliefs(probs), given)
-    pooled = (mixture * posterior) ** _POOL_EXPONENT
-    return model, posterior, noise, pooled / np.maximum(pooled.sum(axis=1, keepdims=True), 1e-12)
-
-
-def _monotone_range(da: float, db: float) -> tuple[float, float]:
-    smallest, largest = _EDGE, 1 - _EDGE
-    if da > 0 and db > 0:
-        largest = min(max(da / (da + db), smallest), largest)
-    elif da < 0 and db < 0:
-        smallest = min(max(da / (da + db), smallest), largest)
-    return smallest, largest
+def _rising(turn: float, *, is_peak: bool) -> tuple[float, float]:
+    """Where the log-odds rise: up to their peak, or from their trough on, held inside the edges."""
+    turn = min(max(turn, _EDGE), 1 - _EDGE)
+    return (_EDGE, turn) if is_peak else (turn, 1 - _EDGE)

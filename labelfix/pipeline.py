@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from labelfix import corrections, run_folder
 from labelfix.batches import Labels
-from labelfix.config import ScanConfig, ScanOptions, environment
-from labelfix.corrections import Findings
-from labelfix.evidence import Evidence, Fit
+from labelfix.config import ScanConfig
+from labelfix.findings import find
+from labelfix.job import Job
 from labelfix.manifest import Manifest
 from labelfix.methods import method_class
-from labelfix.preparation import build_network, prepare, seconds_per_unit
+from labelfix.preparation import build_network, prepare, seconds_per_unit, watch
 from labelfix.reporting import Reporter, Silent
 from labelfix.resumable import train
-from labelfix.run_folder import RunFolder
 from labelfix.store import ImageStore
 from labelfix.summary import epochs_table, hardware, summarise
 from labelfix.tables import write_json, write_table
 from labelfix.trainer import EpochReport, Trainer
-from labelfix.verdicts import decide
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,12 @@ class Clock:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 3)
 
 
-def scan(source: str | Path, *, reporter: Reporter | None = None, **options: Any) -> Run:
+def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Run:
     """Train a network that survives wrong labels and write down which labels are wrong.
 
     Args:
-        source: class folders, a csv, tsv, jsonl or Parquet manifest, or a Hugging Face image Parquet file.
+        source: class folders, a csv, tsv, jsonl or Parquet manifest, a Hugging Face image Parquet file or a folder of
+            such shards; or in memory, see `Manifest.read`.
         reporter: told of progress and messages.
         options: those of the command line, see `labelfix.config.ScanOptions`: method, out, seed, preset, ...
 
@@ -79,26 +77,23 @@ def scan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
     reporter = reporter or Silent()
     clock = Clock()
     with clock.stage("read"):
-        manifest, config, folder = _settle(source, options, reporter)
-    facts = {
-        "config": config.to_json(),
-        "source": {**manifest.options, "fingerprint": manifest.fingerprint},
-        "environment": environment(),
-    }
-    overwrite = options.get("overwrite", False)
+        job = Job.of(source, options, reporter)
+    manifest, trusted, config, folder = job.manifest, job.trusted, job.config, job.folder
     with (
-        run_folder.locked(folder, manifest.source, facts, overwrite=overwrite) as begin,
+        run_folder.locked(folder, manifest.source, job.facts(), overwrite=job.overwrite) as begin,
         _own_random_state(config),
     ):
         with clock.stage("decode"):
             store = _decode(manifest, config, reporter)
+            test_store = None if job.test is None else _decode(job.test, config, reporter)
         with clock.stage("train"):
-            trainer, classifier = prepare(manifest, store, config)
+            trainer, classifier = prepare(manifest, store, trusted, config)
+            watched = watch(trainer, manifest, store, trusted, job.test, test_store)
             elsewhere = begin()
-            reports = train(trainer, folder, reporter)
+            reports = train(trainer, folder, reporter, watched)
             effort = _effort(trainer, reports)
         with clock.stage("findings"):
-            findings = _find(manifest, store, trainer, reports)
+            findings = find(manifest, store, trusted, trainer, reports)
         with clock.stage("write"):
             classifier.save(folder.classifier)
             write_table(folder.epochs, epochs_table(reports))
@@ -110,7 +105,7 @@ def scan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
     return Run(folder.path, folder.corrections, folder.classifier, summary)
 
 
-def plan(source: str | Path, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
+def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
     """What `scan` would do with the same arguments, with an estimate of time; writes nothing.
 
     Returns:
@@ -119,15 +114,17 @@ def plan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
     Raises:
         InputError: as `scan` does.
     """
-    manifest, config, folder = _settle(source, options, reporter or Silent())
-    run_folder.check_out(folder, manifest.source, overwrite=options.get("overwrite", False))
+    job = Job.of(source, options, reporter or Silent())
+    manifest, config, folder = job.manifest, job.config, job.folder
+    run_folder.check_out(folder, manifest.source, overwrite=job.overwrite)
     method = method_class(config.method)
     with _own_random_state(config):
         network = build_network(config, len(manifest.class_names))
         labels = Labels.of(manifest.given, len(manifest.class_names), torch.device(config.device))
         phases = method(network, labels, config.settings).phases()
         units = sum(phase.epochs * phase.forward_units for phase in phases)
-        seconds = seconds_per_unit(network, config) * units * int((manifest.given >= 0).sum())
+        trained = (manifest.given >= 0) & ~manifest.held_out
+        seconds = seconds_per_unit(network, config) * units * int(trained.sum())
     return {
         "source": str(manifest.source),
         "out": str(folder.path),
@@ -138,25 +135,6 @@ def plan(source: str | Path, *, reporter: Reporter | None = None, **options: Any
         "forward_units_per_row": units,
         "estimated_training_seconds": round(seconds, 1),
     }
-
-
-def _settle(
-    source: str | Path, options: Mapping[str, Any], reporter: Reporter
-) -> tuple[Manifest, ScanConfig, RunFolder]:
-    """Read the source and replace every `auto` among the options."""
-    chosen = ScanOptions.of(options)
-    method_class(chosen.method)
-    manifest = Manifest.read(
-        source,
-        rows=chosen.rows,
-        root=chosen.root,
-        image_column=chosen.image_column,
-        label_column=chosen.label_column,
-    )
-    for warning in manifest.warnings:
-        reporter.message(f"warning: {warning}")
-    folder = RunFolder(chosen.run_path(manifest))
-    return manifest, chosen.resolve(manifest, run_folder.unfinished_config(folder)), folder
 
 
 def _decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> ImageStore:
@@ -173,23 +151,6 @@ def _decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> Image
     return store
 
 
-def _find(manifest: Manifest, store: ImageStore, trainer: Trainer, reports: list[EpochReport]) -> Findings:
-    """Evidence, verdicts and the classifier's own view of every row."""
-    plain = trainer.predict("plain")
-    probs = plain.softmax(dim=1).cpu().numpy()
-    if reports[-1].is_finite and np.isfinite(probs[store.valid]).all():
-        evidence = trainer.method.evidence(lambda view: plain if view == "plain" else trainer.predict(view))
-    else:
-        reason = f"training diverged in epoch {reports[-1].epoch}; give a lower --set learning_rate"
-        nothing = np.full(manifest.num_rows, np.nan)
-        evidence = Evidence(nothing, np.full(probs.shape, np.nan, np.float32), Fit(ok=False, reason=reason))
-    seen = np.isfinite(probs).all(axis=1)
-    predicted = np.where(seen, np.where(seen[:, None], probs, 0).argmax(axis=1), -1)
-    judged = store.valid & (manifest.given >= 0)
-    verdicts = decide(evidence, manifest.given, judged, predicted)
-    return Findings(evidence, verdicts, probs, store.valid, store.errors)
-
-
 def _effort(trainer: Trainer, reports: list[EpochReport]) -> dict[str, Any]:
     seconds = sum(report.elapsed_seconds for report in reports)
     rows = trainer.num_trained_rows * len(reports)
@@ -197,6 +158,7 @@ def _effort(trainer: Trainer, reports: list[EpochReport]) -> dict[str, Any]:
         "forward_units_per_row": round(trainer.position.forward_units / trainer.num_trained_rows, 2),
         "training_seconds": round(seconds, 3),
         "images_per_second": round(rows / seconds, 1) if seconds else None,
+        **{name: value for name, value in reports[-1].reported.items() if name.endswith("_accuracy")},
         "hardware": hardware(trainer.source.device),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from labelfix.networks import NetworkSpec
 from labelfix.networks.weights import load_weights
 from labelfix.store import ImageStore
 from labelfix.trainer import Trainer
+from labelfix.trusted import Trusted
 from labelfix.views import Augmentation
 
 _NETWORK_SEED = 4
@@ -26,7 +28,62 @@ _STATISTICS_ROWS = 10_000
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def prepare(manifest: Manifest, store: ImageStore, config: ScanConfig) -> tuple[Trainer, Classifier]:
+class Watched(NamedTuple):
+    """Labelled images on which the accuracy is measured after every epoch.
+
+    Attributes:
+        name: "test" or "trusted".
+        source: of the images.
+        labels: (N,) int64, -1 for rows that do not count.
+    """
+
+    name: str
+    source: Source
+    labels: np.ndarray
+
+
+def training_labels(manifest: Manifest, store: ImageStore, trusted: Trusted) -> np.ndarray:
+    """(N,) int64: what each row is trained towards, -1 for rows that are not trained on.
+
+    A trusted row counts with its verified label, unless it is kept for scoring; rows of a test split and rows without
+    a valid image are left out.
+    """
+    labels = np.where((trusted.label >= 0) & ~trusted.is_scored, trusted.label, manifest.given)
+    return np.where(store.valid & ~manifest.held_out, labels, -1)
+
+
+def watch(
+    trainer: Trainer,
+    manifest: Manifest,
+    store: ImageStore,
+    trusted: Trusted,
+    test: Manifest | None = None,
+    test_store: ImageStore | None = None,
+) -> list[Watched]:
+    """What there is to measure on: the test source, else the rows of a test split; and the trusted rows.
+
+    Raises:
+        InputError: none of the labelled images of the test source can be read.
+    """
+    found = [Watched("trusted", trainer.source, np.where(store.valid, trusted.label, -1))]
+    if test is None or test_store is None:
+        best_known = np.where(trusted.label >= 0, trusted.label, manifest.given)
+        split = np.where(store.valid & manifest.held_out, best_known, -1)
+        found.insert(0, Watched("test", trainer.source, split))
+    else:
+        place = {name: index for index, name in enumerate(manifest.class_names)}
+        # A class that no row of the test source has may be none of ours.
+        index = np.array([*(place.get(name, -1) for name in test.class_names), -1])
+        images = Source(test_store, trainer.source.augmentation, trainer.source.device)
+        found.insert(0, Watched("test", images, np.where(test_store.valid, index[test.given], -1)))
+        if not (found[0].labels >= 0).any():
+            raise InputError(f"--test {test.name}: none of its labelled images can be read")
+    return [watched for watched in found if (watched.labels >= 0).any()]
+
+
+def prepare(
+    manifest: Manifest, store: ImageStore, trusted: Trusted, config: ScanConfig
+) -> tuple[Trainer, Classifier]:
     """The trainer of a scan, and the classifier around the network that it trains.
 
     Raises:
@@ -36,7 +93,7 @@ def prepare(manifest: Manifest, store: ImageStore, config: ScanConfig) -> tuple[
     mean, std = _IMAGENET if config.weights == "imagenet" else _channel_statistics(store)
     augmentation = Augmentation(config.image_size, mean, std, flip=config.flip, device=device)
     network = build_network(config, len(manifest.class_names))
-    given = np.where(store.valid, manifest.given, -1)
+    given = training_labels(manifest, store, trusted)
     labels = Labels.of(given, len(manifest.class_names), device)
     method = method_class(config.method)(network, labels, config.settings).to(device)
     trainer = Trainer(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 
 from labelfix import checkpoint
 from labelfix.errors import Interrupted
+from labelfix.preparation import Watched
 from labelfix.reporting import Reporter
 from labelfix.run_folder import RunFolder
 from labelfix.trainer import EpochReport, Trainer
@@ -18,8 +20,17 @@ from labelfix.trainer import EpochReport, Trainer
 _CHECKPOINT_SHARE = 0.05
 
 
-def train(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> list[EpochReport]:
-    """Train to the end, from the newest checkpoint on; save at epoch ends when that is cheap, and on Ctrl-C."""
+def train(
+    trainer: Trainer, folder: RunFolder, reporter: Reporter, watched: Sequence[Watched] = ()
+) -> list[EpochReport]:
+    """Train to the end, from the newest checkpoint on; save at epoch ends when that is cheap, and on Ctrl-C.
+
+    Args:
+        trainer: of the run.
+        folder: of the run.
+        reporter: told of progress.
+        watched: what the accuracy is measured on after every epoch.
+    """
     number, reports = _restore(trainer, folder)
     if reports and not reports[-1].is_finite:
         return reports  # it had diverged before it was killed
@@ -35,7 +46,8 @@ def train(trainer: Trainer, folder: RunFolder, reporter: Reporter) -> list[Epoch
             return not interrupted.is_set()
 
         for report in trainer.epochs(keep_going):
-            reports.append(report)
+            seen = {f"{name}_accuracy": trainer.accuracy(images, labels) for name, images, labels in watched}
+            reports.append(replace(report, reported={**report.reported, **seen}))
             if not report.is_finite:
                 break
             if save_seconds < _CHECKPOINT_SHARE * (time.monotonic() - saved_at):

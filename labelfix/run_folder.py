@@ -21,6 +21,13 @@ from labelfix.errors import InputError
 from labelfix.tables import write_json
 
 _DONE = ".checkpoint-done"
+# A person changes data, not a fingerprint.
+_MEANT = {
+    "fingerprint": "set of images or labels in SOURCE",
+    "marks_sha256": "is_trusted, split or group column in SOURCE",
+    "trusted_sha256": "--trusted file",
+    "test_fingerprint": "set of images or labels in --test",
+}
 
 
 @dataclass(frozen=True)
@@ -196,8 +203,7 @@ def _changes(saved: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     """Names of what differs; where the run happens may differ."""
     before, now = _options(saved), _options(facts)
     different = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    # A person changes data, not a fingerprint.
-    return ["set of images or labels in SOURCE" if name == "fingerprint" else name for name in different]
+    return [_MEANT.get(name, name) for name in different]
 
 
 def _options(facts: dict[str, Any]) -> dict[str, Any]:

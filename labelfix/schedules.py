@@ -11,6 +11,12 @@ def step_decay(epoch: float, base: float, milestones: Sequence[float], factor: f
     return base * factor ** sum(epoch >= milestone for milestone in milestones)
 
 
+def linear_steps(step: int, first: float, last: float, count: int) -> float:
+    """Entry `step` (from 0) of `count` >= 1 evenly spaced values from `first` to `last`, and `last` ever after."""
+    done = min(step / max(count - 1, 1), 1.0)
+    return (1 - done) * first + done * last
+
+
 def scaled_epochs(parts: Sequence[int], total: int) -> tuple[int, ...]:
     """Scale the epochs of a run's phases to `total`, each at least 1, as evenly as whole numbers allow.
 

@@ -28,7 +28,7 @@ def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> 
         JSON-able; rates in 0..1, null where there is nothing to estimate.
     """
     given, valid, fit = manifest.given, findings.valid, findings.verdicts.fit
-    judged = valid & (given >= 0)
+    judged = findings.judged(given)
     relabelled = judged & (findings.verdicts.corrected != given)
     return {
         **facts,
@@ -44,6 +44,8 @@ def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> 
             "flagged": int(findings.verdicts.flagged.sum()),
             "corrected": int(relabelled.sum()),
             "unlabelled": int((given < 0).sum()),
+            "trusted": int(findings.is_trusted().sum()),
+            "held_out": int(manifest.held_out.sum()),
             "invalid": int((~valid).sum()),
         },
         "diagnostics": findings.evidence.diagnostics,

@@ -161,6 +161,21 @@ class Trainer:
         rows = self._predicted_rows
         return logits(self.method.network, self.source, rows, view=view, seed=seed, precision=self._precision)
 
+    def accuracy(self, source: Source, labels: np.ndarray) -> float:
+        """Share of the labelled rows of a source that the network gets right, in evaluation mode.
+
+        The forward passes are not counted: they teach nobody anything.
+
+        Args:
+            source: of the images.
+            labels: (N,) int64, -1 for rows that do not count; at least one does.
+        """
+        units = self.position.forward_units
+        rows = np.flatnonzero(labels >= 0)
+        found = logits(self.method.network, source, rows, precision=self._precision)
+        self.position.forward_units = units
+        return float((found[rows].argmax(dim=1).cpu().numpy() == labels[rows]).mean())
+
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything that `restore` needs: tensors by name, and JSON-able facts."""
         tensors = {f"method.{name}": value for name, value in self.method.state_dict().items()}

@@ -3,7 +3,7 @@
 The rule: a labelled row is flagged when its noise score is over 0.5 and the most probable label of its
 distribution is another than the given one. A flagged row takes that label when its probability is at least
 0.8; else it keeps its label and is left to a person. Where the fit failed nothing is flagged; where the data
-was recognised as clean nothing is relabelled.
+was recognised as clean nothing is relabelled. A trusted row takes its verified label and is never flagged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ class Verdicts:
     fit: Fit
 
 
-def decide(evidence: Evidence, given: np.ndarray, judged: np.ndarray, predicted: np.ndarray) -> Verdicts:
+def decide(
+    evidence: Evidence,
+    given: np.ndarray,
+    judged: np.ndarray,
+    predicted: np.ndarray,
+    trusted: np.ndarray | None = None,
+    scored: np.ndarray | None = None,
+) -> Verdicts:
     """Apply the verdict rule and its safeguards.
 
     Args:
@@ -46,24 +53,42 @@ def decide(evidence: Evidence, given: np.ndarray, judged: np.ndarray, predicted:
         given: (N,) int64 given labels, -1 for none.
         judged: (N,) bool, rows that are valid, labelled and not trusted.
         predicted: (N,) int64, the classifier's label, -1 where it has none; unlabelled rows take it.
+        trusted: (N,) int64 verified labels, -1 for none; these rows take them, whatever the evidence. Default none.
+        scored: (N,) bool, trusted rows whose evidence was made without their verified label: there the rule must not
+            do harm, or the fit has failed. Default none.
 
     Returns:
         Flags and corrected labels; a failed fit flags nothing and keeps every given label.
     """
+    trusted = np.full(len(given), -1) if trusted is None else trusted
+    scored = np.zeros(len(given), dtype=bool) if scored is None else scored
     fit = _checked(evidence, judged)
-    corrected = np.where(given >= 0, given, predicted)
-    nothing = np.zeros(len(given), dtype=bool)
-    if not fit.ok:
-        return Verdicts(nothing, corrected, fit)
-    flagged, best, sure = _apply(evidence, given, judged)
-    if fit.clean:
-        return Verdicts(flagged, corrected, fit)
-    relabelled = flagged & sure
-    emptied = _emptied(given[judged], np.where(relabelled, best, given)[judged], evidence.probs.shape[1])
-    if len(emptied):
+    flagged, corrected = _rule(evidence, fit, given, judged | scored)
+    before, after = given[scored] == trusted[scored], corrected[scored] == trusted[scored]
+    emptied = _emptied(given[judged], corrected[judged], evidence.probs.shape[1])
+    if after.sum() < before.sum():
+        reason = (
+            f"of {len(before)} verified rows {before.sum()} were given the right label and {after.sum()} would have it"
+            " after the corrections"
+        )
+        fit = Fit(ok=False, reason=reason)
+    elif len(emptied):
         reason = f"the corrections would leave {len(emptied)} of the classes without a row"
-        return Verdicts(nothing, corrected, Fit(ok=False, reason=reason))
-    return Verdicts(flagged, np.where(relabelled, best, corrected), fit)
+        fit = Fit(ok=False, reason=reason)
+    if not fit.ok:
+        flagged, corrected = np.zeros(len(given), dtype=bool), given
+    corrected = np.where(given >= 0, corrected, predicted)
+    return Verdicts(flagged & judged, np.where(trusted >= 0, trusted, corrected), fit)
+
+
+def _rule(
+    evidence: Evidence, fit: Fit, given: np.ndarray, judged: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flags (N,) bool and labels (N,) int64 by the rule alone, over the judged rows."""
+    if not fit.ok:
+        return np.zeros(len(given), dtype=bool), given
+    flagged, best, sure = _apply(evidence, given, judged)
+    return flagged, given if fit.clean else np.where(flagged & sure, best, given)
 
 
 def _apply(

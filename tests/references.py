@@ -53,6 +53,15 @@ def beta_posterior(x: np.ndarray, alpha, beta, weight) -> np.ndarray:
     return joint[1] / (joint[0] + joint[1])
 
 
+def bootstrapping_loss(logits: np.ndarray, given: np.ndarray, guess: np.ndarray, noise: np.ndarray) -> float:
+    """Equation 10: `given` are class indices, `guess` rows over the classes (z one-hot, or h)."""
+    log_h = np.log(softmax(logits))
+    total = 0.0
+    for i in range(len(given)):
+        total -= (1 - noise[i]) * log_h[i, given[i]] + noise[i] * sum(guess[i] * log_h[i])
+    return total / len(given)
+
+
 def dynamic_bootstrapping_loss(
     mixed_logits: np.ndarray,
     given: np.ndarray,
@@ -61,15 +70,24 @@ def dynamic_bootstrapping_loss(
     noise: np.ndarray,
     share: float,
 ) -> float:
-    """Equation 13 with the minus sign before both terms; `given` and `guess` are class indices."""
+    """Equation 13 with the minus sign before both terms; `given` and `guess` as in equation 10."""
     log_h = np.log(softmax(mixed_logits))
     total = 0.0
     for i in range(len(given)):
         j = partner[i]
-        first = (1 - noise[i]) * log_h[i, given[i]] + noise[i] * log_h[i, guess[i]]
-        second = (1 - noise[j]) * log_h[i, given[j]] + noise[j] * log_h[i, guess[j]]
+        first = (1 - noise[i]) * log_h[i, given[i]] + noise[i] * sum(guess[i] * log_h[i])
+        second = (1 - noise[j]) * log_h[i, given[j]] + noise[j] * sum(guess[j] * log_h[i])
         total += -share * first - (1 - share) * second
     return total / len(given)
+
+
+def dynamic_mixup(x: np.ndarray, partner: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Equation 15, row by row."""
+    out = np.empty_like(x, dtype=np.float64)
+    for p, q in enumerate(partner):
+        delta_p, delta_q = 1 - noise[p], 1 - noise[q]
+        out[p] = delta_p / (delta_p + delta_q) * x[p] + delta_q / (delta_p + delta_q) * x[q]
+    return out
 
 
 def class_balance(mixed_logits: np.ndarray, prior: np.ndarray) -> float:
@@ -108,3 +126,54 @@ def transition_posterior(
             transition[j, c] = sum(q[i, j] for i in range(n) if given[i] == c) / q[:, j].sum()
     posterior = np.stack([q[i] * transition[:, given[i]] for i in range(n)])
     return posterior / posterior.sum(axis=1, keepdims=True), transition
+
+
+def pooled_belief(probs: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The pooled reading, row by row; every parameter comes from the known rows."""
+    K = probs.shape[1]
+    usual = np.array([probs[known & (given == k), k].mean() for k in range(K)])
+    losses = np.array([-np.log(probs[n, given[n]] / usual[given[n]]) for n in range(len(given))])
+    low, high = np.percentile(losses[known], [5, 95])
+    inside = losses[known & (losses >= low) & (losses <= high)]
+    x = np.clip((inside - low - 1e-5) / (high - low - 1e-5 + 1e-6), 1e-3, 1 - 1e-3)
+    alpha, beta, weight = beta_mixture_em(x)
+    top = max(1, round(0.03 * known.sum()))
+    sure = [np.argsort(-probs[known, k], kind="stable")[:top] for k in range(K)]
+    anchors = np.array([probs[known][rows].mean(axis=0) for rows in sure])
+    truth = np.full(probs.shape, 1 / K)
+    for _ in range(50):
+        truth = truth * ((probs / (truth @ anchors)) @ anchors.T)
+        truth /= truth.sum(axis=1, keepdims=True)
+    transition = np.array(
+        [[truth[known & (given == i), j].sum() for i in range(K)] / truth[known, j].sum() for j in range(K)]
+    )
+    spread, wrongs = 0.0, 0.0
+    for j in range(K):
+        off = np.delete(transition[j], j)
+        even = 1 / (K - 1)
+        spread += off.sum() * (((off / off.sum()) ** 2).sum() - even) / (1 - even)
+        wrongs += off.sum()
+    trust = min(spread / wrongs / 0.11, 1.0) ** 2
+    belief = np.empty(probs.shape)
+    for n, g in enumerate(given):
+        at = np.clip((losses[n] - low - 1e-5) / (high - low - 1e-5 + 1e-6), 1e-3, 1 - 1e-3)
+        ratio = usual[g] / (usual[g] + 2 * probs[n, g])
+        wrong = np.sqrt(_rising_posterior(at, alpha, beta, weight) * ratio)
+        others = np.where(np.arange(K) == g, 0, truth[n])
+        first = wrong * others / others.sum()
+        first[g] = 1 - wrong
+        posterior = truth[n] * transition[:, g]
+        row = ((1 - trust) * first + trust * posterior / posterior.sum()) ** 2.5
+        belief[n] = row / row.sum()
+    return belief
+
+
+def _rising_posterior(x: float, alpha, beta, weight) -> float:
+    """p(noisy | x), held at its turning point where it would fall as x rises (methods.md 0.4)."""
+    da, db = alpha[1] - alpha[0], beta[1] - beta[0]
+    turn = da / (da + db)
+    if da > 0 and db > 0:
+        x = min(x, turn)
+    elif da < 0 and db < 0:
+        x = max(x, turn)
+    return float(np.ravel(beta_posterior(np.array([x]), alpha, beta, weight))[-1])

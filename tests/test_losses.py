@@ -5,7 +5,7 @@ import pytest
 import references
 import torch
 
-from labelfix.losses import bootstrapped_targets, class_balance, mix, soft_cross_entropy
+from labelfix.losses import bootstrapped_targets, class_balance, clean_share, mix, soft_cross_entropy
 
 
 @pytest.fixture
@@ -37,10 +37,37 @@ def test_bootstrapped_mixup_is_equation_13_with_both_signs(batch):
     mixed = mix(targets, targets[torch.from_numpy(batch["partner"])], 0.3)
     found = soft_cross_entropy(torch.from_numpy(batch["logits"]), mixed).item()
     expected = references.dynamic_bootstrapping_loss(
-        batch["logits"], batch["given"], batch["guess"], batch["partner"], batch["noise"], 0.3
+        batch["logits"], batch["given"], np.eye(5)[batch["guess"]], batch["partner"], batch["noise"], 0.3
     )
     assert found == pytest.approx(expected, rel=1e-12)
     assert found > 0
+
+
+def test_bootstrapping_without_mixup_is_equation_10(batch):
+    guess = np.random.default_rng(2).dirichlet(np.ones(5), 16)
+    targets = bootstrapped_targets(
+        one_hot(batch["given"]), torch.from_numpy(guess), torch.from_numpy(batch["noise"])
+    )
+    found = soft_cross_entropy(torch.from_numpy(batch["logits"]), targets).item()
+    expected = references.bootstrapping_loss(batch["logits"], batch["given"], guess, batch["noise"])
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_dynamic_mixup_is_equation_15(batch):
+    x = np.random.default_rng(3).normal(size=(16, 3, 4, 4))
+    noise, partner = torch.from_numpy(batch["noise"]), torch.from_numpy(batch["partner"])
+    share = clean_share(noise, noise[partner])
+    images = torch.from_numpy(x)
+    found = mix(images, images[partner], share.view(-1, 1, 1, 1))
+    np.testing.assert_allclose(
+        found.numpy(), references.dynamic_mixup(x, batch["partner"], batch["noise"]), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_rows_that_are_all_surely_wrong_mix_half_and_half():
+    """The weights stop short of 1, so that equation 15 is no 0 / 0."""
+    worst = torch.full((3,), 1 - 1e-4)
+    torch.testing.assert_close(clean_share(worst, worst), torch.full((3,), 0.5))
 
 
 def test_class_balance_is_equation_14_and_never_negative(batch):

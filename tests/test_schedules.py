@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies
 
-from labelfix.schedules import scaled_epochs, step_decay
+from labelfix.schedules import linear_steps, scaled_epochs, step_decay
 
 
 def test_step_decay_has_the_rates_of_the_authors_schedule():
@@ -27,3 +28,13 @@ def test_scaling_to_the_same_total_changes_nothing():
 def test_too_few_epochs_are_refused():
     with pytest.raises(ValueError, match="at least 2"):
         scaled_epochs((10, 20), 1)
+
+
+def test_linear_steps_are_a_linspace_that_stays_at_its_end():
+    found = [linear_steps(step, 1.0, 0.001, 89) for step in range(120)]
+    np.testing.assert_allclose(found[:89], np.linspace(1, 0.001, 89), rtol=1e-12)
+    assert found[88:] == [0.001] * 32
+
+
+def test_a_single_linear_step_still_arrives():
+    assert [linear_steps(step, 1.0, 0.0, 1) for step in range(3)] == [1.0, 0.0, 0.0]

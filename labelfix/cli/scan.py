@@ -45,7 +45,8 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--backbone",
         default="auto",
         show_default=True,
-        help="small, preact-resnet18, or a torchvision classifier such as resnet50.",
+        help="small, cifar-net, resnet29, resnet44, cifar-resnet34, preact-resnet18, preact-resnet32, "
+        "wide-resnet28-10, or a torchvision classifier such as resnet50.",
     ),
     click.option(
         "--weights",
@@ -58,6 +59,17 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--image-size", default="auto", show_default=True, help="Side of the network's input in pixels."
     ),
     click.option("--rows", type=click.IntRange(1), help="Only the first N rows."),
+    click.option(
+        "--trusted",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Labels that a person has verified: sample_id or file_name, label, and maybe decision.",
+    ),
+    click.option(
+        "--test",
+        metavar="SOURCE",
+        help="Labelled images to measure the accuracy on after every epoch.  [default: rows of a test split]",
+    ),
     click.option("--root", type=click.Path(path_type=Path), help="Where a manifest's relative paths start."),
     click.option("--image-column", help="Column of the images in a manifest or Parquet file."),
     click.option("--label-column", help="Column of the labels in a manifest or Parquet file."),
@@ -84,9 +96,9 @@ def command(
 ) -> int:
     """Train on SOURCE with a method that survives wrong labels, and write what is wrong.
 
-    SOURCE is a folder of class folders, a csv, tsv, jsonl or Parquet manifest, or a Hugging Face image
-    Parquet file. The run folder gets corrections.parquet, classifier/, summary.json, epochs.parquet and
-    config.json. The same command on an unfinished run goes on where it stopped.
+    SOURCE is a folder of class folders, a csv, tsv, jsonl or Parquet manifest, a Hugging Face image Parquet
+    file, or a folder of such shards. The run folder gets corrections.parquet, classifier/, summary.json,
+    epochs.parquet and config.json. The same command on an unfinished run goes on where it stopped.
     """
     from labelfix.cli.terminal import Terminal, print_json
     from labelfix.pipeline import plan, scan

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_type_hints
 
+import numpy as np
 import torch
+from scipy.special import softmax
 from torch import nn
 
 from labelfix.batches import Batch, Labels
 from labelfix.errors import InputError
-from labelfix.evidence import Evidence
+from labelfix.evidence import Evidence, transition_posterior
 from labelfix.schedules import scaled_epochs, step_decay
 
 Predict = Callable[[str], torch.Tensor]
@@ -78,16 +80,16 @@ class Settings:
     )
 
     milestones: tuple[int, ...] = setting(
-        (25,),
+        (33,),
         "epochs after which the learning rate falls by the factor `decay`",
         source="measured; 99 and 249 of 300 in Arazo 2019, 4.1",
     )
     decay: float = setting(
         0.1, "what each milestone multiplies the learning rate by", source="Arazo 2019, 4.1"
     )
-    average_from: int = setting(8, "first epoch of the averaged predictions", source="ours, measured")
+    average_from: int = setting(12, "first epoch of the averaged predictions", source="ours, measured")
     average_until: int = setting(
-        32, "epoch at which the averaging of predictions ends", source="ours, measured"
+        40, "epoch at which the averaging of predictions ends", source="ours, measured"
     )
 
     phase_epochs: ClassVar[tuple[str, ...]]
@@ -215,6 +217,22 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def evidence(self, predict: Predict) -> Evidence:
         """What the method believes of the rows it trained on."""
+
+    def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
+        """What the method believes of rows that its network never saw, from their logits alone.
+
+        Default: noise is 1 - p(given); the belief is the transition-aware posterior, because the network of a method
+        that does not say otherwise models the given label.
+
+        Args:
+            logits: (N, K), NaN for rows that are left out.
+            given: (N,) int64, -1 for none.
+            fitted: (N,) bool, the rows that the noise model is fitted on: those rows themselves, or the trained ones.
+        """
+        probs = softmax(logits.astype(np.float64), axis=1)
+        posterior, _ = transition_posterior(probs, given, fitted)
+        own = probs[np.arange(len(given)), np.maximum(given, 0)]
+        return Evidence(np.where(given >= 0, 1 - own, np.nan), posterior.astype(np.float32))
 
     def remember(self, when: Moment, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """Add the softmax of some rows to their running mean, within the window of the settings.

@@ -34,7 +34,7 @@ from labelfix.methods.base import Method, Moment, Phase, Predict, setting
 class Settings(base.Settings):
     """Settings of cross-entropy."""
 
-    train_epochs: int = setting(32, "epochs of training", source="those of bmm")
+    train_epochs: int = setting(40, "epochs of training", source="those of bmm")
     score_from: str = setting(
         "loss",
         "what ranks the rows: the last-epoch loss, or the averaged predictions",

@@ -1,0 +1,98 @@
+"""From a trained method to the findings: its evidence, that of rows it never saw, calibration, verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from labelfix.calibration import Calibration, calibrate
+from labelfix.corrections import Findings
+from labelfix.evidence import Evidence, Fit
+from labelfix.manifest import Manifest
+from labelfix.preparation import training_labels
+from labelfix.store import ImageStore
+from labelfix.trainer import EpochReport, Trainer
+from labelfix.trusted import Trusted
+from labelfix.verdicts import decide
+
+_ENOUGH_HELD_OUT = 1_000
+
+
+def find(
+    manifest: Manifest, store: ImageStore, trusted: Trusted, trainer: Trainer, reports: list[EpochReport]
+) -> Findings:
+    """Evidence, verdicts and the classifier's own view of every row.
+
+    Args:
+        manifest: of the source.
+        store: its images.
+        trusted: its verified labels.
+        trainer: after its last epoch.
+        reports: of all its epochs.
+    """
+    plain = trainer.predict("plain")
+    logits = plain.cpu().numpy()
+    probs = plain.softmax(dim=1).cpu().numpy()
+    if reports[-1].is_finite and np.isfinite(probs[store.valid]).all():
+        evidence = trainer.method.evidence(lambda view: plain if view == "plain" else trainer.predict(view))
+        evidence = _with_held_out(evidence, manifest, store, trusted, trainer, logits)
+    else:
+        reason = f"training diverged in epoch {reports[-1].epoch}; give a lower --set learning_rate"
+        nothing = np.full(manifest.num_rows, np.nan)
+        evidence = Evidence(nothing, np.full(probs.shape, np.nan, np.float32), Fit(ok=False, reason=reason))
+    scored = trusted.is_scored & store.valid
+    calibration = calibrate(evidence.noise, scored, manifest.given != trusted.label)
+    evidence = dataclasses.replace(evidence, noise=calibration.noise)
+    seen = np.isfinite(probs).all(axis=1)
+    predicted = np.where(seen, np.where(seen[:, None], probs, 0).argmax(axis=1), -1)
+    judged = store.valid & (manifest.given >= 0) & (trusted.label < 0)
+    verdicts = decide(evidence, manifest.given, judged, predicted, trusted.label, scored)
+    known = _verified(evidence, manifest.given, trusted.label)
+    diagnostics = {**evidence.diagnostics, "calibration": _told(calibration)}
+    evidence = dataclasses.replace(known, diagnostics=diagnostics)
+    return Findings(evidence, verdicts, probs, store.valid, store.errors, trusted.label)
+
+
+def _with_held_out(
+    evidence: Evidence,
+    manifest: Manifest,
+    store: ImageStore,
+    trusted: Trusted,
+    trainer: Trainer,
+    logits: np.ndarray,
+) -> Evidence:
+    """The evidence with that of rows which no network was trained on (`split`), from their logits."""
+    held_out = manifest.held_out & store.valid & (manifest.given >= 0)
+    if not held_out.any():
+        return evidence
+    trained = training_labels(manifest, store, trusted)
+    given = np.where(held_out, manifest.given, trained)
+    # A few rows are too few for a noise model: then that of the trained rows judges them.
+    fitted = held_out if held_out.sum() >= _ENOUGH_HELD_OUT else (trained >= 0)
+    shown = np.where((held_out | fitted)[:, None], logits, np.nan)
+    found = trainer.method.held_out_evidence(shown, given, fitted)
+    return dataclasses.replace(
+        evidence,
+        noise=np.where(held_out, found.noise, evidence.noise),
+        probs=np.where(held_out[:, None], found.probs, evidence.probs).astype(np.float32),
+    )
+
+
+def _verified(evidence: Evidence, given: np.ndarray, label: np.ndarray) -> Evidence:
+    """The evidence where what a person has verified stands above what the method says."""
+    rows = np.flatnonzero(label >= 0)
+    noise, probs = evidence.noise.copy(), evidence.probs.copy()
+    noise[rows] = np.where(given[rows] < 0, np.nan, given[rows] != label[rows])
+    probs[rows] = np.eye(probs.shape[1], dtype=np.float32)[label[rows]]
+    return dataclasses.replace(evidence, noise=noise, probs=probs)
+
+
+def _told(calibration: Calibration) -> dict[str, Any]:
+    return {
+        "is_calibrated": calibration.is_calibrated,
+        "reason": calibration.reason,
+        "brier_before": calibration.brier_before,
+        "brier_after": calibration.brier_after,
+    }

@@ -2,16 +2,17 @@
 
 The map of the house, from the path of an image to its row in corrections.parquet:
 
-    manifest, sources/    the rows: file name and given label
+    manifest, sources/    the rows: file name and given label; trusted: which labels a person has verified
     store                 every image decoded once
     batches, views        rows as batches of augmented views
     networks/             what is trained
-    methods/, losses, mixture, schedules    the papers
+    methods/, losses, mixture, readings, schedules    the papers
     trainer, checkpoint   the only loop, and how it survives a kill
-    evidence, verdicts    what a method says, and the one rule that turns it into flags and corrections
+    evidence, calibration, verdicts    what a method says, and the one rule that turns it into flags and corrections
     corrections, classifier, summary, run_folder    what comes out
-    pipeline              scan(): all of the above in one page
-    exports/, scoring, corrupt, noise, demo    what people do before and after
+    job, findings, pipeline    scan(): all of the above in one page
+    prediction            predict(): a trained classifier on other images
+    exports/, scoring, corruption, noise, demo    what people do before and after
     cli/                  the command line: one command, one function
 
 Names are loaded when they are first used, so that importing labelfix is quick and imports no torch.
@@ -26,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelfix.classifier import Classifier, load_classifier
     from labelfix.corrections import read_corrections
-    from labelfix.corrupt import corrupt
+    from labelfix.corruption import corrupt
     from labelfix.errors import InputError, Interrupted, LabelfixError
     from labelfix.exports import export
     from labelfix.methods import method_card, method_names
     from labelfix.pipeline import Run, plan, scan
+    from labelfix.prediction import predict
     from labelfix.scoring import evaluate
 
 __version__ = version("labelfix")
@@ -41,13 +43,14 @@ _HOMES = {
     "Interrupted": "errors",
     "LabelfixError": "errors",
     "Run": "pipeline",
-    "corrupt": "corrupt",
+    "corrupt": "corruption",
     "evaluate": "scoring",
     "export": "exports",
     "load_classifier": "classifier",
     "method_card": "methods",
     "method_names": "methods",
     "plan": "pipeline",
+    "predict": "prediction",
     "read_corrections": "corrections",
     "scan": "pipeline",
 }
@@ -66,6 +69,7 @@ __all__ = [
     "method_card",
     "method_names",
     "plan",
+    "predict",
     "read_corrections",
     "scan",
 ]
@@ -75,7 +79,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'labelfix' has no attribute {name!r}")
     value = getattr(import_module(f"labelfix.{_HOMES[name]}"), name)
-    # The module `corrupt` would otherwise hide the function of the same name after its import.
     globals()[name] = value
     return value
 

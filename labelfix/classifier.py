@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ _BATCH = 500
 
 
 @torch.no_grad()
-def logits(
+def batch_logits(
     network: nn.Module,
     source: Source,
     rows: np.ndarray,
@@ -38,8 +38,8 @@ def logits(
     view: str = "plain",
     seed: int = 0,
     precision: torch.dtype = torch.float32,
-) -> torch.Tensor:
-    """Logits of some rows in evaluation mode; the network's mode is put back afterwards.
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits of some rows in evaluation mode, batch by batch; the network's mode is put back afterwards.
 
     Args:
         network: (B, 3, H, H) to logits (B, K), on the device of the source.
@@ -49,22 +49,42 @@ def logits(
         seed: of the weak view.
         precision: torch.bfloat16 for automatic mixed precision.
 
-    Returns:
-        (N, K) float32 on the device, N rows of the source; NaN for rows that were not asked for.
+    Yields:
+        Rows (B,) int64 and their logits (B, K) float32, on the device.
     """
     training = network.training
     network.eval()
     slices = [rows[k : k + _BATCH] for k in range(0, len(rows), _BATCH)]
     seeds = (seed_of(seed, k) for k in range(len(slices)))
+    try:
+        for batch in source.batches(slices, (view,), seeds):
+            with torch.autocast(source.device.type, torch.bfloat16, enabled=precision is torch.bfloat16):
+                found = network(batch.views[0]).float()
+            yield batch.rows, found
+    finally:
+        network.train(training)
+
+
+def logits(
+    network: nn.Module,
+    source: Source,
+    rows: np.ndarray,
+    *,
+    view: str = "plain",
+    seed: int = 0,
+    precision: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """Logits of some rows in evaluation mode, by the arguments of `batch_logits`.
+
+    Returns:
+        (N, K) float32 on the device, N rows of the source; NaN for rows that were not asked for.
+    """
     result: torch.Tensor | None = None
-    for batch in source.batches(slices, (view,), seeds):
-        with torch.autocast(source.device.type, torch.bfloat16, enabled=precision is torch.bfloat16):
-            part = network(batch.views[0]).float()
+    for some, found in batch_logits(network, source, rows, view=view, seed=seed, precision=precision):
         if result is None:
-            shape = (source.num_rows, part.shape[1])
+            shape = (source.num_rows, found.shape[1])
             result = torch.full(shape, float("nan"), device=source.device)
-        result[batch.rows] = part
-    network.train(training)
+        result[some] = found
     if result is None:
         raise InputError("there is no valid image to predict")
     return result
@@ -143,12 +163,14 @@ class Classifier:
 
 
 def load_classifier(folder: str | Path) -> Classifier:
-    """Open a classifier that a scan wrote.
+    """Open a classifier that a scan wrote, by its own folder or by that of the run.
 
     Raises:
         InputError: no classifier there, or one that cannot be read.
     """
     folder = Path(folder)
+    if (folder / "classifier" / "classifier.json").is_file():
+        folder = folder / "classifier"
     try:
         facts = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
         spec = NetworkSpec(**facts["network"])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FILE_NAME = "corrections.parquet"
 METADATA_KEY = b"labelfix"
 ROW_GROUP = 65_536
-_LABEL = pa.dictionary(pa.int32(), pa.string())
+LABEL_TYPE = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ def schema(manifest: Manifest, metadata: dict[str, Any]) -> pa.Schema:
     fields = [
         pa.field("sample_id", pa.int64(), nullable=False),
         pa.field("file_name", pa.string()),
-        pa.field("given_label", _LABEL),
+        pa.field("given_label", LABEL_TYPE),
         pa.field("noise_score", pa.float32()),
         pa.field("label_score", pa.float32()),
         pa.field("is_label_issue", pa.bool_(), nullable=False),
-        pa.field("corrected_label", _LABEL),
+        pa.field("corrected_label", LABEL_TYPE),
         pa.field("corrected_confidence", pa.float32()),
         pa.field("label_distribution", probs),
-        pa.field("predicted_label", _LABEL),
+        pa.field("predicted_label", LABEL_TYPE),
         pa.field("predicted_probs", probs),
         pa.field("is_trusted", pa.bool_(), nullable=False),
         pa.field("is_valid", pa.bool_(), nullable=False),
@@ -138,15 +138,15 @@ def _columns(
     score = np.clip(noise, 0, 1).astype(np.float32)
     yield pa.array(np.arange(rows.start, rows.start + len(given)))
     yield batch.column("file_name")
-    yield _labels(given, labelled, names)
+    yield label_array(given, labelled, names)
     yield pa.array(score, mask=~scored)
     yield pa.array(1 - score, mask=~scored)
     yield pa.array(findings.verdicts.flagged[rows])
-    yield _labels(corrected, corrected >= 0, names)
+    yield label_array(corrected, corrected >= 0, names)
     yield pa.array(confidence.astype(np.float32), mask=~decided)
-    yield _distributions(soft, believed)
-    yield _labels(np.where(seen[:, None], probs, 0).argmax(axis=1), seen, names)
-    yield _distributions(probs, seen)
+    yield distribution_array(soft, believed)
+    yield label_array(np.where(seen[:, None], probs, 0).argmax(axis=1), seen, names)
+    yield distribution_array(probs, seen)
     yield pa.array(trusted)
     yield pa.array(valid)
     yield pa.array(
@@ -154,11 +154,13 @@ def _columns(
     )
 
 
-def _labels(indices: np.ndarray, known: np.ndarray, names: pa.Array) -> pa.DictionaryArray:
+def label_array(indices: np.ndarray, known: np.ndarray, names: pa.Array) -> pa.DictionaryArray:
+    """Class indices (n,) as a dictionary of class names; null where not known (n,) bool."""
     return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32), mask=~known), names)
 
 
-def _distributions(probs: np.ndarray, known: np.ndarray) -> pa.FixedSizeListArray:
+def distribution_array(probs: np.ndarray, known: np.ndarray) -> pa.FixedSizeListArray:
+    """Probabilities (n, K), made to sum to 1, as lists of float32; null where not known (n,) bool."""
     filled = np.where(known[:, None], probs, 0).astype(np.float64)
     filled /= np.maximum(filled.sum(axis=1, keepdims=True), 1e-12)
     values = pa.array(filled.astype(np.float32).ravel())

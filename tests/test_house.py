@@ -21,7 +21,7 @@ LAYERS = [
     {"__main__"},
     {"cli", "__init__"},
     {"demo"},
-    {"corrupt"},
+    {"corruption", "prediction"},
     {"pipeline", "exports"},
     {"findings", "resumable", "job"},
     {"preparation"},
@@ -45,7 +45,8 @@ FENCES = {
     "click": {"cli"},
     "rich": {"cli"},
     "pyarrow": {
-        "sources", "manifest", "store", "trusted", "corrections", "scoring", "summary", "tables", "exports", "corrupt",
+        "sources", "manifest", "store", "trusted", "corrections", "scoring", "summary", "tables", "exports",
+        "corruption", "prediction",
     },
     "PIL": {"store"},
     "torch.optim": {"trainer"},
@@ -54,7 +55,7 @@ FENCES = {
 WITHOUT_TORCH = [
     "labelfix", "labelfix.cli", "labelfix.cli.scan", "labelfix.cli.export", "labelfix.cli.evaluate",
     "labelfix.cli.corrupt", "labelfix.cli.demo", "labelfix.cli.methods", "labelfix.exports", "labelfix.scoring",
-    "labelfix.corrections", "labelfix.corrupt", "labelfix.store", "labelfix.manifest", "labelfix.sources",
+    "labelfix.corrections", "labelfix.corruption", "labelfix.cli.predict", "labelfix.store", "labelfix.manifest", "labelfix.sources",
     "labelfix.noise", "labelfix.verdicts", "labelfix.trusted",
 ]  # fmt: skip
 

@@ -15,7 +15,7 @@ from memory_data import Pairs, digit_arrays, hub, pairs_of, picture, stored
 from test_pipeline import COLUMNS, QUICK, result_bytes
 
 import labelfix
-from labelfix.corrupt import corrupt
+from labelfix.corruption import corrupt
 from labelfix.errors import Interrupted
 from labelfix.manifest import Manifest
 from labelfix.store import encode

@@ -52,7 +52,7 @@ def command(source: str, as_json: bool, **options: Any) -> None:
     columns.
     """
     from labelfix.cli.terminal import print_json
-    from labelfix.corrupt import corrupt
+    from labelfix.corruption import corrupt
 
     result = corrupt(source, **options)
     for warning in result["warnings"]:

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from labelfix.corrupt import corrupt
+from labelfix.corruption import corrupt
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.noise import KINDS, NoiseSpec, parse_noise, plant

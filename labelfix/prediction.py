@@ -1,0 +1,181 @@
+"""predict(): what a trained classifier says of other images, as one Parquet file, a row group at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from labelfix.batches import Source
+from labelfix.classifier import Classifier, batch_logits, load_classifier
+from labelfix.config import resolve_device
+from labelfix.corrections import LABEL_TYPE, METADATA_KEY, ROW_GROUP, distribution_array, label_array
+from labelfix.errors import InputError
+from labelfix.manifest import Manifest
+from labelfix.reporting import Reporter, Silent
+from labelfix.store import ImageStore
+from labelfix.tables import atomic_path
+
+DEFAULT_OUT = "predictions.parquet"
+_CONFIDENCE = "confidence"
+
+
+def predict(
+    classifier: str | Path,
+    source: Any,
+    *,
+    out: str | Path = DEFAULT_OUT,
+    device: str = "auto",
+    rows: int | None = None,
+    root: str | Path | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Label images with a trained classifier and write a row for each, in the order of the source.
+
+    Columns: `sample_id`, `file_name`, `given_label` (null without one), `predicted_label`, `confidence` (probability of
+    that label, 0 to 1), `predicted_probs` (one probability per class), `is_valid`, `error`, then the columns that the
+    source passes through. The schema metadata `labelfix` (JSON) holds the class names and the method.
+
+    Args:
+        classifier: the classifier folder of a run, or the run folder; it needs nothing beside it.
+        source: as of `scan`; labels may be missing, and images may lie in a folder without classes.
+        out: the Parquet file.
+        device: auto, cpu, cuda or cuda:N.
+        rows: only the first so many rows.
+        root: folder that a manifest's relative paths start from.
+        image_column: of a manifest or Parquet file.
+        label_column: of a manifest or Parquet file.
+        overwrite: replace an existing file.
+        reporter: told of progress and messages.
+
+    Returns:
+        JSON-able: path, rows, predicted, invalid (counts), class_names.
+
+    Raises:
+        InputError: no classifier, a bad source, or an `out` that must not be written.
+    """
+    reporter = reporter or Silent()
+    target = Path(out)
+    model = load_classifier(classifier)
+    where = torch.device(resolve_device(device))
+    manifest = Manifest.read(
+        source,
+        rows=rows,
+        root=root,
+        image_column=image_column,
+        label_column=label_column,
+        require_labels=False,
+    )
+    _check_out(target, manifest, overwrite=overwrite)
+    for warning in manifest.warnings:
+        reporter.message(f"warning: {warning}")
+    store = ImageStore.open_or_build(
+        manifest,
+        model.spec.image_size,
+        on_progress=lambda done, all_: reporter.progress("decode", done, all_),
+    )
+    _write(target, manifest, store, model, where, reporter)
+    invalid = len(store.errors)
+    return {
+        "path": str(target),
+        "rows": manifest.num_rows,
+        "predicted": manifest.num_rows - invalid,
+        "invalid": invalid,
+        "class_names": list(model.class_names),
+    }
+
+
+def _write(
+    target: Path,
+    manifest: Manifest,
+    store: ImageStore,
+    model: Classifier,
+    device: torch.device,
+    reporter: Reporter,
+) -> None:
+    schema = _schema(manifest, model)
+    images = Source(store, model.augmentation(device), device)
+    network = model.network.to(device)
+    with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        first = 0
+        for batch in manifest.batches(ROW_GROUP):
+            part = slice(first, first + batch.num_rows)
+            probs = np.full((batch.num_rows, len(model.class_names)), np.nan, dtype=np.float32)
+            for some, found in batch_logits(network, images, first + np.flatnonzero(store.valid[part])):
+                probs[some.cpu().numpy() - first] = found.softmax(dim=1).cpu().numpy()
+                reporter.progress("predict", int(some[-1]) + 1, manifest.num_rows)
+            columns = [*_columns(manifest, store, model, batch, part, probs), *batch.columns[2:]]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
+            first = part.stop
+
+
+def _check_out(out: Path, manifest: Manifest, *, overwrite: bool) -> None:
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a .parquet file")
+    if out.suffix.lower() != ".parquet":
+        raise InputError(f"--out {out}: name a file that ends in .parquet")
+    if manifest.source.is_dir() and out.resolve().is_relative_to(manifest.source.resolve()):
+        raise InputError(
+            f"--out {out} lies inside SOURCE, where nothing is ever written; choose another place"
+        )
+    if out.exists() and (manifest.source.exists() and out.samefile(manifest.source)):
+        raise InputError(f"--out {out} is SOURCE itself, where nothing is ever written; choose another name")
+    if out.exists() and not overwrite:
+        raise InputError(f"--out {out} is there already; use --overwrite to replace it, or another name")
+    if _CONFIDENCE in manifest.pass_through:
+        raise InputError(
+            f"{manifest.source}: the column {_CONFIDENCE!r} clashes with one of the predictions that has the same name;"
+            " rename or remove it"
+        )
+
+
+def _schema(manifest: Manifest, model: Classifier) -> pa.Schema:
+    fields = [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("file_name", pa.string()),
+        pa.field("given_label", LABEL_TYPE),
+        pa.field("predicted_label", LABEL_TYPE),
+        pa.field(_CONFIDENCE, pa.float32()),
+        pa.field("predicted_probs", pa.list_(pa.float32(), len(model.class_names))),
+        pa.field("is_valid", pa.bool_(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+    told = {
+        "schema_version": 1,
+        "labelfix_version": version("labelfix"),
+        "method": model.method,
+        "class_names": list(model.class_names),
+        "source_fingerprint": manifest.fingerprint,
+    }
+    text = json.dumps(told, ensure_ascii=False, sort_keys=True)
+    return pa.schema([*fields, *manifest.pass_through_fields], metadata={METADATA_KEY: text.encode()})
+
+
+def _columns(
+    manifest: Manifest,
+    store: ImageStore,
+    model: Classifier,
+    batch: pa.RecordBatch,
+    part: slice,
+    probs: np.ndarray,
+) -> Iterator[pa.Array]:
+    given, seen = manifest.given[part], store.valid[part]
+    best = np.where(seen[:, None], probs, 0).argmax(axis=1)
+    yield pa.array(np.arange(part.start, part.stop))
+    yield batch.column("file_name")
+    yield label_array(given, given >= 0, pa.array(manifest.class_names, pa.string()))
+    yield label_array(best, seen, pa.array(model.class_names, pa.string()))
+    yield pa.array(probs[np.arange(len(probs)), best], mask=~seen)
+    yield distribution_array(probs, seen)
+    yield pa.array(seen)
+    yield pa.array([store.errors.get(row) for row in range(part.start, part.stop)], pa.string())

@@ -1,0 +1,139 @@
+"""predict(): a classifier folder on its own, any source, one row per image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from conftest import write_digits
+
+import labelfix
+from labelfix.cli import main
+from labelfix.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    write_digits(folder / "images", 240)
+    return labelfix.scan(
+        folder / "images",
+        method="cross-entropy",
+        out=folder / "run",
+        epochs=3,
+        settings={"average_from": "0"},
+    )
+
+
+def command(monkeypatch, *args: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["labelfix", *map(str, args)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_it_says_of_the_scanned_images_what_the_scan_said(run, tmp_path):
+    found = labelfix.predict(run.classifier, run.out.parent / "images", out=tmp_path / "p.parquet")
+    assert found["predicted"] == found["rows"] == 240
+    predicted, scanned = pd.read_parquet(tmp_path / "p.parquet"), labelfix.read_corrections(run.out)
+    assert predicted.file_name.tolist() == scanned.file_name.tolist()
+    assert predicted.given_label.tolist() == scanned.given_label.tolist()
+    assert predicted.predicted_label.tolist() == scanned.predicted_label.tolist()
+    np.testing.assert_allclose(
+        np.stack(predicted.predicted_probs), np.stack(scanned.predicted_probs), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        predicted.confidence, np.stack(predicted.predicted_probs).max(axis=1), rtol=1e-6
+    )
+
+
+def test_the_classifier_folder_is_all_it_needs(run, tmp_path):
+    shutil.copytree(run.classifier, tmp_path / "carried")
+    write_digits(tmp_path / "images", 30)
+    arguments = ["predict", "carried", "images", "--out", "far.parquet", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "labelfix", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = json.loads(done.stdout)
+    assert (said["rows"], said["invalid"]) == (30, 0)
+    here = labelfix.predict(run.out, tmp_path / "images", out=tmp_path / "near.parquet")
+    assert here["class_names"] == said["class_names"]
+    assert (tmp_path / "far.parquet").read_bytes() == (tmp_path / "near.parquet").read_bytes()
+
+
+def test_images_without_classes_and_broken_ones(run, tmp_path):
+    write_digits(tmp_path / "sorted", 12)
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for image in sorted((tmp_path / "sorted").rglob("*.png")):
+        image.rename(loose / image.name)
+    (loose / "broken.png").write_bytes(b"no image")
+    found = labelfix.predict(run.classifier, loose, out=tmp_path / "p.parquet")
+    assert (found["rows"], found["predicted"], found["invalid"]) == (13, 12, 1)
+    rows = pd.read_parquet(tmp_path / "p.parquet").set_index("file_name")
+    assert rows.given_label.isna().all()
+    broken = rows.loc["broken.png"]
+    assert not broken.is_valid
+    assert "no image" in broken.error
+    assert broken[["predicted_label", "confidence", "predicted_probs"]].isna().all()
+    assert rows.drop("broken.png").error.isna().all()
+
+
+def test_a_manifest_with_labels_of_its_own_passes_its_columns_through(run, tmp_path):
+    write_digits(tmp_path / "images", 6)
+    names = [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / "images").rglob("*.png"))]
+    table = pd.DataFrame({"file_name": names, "label": list("xyxyxy"), "camera": range(6)})
+    table.to_parquet(tmp_path / "list.parquet")
+    labelfix.predict(run.classifier, tmp_path / "list.parquet", out=tmp_path / "p.parquet", rows=5)
+    predicted = pd.read_parquet(tmp_path / "p.parquet")
+    assert predicted.given_label.tolist() == list("xyxyx")
+    assert predicted.camera.tolist() == list(range(5))
+    assert set(predicted.predicted_label) <= {str(k) for k in range(10)}
+    told = json.loads(pq.read_schema(tmp_path / "p.parquet").metadata[b"labelfix"])
+    assert told["method"] == "cross-entropy"
+    assert told["class_names"] == [str(k) for k in range(10)]
+
+
+def test_bad_input_is_one_line_with_a_way_out(run, tmp_path, monkeypatch, capsys):
+    images = run.out.parent / "images"
+    write_digits(tmp_path / "few", 4)
+    (tmp_path / "there.parquet").write_bytes(b"mine")
+    pd.DataFrame({"file_name": ["a.png"], "confidence": [1.0]}).to_csv(tmp_path / "clash.csv", index=False)
+    cases = [
+        ((tmp_path, images), "no classifier here"),
+        ((run.out, tmp_path / "nowhere"), "does not exist"),
+        ((run.out, images, "--out", images / "p.parquet"), "inside SOURCE"),
+        ((run.out, images, "--out", tmp_path / "there.parquet"), "--overwrite"),
+        ((run.out, images, "--out", tmp_path / "p.csv"), ".parquet"),
+        ((run.out, images, "--out", tmp_path), "is a folder"),
+        ((run.out, tmp_path / "clash.csv", "--out", tmp_path / "p.parquet"), "'confidence'"),
+        ((run.out, images, "--device", "cuda:99", "--out", tmp_path / "p.parquet"), "--device cuda:99"),
+    ]
+    for arguments, fragment in cases:
+        assert command(monkeypatch, "predict", *arguments) == 2, fragment
+        said = capsys.readouterr().err
+        assert fragment in said
+        assert said.count("\n") == 1
+    assert (tmp_path / "there.parquet").read_bytes() == b"mine"
+    labelfix.predict(run.out, tmp_path / "few", out=tmp_path / "there.parquet", overwrite=True)
+    assert len(pd.read_parquet(tmp_path / "there.parquet")) == 4
+
+
+def test_an_image_manifest_is_never_its_own_output(run, tmp_path):
+    write_digits(tmp_path / "images", 4)
+    names = [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / "images").rglob("*.png"))]
+    pd.DataFrame({"file_name": names}).to_parquet(tmp_path / "list.parquet")
+    before = (tmp_path / "list.parquet").read_bytes()
+    with pytest.raises(InputError, match="SOURCE itself"):
+        labelfix.predict(run.out, tmp_path / "list.parquet", out=tmp_path / "list.parquet", overwrite=True)
+    assert (tmp_path / "list.parquet").read_bytes() == before

@@ -236,10 +236,23 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """`auto` is bf16 on a GPU that has it, else fp32."""
+    """`auto` is bf16 on a GPU or a processor with instructions for it, else fp32."""
     if precision != "auto":
         return precision
-    return "bf16" if device != "cpu" and torch.cuda.is_bf16_supported() else "fp32"
+    has_bf16 = has_bf16_instructions(torch.cpu.get_capabilities()) if device == "cpu" else _gpu_has_bf16()
+    return "bf16" if has_bf16 else "fp32"
+
+
+def has_bf16_instructions(capabilities: Mapping[str, Any]) -> bool:
+    """Whether a processor multiplies bf16 itself (AMX or AVX-512), by `torch.cpu.get_capabilities()`.
+
+    Without them bf16 is emulated and slower than fp32. Detection is the same (tests/benchmarks/precision.py).
+    """
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def _gpu_has_bf16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def resolve_backbone(backbone: str, device: str, image_size: int) -> str:

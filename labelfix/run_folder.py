@@ -137,7 +137,7 @@ def locked(
     """Keep the folder for one scan, after checking that this scan may write there.
 
     Nothing in the folder changes until the scan calls what is yielded: first it should have found its options to
-    work. An empty folder that was made for nothing is removed again.
+    work. Empty folders that were made for nothing are removed again.
 
     Args:
         folder: of the run.
@@ -153,6 +153,7 @@ def locked(
         InputError: as `check_out`; another scan is writing here; the unfinished run has other options.
     """
     check_out(folder, source, overwrite=overwrite)
+    made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder.path, os.O_RDONLY)
     try:
@@ -173,8 +174,9 @@ def locked(
         yield lambda: _begin(folder, facts, None if changed else saved)
     finally:
         os.close(lock)
-        if not any(folder.path.iterdir()):
-            folder.path.rmdir()
+        for path in made:
+            if not any(path.iterdir()):
+                path.rmdir()
 
 
 def _holds_more_than_a_half_written_config(out: Path) -> bool:

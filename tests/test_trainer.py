@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from training import assert_same, digit_labels, make_trainer, state_of
+from sklearn.datasets import load_digits
+from training import DEVICE, assert_same, digit_labels, digit_source, make_trainer, state_of
 
 from labelfix.errors import InputError
 from labelfix.trainer import EpochReport
@@ -126,3 +127,37 @@ def test_predictions_cover_every_image_also_unlabelled_ones():
     trainer = make_trainer("cross-entropy", given=given)
     assert torch.isfinite(trainer.predict("plain")).all()
     assert trainer.predict("plain").shape == (200, 10)
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+def accuracy_by_hand(network: torch.nn.Module, labels: np.ndarray) -> float:
+    pixels = torch.from_numpy((load_digits().images[: len(labels)] * (255 / 16)).round()).float()
+    views = ((pixels / 255 - 0.3) / 0.37)[:, None].expand(-1, 3, -1, -1).to(DEVICE)
+    with torch.no_grad():
+        guess = network.eval()(views).argmax(dim=1).cpu().numpy()
+    right = [g == label for g, label in zip(guess, labels, strict=True) if label >= 0]
+    return sum(right) / len(right)
+
+
+@pytest.mark.parametrize("rows", [200, 300])
+def test_accuracy_is_the_share_of_labelled_rows_that_the_network_gets_right(rows):
+    """Also of a source with other rows than those it is trained on."""
+    trainer = make_trainer("cross-entropy")
+    list(trainer.epochs())
+    labels = digit_labels(rows)[1].copy()
+    labels[50:120] = -1
+    found = trainer.accuracy(digit_source(rows), labels)
+    assert 0.1 < found < 1
+    assert found == pytest.approx(accuracy_by_hand(trainer.method.network, labels))
+
+
+@pytest.mark.parametrize("method", ["bmm", "cross-entropy"])
+def test_measuring_accuracy_changes_nothing(method):
+    plain, measured = make_trainer(method), make_trainer(method)
+    list(plain.epochs())
+    for _ in measured.epochs():
+        measured.accuracy(measured.source, digit_labels(200)[1])
+    assert_same(state_of(plain), state_of(measured))
+    assert plain.position.forward_units == measured.position.forward_units

@@ -85,3 +85,76 @@ def test_invalid_rows_keep_their_label():
 def test_a_class_without_rows_never_counts_as_emptied():
     probs = np.hstack([np.array(SURE, dtype=np.float32), np.zeros((5, 1), np.float32)])
     assert decide(evidence(NOISE, probs), GIVEN, ALL, NOBODY).fit.ok
+
+
+# ---------------------------------------------------------------- trusted rows
+
+
+def test_a_trusted_row_takes_its_verified_label_and_is_never_flagged():
+    """Rows 1 and 3 would be flagged; row 1 is verified as wrong, row 3 as right, row 0 as something else."""
+    trusted = np.array([2, 1, -1, 1, -1])
+    judged = trusted < 0
+    verdicts = decide(evidence(NOISE, SURE), GIVEN, judged, NOBODY, trusted)
+    assert not verdicts.flagged.any()
+    assert verdicts.corrected.tolist() == [2, 1, 1, 1, 2]
+    assert verdicts.fit.ok
+
+
+@pytest.mark.parametrize("fit", [{}, {"ok": False, "reason": "why"}, {"clean": True}])
+def test_a_verified_label_stands_whatever_the_fit_and_without_evidence(fit):
+    """As for a row whose image is not valid, or one that had no label."""
+    noise, probs = np.array(NOISE), np.array(SURE)
+    noise[:2], probs[:2] = np.nan, np.nan
+    given, trusted = np.array([0, -1, 1, 1, 2]), np.array([1, 2, -1, -1, -1])
+    verdicts = decide(evidence(noise, probs, **fit), given, trusted < 0, NOBODY, trusted)
+    assert verdicts.corrected[:2].tolist() == [1, 2]
+    assert not verdicts.flagged[:2].any()
+    assert verdicts.fit.ok is fit.get("ok", True)
+
+
+SCORED = np.array([True, True, True, True, False])
+
+
+def test_a_rule_that_makes_verified_rows_worse_has_failed():
+    """It corrects rows 1 and 3 from 0 to 1 and from 1 to 2, and both were right."""
+    probs = np.array(SURE)
+    probs[3] = [0.0, 0.1, 0.9]
+    trusted = np.array([0, 0, 1, 1, -1])
+    verdicts = decide(evidence(NOISE, probs), GIVEN, ~SCORED, NOBODY, trusted, SCORED)
+    assert not verdicts.fit.ok
+    assert "of 4 verified rows 4 were given the right label and 2 would have it" in verdicts.fit.reason
+    assert not verdicts.flagged.any()
+    assert verdicts.corrected.tolist() == [0, 0, 1, 1, 2]
+
+
+def test_a_rule_that_helps_as_much_as_it_harms_stands():
+    probs = np.array(SURE)
+    probs[3] = [0.0, 0.1, 0.9]
+    trusted = np.array([0, 1, 1, 1, -1])  # row 1 was wrong and is put right, row 3 was right and is spoilt
+    verdicts = decide(evidence(NOISE, probs), GIVEN, ~SCORED, NOBODY, trusted, SCORED)
+    assert verdicts.fit.ok
+    assert verdicts.corrected.tolist() == [0, 1, 1, 1, 2]
+    assert not verdicts.flagged.any()
+
+
+def test_only_rows_that_are_scored_can_fail_the_rule():
+    """The same harm on a verified row that the network was trained on says nothing."""
+    trusted = np.array([0, 0, 1, 1, -1])
+    verdicts = decide(evidence(NOISE, SURE), GIVEN, trusted < 0, NOBODY, trusted, np.zeros(5, dtype=bool))
+    assert verdicts.fit.ok
+
+
+def test_clean_data_and_a_failed_fit_cannot_make_verified_rows_worse():
+    trusted = np.array([0, 0, 1, 1, -1])
+    for fit in ({"clean": True}, {"ok": False, "reason": "why"}):
+        verdicts = decide(evidence(NOISE, SURE, **fit), GIVEN, ~SCORED, NOBODY, trusted, SCORED)
+        assert verdicts.fit == Fit(**fit)
+
+
+def test_scored_rows_do_not_hide_a_class_that_is_emptied():
+    """Of the judged rows alone class 0 loses its only one, though a verified row keeps it."""
+    given, trusted = np.array([0, 0, 1, 1, 1]), np.array([0, -1, -1, -1, -1])
+    scored = trusted >= 0
+    noise, probs = [0.1, 0.9, 0.1, 0.2, 0.1], [[0.9, 0.1], *[[0.1, 0.9]] * 4]
+    verdicts = decide(evidence(noise, probs), given, ~scored, NOBODY, trusted, scored)
+    assert "without a row" in verdicts.fit.reason

@@ -1,0 +1,270 @@
+"""Bad input as a person gives it: the program says one line that names the culprit and the way out, and ends with 2.
+
+Bad manifests and class folders stand in test_sources.py, where the same is checked of each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from memory_data import digit_arrays
+
+import labelfix
+from labelfix import cli
+from labelfix.store import encode
+
+NAMES = [f"{label}/{row}.png" for label in ("cat", "dog") for row in range(4)]
+LIST = "file_name,label\n" + "".join(f"{name},{name[:3]}\n" for name in NAMES)
+TEXTS = {
+    "images/list.csv": LIST,
+    "images.txt": "x",
+    "broken/list.csv": LIST,
+    "broken/cat/0.png": "no image",
+    "broken/cat/1.png": "no image",
+    "one/cat/0.png": "no image",
+    "unreadable.csv": "file_name,label\nbroken/cat/0.png,cat\nbroken/cat/1.png,dog\n",
+    "mine/thesis.tex": "years of work",
+    "lists.jsonl": '{"path": "1.png", "label": "cat"}\n{"path": "2.png", "label": ["cat", "dog"]}\n',
+    "t-class.csv": "sample_id,label\n1,cat\n2,horse\n",
+    "t-label.csv": "sample_id,class\n1,cat\n",
+    "t-key.csv": "name,label\ncat/0.png,cat\n",
+    "t-name.csv": "file_name,label\ncat/0.png,cat\nnowhere.png,cat\n",
+    "t-id.csv": "sample_id,label\n1,cat\n8,cat\n",
+    "t-word.csv": "sample_id,label,decision\n1,cat,keep\n2,cat,perhaps\n",
+    "t-skip.csv": "sample_id,label,decision\n1,cat,skip\n",
+    "t-two.csv": "sample_id,label\n1,cat\n1,dog\n",
+    "t-empty.csv": "sample_id,label\n1,\n",
+    "t.xlsx": "x",
+    "no-labels.csv": "file_name,label\ncat/0.png,\n",
+    "truth.csv": "file_name,true_label,other\ncat/0.png,cat,horse\ncat/1.png,dog,cow\n",
+    "strange.csv": "file_name,label\nnowhere/0.png,cat\n",
+    "twice.csv": "file_name,label\ncat/0.png,cat\ncat/0.png,cat\n",
+    "rates.csv": "class,rate\ncat,0.2\n",
+    "horse.csv": "class,rate\ncat,0.2\ndog,0.2\nhorse,0.2\n",
+    "many.csv": "class,rate\ncat,0.2\ndog,20\n",
+    "half.csv": ",cat,dog\ncat,0.5,0.2\ndog,0,1\n",
+    "true.csv": "file_name,label,true_label\n1.png,cat,a\n2.png,dog,a\n",
+    "sure.csv": "file_name,confidence\n1.png,0.5\n",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Small sources, right and wrong, and a finished run over one of them."""
+    folder = tmp_path_factory.mktemp("world")
+    for top, names in (
+        ("images", NAMES),
+        ("broken", ["dog/0.png"]),
+        ("strangers", ["cat/0.png", "eel/0.png"]),
+    ):
+        for name, image in zip(names, digit_arrays(8)[0], strict=False):
+            (folder / top / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / top / name).write_bytes(encode(image))
+    (folder / "loose").mkdir()
+    (folder / "loose" / "0.png").write_bytes(encode(digit_arrays(1)[0][0]))
+    for name, text in TEXTS.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    pq.write_table(pa.table({"path": ["1", "2"], "label": [["cat"], ["dog"]]}), folder / "lists.parquet")
+    for name in ("train-0", "test-0"):
+        (folder / "splits").mkdir(exist_ok=True)
+        pq.write_table(pa.table({"path": [name], "label": ["cat"]}), folder / "splits" / f"{name}.parquet")
+    for name in ("a", "b"):
+        (folder / "shards").mkdir(exist_ok=True)
+        pq.write_table(
+            pa.table({"path": [name], "label": ["cat"], name: [1]}), folder / "shards" / f"{name}.parquet"
+        )
+    labelfix.scan(folder / "images", out=folder / "run", epochs=2)
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def program(world, monkeypatch, capsys):
+    """Runs the program in the world's folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(world)
+
+    def run(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["labelfix", *line.split()])
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        said = capsys.readouterr()
+        return ending.value.code, said.out, said.err
+
+    return run
+
+
+BAD = {
+    # verified labels
+    "scan images --trusted t-class.csv": ("t-class.csv: row 1 ", "'horse'", "'cat', 'dog'", "correct it"),
+    "scan images --trusted nowhere.csv": ("--trusted", "nowhere.csv does not exist", "check the path"),
+    "scan images --trusted t.xlsx": ("--trusted", "t.xlsx", ".csv, .tsv, .jsonl, .parquet"),
+    "scan images --trusted t-label.csv": ("t-label.csv", "no column 'label'", "'sample_id', 'class'"),
+    "scan images --trusted t-key.csv": ("t-key.csv", "'sample_id' or 'file_name'", "add one"),
+    "scan images --trusted t-name.csv": ("t-name.csv: row 1", "'nowhere.png'", "by sample_id"),
+    "scan images --trusted t-id.csv": ("t-id.csv: row 1", "sample_id '8'", "rows 0 to 7"),
+    "scan images --trusted t-word.csv": ("t-word.csv: row 1", "'perhaps'", "accept, keep, change, skip"),
+    "scan images --trusted t-skip.csv": ("t-skip.csv", "no row that counts", "leave out --trusted"),
+    "scan images --trusted t-two.csv": ("t-two.csv: rows 0 and 1", "'cat' and 'dog'", "keep one"),
+    "scan images --trusted t-empty.csv": ("t-empty.csv: row 0 has no label", "give it one"),
+    # what is only measured on
+    "scan images --test nowhere": ("nowhere does not exist", "check the path"),
+    "scan images --test strangers": ("--test", "strangers: its class 'eel' is no class", "leave those rows out"),
+    "scan images --test no-labels.csv": ("no-labels.csv: none of its rows has a label", "leave --test out"),
+    "scan images --test loose": ("loose: none of its rows has a label", "leave --test out"),
+    "scan images --test lists.jsonl": ("lists.jsonl", "row 1", "one label per row"),
+    # several labels a row
+    "scan lists.jsonl": ("lists.jsonl", "row 1", "a list of labels", "one label per row"),
+    "scan lists.parquet": ("lists.parquet", "label column 'label'", "multi-label"),
+    "scan images/list.csv --label-separator ;": ("--label-separator",),
+    "scan images/list.csv --label-columns a,b": ("--label-columns",),
+    "scan images/list.csv --task multi": ("--task",),
+    # columns and paths
+    "scan images/list.csv --image-column nope": ("no column 'nope' (--image-column)", "'file_name', 'label'"),
+    "scan images/list.csv --label-column nope": ("no column 'nope' (--label-column)", "'file_name', 'label'"),
+    "scan images/list.csv --root nowhere": ("--root", "nowhere is no folder", "name the one"),
+    "scan splits": ("splits holds splits", "scan a single one"),
+    "scan shards": ("b.parquet", "the column 'a'", "scan a single one"),
+    "scan one --image-size 8": ("a single class, 'cat'", "at least two are needed"),
+    "scan unreadable.csv --quiet": ("none of 2 images looked at can be read", "--root", "--image-size"),
+    "scan broken --image-size 8 --quiet": ("1 valid labelled images", "at least 2", "see the errors"),
+    "scan broken/list.csv --rows 2": ("a single class, 'cat'", "raise --rows"),
+    # options
+    "scan images --preset quick": ("--preset quick", "bmm has the presets fast, paper"),
+    "scan images --epochs 1": ("--epochs 1", "2 phases need at least 2 epochs"),
+    "scan images --epochs 0": ("--epochs", "x>=1"),
+    "scan images --batch-size 1": ("--batch-size", "x>=2"),
+    "scan images --seed -1": ("--seed", "x>=0"),
+    "scan images --rows 0": ("--rows", "x>=1"),
+    "scan images --device tpu": ("--device tpu", "auto, cpu, cuda or cuda:N"),
+    "scan images --device cuda:99": ("--device cuda:99", "use --device auto"),
+    "scan images --precision fp8": ("--precision", "'auto', 'fp32', 'bf16'"),
+    "scan images --backbone alexnet3": ("--backbone alexnet3", "choose auto, small"),
+    "scan images --image-size big": ("--image-size big", "auto or a number"),
+    "scan images --image-size 4": ("--image-size 4", "between 8 and 1024"),
+    "scan images --weights nowhere.pt": ("--weights nowhere.pt", "use none, imagenet or a file"),
+    "scan images --set batch_size=many": ("--set batch_size=many", "whole number"),
+    "scan images --set mixture=cauchy": ("--set mixture=cauchy", "choose one of beta, gaussian"),
+    "scan images --set learning_rate=-1": ("learning_rate=-1.0", "a number from 0 up"),
+    "scan images --set =": ("--set =", "no such setting", "batch_size"),
+    "scan images --magic": ("--magic",),
+    # where a run goes
+    "scan images --out images/run": ("--out images/run", "inside SOURCE", "choose another folder"),
+    "scan images --out images.txt": ("--out images.txt is a file", "choose a folder"),
+    "scan images --out mine": ("--out mine", "no run of labelfix", "choose an empty or new folder"),
+    "scan images --out mine --overwrite": ("--out mine", "no run of labelfix"),
+    "scan images --out run": ("run holds a finished run", "--overwrite", "another --out"),
+    "scan images --out run --dry-run": ("run holds a finished run", "--overwrite", "another --out"),
+    # corrections
+    "export images": ("images holds no corrections.parquet", "scan first"),
+    "export nowhere/corrections.parquet": ("nowhere/corrections.parquet", "name a corrections.parquet or a run"),
+    "export truth.csv": ("truth.csv: cannot be read as Parquet",),
+    "export lists.parquet": ("lists.parquet: not written by labelfix", "name a corrections.parquet or a run"),
+    "export run --to xml": ("--to", "'csv'"),
+    "export run --min-score 2": ("--min-score 2", "from 0 to 1"),
+    "export run --top 0": ("--top 0", "at least 1"),
+    "export run --top 3 --min-score 0.5": ("--min-score", "--top", "give one of them"),
+    "export run --action drop --only-issues": ("--action drop", "--only-issues", "give one of them"),
+    "export run --out mine": ("--out mine is a folder", "mine/corrected.csv"),
+    "export run --out x.jsonl": ("--out x.jsonl would hold csv", "add --to jsonl"),
+    "export run --to parquet --out run/corrections.parquet": ("the corrections file itself", "choose another"),
+    "export run --out images/x.csv": ("--out images/x.csv lies in the source", "choose another"),
+    "evaluate run": ("--truth",),
+    "evaluate run --truth nowhere.csv": ("nowhere.csv does not exist",),
+    "evaluate run --truth images": ("--truth images is what was scanned", "--truth-column"),
+    "evaluate run --truth images --truth-column x": ("--truth-column x", "folder of classes"),
+    "evaluate run --truth truth.csv --truth-column nope": ("'nope' (--truth-column)", "'true_label', 'other'"),
+    "evaluate run --truth truth.csv --truth-column other": ("truth.csv", "'cow', 'horse'", "--truth-column"),
+    "evaluate run --truth strange.csv": ("strange.csv has no file name in common", "the same file names"),
+    "evaluate run --truth twice.csv": ("twice.csv cannot be joined", "2 rows, not 8", "unique"),
+    # planted noise
+    "corrupt images --noise symmetric:1.5": ("symmetric:1.5", "from 0 to 1", "symmetric:0.4"),
+    "corrupt images --noise simplex:rates.csv": ("simplex:rates.csv", "from 0 to 1", "simplex:0.4"),
+    "corrupt images --noise asymmetric:0.2": ("asymmetric:0.2", "use pair:0.2", "confusion:FILE"),
+    "corrupt images --noise confusion": ("confusion", "confusion:matrix.csv"),
+    "corrupt images --noise confusion:nowhere.csv": ("confusion:nowhere.csv", "name a CSV file"),
+    "corrupt images --noise pair:nowhere.csv": ("pair:nowhere.csv", "name a CSV file"),
+    "corrupt images --noise pair:rates.csv": ("rates.csv", "lacks the class 'dog'", "every class"),
+    "corrupt images --noise symmetric:horse.csv": ("horse.csv: line 4", "'horse'", "correct or remove it"),
+    "corrupt images --noise symmetric:many.csv": ("many.csv", "line 3", "'20'", "from 0 to 1"),
+    "corrupt images --noise confusion:half.csv": ("half.csv", "line 2", "sums to 0.7", "sum to 1"),
+    "corrupt true.csv --noise pair:0.5": ("true.csv: the column 'true_label'", "rename or remove it"),
+    "corrupt images --noise pair:0.5 --out images/x.parquet": ("images/x.parquet", "inside the source", "choose"),
+    "corrupt images --noise pair:0.5 --out truth.csv": ("truth.csv", "ends in .parquet"),
+    "corrupt images --noise pair:0.5 --out lists.parquet": ("lists.parquet exists", "--overwrite"),
+    # a trained classifier
+    "predict images images": ("images", "no classifier here", "name the classifier/ folder"),
+    "predict run nowhere": ("nowhere does not exist", "check the path"),
+    "predict run images --out mine": ("--out mine is a folder", "name a .parquet file"),
+    "predict run images --out x.csv": ("--out x.csv", "ends in .parquet"),
+    "predict run images --out images/x.parquet": ("images/x.parquet", "inside SOURCE", "choose another"),
+    "predict run lists.jsonl": ("lists.jsonl", "row 1", "one label per row"),
+    "predict run truth.csv --out lists.parquet": ("lists.parquet is there already", "--overwrite"),
+    "predict run sure.csv": ("sure.csv: the column 'confidence'", "rename or remove it"),
+    "predict run images --device tpu": ("--device tpu", "auto, cpu, cuda or cuda:N"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_line_with_the_way_out_and_changes_nothing(program, world, line):
+    before = files_of(world)
+    code, out, err = program(line)
+    assert code == 2, err
+    assert out == ""
+    assert err.startswith("labelfix: ")
+    assert err.count("\n") == 1
+    for part in BAD[line]:
+        assert part in err
+    assert files_of(world) == before
+
+
+COLUMNS = [
+    "sample_id", "file_name", "given_label", "noise_score", "label_score", "is_label_issue", "corrected_label",
+    "corrected_confidence", "label_distribution", "predicted_label", "predicted_probs", "is_valid", "error",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_of_the_findings_never_passes_through(program, tmp_path, name):
+    frame = pd.DataFrame({"path": ["1.png", "2.png"], "label": ["cat", "dog"], name: ["x", "y"]})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    code, out, err = program(f"scan {tmp_path}/x.csv --image-column path")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert f"x.csv: the column {name!r} clashes" in err
+    assert "rename or remove it" in err
+
+
+def test_options_of_what_is_not_there_yet_are_not_offered(program):
+    code, out, err = program("scan --help")
+    assert (code, err) == (0, "")
+    assert "--trusted" in out
+    assert not {"--task", "--label-columns", "--label-separator"} & set(out.split())
+
+
+def test_a_class_of_one_image_is_a_warning_by_name_and_no_error(program, tmp_path):
+    frame = pd.DataFrame({"path": ["1.png", "2.png", "3.png"], "label": ["cat", "cat", "rare"]})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    code, out, err = program(f"scan {tmp_path}/x.csv --image-size 8 --dry-run --out {tmp_path}/run")
+    assert code == 0, err
+    assert "rows: 3" in out
+    assert "warning: " in err
+    assert "fewer than 2 samples in class 'rare'" in err
+
+
+def test_a_split_that_is_none_is_a_warning_and_no_error(program, tmp_path):
+    frame = pd.DataFrame(
+        {"path": ["1", "2", "3", "4"], "label": ["cat", "dog"] * 2, "split": ["testing"] * 4}
+    )
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    code, _, err = program(f"scan {tmp_path}/x.csv --image-size 8 --dry-run --out {tmp_path}/run")
+    assert code == 0, err
+    assert "'testing'" in err
+    assert "only test, val and validation are held out" in err

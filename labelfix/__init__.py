@@ -12,7 +12,7 @@ The map of the house, from the path of an image to its row in corrections.parque
     corrections, classifier, summary, run_folder    what comes out
     job, findings, pipeline    scan(): all of the above in one page
     prediction            predict(): a trained classifier on other images
-    exports/, scoring, corruption, noise, demo    what people do before and after
+    exports/, scoring, metrics, corruption, noise, demo    what people do before and after
     cli/                  the command line: one command, one function
 
 Names are loaded when they are first used, so that importing labelfix is quick and imports no torch.

@@ -61,6 +61,7 @@ class Job:
         for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
             reporter.message(f"warning: {warning}")
         folder = RunFolder(chosen.run_path(manifest))
+        _check_apart(folder.path, test)
         return cls(
             manifest,
             Trusted.of(manifest, chosen.trusted),
@@ -90,6 +91,13 @@ class Job:
             },
             "environment": environment(),
         }
+
+
+def _check_apart(out: Path, test: Manifest | None) -> None:
+    if test is not None and test.source.is_dir() and out.resolve().is_relative_to(test.source.resolve()):
+        raise InputError(
+            f"--out {out} lies inside --test, where nothing is ever written; choose another folder"
+        )
 
 
 def _marks_sha256(manifest: Manifest) -> str:

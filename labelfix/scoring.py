@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
+from labelfix.metrics import flag_metrics, label_metrics, score_metrics
 from labelfix.sources import Query, open_source
 
 _COLUMNS = [
@@ -47,8 +48,9 @@ def evaluate(
 
     Returns:
         JSON-able. rows, rows_evaluated, joined_by; noise_rate_true (share of wrong given labels) and
-        noise_rate_estimated; average_precision and auroc of the noise score; precision, recall and f1 of the
-        flags, flagged and flagged_share; label_accuracy_given, label_accuracy_corrected, changed,
+        noise_rate_estimated; average_precision and auroc of the noise score; expected_calibration_error and
+        reliability (ten bins: lower, upper, count, mean_score, share_wrong) of the same; precision, recall and
+        f1 of the flags, flagged and flagged_share; label_accuracy_given, label_accuracy_corrected, changed,
         changed_right, changed_wrong. None where undefined, then `reasons` says why.
 
     Raises:
@@ -65,6 +67,8 @@ def evaluate(
         raise InputError(
             f"{truth}: none of the valid, labelled, untrusted rows of {opened.path} has a true label"
         )
+    wrong = (findings.given != true)[judged]
+    known = judged & (true != _OPEN_SET)
     reasons: dict[str, str] = {}
     return {
         "corrections": str(opened.path),
@@ -76,9 +80,9 @@ def evaluate(
         "rows": len(true),
         "rows_evaluated": int(judged.sum()),
         "noise_rate_estimated": opened.metadata.get("noise_rate"),
-        **_score_metrics(findings.noise[judged], (findings.given != true)[judged], reasons),
-        **_flag_metrics(findings.flagged[judged], (findings.given != true)[judged], reasons),
-        **_label_metrics(findings.given[judged], findings.corrected[judged], true[judged], reasons),
+        **score_metrics(findings.noise[judged], wrong, reasons),
+        **flag_metrics(findings.flagged[judged], wrong, reasons),
+        **label_metrics(findings.given[known], findings.corrected[known], true[known], reasons),
         "reasons": reasons,
     }
 
@@ -134,9 +138,10 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
     scanned = options.get("source")
     is_scanned = scanned is not None and Path(scanned).resolve() == truth.resolve()
     image_column = options.get("image_column") if is_scanned else None
-    column = _truth_column(truth, image_column, column, is_scanned=is_scanned)
+    names = _column_names(truth, image_column)
+    column = _truth_column(truth, names, column, is_scanned=is_scanned)
     # Absolute paths get the names that they have in the run.
-    root = None if truth.is_dir() else _names_root(options)
+    root = None if names is None else _names_root(options)
     try:
         manifest = Manifest.read(
             truth, root=root, image_column=image_column, label_column=column, require_labels=False
@@ -146,24 +151,29 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
     return manifest, column
 
 
+def _column_names(truth: Path, image_column: str | None) -> list[str] | None:
+    """Names of the pass-through columns of a manifest or of Parquet shards; None for folders of images."""
+    opened = open_source(Query(truth.absolute(), image_column=image_column, require_labels=False))
+    is_folder_of_images = truth.is_dir() and not opened.holds_images and not any(truth.glob("*.parquet"))
+    return None if is_folder_of_images else list(opened.extra.names)
+
+
 def _truth_column(
-    truth: Path, image_column: str | None, column: str | None, *, is_scanned: bool
+    truth: Path, names: list[str] | None, column: str | None, *, is_scanned: bool
 ) -> str | None:
     """`column`, else true_label, else label where that is not the given one; None for class folders."""
-    if truth.is_dir() and column is not None:
+    if names is None and column is not None:
         raise InputError(f"--truth-column {column}: {truth} is a folder of classes, which has no columns")
     if column is not None:
         return column
-    if not truth.is_dir():
-        query = Query(truth.absolute(), image_column=image_column, require_labels=False)
-        if "true_label" in open_source(query).extra.names:
-            return "true_label"
+    if names is not None and "true_label" in names:
+        return "true_label"
     if is_scanned:
         raise InputError(
             f"--truth {truth} is what was scanned, so its labels are the given ones; name the column of true"
             " labels with --truth-column, or another manifest"
         )
-    return None if truth.is_dir() else "label"
+    return None if names is None else "label"
 
 
 def _names_root(options: dict[str, Any]) -> Path | None:
@@ -229,70 +239,3 @@ def _named(names: pa.ChunkedArray) -> pa.Array:
 
 def _is_unique(names: pa.Array) -> bool:
     return bool(pc.count_distinct(names).as_py() == len(names) - names.null_count)
-
-
-def _score_metrics(noise: np.ndarray, wrong: np.ndarray, reasons: dict[str, str]) -> dict[str, Any]:
-    """How well the noise score (n,) ranks the wrong labels (n,) first."""
-    missing = int(np.isnan(noise).sum())
-    reason = ""
-    if missing:
-        reason = f"{missing} of {len(noise)} rows have no noise score"
-    elif not wrong.any():
-        reason = "no given label is wrong"
-    elif wrong.all():
-        reason = "every given label is wrong"
-    metrics: dict[str, Any] = {
-        "noise_rate_true": float(wrong.mean()),
-        "average_precision": None,
-        "auroc": None,
-    }
-    if reason:
-        reasons.update(average_precision=reason, auroc=reason)
-        return {**metrics, "average_precision": None, "auroc": None}
-    # Half a second to import, and only this needs it.
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    metrics["average_precision"] = float(average_precision_score(wrong, noise))
-    metrics["auroc"] = float(roc_auc_score(wrong, noise))
-    return metrics
-
-
-def _flag_metrics(flagged: np.ndarray, wrong: np.ndarray, reasons: dict[str, str]) -> dict[str, Any]:
-    """How well the flags (n,) find the wrong labels (n,)."""
-    found, flags, errors = int((flagged & wrong).sum()), int(flagged.sum()), int(wrong.sum())
-    if not flags:
-        reasons["precision"] = "nothing is flagged"
-    if not errors:
-        reasons["recall"] = "no given label is wrong"
-    if not flags + errors:
-        reasons["f1"] = "nothing is flagged and no given label is wrong"
-    return {
-        "flagged": flags,
-        "flagged_share": flags / len(flagged),
-        "precision": found / flags if flags else None,
-        "recall": found / errors if errors else None,
-        "f1": 2 * found / (flags + errors) if flags + errors else None,
-    }
-
-
-def _label_metrics(
-    given: np.ndarray, corrected: np.ndarray, true: np.ndarray, reasons: dict[str, str]
-) -> dict[str, Any]:
-    """How many labels are right before and after, over the rows that have a true label at all."""
-    known = true != _OPEN_SET
-    given, corrected, true = given[known], corrected[known], true[known]
-    changed, right = corrected != given, corrected == true
-    metrics: dict[str, Any] = {
-        "label_accuracy_given": None,
-        "label_accuracy_corrected": None,
-        "changed": int(changed.sum()),
-        "changed_right": int((changed & right).sum()),
-        "changed_wrong": int((changed & ~right).sum()),
-    }
-    if known.any():
-        metrics["label_accuracy_given"] = float((given == true).mean())
-        metrics["label_accuracy_corrected"] = float(right.mean())
-    else:
-        reason = "no row has a true label"
-        reasons.update(label_accuracy_given=reason, label_accuracy_corrected=reason)
-    return metrics

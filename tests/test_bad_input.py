@@ -137,7 +137,7 @@ BAD = {
     "scan broken --image-size 8 --quiet": ("1 valid labelled images", "at least 2", "see the errors"),
     "scan broken/list.csv --rows 2": ("a single class, 'cat'", "raise --rows"),
     # options
-    "scan images --preset quick": ("--preset quick", "bmm has the presets fast, paper"),
+    "scan images --preset quick": ("--preset quick", "bmm has the presets fast, fast-mixup, paper"),
     "scan images --epochs 1": ("--epochs 1", "2 phases need at least 2 epochs"),
     "scan images --epochs 0": ("--epochs", "x>=1"),
     "scan images --batch-size 1": ("--batch-size", "x>=2"),
@@ -156,6 +156,7 @@ BAD = {
     "scan images --set =": ("--set =", "no such setting", "batch_size"),
     "scan images --magic": ("--magic",),
     # where a run goes
+    "scan images --test broken --out broken/run": ("--out broken/run", "inside --test", "choose another folder"),
     "scan images --out images/run": ("--out images/run", "inside SOURCE", "choose another folder"),
     "scan images --out images.txt": ("--out images.txt is a file", "choose a folder"),
     "scan images --out mine": ("--out mine", "no run of labelfix", "choose an empty or new folder"),

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
 from labelfix import corrections
@@ -16,6 +17,7 @@ from labelfix.corrections import Findings
 from labelfix.errors import InputError
 from labelfix.evidence import Evidence, Fit
 from labelfix.manifest import Manifest
+from labelfix.metrics import calibration_metrics
 from labelfix.scoring import evaluate
 from labelfix.verdicts import Verdicts
 
@@ -99,6 +101,10 @@ class TestNumbers:
         assert result["average_precision"] == pytest.approx((1 / 1 + 2 / 2 + 3 / 6) / 3)
         # Of the 12 pairs of a wrong and a right label the right one scores higher in 3.
         assert result["auroc"] == pytest.approx(9 / 12)
+        # Every score is alone in its bin: .1, .2, .3, .6, .7, .8, .9, of which 0, 1, 0, 0, 0, 1, 1 are wrong.
+        assert result["expected_calibration_error"] == pytest.approx(
+            (0.1 + 0.8 + 0.3 + 0.6 + 0.7 + 0.2 + 0.1) / 7
+        )
         assert result["reasons"] == {}
         assert (result["method"], result["fit_ok"]) == ("bmm", True)
         json.dumps(result, allow_nan=False)
@@ -122,6 +128,31 @@ class TestNumbers:
             "label_accuracy_corrected": (corrected == true).mean(),
         }
         assert {name: result[name] for name in expected} == pytest.approx(expected)
+
+    def test_calibration_against_scikit_learn(self, tmp_path):
+        """Its calibration curve has the same bins, but for scores on a border, and leaves out empty ones."""
+        rng = np.random.default_rng(1)
+        noise = rng.beta(0.4, 0.6, 400).astype(np.float32)
+        noise[(noise > 0.4) & (noise < 0.5)] = 0.55
+        wrong = rng.random(400) < noise**2
+        true = [(i + wrong[i]) % 2 for i in range(400)]
+        case = [(f"{i}.png", "ab"[i % 2], "ab"[true[i]], noise[i], False, "a", True) for i in range(400)]
+        truth = write_truth(tmp_path / "truth.csv", [(row[0], row[2]) for row in case])
+        result = evaluate(make_run(tmp_path / "run", case), truth=truth)
+        share, mean = calibration_curve(wrong, noise, n_bins=10)
+        bins = result["reliability"]
+        assert [(part["lower"], part["upper"]) for part in bins] == [
+            (i / 10, (i + 1) / 10) for i in range(10)
+        ]
+        empty = bins.pop(4)
+        assert (empty["count"], empty["mean_score"], empty["share_wrong"]) == (0, None, None)
+        counts = np.histogram(noise, 10, (0, 1))[0]
+        assert [part["count"] for part in bins] == np.delete(counts, 4).tolist()
+        assert [part["mean_score"] for part in bins] == pytest.approx(mean.tolist())
+        assert [part["share_wrong"] for part in bins] == pytest.approx(share.tolist())
+        error = np.average(np.abs(mean - share), weights=np.delete(counts, 4))
+        assert result["expected_calibration_error"] == pytest.approx(error)
+        assert error > 0.05
 
     def test_trusted_rows_do_not_count(self, run, truth):
         path = run / "corrections.parquet"
@@ -192,6 +223,9 @@ class TestUndefined:
         assert result["auroc"] is None
         assert result["noise_rate_estimated"] is None
         assert result["reasons"]["auroc"] == "1 of 7 rows have no noise score"
+        for name in ("expected_calibration_error", "reliability"):
+            assert result[name] is None
+            assert result["reasons"][name] == "1 of 7 rows have no noise score"
         assert result["precision"] == 0.5
 
     def test_every_label_wrong(self, tmp_path):
@@ -268,6 +302,21 @@ class TestTruthColumn:
         refuses("none of the valid, labelled, untrusted rows", corrections=run, truth=truth)
 
 
+class TestCalibration:
+    def test_scores_that_are_probabilities_have_no_error(self):
+        noise = np.repeat([0.25, 0.75], 4)
+        wrong = np.array([1, 0, 0, 0, 1, 1, 1, 0], dtype=bool)
+        assert calibration_metrics(noise, wrong)["expected_calibration_error"] == 0
+        assert calibration_metrics(noise, ~wrong)["expected_calibration_error"] == 0.5
+
+    def test_a_score_on_a_border_belongs_to_the_upper_bin_and_one_to_the_last(self):
+        for dtype in (np.float32, np.float64):
+            noise = (np.arange(11) / 10).astype(dtype)
+            bins = calibration_metrics(noise, np.zeros(11, dtype=bool))["reliability"]
+            assert [part["count"] for part in bins] == [1] * 9 + [2]
+        assert [part["mean_score"] for part in bins] == pytest.approx([*np.arange(9) / 10, 0.95])
+
+
 class TestJoin:
     def test_by_name_in_any_order_and_number(self, run, tmp_path):
         rows = [(row[0], row[2]) for row in CASE[::-1] if row[0] != "0.png"] + [("new.png", "a")]
@@ -317,6 +366,9 @@ class TestCommand:
         assert "7 of 10 rows evaluated, joined by file name" in done.stdout
         assert "average precision" in done.stdout
         assert "0.8333" in done.stdout
+        lines = [line.split() for line in done.stdout.splitlines()]
+        assert ["0.8", "to", "0.9", "1", "0.8000", "1.0000"] in lines
+        assert ["0.5", "to", "0.6", "0", "-", "-"] in lines
 
     def test_why_a_number_is_missing(self, run):
         done = self.run(run, "--truth", run / "source.csv", "--truth-column", "label")

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pebble import ProcessPool
 from PIL import Image
 
 from labelfix.errors import InputError, LabelfixError
@@ -540,7 +541,17 @@ def test_an_image_that_kills_or_holds_its_worker_costs_one_row(tmp_path, monkeyp
     assert np.array_equal(np.load(target), expected)
 
 
-def test_workers_that_cannot_start_are_an_error_and_no_hang(tmp_path):
+class LatePool(ProcessPool):
+    """A pool that breaks down between looking whether it works and taking the work."""
+
+    def _check_pool_status(self):
+        super()._check_pool_status()
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("pool", [ProcessPool, LatePool])
+def test_workers_that_cannot_start_are_an_error_and_no_hang(tmp_path, monkeypatch, pool):
+    monkeypatch.setattr(workers, "ProcessPool", pool)
     chunks = [workers.Chunk(0, [encode(SCENE)])]
     with pytest.raises(LabelfixError, match="kept alive"):
         workers.run_chunks(chunks, tmp_path / "nowhere.npy", 2, lambda _: None)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 _SECTIONS = {
     "noise": ("noise_rate_true", "noise_rate_estimated"),
-    "scores": ("average_precision", "auroc"),
+    "scores": ("average_precision", "auroc", "expected_calibration_error"),
     "flags": ("flagged", "flagged_share", "precision", "recall", "f1"),
     "labels": (
         "label_accuracy_given",
@@ -60,7 +63,22 @@ def _print_result(result: dict[str, Any]) -> None:
             table.add_row(
                 "" if place else section, name, _shown(result[metric]), result["reasons"].get(metric, "")
             )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if result["reliability"] is not None:
+        console.print(_reliability_table(result["reliability"]))
+
+
+def _reliability_table(bins: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table("noise score", box=None, pad_edge=False, title="\nreliability", title_justify="left")
+    for name in ("rows", "mean score", "share wrong"):
+        table.add_column(name, justify="right")
+    for part in bins:
+        numbers = (part["count"], part["mean_score"], part["share_wrong"])
+        table.add_row(f"{part['lower']:.1f} to {part['upper']:.1f}", *map(_shown, numbers))
+    return table
 
 
 def _shown(value: float | int | None) -> str:

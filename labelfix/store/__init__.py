@@ -23,7 +23,7 @@ import numpy as np
 
 from labelfix.errors import InputError, LabelfixError
 from labelfix.store.decoding import DECODER_VERSION, BadImage, decode, encode, open_picture
-from labelfix.store.workers import decode_all, num_cores
+from labelfix.store.workers import decode_all, flush, num_cores
 
 if TYPE_CHECKING:
     from labelfix.manifest import Manifest
@@ -180,14 +180,13 @@ def _build(
     try:
         target = temporary / "images.npy"
         _reserve(target, (manifest.num_rows, 3, side, side))
-        errors = decode_all(manifest, target, on_progress, workers or num_cores())
+        errors = decode_all(manifest, target, side, on_progress, workers or num_cores())
         said = {"decoder_version": DECODER_VERSION, "image_size": image_size, "num_rows": manifest.num_rows}
-        _flush(target)
         write_json(
             temporary / "rows.json", said | {"errors": {str(row): errors[row] for row in sorted(errors)}}
         )
         temporary.rename(folder)
-        _flush(folder.parent)
+        flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -217,11 +216,3 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> None:
         raise InputError(
             f"{path.parent} cannot be written ({error.strerror}); set LABELFIX_CACHE to another"
         ) from None
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

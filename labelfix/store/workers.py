@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 SECONDS_PER_IMAGE = 30.0
 # A worker hands back what is left of a chunk after so long, so that slow images do not look like a hang.
 CHUNK_SECONDS = 1.0
+# So often the disk is asked for what was decoded: at the end it would hold everybody up.
+_FLUSH_SECONDS = 1.0
+# Long chunks leave workers idle at the end, short ones cost a hand-over each: a few hundredths of a second.
 _CHUNK_IMAGES = 256
+_CHUNK_PIXELS = 1 << 20
 _CHUNK_BYTES = 4 << 20
 _MAIN = threading.Lock()
 
@@ -50,24 +54,26 @@ def num_cores() -> int:
 
 
 def decode_all(
-    manifest: Manifest, target: Path, on_progress: Callable[[int, int], None] | None, workers: int
+    manifest: Manifest, target: Path, side: int, on_progress: Callable[[int, int], None] | None, workers: int
 ) -> dict[int, str]:
     """Decode every image of a manifest into `target`.
 
     Args:
         manifest: N rows.
         target: .npy file of uint8 (N, 3, S, S), filled with zeros.
+        side: S, in pixels.
         on_progress: called with (rows done, N) after every chunk.
         workers: number of processes.
 
     Returns:
-        One-line reason by row, for the rows that could not be decoded; their pixels stay zero.
+        One-line reason by row, for the rows that could not be decoded; their pixels stay zero. The file is on
+        the disk by then.
 
     Raises:
         LabelfixError: the workers cannot be started, or keep dying without an image in hand.
     """
     # Few images are spread over all workers.
-    size = max(1, min(_CHUNK_IMAGES, manifest.num_rows // (4 * workers)))
+    size = max(1, min(_CHUNK_IMAGES, _CHUNK_PIXELS // side**2, manifest.num_rows // (4 * workers)))
     chunks = _chunks(manifest, size)
 
     def report(done: int) -> None:
@@ -94,6 +100,7 @@ def run_chunks(
     running: dict[Future[tuple[int, dict[int, str]]], Chunk] = {}
     errors: dict[int, str] = {}
     num_done = 0
+    flushed = time.monotonic()
     try:
         with _pool(target, workers) as pool:
             while True:
@@ -104,13 +111,23 @@ def run_chunks(
                     running[pool.schedule(work, (chunk,), timeout=SECONDS_PER_IMAGE + CHUNK_SECONDS)] = chunk
                 if not running:
                     break
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                finished = wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done
+                if not finished and not pool.active:
+                    # A pool that breaks down forgets work that none of its workers has seen.
+                    raise RuntimeError("all workers expired")
+                for future in finished:
                     chunk = running.pop(future)
                     done, found, rest = _outcome(future, chunk)
                     num_done += done
                     errors |= found
                     again.extend(rest)
                 report(num_done)
+                if time.monotonic() > flushed + _FLUSH_SECONDS:
+                    flush(target)
+                    flushed = time.monotonic()
+            # Its threads look only now and then whether they should end; the disk works meanwhile.
+            pool.stop()
+            flush(target)
     except RuntimeError as error:  # what a pool without workers raises
         raise LabelfixError(
             f"the processes that decode images cannot be kept alive ({error}); run it again"
@@ -135,6 +152,15 @@ def decode_chunk(chunk: Chunk) -> tuple[int, dict[int, str]]:
         if time.monotonic() > end:
             break
     return done, errors
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _outcome(
@@ -172,12 +198,9 @@ def _pool(target: Path, workers: int) -> Iterator[ProcessPool]:
     pool = ProcessPool(workers, initializer=_start_worker, initargs=(str(target),), context=forks)
     try:
         yield pool
-        pool.close()
-    except BaseException:
-        # Without this an interrupted user would wait for the chunks on their way.
-        pool.stop()
-        raise
     finally:
+        # Closing it would make an interrupted user wait for the chunks on their way.
+        pool.stop()
         pool.join()
 
 

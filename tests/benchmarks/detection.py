@@ -59,6 +59,7 @@ def _row(args: argparse.Namespace, noise: str, method: str, seed: int) -> str:
     out = args.out / "runs" / f"{folder.name}-{method}".replace(":", "-")
     if not (out / "corrections.parquet").exists() or (out / "checkpoint").exists():
         settings = dict(change.split("=", 1) for change in changes)
+        options["preset"] = settings.pop("preset", "fast")
         labelfix.scan(source, method=name, out=out, seed=seed, settings=settings, **options)
     found = labelfix.evaluate(out / "corrections.parquet", **truth)
     summary = json.loads((out / "summary.json").read_text())

@@ -4,8 +4,8 @@
 
 The manifest and the per-row arrays of the method are made first, the arrays as memory-mapped files, as contract 2 has
 them beyond 1 GB. Memory is RssAnon of /proc/self/status, sampled every 10 ms while `corrections.write` runs, above its
-value right after the imports. The other side is `pyarrow.parquet.write_table` on the table that was just written, read back into
-memory whole.
+value right after the imports. The other side is `pyarrow.parquet.write_table` on the table that was just written,
+read back into memory whole.
 """
 
 from __future__ import annotations

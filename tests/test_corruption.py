@@ -443,5 +443,5 @@ class TestCommand:
         assert pq.read_metadata("noisy.parquet").num_rows == 40
 
     def test_no_torch(self):
-        code = "import sys, labelfix.corrupt; sys.exit('torch' in sys.modules)"
+        code = "import sys, labelfix.corruption; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -485,7 +485,7 @@ class TestOptions:
         ("options", "message"),
         [
             ({"method": "magic"}, "--method magic: unknown; choose one of bmm, cross-entropy"),
-            ({"preset": "quick"}, "--preset quick: bmm has the presets fast, paper"),
+            ({"preset": "quick"}, "--preset quick: bmm has the presets fast, fast-mixup, paper"),
             ({"epochs": 1}, "--epochs 1: 2 phases need at least 2 epochs"),
             ({"seed": -1}, "--seed -1: must be 0 or more"),
             ({"device": "tpu"}, "--device tpu: use auto, cpu, cuda or cuda:N"),

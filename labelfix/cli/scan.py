@@ -148,6 +148,8 @@ def _print_run(run: Run) -> None:
         click.echo(f"estimated noise rate: {summary['noise_rate']:.1%}")
     if summary["fit_reason"]:
         click.echo(("note: " if summary["fit_ok"] else "the fit failed: ") + summary["fit_reason"])
+    if "test_accuracy" in summary:
+        click.echo(f"accuracy on the test images: {summary['test_accuracy']:.1%}")
     if counts["invalid"]:
         click.echo(f"{counts['invalid']} invalid images: see the column `error`")
     path = shlex.quote(str(run.corrections))

@@ -3,7 +3,7 @@
 The map of the house, from the path of an image to its row in corrections.parquet:
 
     manifest, sources/    the rows: file name and given label; trusted: which labels a person has verified
-    store                 every image decoded once
+    cache, store          every image decoded once
     batches, views        rows as batches of augmented views
     networks/             what is trained
     methods/, losses, mixture, readings, schedules    the papers

@@ -51,6 +51,9 @@ def calibrate(noise: np.ndarray, scored: np.ndarray, wrong: np.ndarray) -> Calib
     Returns:
         The scores of all rows; unchanged under 10 wrong or 10 right verified rows.
     """
+    if not scored.any():
+        reason = "not calibrated: that takes a --trusted file with 20 or more labels that differ from the given ones"
+        return Calibration(noise, is_calibrated=False, reason=reason)
     rows = np.flatnonzero(scored & np.isfinite(noise))
     target = wrong[rows]
     count = int(target.sum())

@@ -154,13 +154,18 @@ class ScanOptions:
         if self.image_size != "auto" and not 8 <= int(self.image_size) <= 1024:
             raise InputError(f"--image-size {self.image_size}: must be between 8 and 1024 pixels")
 
+    @property
+    def asked(self) -> dict[str, str]:
+        """Options that may be `auto`, as they were given."""
+        return {"image_size": str(self.image_size), "backbone": self.backbone}
+
     def resolve(self, manifest: Manifest, earlier: Mapping[str, Any] | None = None) -> ScanConfig:
         """Replace every `auto` by what it means for these images on this machine.
 
         Args:
             manifest: of the source.
-            earlier: the resolved options of an unfinished run, which decide what `auto` means for the network
-                when it is resumed on another device.
+            earlier: what `auto` was resolved to in the unfinished run that is resumed, by option; there it means
+                the same again, also on another device.
 
         Raises:
             InputError: an option that does not fit.
@@ -169,8 +174,8 @@ class ScanOptions:
         device = resolve_device(self.device)
         digest = weights_sha256(self.weights)
         chosen = {"image_size": self.image_size, "backbone": self.backbone}
-        if earlier is not None:
-            chosen = {name: earlier[name] if value == "auto" else value for name, value in chosen.items()}
+        for name, value in (earlier or {}).items():
+            chosen[name] = value if chosen[name] == "auto" else chosen[name]
         size = chosen["image_size"]
         size = auto_image_size(manifest, _largest(device)) if size == "auto" else int(size)
         return ScanConfig(

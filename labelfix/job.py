@@ -15,7 +15,7 @@ from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.methods import method_class
 from labelfix.reporting import Reporter
-from labelfix.run_folder import RunFolder, unfinished_config
+from labelfix.run_folder import RunFolder, resolved_autos
 from labelfix.trusted import Trusted
 
 
@@ -29,6 +29,7 @@ class Job:
         trusted_path: of the --trusted file, absolute; None without one.
         test: labelled images that are only measured on; None without --test.
         config: the options, every `auto` replaced.
+        asked: options that may be `auto`, as they were given.
         folder: of the run.
         overwrite: whether a finished or different run there may be replaced.
     """
@@ -38,6 +39,7 @@ class Job:
     trusted_path: Path | None
     test: Manifest | None
     config: ScanConfig
+    asked: dict[str, str]
     folder: RunFolder
     overwrite: bool
 
@@ -67,7 +69,8 @@ class Job:
             Trusted.of(manifest, chosen.trusted),
             None if chosen.trusted is None else Path(chosen.trusted).expanduser().absolute(),
             test,
-            chosen.resolve(manifest, unfinished_config(folder)),
+            chosen.resolve(manifest, {} if chosen.overwrite else resolved_autos(folder)),
+            chosen.asked,
             folder,
             chosen.overwrite,
         )
@@ -76,6 +79,7 @@ class Job:
         """What config.json says of the run; JSON-able."""
         return {
             "config": self.config.to_json(),
+            "asked": self.asked,
             "source": {
                 **self.manifest.options,
                 "in_memory": self.manifest.options["source"] is None,

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labelfix.cache import cache_errors, cache_folder, check_cache
 from labelfix.errors import InputError
 from labelfix.sources import (
     BATCH_ROWS,
@@ -35,22 +35,6 @@ from labelfix.sources.rows import file_name
 
 Image = Path | bytes | None
 ImageBytes = Callable[[np.ndarray], Iterator[list[bytes | None]]]
-
-
-def cache_folder() -> Path:
-    """The cache: the folder in LABELFIX_CACHE, else `labelfix` in the user's cache folder; made if missing.
-
-    Raises:
-        InputError: it cannot be made.
-    """
-    folder = Path(os.environ.get("LABELFIX_CACHE") or platformdirs.user_cache_dir("labelfix")).absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"the cache folder {folder} cannot be made ({error.strerror}); set LABELFIX_CACHE to another"
-        ) from None
-    return folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +110,7 @@ class Manifest:
         """
         is_path = isinstance(source, str | os.PathLike)
         path = _absolute(source) if is_path else Path(title_of(source))
+        check_cache(path)
         base = None if root is None else _absolute(root)
         query = Query(path, rows, base, image_column, label_column, require_labels)
         opened = open_source(query) if is_path else open_memory(source, query)
@@ -247,7 +232,8 @@ def _collect(source: Source) -> tuple[pa.Table, Codes, Keys, MarkedRows]:
                 keys.add(rows, source.root)
                 spooled = [rows.images] if source.is_spooled else []
                 arrays = [rows.file_names, rows.paths, *rows.extra, *spooled]
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+                with cache_errors():
+                    writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     if source.holds_images and pc.count_distinct(table.column(0)).as_py() < len(table):
         table = table.set_column(0, schema.field(0), unique_file_names(table.column(0)))
@@ -265,14 +251,10 @@ def _without_images(table: pa.Table, source: Source) -> tuple[pa.Table, ImageByt
 @contextmanager
 def _unlinked_file() -> Iterator[Path]:
     """A file in the cache that loses its name at the end; a mapping of it lives on."""
-    folder = cache_folder()
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="manifest-", suffix=".arrow") as file:
-            yield Path(file.name)
-    except OSError as error:
-        raise InputError(
-            f"the cache folder {folder} cannot be written ({error}); set LABELFIX_CACHE to another"
-        ) from None
+    with cache_errors():
+        file = tempfile.NamedTemporaryFile(dir=cache_folder(), prefix="manifest-")  # noqa: SIM115
+    with file:
+        yield Path(file.name)
 
 
 def _check(manifest: Manifest, *, require_labels: bool) -> None:

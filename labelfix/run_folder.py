@@ -183,10 +183,12 @@ def _holds_more_than_a_half_written_config(out: Path) -> bool:
     return any(not path.match(".config.json.*.tmp") for path in out.iterdir())
 
 
-def unfinished_config(folder: RunFolder) -> dict[str, Any] | None:
-    """The resolved options of an unfinished run, so that `auto` means the same when it is resumed elsewhere."""
+def resolved_autos(folder: RunFolder) -> dict[str, Any]:
+    """What `auto` was resolved to in an unfinished run, by option, so that it means the same when resumed elsewhere."""
     saved = folder.saved_config()
-    return None if saved is None or folder.is_finished else saved["config"]
+    if saved is None or folder.is_finished:
+        return {}
+    return {name: saved["config"][name] for name, value in saved.get("asked", {}).items() if value == "auto"}
 
 
 def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | None) -> bool:
@@ -204,6 +206,9 @@ def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | Non
 def _changes(saved: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     """Names of what differs; where the run happens may differ."""
     before, now = _options(saved), _options(facts)
+    if saved["config"]["device"] != facts["config"]["device"]:
+        # Another device may bring another precision with it.
+        before["precision"] = now["precision"]
     different = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return [_MEANT.get(name, name) for name in different]
 
@@ -212,7 +217,7 @@ def _options(facts: dict[str, Any]) -> dict[str, Any]:
     # Through JSON, so that tuples and lists compare equal.
     plain = json.loads(json.dumps(facts))
     options = {**plain["config"], **plain["config"]["settings"], **plain["source"]}
-    for name in ("settings", "device", "precision"):
+    for name in ("settings", "device"):
         options.pop(name, None)
     return options
 

@@ -65,7 +65,8 @@ def decide(
     fit = _checked(evidence, judged)
     flagged, corrected = _rule(evidence, fit, given, judged | scored)
     before, after = given[scored] == trusted[scored], corrected[scored] == trusted[scored]
-    emptied = _emptied(given[judged], corrected[judged], evidence.probs.shape[1])
+    kept = np.concatenate([corrected[judged], trusted[trusted >= 0]])
+    emptied = _emptied(given[judged], kept, evidence.probs.shape[1])
     if after.sum() < before.sum():
         reason = (
             f"of {len(before)} verified rows {before.sum()} were given the right label and {after.sum()} would have it"

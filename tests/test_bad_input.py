@@ -137,6 +137,7 @@ BAD = {
     "scan broken --image-size 8 --quiet": ("1 valid labelled images", "at least 2", "see the errors"),
     "scan broken/list.csv --rows 2": ("a single class, 'cat'", "raise --rows"),
     # options
+    "scan images --preset paper-cifar10-md-dyr-sh --epochs 2": ("--epochs 2", "md-dyr-sh", "need more epochs"),
     "scan images --preset quick": ("--preset quick", "bmm has the presets fast, fast-mixup, paper"),
     "scan images --epochs 1": ("--epochs 1", "2 phases need at least 2 epochs"),
     "scan images --epochs 0": ("--epochs", "x>=1"),

@@ -36,7 +36,7 @@ LAYERS = [
     {"store", "noise", "trusted"},
     {"manifest", "readings"},
     {"sources", "views", "losses", "mixture", "schedules", "networks"},
-    {"evidence", "metrics", "tables"},
+    {"cache", "evidence", "metrics", "tables"},
     {"errors"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

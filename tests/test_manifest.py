@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from labelfix.cache import cache_folder
 from labelfix.errors import InputError
-from labelfix.manifest import Manifest, cache_folder
+from labelfix.manifest import Manifest
 
 
 @pytest.fixture

@@ -390,11 +390,26 @@ class TestKills:
             labelfix.scan(digits[0], out=tmp_path / "run", seed=1, **QUICK)
         with pytest.raises(InputError, match="unfinished run with another learning_rate"):
             labelfix.scan(digits[0], out=tmp_path / "run", settings={"learning_rate": "0.2"}, **QUICK)
+        with pytest.raises(InputError, match="unfinished run with another precision"):
+            labelfix.scan(digits[0], out=tmp_path / "run", precision="bf16", **QUICK)
+        with pytest.raises(InputError, match="unfinished run with another image_size"):
+            labelfix.scan(digits[0], out=tmp_path / "run", **{**QUICK, "image_size": 16})
         next((digits[0] / "3").iterdir()).unlink()
         with pytest.raises(InputError, match="unfinished run with another set of images or labels"):
             labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
         anew = labelfix.scan(digits[0], out=tmp_path / "run", seed=1, overwrite=True, **QUICK)
         assert json.loads((anew.out / "config.json").read_text())["config"]["seed"] == 1
+
+    def test_auto_means_the_same_again_only_where_a_run_is_resumed(self, digits, tmp_path):
+        start("training, later", signal.SIGKILL, *COMMAND, cwd=tmp_path)
+        path = tmp_path / "run" / "config.json"
+        said = json.loads(path.read_text())
+        said["config"]["image_size"] = 16  # as if `auto` had meant this on another machine
+        path.write_text(json.dumps(said))
+        options = {**QUICK, "image_size": "auto", "out": tmp_path / "run"}
+        for asked, overwrite, size in (("auto", False, 16), ("auto", True, 8), ("16", False, 8)):
+            path.write_text(json.dumps({**said, "asked": {"image_size": asked}}))
+            assert labelfix.plan(digits[0], overwrite=overwrite, **options)["image_size"] == size
 
     def test_resuming_with_another_thread_count_is_said(self, digits, tmp_path):
         start("training, later", signal.SIGINT, *COMMAND, cwd=tmp_path)

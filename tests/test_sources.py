@@ -570,3 +570,22 @@ def test_csv_and_jsonl_of_any_text_give_the_same_rows(tmp_path_factory, rows):
     assert labels_of(one) == labels_of(two)
     assert extra_of(one) == extra_of(two) == {"note": [b for _, b in rows]}
     assert one.fingerprint == two.fingerprint
+
+
+def test_links_that_lead_back_to_themselves_are_no_folders(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "0.png").write_bytes(b"x")
+    for link in ("loop", "cat/loop", "cat/loop.png"):
+        (tmp_path / "images" / link).symlink_to(tmp_path / "images" / link)
+    names = Manifest.read(tmp_path / "images").file_names().to_pylist()
+    assert names == ["cat/0.png", "cat/loop.png", "dog/0.png"]
+
+
+def test_the_cache_never_lies_inside_a_source(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "0.png").write_bytes(b"x")
+    monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "images" / "cat" / ".cache"))
+    with pytest.raises(InputError, match="LABELFIX_CACHE"):
+        Manifest.read(tmp_path / "images")

@@ -151,10 +151,11 @@ def test_clean_data_and_a_failed_fit_cannot_make_verified_rows_worse():
         assert verdicts.fit == Fit(**fit)
 
 
-def test_scored_rows_do_not_hide_a_class_that_is_emptied():
-    """Of the judged rows alone class 0 loses its only one, though a verified row keeps it."""
+def test_a_class_that_a_verified_row_keeps_is_not_emptied():
     given, trusted = np.array([0, 0, 1, 1, 1]), np.array([0, -1, -1, -1, -1])
-    scored = trusted >= 0
     noise, probs = [0.1, 0.9, 0.1, 0.2, 0.1], [[0.9, 0.1], *[[0.1, 0.9]] * 4]
-    verdicts = decide(evidence(noise, probs), given, ~scored, NOBODY, trusted, scored)
-    assert "without a row" in verdicts.fit.reason
+    verdicts = decide(evidence(noise, probs), given, trusted < 0, NOBODY, trusted)
+    assert verdicts.fit.ok
+    assert verdicts.corrected.tolist() == [0, 1, 1, 1, 1]
+    alone = decide(evidence(noise, probs), np.array([1, 0, 1, 1, 1]), trusted < 0, NOBODY)
+    assert "without a row" in alone.fit.reason

@@ -83,7 +83,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
 @click.command(
     "scan",
     epilog="\b\nExample:\n  labelfix scan ./images --method bmm --out runs/first --seed 0\n"
-    "  labelfix scan train.parquet --label-column label --rows 5000 --set warmup_epochs=5",
+    "  labelfix scan train.parquet --label-column label --rows 5000 --epochs 20",
 )
 @click.argument("source")
 @click.option("--dry-run", is_flag=True, help="Say what it would do and about how long; write nothing.")

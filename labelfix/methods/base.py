@@ -137,7 +137,7 @@ class Settings:
         if not self.averaged or self.average_from < 0:
             raise InputError(
                 f"average_from={self.average_from}: must be 0 or more, and before the last epoch and "
-                f"average_until ({self.averaged.stop})"
+                f"average_until ({self.averaged.stop}); lower it, or scale everything with --epochs"
             )
 
     @classmethod
@@ -149,8 +149,8 @@ class Settings:
             for f in dataclasses.fields(cls)
         ]
 
-    def changed(self, changes: Mapping[str, str]) -> Self:
-        """A copy with settings changed by text, as given with --set.
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """A copy with settings changed, by text as given with --set or by the values themselves.
 
         Raises:
             InputError: an unknown name, or a value of another type or outside its choices.
@@ -158,7 +158,8 @@ class Settings:
         hints = get_type_hints(type(self))
         fields = {f.name: f for f in dataclasses.fields(self)}
         values: dict[str, Any] = {}
-        for name, text in changes.items():
+        for name, value in changes.items():
+            text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
             if name not in fields:
                 raise InputError(f"--set {name}={text}: no such setting; there are {', '.join(fields)}")
             values[name] = _parsed(name, text, hints[name], fields[name].metadata["choices"])

@@ -123,6 +123,8 @@ class Settings(base.Settings):
             ValueError: fewer epochs than phases.
         """
         scaled, scale = super().with_epochs(total), total / self.epochs
+        if self.recipe.mixup == "dynamic" and scaled.bootstrap_epochs < 2:
+            raise ValueError(f"{self.variant} has three phases, which need more epochs")
         dynamic = min(round(self.dynamic_epochs * scale), scaled.bootstrap_epochs - 1)
         temperature = max(round(self.temperature_epochs * scale), 1)
         return replace(scaled, dynamic_epochs=max(dynamic, 1), temperature_epochs=temperature)

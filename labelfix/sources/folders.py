@@ -112,6 +112,13 @@ def _walk(folder: os.DirEntry[str], prefix: str, above: frozenset[tuple[int, int
             yield key
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads back to itself; with an image's name it is an invalid row
+
+
 def _entries(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Visible folders (key ends with a slash) and images of one folder.
 
@@ -124,7 +131,7 @@ def _entries(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]
     for entry in found:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield f"{prefix}{entry.name}/", entry
         if os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
             yield f"{prefix}{entry.name}", entry

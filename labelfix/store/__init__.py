@@ -113,7 +113,7 @@ class ImageStore:
             InputError: the size is not positive, or the store would take too much of the disk.
             LabelfixError: the decoding processes cannot be started.
         """
-        from labelfix.manifest import cache_folder
+        from labelfix.cache import cache_folder
 
         if image_size < 1:
             raise InputError(f"--image-size {image_size}: give a number of pixels, at least 1")

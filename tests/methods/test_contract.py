@@ -148,6 +148,7 @@ def test_settings_are_set_by_text_and_checked(name):
     settings = method_class(name).presets()["fast"]
     changed = settings.changed({"learning_rate": "0.05", "milestones": "7,9", "flip": "false"})
     assert (changed.learning_rate, changed.milestones, changed.flip) == (0.05, (7, 9), "false")
+    assert settings.changed({"learning_rate": 0.05, "milestones": (7, 9), "flip": "false"}) == changed
     with pytest.raises(InputError, match="--set speed=9: no such setting; there are batch_size"):
         settings.changed({"speed": "9"})
     with pytest.raises(InputError, match="--set batch_size=many: expected a whole number"):

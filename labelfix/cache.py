@@ -1,0 +1,56 @@
+"""The cache: where decoded images and manifests in work lie, never inside a source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+from labelfix.errors import InputError
+
+
+def cache_folder() -> Path:
+    """The cache: the folder in LABELFIX_CACHE, else `labelfix` in the user's cache folder; made if missing.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    folder = Path(os.environ.get("LABELFIX_CACHE") or platformdirs.user_cache_dir("labelfix")).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the cache folder {folder} cannot be made ({error.strerror}); set LABELFIX_CACHE to another"
+        ) from None
+    return folder
+
+
+@contextmanager
+def cache_errors() -> Iterator[None]:
+    """Blame the cache for what goes wrong inside, and for nothing else: a source has errors of its own.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the cache folder {cache_folder()} cannot be written ({error}); set LABELFIX_CACHE to another"
+        ) from None
+
+
+def check_cache(source: Path) -> None:
+    """Refuse a cache inside a source, where nothing is ever written.
+
+    Raises:
+        InputError: it lies there.
+    """
+    if source.is_dir() and cache_folder().resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"the cache folder {cache_folder()} lies inside {source}, where nothing is ever written; set LABELFIX_CACHE"
+            " to another"
+        )

@@ -173,7 +173,7 @@ def test_trusted_rows_are_trained_on_with_their_verified_label(tmp_path):
     assert weights_of(told) == weights_of(same) != weights_of(plain)
     said = told.summary["diagnostics"]["calibration"]
     assert not said["is_calibrated"]
-    assert said["reason"].startswith("not calibrated: 0 wrong and 0 right labels")
+    assert said["reason"].startswith("not calibrated: that takes a --trusted file with 20 or more labels")
 
 
 def test_the_accuracy_on_trusted_rows_is_told_for_every_epoch(tmp_path):

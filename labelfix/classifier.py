@@ -19,7 +19,7 @@ from labelfix import networks
 from labelfix.batches import Source, seed_of
 from labelfix.errors import InputError
 from labelfix.networks import NetworkSpec
-from labelfix.store import BadImage, decode, stored_size
+from labelfix.store import BadImage, ImageStore, decode, stored_size
 from labelfix.tables import atomic_path, write_json
 from labelfix.views import Augmentation
 
@@ -140,26 +140,57 @@ class Classifier:
         """
         import pandas as pd
 
-        rows = [self._predict_one(Path(path)) for path in paths]
+        files = [Path(path) for path in paths]
+        rows = [row for k in range(0, len(files), _BATCH) for row in self._predict_files(files[k : k + _BATCH])]
         columns = ["file_name", "predicted_label", "confidence", "predicted_probs", "error"]
         return pd.DataFrame(rows, columns=columns)
 
-    @torch.no_grad()
-    def _predict_one(
-        self, path: Path
-    ) -> tuple[str, str | None, float | None, list[float] | None, str | None]:
-        try:
-            pixels = decode(path, stored_size(self.spec.image_size))
-        except BadImage as error:
-            return str(path), None, None, None, str(error)
-        view = self.augmentation(torch.device("cpu")).plain(torch.from_numpy(pixels.copy()).unsqueeze(0))
-        probs = self.network(view).softmax(dim=1)[0]
+    def _predict_files(self, files: Sequence[Path]) -> list[tuple[Any, ...]]:
+        store = _decoded(files, self.spec.image_size)
+        device = torch.device("cpu")
+        source = Source(store, self.augmentation(device), device, resident=False)
+        found: dict[int, np.ndarray] = {}
+        for some, probs in self.batch_probs(source, np.flatnonzero(store.valid)):
+            found.update(zip(some.tolist(), probs, strict=True))
+        return [
+            self._row(str(file), found.get(row), store.errors.get(row)) for row, file in enumerate(files)
+        ]
+
+    def _row(self, name: str, probs: np.ndarray | None, error: str | None) -> tuple[Any, ...]:
+        if probs is None or not np.isfinite(probs).all():
+            return name, None, None, None, error
         best = int(probs.argmax())
-        return str(path), self.class_names[best], float(probs[best]), probs.tolist(), None
+        return name, self.class_names[best], float(probs[best]), probs.tolist(), error
+
+    def batch_probs(self, source: Source, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Probabilities of some rows, batch by batch, where the network is.
+
+        Args:
+            source: of the images, on the device of the network.
+            rows: (R,) int64, the rows to predict.
+
+        Yields:
+            Rows (B,) int64 and their probabilities (B, K) float32, not finite where the logits are not.
+        """
+        for some, found in batch_logits(self.network, source, rows):
+            yield some.cpu().numpy(), found.softmax(dim=1).cpu().numpy()
 
     def augmentation(self, device: torch.device) -> Augmentation:
         """The views this network expects, without mirroring."""
         return Augmentation(self.spec.image_size, self.mean, self.std, flip=False, device=device)
+
+
+def _decoded(files: Sequence[Path], image_size: int) -> ImageStore:
+    """The images of a few files, in memory."""
+    side = stored_size(image_size)
+    images, errors = np.zeros((len(files), 3, side, side), np.uint8), {}
+    for row, file in enumerate(files):
+        try:
+            images[row] = decode(file, side)
+        except BadImage as error:
+            errors[row] = str(error)
+    valid = np.array([row not in errors for row in range(len(files))])
+    return ImageStore(images, valid, errors, image_size, side, len(files))
 
 
 def load_classifier(folder: str | Path) -> Classifier:
@@ -174,16 +205,22 @@ def load_classifier(folder: str | Path) -> Classifier:
     try:
         facts = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
         spec = NetworkSpec(**facts["network"])
-        network = networks.build(spec)
+        names = tuple(facts["class_names"])
+        if len(names) != spec.num_classes:
+            raise ValueError(f"{len(names)} class names for {spec.num_classes} outputs")
+        with torch.random.fork_rng(devices=[]):  # first weights are drawn, only to be replaced
+            network = networks.build(spec)
         network.load_state_dict(load_file(folder / "model.safetensors"))
         norm = facts["normalisation"]
-        names = tuple(facts["class_names"])
         network = network.to(memory_format=torch.channels_last).eval()
         return Classifier(network, spec, names, tuple(norm["mean"]), tuple(norm["std"]), facts["method"])
     except FileNotFoundError as error:
         raise InputError(
             f"{folder}: no classifier here ({Path(error.filename or 'model.safetensors').name} is missing); "
-            "name the classifier/ folder of a run"
+            "name a finished run or its classifier/ folder"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder}: the classifier cannot be read ({error})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{folder}: the classifier cannot be read ({reason}); name another run, or scan again"
+        ) from error

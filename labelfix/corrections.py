@@ -149,9 +149,7 @@ def _columns(
     yield distribution_array(probs, seen)
     yield pa.array(trusted)
     yield pa.array(valid)
-    yield pa.array(
-        [findings.errors.get(row) for row in range(rows.start, rows.start + len(given))], pa.string()
-    )
+    yield error_array(findings.errors, rows.start, valid)
 
 
 def label_array(indices: np.ndarray, known: np.ndarray, names: pa.Array) -> pa.DictionaryArray:
@@ -161,10 +159,16 @@ def label_array(indices: np.ndarray, known: np.ndarray, names: pa.Array) -> pa.D
 
 def distribution_array(probs: np.ndarray, known: np.ndarray) -> pa.FixedSizeListArray:
     """Probabilities (n, K), made to sum to 1, as lists of float32; null where not known (n,) bool."""
-    filled = np.where(known[:, None], probs, 0).astype(np.float64)
-    filled /= np.maximum(filled.sum(axis=1, keepdims=True), 1e-12)
-    values = pa.array(filled.astype(np.float32).ravel())
-    return pa.FixedSizeListArray.from_arrays(values, probs.shape[1], mask=pa.array(~known))
+    filled = np.where(known[:, None], probs, 0).astype(np.float32, copy=False)
+    filled /= np.maximum(filled.sum(axis=1, keepdims=True, dtype=np.float64), 1e-12)
+    return pa.FixedSizeListArray.from_arrays(filled.ravel(), probs.shape[1], mask=pa.array(~known))
+
+
+def error_array(errors: dict[int, str], first: int, valid: np.ndarray) -> pa.Array:
+    """Why rows are not valid, string (n,), null where they are: `errors` by row, from row `first` on."""
+    if valid.all():
+        return pa.nulls(len(valid), pa.string())
+    return pa.array([errors.get(row) for row in range(first, first + len(valid))], pa.string())
 
 
 @dataclass(frozen=True)
@@ -191,10 +195,12 @@ class Corrections:
         if not path.is_file():
             raise InputError(f"{path}: no such corrections file; name a corrections.parquet or a run folder")
         try:
-            metadata = pq.read_schema(path).metadata or {}
+            found = pq.read_schema(path)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
-        if METADATA_KEY not in metadata:
+        metadata = found.metadata or {}
+        # Predictions have the key too, but find nothing wrong.
+        if METADATA_KEY not in metadata or "is_label_issue" not in found.names:
             raise InputError(
                 f"{path}: not written by labelfix scan; name a corrections.parquet or a run folder"
             )

@@ -13,6 +13,7 @@ The map of the house, from the path of an image to its row in corrections.parque
     job, findings, pipeline    scan(): all of the above in one page
     prediction            predict(): a trained classifier on other images
     exports/, scoring, metrics, corruption, noise, demo    what people do before and after
+    benchmark/            bench(): methods side by side where the truth is known
     cli/                  the command line: one command, one function
 
 Names are loaded when they are first used, so that importing labelfix is quick and imports no torch.
@@ -25,6 +26,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labelfix.benchmark import bench
     from labelfix.classifier import Classifier, load_classifier
     from labelfix.corrections import read_corrections
     from labelfix.corruption import corrupt
@@ -43,6 +45,7 @@ _HOMES = {
     "Interrupted": "errors",
     "LabelfixError": "errors",
     "Run": "pipeline",
+    "bench": "benchmark",
     "corrupt": "corruption",
     "evaluate": "scoring",
     "export": "exports",
@@ -62,6 +65,7 @@ __all__ = [
     "LabelfixError",
     "Run",
     "__version__",
+    "bench",
     "corrupt",
     "evaluate",
     "export",

@@ -40,6 +40,8 @@ class ScanConfig:
         precision: "fp32" or "bf16".
         device: "cpu" or "cuda:N".
         rows: only the first so many rows, None for all.
+        folds: trainings that each hold out a part of the rows, whose evidence then rests on what they never saw;
+            0 for the usual single training.
     """
 
     method: str
@@ -53,6 +55,7 @@ class ScanConfig:
     precision: str
     device: str
     rows: int | None
+    folds: int
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -92,6 +95,8 @@ class ScanOptions:
         precision: auto, fp32 or bf16.
         preset: fast, paper, or another preset of the method.
         epochs: scales all phases of the preset to so many epochs; None leaves them.
+        folds: cross-fitting: train so many times (2 or more), each time without a part of the rows, and judge every
+            row by a network that never saw it; None for the method's default, which is none for most.
         batch_size: rows of a training step; None for the preset's.
         backbone: auto, or a network by name.
         weights: none, imagenet, or a file of weights.
@@ -114,6 +119,7 @@ class ScanOptions:
     precision: str = "auto"
     preset: str = "fast"
     epochs: int | None = None
+    folds: int | None = None
     batch_size: int | None = None
     backbone: str = "auto"
     weights: str = "none"
@@ -149,6 +155,8 @@ class ScanOptions:
             raise InputError(f"--precision {self.precision}: use auto, fp32 or bf16")
         if self.rows is not None and self.rows < 1:
             raise InputError(f"--rows {self.rows}: must be at least 1")
+        if self.folds is not None and self.folds < 2:
+            raise InputError(f"--folds {self.folds}: must be at least 2; leave it out for a single training")
         if self.image_size != "auto" and not str(self.image_size).isdecimal():
             raise InputError(f"--image-size {self.image_size}: use auto or a number of pixels")
         if self.image_size != "auto" and not 8 <= int(self.image_size) <= 1024:
@@ -190,6 +198,7 @@ class ScanOptions:
             precision=resolve_precision(self.precision, device),
             device=device,
             rows=self.rows,
+            folds=method_class(self.method).default_folds if self.folds is None else self.folds,
         )
 
     def run_path(self, manifest: Manifest) -> Path:

@@ -17,6 +17,8 @@ FloatArray = np.ndarray
 _ANCHOR_SHARE = 0.03
 _DECONVOLUTION_STEPS = 50
 _BLOCK_ROWS = 4_096
+_LEAST_SURE = 10
+_SPREAD_ROWS = 0.5
 _TINY = 1e-12
 
 
@@ -27,12 +29,13 @@ class Fit:
     Attributes:
         ok: False when the fit failed; the verdicts then leave every label as it was given.
         reason: what was found, in plain words; empty when there is nothing to say.
-        clean: True when the data was recognised as (nearly) free of wrong labels: nothing is relabelled.
+        keeps_labels: True when nothing may be relabelled: the labels look (nearly) free of errors, or the network too
+            weak to correct them. Suspects are flagged all the same.
     """
 
     ok: bool = True
     reason: str = ""
-    clean: bool = False
+    keeps_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,30 @@ def transition_matrix(probs: FloatArray, given: np.ndarray) -> FloatArray:
         counts[:, label] = probs[given == label].sum(axis=0, dtype=np.float64)
     mass = counts.sum(axis=1, keepdims=True)
     return np.where(mass > _TINY, counts / np.maximum(mass, _TINY), np.eye(num_classes))
+
+
+def sure_transition(beliefs: FloatArray, given: np.ndarray, certainty: float) -> FloatArray:
+    """T[j, i]: share of given label i among the rows that surely belong to class j.
+
+    Rows that belong to j by a little, which a weak network has many of, would count its errors as label noise.
+
+    Args:
+        beliefs: (N, K) about the true label, finite.
+        given: (N,) int64 in 0..K-1.
+        certainty: least belief of a sure row; of a class with fewer than 10 such rows its 10 surest count.
+
+    Returns:
+        (K, K) float64, rows that sum to 1, all positive: half a row is spread evenly over the given labels.
+    """
+    num_rows, num_classes = beliefs.shape
+    best, sure = beliefs.argmax(axis=1), beliefs.max(axis=1) >= certainty
+    counts = np.empty((num_classes, num_classes))
+    for label in range(num_classes):
+        rows = np.flatnonzero(sure & (best == label))
+        if len(rows) < _LEAST_SURE:
+            rows = np.argsort(-beliefs[:, label], kind="stable")[: min(_LEAST_SURE, num_rows)]
+        counts[label] = np.bincount(given[rows], minlength=num_classes) + _SPREAD_ROWS / num_classes
+    return counts / counts.sum(axis=1, keepdims=True)
 
 
 def noise_concentration(transition: FloatArray) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from labelfix.calibration import Calibration, calibrate
 from labelfix.corrections import Findings
@@ -21,7 +23,12 @@ _ENOUGH_HELD_OUT = 1_000
 
 
 def find(
-    manifest: Manifest, store: ImageStore, trusted: Trusted, trainer: Trainer, reports: list[EpochReport]
+    manifest: Manifest,
+    store: ImageStore,
+    trusted: Trusted,
+    trainer: Trainer,
+    last_reports: Sequence[EpochReport],
+    cross_fitted: np.ndarray | None = None,
 ) -> Findings:
     """Evidence, verdicts and the classifier's own view of every row.
 
@@ -30,16 +37,27 @@ def find(
         store: its images.
         trusted: its verified labels.
         trainer: after its last epoch.
-        reports: of all its epochs.
+        last_reports: of the last epoch of every training.
+        cross_fitted: (N, K) float32 logits of each row by a network that never saw it, NaN for rows in no fold;
+            None without folds.
     """
     plain = trainer.predict("plain")
     logits = plain.cpu().numpy()
-    probs = plain.softmax(dim=1).cpu().numpy()
-    if reports[-1].is_finite and np.isfinite(probs[store.valid]).all():
-        evidence = trainer.method.evidence(lambda view: plain if view == "plain" else trainer.predict(view))
-        evidence = _with_held_out(evidence, manifest, store, trusted, trainer, logits)
+    if cross_fitted is not None:
+        logits = np.where(np.isnan(cross_fitted).all(axis=1, keepdims=True), logits, cross_fitted)
+    probs = softmax(logits.astype(np.float64), axis=1).astype(np.float32)
+    diverged = next((report for report in last_reports if not report.is_finite), None)
+    if diverged is None and np.isfinite(probs[store.valid]).all():
+        if cross_fitted is None:
+            evidence = trainer.method.evidence(
+                lambda view: plain if view == "plain" else trainer.predict(view)
+            )
+            evidence = _with_held_out(evidence, manifest, store, trusted, trainer, logits)
+        else:
+            evidence = _of_folds(manifest, store, trainer, cross_fitted, logits)
     else:
-        reason = f"training diverged in epoch {reports[-1].epoch}; give a lower --set learning_rate"
+        epoch = last_reports[-1].epoch if diverged is None else diverged.epoch
+        reason = f"training diverged in epoch {epoch}; give a lower --set learning_rate"
         nothing = np.full(manifest.num_rows, np.nan)
         evidence = Evidence(nothing, np.full(probs.shape, np.nan, np.float32), Fit(ok=False, reason=reason))
     scored = trusted.is_scored & store.valid
@@ -78,6 +96,16 @@ def _with_held_out(
         noise=np.where(held_out, found.noise, evidence.noise),
         probs=np.where(held_out[:, None], found.probs, evidence.probs).astype(np.float32),
     )
+
+
+def _of_folds(
+    manifest: Manifest, store: ImageStore, trainer: Trainer, cross_fitted: np.ndarray, logits: np.ndarray
+) -> Evidence:
+    """The evidence of rows that were held out: of the folds, on which the noise model is fitted, and of `split`."""
+    in_fold = np.isfinite(cross_fitted).all(axis=1)
+    held_out = in_fold | (manifest.held_out & store.valid & (manifest.given >= 0))
+    shown = np.where(held_out[:, None], logits, np.nan)
+    return trainer.method.held_out_evidence(shown, np.where(held_out, manifest.given, -1), in_fold)
 
 
 def _verified(evidence: Evidence, given: np.ndarray, label: np.ndarray) -> Evidence:

@@ -42,6 +42,20 @@ def class_balance(mean_probs: torch.Tensor, prior: torch.Tensor) -> torch.Tensor
     return (prior * (prior.log() - mean_probs.clamp_min(1e-8).log())).sum()
 
 
+def mean_probs(logits: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Mean softmax of a batch; with many classes (K > B/4) a moving one, whose newest term has the gradient.
+
+    Args:
+        logits: (B, K).
+        before: (K,) what this function said of the batch before; the prior at first.
+
+    Returns:
+        (K,) the mean of the batch, or 0.9 before + 0.1 mean; sums to 1.
+    """
+    mean = logits.softmax(dim=1).mean(dim=0)
+    return mean if logits.shape[1] <= len(logits) / 4 else torch.lerp(mean, before, 0.9)
+
+
 def mix(first: torch.Tensor, second: torch.Tensor, share: float | torch.Tensor) -> torch.Tensor:
     """Mixup: share * first + (1 - share) * second, elementwise (Zhang et al. 2018); a tensor broadcasts."""
     return torch.lerp(second, first, share)
@@ -59,3 +73,83 @@ def clean_share(noise: torch.Tensor, partner_noise: torch.Tensor) -> torch.Tenso
     """
     own = 1 - noise
     return own / (own + (1 - partner_noise))
+
+
+def inverse_kl(log_probs: torch.Tensor, log_labels: torch.Tensor) -> torch.Tensor:
+    """KL(f || y) = sum_k f_k (log f_k - log y_k) of every row (Yi, Wang, Wu 2022, equation 5).
+
+    Args:
+        log_probs: (B, K) log f, the log-softmax of the network.
+        log_labels: (B, K) log y, of the label distributions.
+
+    Returns:
+        (B,), each >= 0.
+    """
+    return (log_probs.exp() * (log_probs - log_labels)).sum(dim=1)
+
+
+def forward_kl(log_probs: torch.Tensor, log_labels: torch.Tensor) -> torch.Tensor:
+    """KL(y || f) = sum_k y_k (log y_k - log f_k) of every row (Yi, Wang, Wu 2022, equation 3); as `inverse_kl`."""
+    return (log_labels.exp() * (log_labels - log_probs)).sum(dim=1)
+
+
+def entropy(log_probs: torch.Tensor) -> torch.Tensor:
+    """-sum_k f_k log f_k of every row (B,), from log f (B, K) (Yi, Wang, Wu 2022, equation 29)."""
+    return -(log_probs.exp() * log_probs).sum(dim=1)
+
+
+def compatibility(log_labels: torch.Tensor, given: torch.Tensor, form: str) -> torch.Tensor:
+    """What it costs a label distribution to leave the given label.
+
+    Args:
+        log_labels: (B, K) log y, of the label distributions.
+        given: (B,) int64.
+        form: `paper`, -log y_given (Yi, Wang, Wu 2022, equation 9); `reference`, -log softmax(y)_given, as in
+            the authors' code, which takes the softmax of what is a distribution already.
+
+    Returns:
+        (B,), each > 0.
+    """
+    judged = log_labels if form == "paper" else F.log_softmax(log_labels.exp(), dim=1)
+    return -judged.gather(1, given.unsqueeze(1)).squeeze(1)
+
+
+def label_gradient(
+    log_probs: torch.Tensor,
+    log_labels: torch.Tensor,
+    given: torch.Tensor,
+    *,
+    rho: float,
+    loss: str,
+    compat: str,
+) -> torch.Tensor:
+    """Gradient of K (L_c / K + alpha L_o) of every row with respect to its label logits, in closed form.
+
+    It holds no mean over the batch, so that the step of a row does not depend on how many others there are.
+    Entropy does not depend on the labels. With `inverse-kl` and `paper` it is (y - f) + rho (y - given), which
+    is zero at y = (f + rho given) / (1 + rho).
+
+    Args:
+        log_probs: (B, K) log f, the log-softmax of the network.
+        log_labels: (B, K) log y, the log-softmax of the label logits.
+        given: (B,) int64.
+        rho: alpha K, weight of the compatibility loss beside the classification loss.
+        loss: `inverse-kl` or `kl`, whose gradient is y (h - sum_k y_k h_k) with h = log y - log f.
+        compat: `paper` or `reference`, whose gradient is y (u - sum_k y_k u_k) with u = softmax(y) - given.
+
+    Returns:
+        (B, K), rows that sum to 0.
+    """
+    labels = log_labels.exp()
+    one_hot = F.one_hot(given, labels.shape[1])
+    off = labels - one_hot
+    if compat == "reference":
+        off = _through_softmax(labels, labels.softmax(dim=1) - one_hot)
+    if loss == "inverse-kl":
+        return labels - log_probs.exp() + rho * off
+    return _through_softmax(labels, log_labels - log_probs) + rho * off
+
+
+def _through_softmax(probs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """From the gradient with respect to a softmax (B, K) to that with respect to its logits (B, K)."""
+    return probs * (gradient - (probs * gradient).sum(dim=1, keepdim=True))

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from labelfix import corrections, run_folder
-from labelfix.batches import Labels
+from labelfix.batches import Labels, seed_of
 from labelfix.config import ScanConfig
+from labelfix.cross_fitting import CrossFit, cross_fit
 from labelfix.findings import find
+from labelfix.folds import deal_folds
 from labelfix.job import Job
 from labelfix.manifest import Manifest
 from labelfix.methods import method_class
-from labelfix.preparation import build_network, prepare, seconds_per_unit, watch
+from labelfix.preparation import (
+    build_network,
+    make_classifier,
+    make_trainer,
+    open_images,
+    seconds_per_unit,
+    training_labels,
+    watch,
+)
 from labelfix.reporting import Reporter, Silent
 from labelfix.resumable import train
 from labelfix.store import ImageStore
 from labelfix.summary import epochs_table, hardware, summarise
 from labelfix.tables import write_json, write_table
 from labelfix.trainer import EpochReport, Trainer
+
+_DEAL_SEED = 6
 
 
 @dataclass(frozen=True)
@@ -87,17 +100,21 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             store = _decode(manifest, config, reporter)
             test_store = None if job.test is None else _decode(job.test, config, reporter)
         with clock.stage("train"):
-            trainer, classifier = prepare(manifest, store, trusted, config)
-            watched = watch(trainer, manifest, store, trusted, job.test, test_store)
-            elsewhere = begin()
-            reports = train(trainer, folder, reporter, watched)
-            effort = _effort(trainer, reports)
+            trained = _train(job, store, test_store, begin, reporter)
+            trainer, crossed = trained.trainer, trained.crossed
+            effort = _effort(trained, config.folds)
         with clock.stage("findings"):
-            findings = find(manifest, store, trusted, trainer, reports)
+            held_out = None if crossed is None else crossed.logits
+            findings = find(manifest, store, trusted, trainer, trained.last_reports, held_out)
         with clock.stage("write"):
-            classifier.save(folder.classifier)
-            write_table(folder.epochs, epochs_table(reports))
-            metadata = {"method": config.method, "seed": config.seed, "resumed_elsewhere": elsewhere}
+            make_classifier(trainer, config, manifest.class_names).save(folder.classifier)
+            write_table(folder.epochs, epochs_table(trained.reports))
+            metadata = {
+                "method": config.method,
+                "seed": config.seed,
+                "out_of_sample": crossed is not None,
+                "resumed_elsewhere": trained.elsewhere,
+            }
             corrections.write(folder.corrections, manifest, findings, metadata)
         summary = summarise(manifest, findings, {**metadata, **effort, "elapsed_seconds": clock.seconds})
         write_json(folder.summary, summary)
@@ -119,10 +136,11 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     run_folder.check_out(folder, manifest.source, overwrite=job.overwrite)
     method = method_class(config.method)
     with _own_random_state(config):
-        network = build_network(config, len(manifest.class_names))
+        network = build_network(config, len(manifest.class_names), config.seed)
         labels = Labels.of(manifest.given, len(manifest.class_names), torch.device(config.device))
         phases = method(network, labels, config.settings).phases()
-        units = sum(phase.epochs * phase.forward_units for phase in phases)
+        # K folds train on K - 1 of K parts each, and the exported classifier once more on all.
+        units = sum(phase.epochs * phase.forward_units for phase in phases) * max(config.folds, 1)
         trained = (manifest.given >= 0) & ~manifest.held_out
         seconds = seconds_per_unit(network, config) * units * int(trained.sum())
     return {
@@ -151,14 +169,72 @@ def _decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> Image
     return store
 
 
-def _effort(trainer: Trainer, reports: list[EpochReport]) -> dict[str, Any]:
-    seconds = sum(report.elapsed_seconds for report in reports)
-    rows = trainer.num_trained_rows * len(reports)
+@dataclass(frozen=True)
+class _Trained:
+    """After the last epoch: the trainer on all rows, the folds before it, and every epoch's report by fold."""
+
+    trainer: Trainer
+    crossed: CrossFit | None
+    reports: dict[int | None, list[EpochReport]]
+    elsewhere: bool
+
+    @property
+    def last_reports(self) -> list[EpochReport]:
+        """Of the last epoch of every training."""
+        return [reports[-1] for reports in self.reports.values()]
+
+
+def _train(
+    job: Job,
+    store: ImageStore,
+    test_store: ImageStore | None,
+    begin: Callable[[], bool],
+    reporter: Reporter,
+) -> _Trained:
+    """Train every fold, where there are any, and then on all rows; `begin` as of `run_folder.locked`."""
+    manifest, config, folder = job.manifest, job.config, job.folder.checkpoint
+    num_classes = len(manifest.class_names)
+    images, labels = open_images(store, config), training_labels(manifest, store, job.trusted)
+    watched = watch(images, manifest, store, job.trusted, job.test, test_store)
+    trainer = make_trainer(images, labels, num_classes, config, np.flatnonzero(store.valid))
+    folds = _folds(job, labels)
+    elsewhere = begin()
+    crossed = None
+    if folds is not None:
+        crossed = cross_fit(images, labels, folds, num_classes, config, folder, reporter, watched)
+    reports: dict[int | None, list[EpochReport]] = {}
+    for fold, of_fold in crossed.reports.items() if crossed is not None else ():
+        reports[fold] = of_fold
+    reports[None] = train(trainer, folder, reporter, watched)
+    return _Trained(trainer, crossed, reports, elsewhere)
+
+
+def _folds(job: Job, labels: np.ndarray) -> np.ndarray | None:
+    """(N,) int64, the fold that holds each row out, -1 for rows that are in none; None without folds.
+
+    Rows with a verified label train in every fold, unless they are kept to check the findings on.
+    """
+    if not job.config.folds:
+        return None
+    verified = (job.trusted.label >= 0) & ~job.trusted.is_scored
+    seed = seed_of(job.config.seed, _DEAL_SEED)
+    return deal_folds(np.where(verified, -1, labels), job.manifest.groups, job.config.folds, seed)
+
+
+def _effort(trained: _Trained, folds: int) -> dict[str, Any]:
+    """What the training cost: network passes a row of the trainings that the findings rest on, seconds of all."""
+    trainer, crossed, last = trained.trainer, trained.crossed, trained.reports[None][-1]
+    seconds = sum(report.elapsed_seconds for some in trained.reports.values() for report in some)
+    rows, of_classifier = trainer.num_trained_rows, trainer.position.forward_units
+    units = of_classifier if crossed is None else crossed.forward_units
+    # K folds train on K - 1 of K parts each, and the exported classifier once more on all.
+    images = rows * len(trained.reports[None]) * max(folds, 1)
     return {
-        "forward_units_per_row": round(trainer.position.forward_units / trainer.num_trained_rows, 2),
+        "forward_units_per_row": round(units / rows, 2),
+        **({} if crossed is None else {"classifier_forward_units_per_row": round(of_classifier / rows, 2)}),
         "training_seconds": round(seconds, 3),
-        "images_per_second": round(rows / seconds, 1) if seconds else None,
-        **{name: value for name, value in reports[-1].reported.items() if name.endswith("_accuracy")},
+        "images_per_second": round(images / seconds, 1) if seconds else None,
+        **{name: value for name, value in last.reported.items() if name.endswith("_accuracy")},
         "hardware": hardware(trainer.source.device),
     }
 

@@ -24,6 +24,7 @@ from labelfix.trusted import Trusted
 from labelfix.views import Augmentation
 
 _NETWORK_SEED = 4
+_FOLD_SEED = 5
 _STATISTICS_ROWS = 10_000
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -53,7 +54,7 @@ def training_labels(manifest: Manifest, store: ImageStore, trusted: Trusted) -> 
 
 
 def watch(
-    trainer: Trainer,
+    source: Source,
     manifest: Manifest,
     store: ImageStore,
     trusted: Trusted,
@@ -65,52 +66,79 @@ def watch(
     Raises:
         InputError: none of the labelled images of the test source can be read.
     """
-    found = [Watched("trusted", trainer.source, np.where(store.valid, trusted.label, -1))]
+    found = [Watched("trusted", source, np.where(store.valid, trusted.label, -1))]
     if test is None or test_store is None:
         best_known = np.where(trusted.label >= 0, trusted.label, manifest.given)
         split = np.where(store.valid & manifest.held_out, best_known, -1)
-        found.insert(0, Watched("test", trainer.source, split))
+        found.insert(0, Watched("test", source, split))
     else:
         place = {name: index for index, name in enumerate(manifest.class_names)}
         # A class that no row of the test source has may be none of ours.
         index = np.array([*(place.get(name, -1) for name in test.class_names), -1])
-        images = Source(test_store, trainer.source.augmentation, trainer.source.device)
+        images = Source(test_store, source.augmentation, source.device)
         found.insert(0, Watched("test", images, np.where(test_store.valid, index[test.given], -1)))
         if not (found[0].labels >= 0).any():
             raise InputError(f"--test {test.name}: none of its labelled images can be read")
     return [watched for watched in found if (watched.labels >= 0).any()]
 
 
-def prepare(
-    manifest: Manifest, store: ImageStore, trusted: Trusted, config: ScanConfig
-) -> tuple[Trainer, Classifier]:
-    """The trainer of a scan, and the classifier around the network that it trains.
+def open_images(store: ImageStore, config: ScanConfig) -> Source:
+    """The images of a scan as its network sees them.
 
     Raises:
-        InputError: no readable image, or a network that does not take images of this size.
+        InputError: no readable image.
     """
     device = torch.device(config.device)
     mean, std = _IMAGENET if config.weights == "imagenet" else _channel_statistics(store)
     augmentation = Augmentation(config.image_size, mean, std, flip=config.flip, device=device)
-    network = build_network(config, len(manifest.class_names))
-    given = training_labels(manifest, store, trusted)
-    labels = Labels.of(given, len(manifest.class_names), device)
-    method = method_class(config.method)(network, labels, config.settings).to(device)
-    trainer = Trainer(
-        method,
-        Source(store, augmentation, device),
-        trained_rows=np.flatnonzero(given >= 0),
-        predicted_rows=np.flatnonzero(store.valid),
-        seed=config.seed,
+    return Source(store, augmentation, device)
+
+
+def make_trainer(
+    source: Source,
+    labels: np.ndarray,
+    num_classes: int,
+    config: ScanConfig,
+    predicted: np.ndarray,
+    fold: int | None = None,
+) -> Trainer:
+    """The trainer of a scan, or of one of its folds, with a network, an order and views of its own.
+
+    Args:
+        source: of the images.
+        labels: (N,) int64 that are trained towards, -1 for rows that are not.
+        num_classes: K.
+        config: of the scan.
+        predicted: (P,) int64, rows that are predicted during training.
+        fold: its number; None for the training on all rows.
+
+    Raises:
+        InputError: a network that does not take images of this size, or fewer than two rows to train on.
+    """
+    seed = config.seed if fold is None else seed_of(config.seed, _FOLD_SEED, fold)
+    network = build_network(config, num_classes, seed)
+    device = torch.device(config.device)
+    method = method_class(config.method)(network, Labels.of(labels, num_classes, device), config.settings)
+    return Trainer(
+        method.to(device),
+        source,
+        trained_rows=np.flatnonzero(labels >= 0),
+        predicted_rows=predicted,
+        seed=seed,
         precision=config.precision_type,
     )
-    spec = NetworkSpec(config.backbone, len(manifest.class_names), config.image_size)
-    return trainer, Classifier(method.network, spec, manifest.class_names, mean, std, config.method)
 
 
-def build_network(config: ScanConfig, num_classes: int) -> nn.Module:
+def make_classifier(trainer: Trainer, config: ScanConfig, class_names: tuple[str, ...]) -> Classifier:
+    """The classifier around the network that a trainer trains."""
+    views = trainer.source.augmentation
+    spec = NetworkSpec(config.backbone, len(class_names), config.image_size)
+    return Classifier(trainer.method.network, spec, class_names, views.mean, views.std, config.method)
+
+
+def build_network(config: ScanConfig, num_classes: int, seed: int) -> nn.Module:
     """The network of a scan on its device, with its first weights."""
-    torch.manual_seed(seed_of(config.seed, _NETWORK_SEED))
+    torch.manual_seed(seed_of(seed, _NETWORK_SEED))
     network = networks.build(NetworkSpec(config.backbone, num_classes, config.image_size))
     if config.weights != "none":
         load_weights(network, config.backbone, config.weights)

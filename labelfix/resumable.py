@@ -8,28 +8,33 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 from labelfix import checkpoint
 from labelfix.errors import Interrupted
 from labelfix.preparation import Watched
 from labelfix.reporting import Reporter
-from labelfix.run_folder import RunFolder
 from labelfix.trainer import EpochReport, Trainer
 
 _CHECKPOINT_SHARE = 0.05
 
 
 def train(
-    trainer: Trainer, folder: RunFolder, reporter: Reporter, watched: Sequence[Watched] = ()
+    trainer: Trainer,
+    folder: Path,
+    reporter: Reporter,
+    watched: Sequence[Watched] = (),
+    stage: str = "train",
 ) -> list[EpochReport]:
     """Train to the end, from the newest checkpoint on; save at epoch ends when that is cheap, and on Ctrl-C.
 
     Args:
         trainer: of the run.
-        folder: of the run.
+        folder: of the checkpoints.
         reporter: told of progress.
         watched: what the accuracy is measured on after every epoch.
+        stage: what the reporter is told that this is.
     """
     number, reports = _restore(trainer, folder)
     if reports and not reports[-1].is_finite:
@@ -41,7 +46,7 @@ def train(
 
         def keep_going() -> bool:
             nonlocal done
-            reporter.progress("train", done, total)
+            reporter.progress(stage, done, total)
             done += 1
             return not interrupted.is_set()
 
@@ -58,19 +63,19 @@ def train(
         _save(trainer, folder, reports, number)
         if interrupted.is_set():
             raise Interrupted("interrupted; progress is saved: give the same command to go on")
-    reporter.progress("train", total, total)
+    reporter.progress(stage, total, total)
     return reports
 
 
-def _save(trainer: Trainer, folder: RunFolder, reports: list[EpochReport], number: int) -> int:
+def _save(trainer: Trainer, folder: Path, reports: list[EpochReport], number: int) -> int:
     tensors, position = trainer.state()
     facts = {"position": position, "reports": [report.to_json() for report in reports]}
-    checkpoint.save(folder.checkpoint, number + 1, tensors, facts)
+    checkpoint.save(folder, number + 1, tensors, facts)
     return number + 1
 
 
-def _restore(trainer: Trainer, folder: RunFolder) -> tuple[int, list[EpochReport]]:
-    found = checkpoint.load_newest(folder.checkpoint)
+def _restore(trainer: Trainer, folder: Path) -> tuple[int, list[EpochReport]]:
+    found = checkpoint.load_newest(folder)
     if found is None:
         return 0, []
     number, tensors, facts = found

@@ -97,7 +97,7 @@ class RunFolder:
             path.unlink(missing_ok=True)
         for path in (self.classifier / "model.safetensors", self.classifier / "classifier.json"):
             path.unlink(missing_ok=True)
-        for path in self.checkpoint.glob("[0-9]" * 9 + ".*"):
+        for path in self.checkpoint.rglob("[0-9]" * 9 + ".*"):
             path.unlink()
 
     def sweep(self) -> None:

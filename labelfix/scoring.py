@@ -33,7 +33,11 @@ _OPEN_SET = -3  # no label is right
 
 
 def evaluate(
-    corrections: str | Path, *, truth: str | Path, truth_column: str | None = None
+    corrections: str | Path,
+    *,
+    truth: str | Path,
+    truth_column: str | None = None,
+    leave_out: Sequence[int] | np.ndarray = (),
 ) -> dict[str, Any]:
     """Compare findings with true labels, over the valid, labelled, untrusted rows that have one.
 
@@ -45,6 +49,7 @@ def evaluate(
         corrections: a corrections file or a run folder.
         truth: a source whose labels are the truth.
         truth_column: where they stand; default `true_label`, else `label` unless `truth` is what was scanned.
+        leave_out: rows, by sample_id, that do not count, as those that another method was shown the truth of.
 
     Returns:
         JSON-able. rows, rows_evaluated, joined_by; noise_rate_true (share of wrong given labels) and
@@ -63,6 +68,7 @@ def evaluate(
     labels = _true_labels(answers, opened.metadata["class_names"])
     true = np.where(place >= 0, labels[place], _NO_TRUTH)
     judged = findings.judged & (true != _NO_TRUTH)
+    judged &= ~np.isin(np.arange(len(true)), leave_out)
     if not judged.any():
         raise InputError(
             f"{truth}: none of the valid, labelled, untrusted rows of {opened.path} has a true label"

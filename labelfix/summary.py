@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,16 +53,20 @@ def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> 
     }
 
 
-def epochs_table(reports: list[EpochReport]) -> pa.Table:
-    """A row per epoch: epoch, fold, phase, learning_rate, a column per loss part and reported number, seconds.
+def epochs_table(reports_of: Mapping[int | None, list[EpochReport]]) -> pa.Table:
+    """A row per fold and epoch: epoch, fold, phase, learning_rate, loss parts, reported numbers, seconds.
+
+    `reports_of` holds the reports of every fold, and under None those of the training on all rows (fold null).
 
     Loss parts are named `loss_<part>`; what an epoch does not have is null.
     """
+    reports = [report for some in reports_of.values() for report in some]
+    folds = [fold for fold, some in reports_of.items() for _ in some]
     losses = sorted({name for report in reports for name in report.losses})
     reported = sorted({name for report in reports for name in report.reported})
     columns: dict[str, Any] = {
         "epoch": pa.array([r.epoch for r in reports], pa.int64()),
-        "fold": pa.nulls(len(reports), pa.int64()),
+        "fold": pa.array(folds, pa.int64()),
         "phase": pa.array([r.phase for r in reports], pa.string()),
         "learning_rate": pa.array([r.learning_rate for r in reports], pa.float64()),
     }

@@ -113,6 +113,7 @@ class Trainer:
         self._seed = seed
         self._precision = precision
         self._epoch_phases = [phase for phase in method.phases() for _ in range(phase.epochs)]
+        self._first_weights = _copied(method.network) if any(p.fresh for p in self._epoch_phases) else {}
         self._loss_sums = torch.zeros(0, device=source.device)
         self.steps_per_epoch = len(even_slices(trained_rows, method.settings.batch_size))
         self._names = {id(p): name for name, p in method.named_parameters()}
@@ -155,10 +156,10 @@ class Trainer:
                 self._step(phase, batch)
             yield self._end_epoch(phase, started)
 
-    def predict(self, view: str = "plain") -> torch.Tensor:
-        """Logits (N, K) float32 of every row with a valid image, NaN elsewhere; see `classifier.logits`."""
+    def predict(self, view: str = "plain", rows: np.ndarray | None = None) -> torch.Tensor:
+        """Logits (N, K) float32 of the predicted rows, or of others, NaN elsewhere; see `classifier.logits`."""
         seed = seed_of(self._seed, _TRACKING, self.position.epoch)
-        rows = self._predicted_rows
+        rows = self._predicted_rows if rows is None else rows
         return logits(self.method.network, self.source, rows, view=view, seed=seed, precision=self._precision)
 
     def accuracy(self, source: Source, labels: np.ndarray) -> float:
@@ -207,6 +208,10 @@ class Trainer:
             yield batch
 
     def _step(self, phase: Phase, batch: Batch) -> None:
+        if phase.fresh and self._is_first_of(phase):
+            # A run that stopped before this step holds the old weights, also at a restart; after it, the new ones.
+            self.method.network.load_state_dict(self._first_weights)
+            self.optimiser.state.clear()
         when = self._moment(phase)
         for group in self.optimiser.param_groups:
             group["lr"] = self.method.learning_rate(when)
@@ -237,11 +242,20 @@ class Trainer:
             self.position.epoch, phase.name, rate, losses, reported, time.monotonic() - started
         )
 
+    def _is_first_of(self, phase: Phase) -> bool:
+        epoch = self.position.epoch
+        return self.position.step == 0 and (epoch == 0 or self._epoch_phases[epoch - 1] is not phase)
+
     def _moment(self, phase: Phase) -> Moment:
         return Moment(phase, self.position.epoch + self.position.step / self.steps_per_epoch)
 
     def _count(self, _network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.position.forward_units += len(inputs[0]) * (3 if torch.is_grad_enabled() else 1)
+
+
+def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights and statistics of a network, in main memory."""
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
 def _finite(value: Any) -> Any:

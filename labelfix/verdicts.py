@@ -1,9 +1,10 @@
 """From evidence to verdicts: which rows are flagged, which labels are corrected; one rule for all methods.
 
 The rule: a labelled row is flagged when its noise score is over 0.5 and the most probable label of its
-distribution is another than the given one. A flagged row takes that label when its probability is at least
-0.8; else it keeps its label and is left to a person. Where the fit failed nothing is flagged; where the data
-was recognised as clean nothing is relabelled. A trusted row takes its verified label and is never flagged.
+distribution is another than the given one. A flagged row takes that label when it is at least three times as
+probable as the given one; else it keeps its label and is left to a person. Where the fit failed nothing is flagged;
+where the labels look clean, or the network is too weak to correct them, nothing is relabelled. A trusted row takes
+its verified label and is never flagged.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import numpy as np
 from labelfix.evidence import Evidence, Fit
 
 FLAG_ABOVE = 0.5
-RELABEL_FROM = 0.8
+RELABEL_ODDS = 3.0
 FLAG_RULE = (
     f"flagged: noise_score > {FLAG_ABOVE} and the most probable label is not the given one; "
-    f"corrected: flagged, and the probability of that label is at least {RELABEL_FROM}, "
-    "unless the labels were found clean"
+    f"corrected: flagged, and that label is at least {RELABEL_ODDS:g} times as probable as the given one, "
+    "unless the labels look clean or the network is too weak to correct them"
 )
 
 
@@ -89,7 +90,7 @@ def _rule(
     if not fit.ok:
         return np.zeros(len(given), dtype=bool), given
     flagged, best, sure = _apply(evidence, given, judged)
-    return flagged, given if fit.clean else np.where(flagged & sure, best, given)
+    return flagged, given if fit.keeps_labels else np.where(flagged & sure, best, given)
 
 
 def _apply(
@@ -101,7 +102,8 @@ def _apply(
     # As stored, so that the table alone explains every flag.
     noise = np.where(usable, evidence.noise, 0.0).astype(np.float32)
     flagged = usable & (noise > FLAG_ABOVE) & (best != given)
-    sure = evidence.probs[np.arange(len(best)), best] >= RELABEL_FROM
+    rows = np.arange(len(best))
+    sure = evidence.probs[rows, best] >= RELABEL_ODDS * evidence.probs[rows, np.maximum(given, 0)]
     return flagged, best, sure
 
 
@@ -112,7 +114,7 @@ def _checked(evidence: Evidence, judged: np.ndarray) -> Fit:
     noise = evidence.noise[judged]
     if not np.isfinite(noise).all() or not np.isfinite(evidence.probs[judged]).all():
         return Fit(ok=False, reason="the network's outputs are not finite: training diverged")
-    if evidence.fit.clean:
+    if evidence.fit.keeps_labels:
         return evidence.fit
     if len(noise) > 1 and np.ptp(noise) < 1e-6:
         return Fit(ok=False, reason="every row has the same noise score: there is nothing to tell rows apart")

@@ -37,6 +37,7 @@ class Augmentation:
         self.image_size = image_size
         self.flip = flip
         # Made once: a tensor made from Python numbers in the loop would wait for the device.
+        self.mean, self.std = tuple(mean), tuple(std)
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(std, device=device).view(1, 3, 1, 1) * 255)
         # The mean colour in whole grey levels: nearly zero after normalisation, as the reference codes pad.

@@ -144,28 +144,56 @@ def pooled_belief(probs: np.ndarray, given: np.ndarray, known: np.ndarray) -> np
     for _ in range(50):
         truth = truth * ((probs / (truth @ anchors)) @ anchors.T)
         truth /= truth.sum(axis=1, keepdims=True)
-    transition = np.array(
-        [[truth[known & (given == i), j].sum() for i in range(K)] / truth[known, j].sum() for j in range(K)]
-    )
+    best = truth.argmax(axis=1)
+    transition = np.empty((K, K))
+    for j in range(K):
+        mine = np.flatnonzero(known & (best == j) & (truth.max(axis=1) >= 0.9))
+        if len(mine) < 10:
+            mine = np.flatnonzero(known)[np.argsort(-truth[known, j], kind="stable")[:10]]
+        for i in range(K):
+            transition[j, i] = (sum(given[n] == i for n in mine) + 0.5 / K) / (len(mine) + 0.5)
+    posterior = np.array([truth[n] * transition[:, g] for n, g in enumerate(given)])
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    differs = best != given
+    sure, likely = known & (truth.max(axis=1) >= 0.9), known & (truth.max(axis=1) >= 0.6)
+    if differs[sure].mean() <= (1 - truth[sure].max(axis=1)).mean():
+        return posterior  # the labels look clean
     spread, wrongs = 0.0, 0.0
     for j in range(K):
         off = np.delete(transition[j], j)
         even = 1 / (K - 1)
         spread += off.sum() * (((off / off.sum()) ** 2).sum() - even) / (1 - even)
         wrongs += off.sum()
-    trust = min(spread / wrongs / 0.11, 1.0) ** 2
+    trust = min(spread / wrongs / 0.4, 1.0) ** 2
+    means = alpha / (alpha + beta)
     belief = np.empty(probs.shape)
     for n, g in enumerate(given):
         at = np.clip((losses[n] - low - 1e-5) / (high - low - 1e-5 + 1e-6), 1e-3, 1 - 1e-3)
-        ratio = usual[g] / (usual[g] + 2 * probs[n, g])
-        wrong = np.sqrt(_rising_posterior(at, alpha, beta, weight) * ratio)
+        wrong = usual[g] / (usual[g] + 2 * probs[n, g])
+        if abs(means[1] - means[0]) >= 0.15:
+            wrong = np.sqrt(_rising_posterior(at, alpha, beta, weight) * wrong)
         others = np.where(np.arange(K) == g, 0, truth[n])
         first = wrong * others / others.sum()
         first[g] = 1 - wrong
-        posterior = truth[n] * transition[:, g]
-        row = ((1 - trust) * first + trust * posterior / posterior.sum()) ** 2.5
+        row = ((1 - trust) * first + trust * posterior[n]) ** 2.5
         belief[n] = row / row.sum()
-    return belief
+    return _at_rate(belief, given, known, differs[likely].mean())
+
+
+def _at_rate(belief: np.ndarray, given: np.ndarray, known: np.ndarray, rate: float) -> np.ndarray:
+    """Odds of the given labels divided by one factor, found by halving, so that the known rows' mean noise is `rate`."""
+    own = belief[np.arange(len(given)), given]
+    low, high = -20.0, 20.0
+    for _ in range(100):
+        shift = (low + high) / 2
+        noise = (1 - own) / (1 - own + own * np.exp(-shift))
+        low, high = (shift, high) if noise[known].mean() < rate else (low, shift)
+    out = np.array(
+        [np.where(np.arange(belief.shape[1]) == g, 0, row) for row, g in zip(belief, given, strict=True)]
+    )
+    out *= (noise / out.sum(axis=1))[:, None]
+    out[np.arange(len(given)), given] = 1 - noise
+    return out
 
 
 def _rising_posterior(x: float, alpha, beta, weight) -> float:
@@ -177,3 +205,88 @@ def _rising_posterior(x: float, alpha, beta, weight) -> float:
     elif da < 0 and db < 0:
         x = max(x, turn)
     return float(np.ravel(beta_posterior(np.array([x]), alpha, beta, weight))[-1])
+
+
+def pencil_loss(
+    logits: np.ndarray,
+    label_logits: np.ndarray,
+    given: np.ndarray,
+    *,
+    alpha: float,
+    beta: float,
+    loss: str = "inverse-kl",
+    compat: str = "paper",
+) -> dict[str, float]:
+    """Yi, Wang, Wu 2022, 3.6: the three terms L_c / c, alpha L_o and beta / c L_e, by equations 3, 5, 9 and 29."""
+    f, y = softmax(logits), softmax(label_logits)
+    n, c = f.shape
+    classification = compatibility = entropy = 0.0
+    for i in range(n):
+        for j in range(c):
+            inverse = f[i, j] * np.log(f[i, j] / y[i, j])
+            classification += inverse if loss == "inverse-kl" else y[i, j] * np.log(y[i, j] / f[i, j])
+            entropy -= f[i, j] * np.log(f[i, j])
+        # The authors' code has the softmax of y where equation 9 has y.
+        judged = y[i] if compat == "paper" else softmax(y[i : i + 1])[0]
+        compatibility -= np.log(judged[given[i]])
+    return {
+        "classification": classification / n / c,
+        "compatibility": alpha * compatibility / n,
+        "entropy": beta / c * entropy / n,
+    }
+
+
+def pencil_label_update(
+    logits: np.ndarray, label_logits: np.ndarray, given: np.ndarray, *, step: float, **loss
+) -> np.ndarray:
+    """Equation 30 with lambda = `step`, its gradient by central differences of the whole loss."""
+    out, h = label_logits.astype(np.float64), 1e-5
+    for i in range(label_logits.shape[0]):
+        for j in range(label_logits.shape[1]):
+            moved = np.zeros(label_logits.shape)
+            moved[i, j] = h
+            above, below = (
+                sum(pencil_loss(logits, label_logits + sign * moved, given, **loss).values())
+                for sign in (1, -1)
+            )
+            out[i, j] -= step * (above - below) / (2 * h)
+    return out
+
+
+def joint_loss(
+    logits: np.ndarray, targets: np.ndarray, prior: np.ndarray, mean: np.ndarray | None = None
+) -> dict[str, float]:
+    """Joint optimisation (Tanaka et al. 2018; the paper's equations 5 to 7): L_c, L_p, L_e without their weights.
+
+    `mean` stands for the batch mean of equation 6 where that is averaged over batches.
+    """
+    f = softmax(logits)
+    n, c = f.shape
+    classification = entropy = 0.0
+    for i in range(n):
+        for j in range(c):
+            classification -= targets[i, j] * np.log(f[i, j])
+            entropy -= f[i, j] * np.log(f[i, j])
+    mean = f.sum(axis=0) / n if mean is None else mean
+    balance = sum(prior[j] * np.log(prior[j] / mean[j]) for j in range(c))
+    return {"classification": classification / n, "balance": float(balance), "entropy": entropy / n}
+
+
+def joint_mixup_loss(
+    mixed_logits: np.ndarray, targets: np.ndarray, partner: np.ndarray, share: float
+) -> float:
+    """Joint optimisation with mixup, equation 9 with the minus sign before both terms."""
+    log_f = np.log(softmax(mixed_logits))
+    total = 0.0
+    for i, j in enumerate(partner):
+        total -= share * sum(targets[i] * log_f[i]) + (1 - share) * sum(targets[j] * log_f[i])
+    return total / len(partner)
+
+
+def joint_labels(epochs: list[np.ndarray], length: int | None) -> np.ndarray:
+    """The labels after some epochs, from the predictions of each: the mean of the last `length`, or of all."""
+    recent = epochs if length is None else epochs[-length:]
+    total = np.zeros(epochs[0].shape)
+    for probs in recent:
+        total = total + probs.astype(np.float64)
+    return total / len(recent)

@@ -20,20 +20,21 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"__main__"},
     {"cli", "__init__"},
-    {"demo"},
+    {"demo", "benchmark"},
     {"corruption", "prediction"},
     {"pipeline", "exports"},
-    {"findings", "resumable", "job"},
+    {"findings", "cross_fitting", "job"},
+    {"resumable"},
     {"preparation"},
     {"summary", "run_folder", "reporting"},
     {"config", "scoring"},
     {"trainer", "methods"},
-    {"methods.bmm", "methods.cross_entropy"},
-    {"methods.bmm_settings"},
+    {"methods.bmm", "methods.pencil", "methods.joint", "methods.cross_entropy"},
+    {"methods.bmm_settings", "methods.pencil_settings", "methods.joint_settings"},
     {"methods.base", "checkpoint"},
     {"corrections", "classifier"},
     {"verdicts", "batches", "calibration"},
-    {"store", "noise", "trusted"},
+    {"store", "noise", "trusted", "folds"},
     {"manifest", "readings"},
     {"sources", "views", "losses", "mixture", "schedules", "networks"},
     {"cache", "evidence", "metrics", "tables"},
@@ -46,7 +47,7 @@ FENCES = {
     "rich": {"cli"},
     "pyarrow": {
         "sources", "manifest", "store", "trusted", "corrections", "scoring", "summary", "tables", "exports",
-        "corruption", "prediction",
+        "corruption", "prediction", "benchmark",
     },
     "PIL": {"store"},
     "torch.optim": {"trainer"},
@@ -54,8 +55,8 @@ FENCES = {
 
 WITHOUT_TORCH = [
     "labelfix", "labelfix.cli", "labelfix.cli.scan", "labelfix.cli.export", "labelfix.cli.evaluate",
-    "labelfix.cli.corrupt", "labelfix.cli.demo", "labelfix.cli.methods", "labelfix.exports", "labelfix.scoring",
-    "labelfix.corrections", "labelfix.corruption", "labelfix.cli.predict", "labelfix.store", "labelfix.manifest",
+    "labelfix.cli.corrupt", "labelfix.cli.bench", "labelfix.cli.demo", "labelfix.cli.methods",
+    "labelfix.exports", "labelfix.scoring", "labelfix.corrections", "labelfix.corruption", "labelfix.cli.predict", "labelfix.store", "labelfix.manifest",
     "labelfix.sources", "labelfix.noise", "labelfix.verdicts", "labelfix.trusted", "labelfix.metrics",
 ]  # fmt: skip
 

@@ -331,7 +331,8 @@ KILLS = {
 
 
 def start(moment: str, number: signal.Signals, *args: str, cwd: Path) -> subprocess.CompletedProcess:
-    code = textwrap.dedent(SCRIPT).format(signal=number.name, patch=KILLS.get(moment, ""))
+    """Run the program with a signal at a moment of KILLS, or at one that is given as a patch; none for ""."""
+    code = textwrap.dedent(SCRIPT).format(signal=number.name, patch=KILLS.get(moment, moment))
     return subprocess.run(
         [sys.executable, "-c", code, *args], cwd=cwd, capture_output=True, text=True, timeout=120
     )
@@ -499,7 +500,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"method": "magic"}, "--method magic: unknown; choose one of bmm, cross-entropy"),
+            ({"method": "magic"}, "--method magic: unknown; choose one of bmm, pencil, "),
             ({"preset": "quick"}, "--preset quick: bmm has the presets fast, fast-mixup, paper"),
             ({"epochs": 1}, "--epochs 1: 2 phases need at least 2 epochs"),
             ({"seed": -1}, "--seed -1: must be 0 or more"),

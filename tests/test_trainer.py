@@ -6,6 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 from training import DEVICE, assert_same, digit_labels, digit_source, make_trainer, state_of
 
+from labelfix import checkpoint
 from labelfix.errors import InputError
 from labelfix.trainer import EpochReport
 
@@ -25,7 +26,7 @@ def test_reports_one_epoch_after_another():
     assert all(report.elapsed_seconds > 0 for report in reports)
 
 
-@pytest.mark.parametrize("method", ["cross-entropy", "bmm"])
+@pytest.mark.parametrize("method", ["cross-entropy", "bmm", "joint"])
 @pytest.mark.parametrize("steps", [1, 4, 7, 9])
 def test_resumed_at_any_step_equals_uninterrupted(method, steps):
     """200 rows in batches of 50: four steps an epoch, so the cuts fall inside epochs and between them."""
@@ -43,6 +44,73 @@ def test_resumed_at_any_step_equals_uninterrupted(method, steps):
     assert_same(state_of(whole), state_of(second))
     assert losses == reports
     assert whole.position.forward_units == second.position.forward_units
+
+
+class TestFreshPhase:
+    """The last of these four epochs starts with the first weights, when the network has 12 steps behind it."""
+
+    def at_the_first_step(self, trainer):
+        """Train to the end: weights, and number of momentum buffers, as the first forward of epoch 4 sees them."""
+        seen = {}
+
+        def look(network, _inputs):
+            if (trainer.position.epoch, trainer.position.step) == (3, 0) and network.training and not seen:
+                weights = {name: value.clone() for name, value in network.state_dict().items()}
+                seen.update(weights=weights, momenta=len(trainer.optimiser.state))
+
+        trainer.method.network.register_forward_pre_hook(look)
+        list(trainer.epochs())
+        return seen
+
+    def test_it_starts_with_the_first_weights_and_no_momentum(self):
+        trainer = make_trainer("joint", warm_start="false")
+        first = {name: value.clone() for name, value in trainer.method.network.state_dict().items()}
+        seen = self.at_the_first_step(trainer)
+        assert_same(seen["weights"], first)
+        assert seen["momenta"] == 0
+        assert len(trainer.optimiser.state) > 0
+
+    def test_another_phase_goes_on_with_both(self):
+        trainer = make_trainer("joint", warm_start="true")
+        first = {name: value.clone() for name, value in trainer.method.network.state_dict().items()}
+        seen = self.at_the_first_step(trainer)
+        assert not torch.equal(seen["weights"]["head.weight"], first["head.weight"])
+        assert seen["momenta"] > 0
+
+    def test_the_epoch_before_it_ends_with_the_trained_network(self):
+        """What is measured after an epoch, and what a checkpoint there holds, is what that epoch has made."""
+        trainer = make_trainer("joint", warm_start="false")
+        first = trainer.method.network.head.weight.clone()
+        epochs = trainer.epochs()
+        for _ in range(3):
+            next(epochs)
+        assert not torch.equal(trainer.method.network.head.weight, first)
+        assert len(trainer.optimiser.state) > 0
+
+    def test_only_a_run_with_such_a_phase_keeps_a_copy(self):
+        assert make_trainer("joint", warm_start="false")._first_weights
+        assert not make_trainer("joint", warm_start="true")._first_weights
+
+    @pytest.mark.parametrize("steps", [11, 12, 13, 14])
+    def test_resumed_around_its_first_step_equals_uninterrupted(self, steps, tmp_path):
+        """Interrupted before the last step of the epoch before it, before, after and one step after its own first."""
+        whole = make_trainer("joint", warm_start="false")
+        reports = [report.losses for report in whole.epochs()]
+
+        first = make_trainer("joint", warm_start="false")
+        losses = [report.losses for report in first.epochs(stop_after(steps))]
+        checkpoint.save(tmp_path, 1, *first.state())
+        second = make_trainer("joint", warm_start="false")
+        second.restore(*checkpoint.load_newest(tmp_path)[1:])
+        losses += [report.losses for report in second.epochs(stop_after(0))]  # and again, before any step
+        checkpoint.save(tmp_path, 2, *second.state())
+        third = make_trainer("joint", warm_start="false")
+        third.restore(*checkpoint.load_newest(tmp_path)[1:])
+        losses += [report.losses for report in third.epochs()]
+
+        assert_same(state_of(whole), state_of(third))
+        assert losses == reports
+        assert whole.position.forward_units == third.position.forward_units
 
 
 def test_the_seed_decides_everything():
@@ -92,7 +160,14 @@ def test_forward_units_count_three_a_training_row_and_one_a_forward():
 
 
 @pytest.mark.parametrize(
-    ("method", "changes"), [("bmm", {}), ("bmm", {"weights_from": "batch"}), ("cross-entropy", {})]
+    ("method", "changes"),
+    [
+        ("bmm", {}),
+        ("bmm", {"weights_from": "batch"}),
+        ("cross-entropy", {}),
+        ("joint", {}),
+        ("joint", {"finetune": "mixup"}),
+    ],
 )
 def test_phases_say_what_they_cost(method, changes):
     trainer = make_trainer(method, **changes)

@@ -21,11 +21,11 @@ NOBODY = np.full(5, -1)
 def test_flagged_rows_are_suspect_and_disagree_and_sure_ones_are_corrected():
     verdicts = decide(evidence(NOISE, SURE), GIVEN, ALL, NOBODY)
     assert verdicts.flagged.tolist() == [False, True, False, True, False]
-    assert verdicts.corrected.tolist() == [0, 1, 1, 1, 2]
+    assert verdicts.corrected.tolist() == [0, 1, 1, 2, 2]
 
 
 def test_the_bounds_of_the_rule():
-    probs = [[0.2, 0.8], [0.21, 0.79], [0.2, 0.8], [0.9, 0.1]]
+    probs = [[0.25, 0.75], [0.26, 0.74], [0.2, 0.8], [0.9, 0.1]]
     verdicts = decide(
         evidence([0.51, 0.51, 0.5, 0.99], probs), np.zeros(4, dtype=int), np.ones(4, bool), np.full(4, -1)
     )
@@ -33,11 +33,19 @@ def test_the_bounds_of_the_rule():
     assert verdicts.corrected.tolist() == [1, 0, 0, 0]
 
 
+def test_a_label_is_taken_by_its_odds_not_by_its_probability():
+    """Two other classes share the mass: none has half of it, the first has four times that of the given label."""
+    probs = [[0.1, 0.4, 0.3, 0.2], [0.15, 0.4, 0.3, 0.15], [0.9, 0.1, 0.0, 0.0]]
+    verdicts = decide(evidence([0.9, 0.85, 0.1], probs), np.zeros(3, int), np.ones(3, bool), np.full(3, -1))
+    assert verdicts.flagged.tolist() == [True, True, False]
+    assert verdicts.corrected.tolist() == [1, 0, 0]
+
+
 def test_clean_data_keeps_every_label():
-    verdicts = decide(evidence(NOISE, SURE, clean=True), GIVEN, ALL, NOBODY)
+    verdicts = decide(evidence(NOISE, SURE, keeps_labels=True), GIVEN, ALL, NOBODY)
     assert verdicts.corrected.tolist() == GIVEN.tolist()
     assert verdicts.fit.ok
-    nearly_nothing = decide(evidence([1e-8] * 5, SURE, clean=True), GIVEN, ALL, NOBODY)
+    nearly_nothing = decide(evidence([1e-8] * 5, SURE, keeps_labels=True), GIVEN, ALL, NOBODY)
     assert nearly_nothing.fit.ok
 
 
@@ -100,7 +108,7 @@ def test_a_trusted_row_takes_its_verified_label_and_is_never_flagged():
     assert verdicts.fit.ok
 
 
-@pytest.mark.parametrize("fit", [{}, {"ok": False, "reason": "why"}, {"clean": True}])
+@pytest.mark.parametrize("fit", [{}, {"ok": False, "reason": "why"}, {"keeps_labels": True}])
 def test_a_verified_label_stands_whatever_the_fit_and_without_evidence(fit):
     """As for a row whose image is not valid, or one that had no label."""
     noise, probs = np.array(NOISE), np.array(SURE)
@@ -146,7 +154,7 @@ def test_only_rows_that_are_scored_can_fail_the_rule():
 
 def test_clean_data_and_a_failed_fit_cannot_make_verified_rows_worse():
     trusted = np.array([0, 0, 1, 1, -1])
-    for fit in ({"clean": True}, {"ok": False, "reason": "why"}):
+    for fit in ({"keeps_labels": True}, {"ok": False, "reason": "why"}):
         verdicts = decide(evidence(NOISE, SURE, **fit), GIVEN, ~SCORED, NOBODY, trusted, SCORED)
         assert verdicts.fit == Fit(**fit)
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "Turn corrections into what the next tool reads.",
     "evaluate": "Compare corrections with a known truth.",
     "corrupt": "Plant label noise of a known kind.",
+    "bench": "Compare methods under noise of known truth.",
     "methods": "Show the methods, their cards, settings and presets.",
     "demo": "The whole road on real digits, in about a minute.",
 }

@@ -40,6 +40,13 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--preset", default="fast", show_default=True, help="fast, paper, or another one of the method's."
     ),
     click.option("--epochs", type=click.IntRange(1), help="Scale all phases of the preset to N epochs."),
+    click.option(
+        "--folds",
+        type=click.IntRange(2),
+        metavar="K",
+        help="Cross-fitting: train K times, judge every row by a network that never saw it.  "
+        "[default: 5 for confident-learning, else none]",
+    ),
     click.option("--batch-size", type=click.IntRange(2), help="Rows of a training step."),
     click.option(
         "--backbone",

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 _REGISTRY = {
     "bmm": ("labelfix.methods.bmm", "BMM"),
+    "pencil": ("labelfix.methods.pencil", "Pencil"),
+    "joint": ("labelfix.methods.joint", "Joint"),
     "cross-entropy": ("labelfix.methods.cross_entropy", "CrossEntropy"),
+    "confident-learning": ("labelfix.methods.cross_entropy", "ConfidentLearning"),
 }
 
 

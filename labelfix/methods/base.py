@@ -15,7 +15,8 @@ from torch import nn
 
 from labelfix.batches import Batch, Labels
 from labelfix.errors import InputError
-from labelfix.evidence import Evidence, transition_posterior
+from labelfix.evidence import Evidence
+from labelfix.readings import pooled_evidence
 from labelfix.schedules import scaled_epochs, step_decay
 
 Predict = Callable[[str], torch.Tensor]
@@ -31,12 +32,14 @@ class Phase:
         epochs: its length.
         forward_units: network passes a row and epoch, tracking included: 1 for a forward, 3 with backward.
         views: the views of every batch, in order.
+        fresh: whether it starts with the network's first weights (random or pretrained) and without momentum.
     """
 
     name: str
     epochs: int
     forward_units: float
     views: tuple[str, ...] = ("weak",)
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,11 @@ class Method(nn.Module, ABC):
     """
 
     settings_type: ClassVar[type[Settings]]
+    default_folds: ClassVar[int] = 0
+    """Folds of a scan that asks for none; 0 for a single training."""
+    needs_trusted: ClassVar[bool] = False
+    """Whether it learns from trusted samples: then a scan must have some."""
+
     network: nn.Module
     trajectory: torch.Tensor
     given: torch.Tensor
@@ -219,21 +227,23 @@ class Method(nn.Module, ABC):
     def evidence(self, predict: Predict) -> Evidence:
         """What the method believes of the rows it trained on."""
 
+    def averaged_evidence(self) -> Evidence:
+        """The pooled reading of the averaged predictions."""
+        probs = self.trajectory.double().cpu().numpy()
+        return pooled_evidence(probs, self.given.cpu().numpy(), len(self.settings.averaged))
+
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
         """What the method believes of rows that its network never saw, from their logits alone.
 
-        Default: noise is 1 - p(given); the belief is the transition-aware posterior, because the network of a method
-        that does not say otherwise models the given label.
+        Default: the pooled reading, whatever the network models: of a network that models the given label it takes
+        the labels' noise out, of one that models the true label there is none to take out.
 
         Args:
             logits: (N, K), NaN for rows that are left out.
             given: (N,) int64, -1 for none.
             fitted: (N,) bool, the rows that the noise model is fitted on: those rows themselves, or the trained ones.
         """
-        probs = softmax(logits.astype(np.float64), axis=1)
-        posterior, _ = transition_posterior(probs, given, fitted)
-        own = probs[np.arange(len(given)), np.maximum(given, 0)]
-        return Evidence(np.where(given >= 0, 1 - own, np.nan), posterior.astype(np.float32))
+        return pooled_evidence(softmax(logits.astype(np.float64), axis=1), given, 0, fitted=fitted)
 
     def remember(self, when: Moment, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """Add the softmax of some rows to their running mean, within the window of the settings.

@@ -62,7 +62,14 @@ from torch import nn
 
 from labelfix.batches import Batch, Labels
 from labelfix.evidence import Evidence, class_relative_losses
-from labelfix.losses import bootstrapped_targets, class_balance, clean_share, mix, soft_cross_entropy
+from labelfix.losses import (
+    bootstrapped_targets,
+    class_balance,
+    clean_share,
+    mean_probs,
+    mix,
+    soft_cross_entropy,
+)
 from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict
 from labelfix.methods.bmm_settings import Settings, presets
@@ -203,7 +210,7 @@ class BMM(Method):
         if self.settings.score_from == "trajectory":
             share, plain = self.settings.final_share, predict("plain").softmax(dim=1).double()
             probs = torch.lerp(self.trajectory.double(), plain, share).cpu().numpy()
-            return pooled_evidence(probs, given, self.settings.mixture)
+            return pooled_evidence(probs, given, len(self.settings.averaged), self.settings.mixture)
         tracked = sum(self._is_looked_at(epoch) for epoch in range(self.settings.epochs))
         losses = (self.recent_losses.double().sum(dim=0) / min(tracked, _RECENT)).cpu().numpy()
         probs = predict("plain").softmax(dim=1).cpu().numpy()
@@ -212,7 +219,7 @@ class BMM(Method):
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
         """The pooled reading: one mixture, fitted on the losses of the rows that are given for it."""
         probs = softmax(logits.astype(np.float64), axis=1)
-        return pooled_evidence(probs, given, self.settings.mixture, fitted)
+        return pooled_evidence(probs, given, 0, self.settings.mixture, fitted)
 
     def _average_losses(self, rows: torch.Tensor) -> np.ndarray:
         """Class-relative losses (R,) float64 of the averaged predictions: less noisy than any one epoch's."""
@@ -252,10 +259,6 @@ class BMM(Method):
         return noise_posterior(losses, self.coefficients).clamp(*_WEIGHT_RANGE)
 
     def _mean_probs(self, logits: torch.Tensor) -> torch.Tensor:
-        """Mean softmax of the batch; with many classes a moving mean, whose newest term has the gradient."""
-        mean = logits.softmax(dim=1).mean(dim=0)
-        if self.labels.num_classes <= len(logits) / 4:
-            return mean
-        moving = torch.lerp(mean, self.mean_probs, 0.9)
-        self.mean_probs.copy_(moving.detach())
-        return moving
+        mean = mean_probs(logits, self.mean_probs)
+        self.mean_probs.copy_(mean.detach())
+        return mean

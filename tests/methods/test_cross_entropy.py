@@ -1,13 +1,21 @@
-"""Cross-entropy: parity with the formulas, and its two scores."""
+"""Cross-entropy: parity with the formulas, and its two scores. Confident learning: cleanlab's score, held out."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import references
+from conftest import write_digits
+from sklearn.metrics import average_precision_score
 from training import digit_labels, make_trainer
 
+import labelfix
+from labelfix.errors import InputError
+from labelfix.methods import method_card, method_class
 from labelfix.methods.base import Moment
+from labelfix.readings import pooled_evidence
 
 
 def test_loss_is_cross_entropy_with_the_given_labels():
@@ -27,8 +35,9 @@ def test_the_default_score_is_one_minus_the_probability_of_the_given_label():
     probs = references.softmax(trainer.predict("plain").cpu().numpy())
     evidence = trainer.method.evidence(trainer.predict)
     np.testing.assert_allclose(evidence.noise, 1 - probs[np.arange(200), given], atol=1e-5)
-    posterior, _ = references.transition_posterior(probs, given)
-    np.testing.assert_allclose(evidence.probs, posterior, atol=1e-4)
+    expected = pooled_evidence(probs, given, trainer.method.settings.epochs)
+    np.testing.assert_allclose(evidence.probs, expected.probs, atol=1e-4)
+    assert evidence.fit.keeps_labels == expected.fit.keeps_labels
 
 
 def test_the_trajectory_score_is_the_mean_of_ratio_and_posterior():
@@ -38,3 +47,97 @@ def test_the_trajectory_score_is_the_mean_of_ratio_and_posterior():
     posterior, _ = references.transition_posterior(probs, given)
     expected = (references.ratio_score(probs, given) + 1 - posterior[np.arange(200), given]) / 2
     np.testing.assert_allclose(trainer.method.evidence(trainer.predict).noise, expected, atol=1e-5)
+
+
+# ---------------------------------------------------------------- confident learning
+
+
+def test_it_is_the_training_of_cross_entropy():
+    first, second = make_trainer("cross-entropy"), make_trainer("confident-learning")
+    losses = [[report.losses for report in trainer.epochs()] for trainer in (first, second)]
+    assert losses[0] == losses[1]
+
+
+def test_its_paper_preset_is_the_schedule_of_cross_entropy():
+    ours, theirs = (method_class(name).presets()["paper"] for name in ("confident-learning", "cross-entropy"))
+    names = ("batch_size", "learning_rate", "train_epochs", "milestones", "average_from", "average_until")
+    assert [getattr(ours, name) for name in names] == [getattr(theirs, name) for name in names]
+
+
+def test_it_has_five_folds_unless_another_number_is_asked_for(digits, tmp_path):
+    for options, folds in (({}, 5), ({"folds": 3}, 3)):
+        planned = labelfix.plan(digits[0], method="confident-learning", out=tmp_path / "run", **options)
+        assert planned["folds"] == folds
+        assert planned["forward_units_per_row"] == folds * 10 * 3
+
+
+def test_a_missing_cleanlab_is_one_line_that_names_the_extra(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("labelfix.methods.cross_entropy.find_spec", lambda _: None)
+    with pytest.raises(InputError) as caught:
+        labelfix.scan(digits[0], method="confident-learning", out=tmp_path / "run")
+    assert str(caught.value) == (
+        "--method confident-learning needs cleanlab: install it with pip install 'labelfix[baselines]'"
+    )
+    assert not (tmp_path / "run").exists()
+    assert labelfix.plan(digits[0], method="cross-entropy", out=tmp_path / "run")["folds"] == 0
+
+
+def test_its_card_tells_of_the_folds_the_score_and_the_extra():
+    card = method_card("confident-learning")
+    text = " ".join(card["card"].split())
+    for words in ("in 5 folds", "cleanlab's label quality", "probability of the given label", "`baselines`"):
+        assert words in text
+    assert {setting["name"]: setting["default"] for setting in card["settings"]}["train_epochs"] == 10
+    assert card["presets"] == ["fast", "paper"]
+
+
+def test_evidence_leaves_out_rows_without_label_or_logits():
+    trainer = make_trainer("confident-learning")
+    logits, given = trainer.predict("plain").cpu().numpy(), digit_labels(200)[0].copy()
+    logits[:5], given[5:9] = np.nan, -1
+    evidence = trainer.method.held_out_evidence(logits, given, np.arange(200) >= 50)
+    assert np.isnan(evidence.noise[:9]).all()
+    probs = references.softmax(logits)
+    np.testing.assert_allclose(evidence.noise[9:], 1 - probs[np.arange(9, 200), given[9:]], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def confident(tmp_path_factory):
+    """A scan of 600 digits, every fifth label wrong: run, table, held-out predictions, given and true labels."""
+    folder = tmp_path_factory.mktemp("confident")
+    true = write_digits(folder / "images", 600, "symmetric-exclusive:0.2")
+    options = {"method": "confident-learning", "epochs": 12, "image_size": 8, "precision": "fp32"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELFIX_CACHE", str(folder / "cache"))
+        run = labelfix.scan(folder / "images", out=folder / "run", **options)
+    df = labelfix.read_corrections(run.out)
+    probs = np.stack(df.predicted_probs).astype(np.float64)
+    return SimpleNamespace(
+        run=run, df=df, probs=probs, given=df.given_label.astype(int).to_numpy(), true=true
+    )
+
+
+def test_the_noise_score_is_one_minus_cleanlabs_label_quality_of_held_out_predictions(confident):
+    from cleanlab.rank import get_label_quality_scores
+
+    noise = confident.df.noise_score.to_numpy()
+    quality = get_label_quality_scores(confident.given, confident.probs)
+    np.testing.assert_allclose(noise, 1 - quality, atol=1e-6)
+    np.testing.assert_allclose(noise, 1 - confident.probs[np.arange(600), confident.given], atol=1e-6)
+    np.testing.assert_allclose(confident.df.label_score, quality, atol=1e-6)
+
+
+def test_the_label_distribution_is_the_pooled_reading_of_held_out_predictions(confident):
+    expected = pooled_evidence(confident.probs, confident.given, 0)
+    np.testing.assert_allclose(np.stack(confident.df.label_distribution), expected.probs, atol=2e-3)
+
+
+def test_planted_noise_is_found_and_the_flags_are_precise(confident):
+    wrong, flagged = confident.given != confident.true, confident.df.is_label_issue.to_numpy()
+    assert wrong.mean() == pytest.approx(0.2)
+    assert average_precision_score(wrong, confident.df.noise_score) > 0.9
+    assert wrong[flagged].mean() > 0.85
+    assert flagged[wrong].mean() > 0.5
+    right = (confident.df.corrected_label.astype(int) == confident.true).mean()
+    assert right >= 0.8
+    assert confident.run.summary["out_of_sample"]

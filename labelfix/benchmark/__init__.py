@@ -1,0 +1,215 @@
+"""bench(): methods against noise of known truth, a row per noise, method and seed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from labelfix.benchmark.grid import GIVEN, Cell, make_grid
+from labelfix.benchmark.materials import Materials, check_given, gather, plant_noise
+from labelfix.benchmark.plot import can_plot, write_plot
+from labelfix.benchmark.processes import scan_apart
+from labelfix.benchmark.rows import SCHEMA, differences, made_of, make_row
+from labelfix.errors import InputError
+from labelfix.job import Job
+from labelfix.methods import method_class
+from labelfix.reporting import Reporter, Silent
+from labelfix.run_folder import RunFolder
+from labelfix.tables import write_json, write_table
+
+DEFAULT_OUT = "labelfix-bench"
+SHARED_OPTIONS = (
+    "device", "precision", "preset", "epochs", "folds", "batch_size", "backbone", "weights", "image_size",
+)  # fmt: skip
+
+
+def bench(
+    source: str | Path,
+    *,
+    methods: str | Sequence[str],
+    noise: str | Sequence[str],
+    out: str | Path = DEFAULT_OUT,
+    truth_column: str | None = None,
+    seeds: str | Sequence[int] = (0,),
+    test: str | Path | None = None,
+    trusted: str | Path | None = None,
+    rows: int | None = None,
+    root: str | Path | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Scan a source of known truth with every method, under every noise, with every seed.
+
+    `out` gets `truth.parquet`, `noisy/` (planted labels), `runs/` (ordinary run folders, and beside each what its
+    process took), `rows/` (a finished row each), `bench.parquet` (the table of this call) and `bench.png`. Each run is
+    a process of its own. The same call on an unfinished bench goes on, and skips what is finished.
+
+    Args:
+        source: class folders or a manifest, by its path.
+        methods: `name`, or `name:key=value:...` with epochs, folds, preset, batch_size or a setting of the method;
+            the text names the row. A list, or one text with commas.
+        noise: `clean` (the true labels), `given` (the label column), or noise that `labelfix.corrupt` plants on the
+            true labels, such as "symmetric:0.4". A list, or one text with commas.
+        out: folder of the bench.
+        truth_column: of the true labels; None: the label column is the truth. In class folders the folder is.
+        seeds: of planted noise and runs; whole numbers from 0 up.
+        test: source of images with true labels for test_accuracy; None for the rows of a test split.
+        trusted: file of verified labels, see `labelfix.trusted`. Only methods that need some are given them; no
+            evaluation counts their rows.
+        rows: only the first so many rows.
+        root: folder that a manifest's relative paths start from.
+        image_column: of a manifest or Parquet file.
+        label_column: of a manifest or Parquet file.
+        reporter: told of progress and messages.
+        options: of all runs, unless the method's text says otherwise: device, precision, preset, epochs, folds,
+            batch_size, backbone, weights and image_size, see `labelfix.config.ScanOptions`.
+
+    Returns:
+        JSON-able: out, table, plot (None without matplotlib) and rows, a dict for each noise, method and seed, by the
+        column names of bench.parquet. What is undefined is None: average precision of clean labels, errors_removed
+        ((corrected - given) / (1 - given) of the label accuracies) where no label is wrong, the cleanlab columns
+        without out-of-sample predictions. Memory is in MiB, of the process of the run alone; seconds are of the
+        training, seconds_total of the whole run, but for what a killed process did.
+
+    Raises:
+        InputError: bad input or options, before anything is trained; a finished row with other options.
+        Interrupted: Ctrl-C; the same call goes on.
+    """
+    reporter = reporter or Silent()
+    _check_names(options)
+    cells = make_grid(methods, noise, seeds, options)
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            "bench reads SOURCE from its path; write what is in memory with"
+            " labelfix.corrupt(source, noise='symmetric:0', out='clean.parquet') and bench that"
+        )
+    source, reading = Path(source).expanduser(), {"rows": rows, "root": root, "image_column": image_column}
+    for cell in cells:
+        _check_trusted(cell, trusted)
+    if any(cell.noise == GIVEN for cell in cells):
+        check_given(source, truth_column, label_column, **reading)
+    materials = gather(
+        source,
+        Path(out),
+        truth_column=truth_column,
+        label_column=label_column,
+        trusted=trusted,
+        test=test,
+        **reading,
+    )
+    plant_noise(materials, cells)
+    planned = [_plan(cell, materials, options) for cell in cells]
+    told: list[dict[str, Any]] = []
+    for number, run in enumerate(planned):
+        reporter.progress("runs", number, len(planned))
+        told.append(run.row() or _finish(run, materials, reporter, f"run {number + 1} of {len(planned)}"))
+    reporter.progress("runs", len(planned), len(planned))
+    table = materials.out / "bench.parquet"
+    write_table(table, pa.Table.from_pylist(told, SCHEMA))
+    plot = _plot(materials.out / "bench.png", told, reporter)
+    return {"out": str(materials.out), "table": str(table), "plot": plot, "rows": told}
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A run before it starts: what it scans, with which options, and what decides its numbers."""
+
+    cell: Cell
+    source: Path
+    options: dict[str, Any]
+    folder: RunFolder
+    saved: Path
+    made: dict[str, Any]
+
+    @property
+    def record(self) -> Path:
+        """What the process of the run took."""
+        return self.folder.path.with_name(f"{self.folder.path.name}.process.json")
+
+    def row(self) -> dict[str, Any] | None:
+        """The finished row; None while there is none."""
+        saved = _read_json(self.saved)
+        return None if saved is None else saved["row"]
+
+
+def _plan(cell: Cell, materials: Materials, shared: dict[str, Any]) -> _Planned:
+    """Settle the options of a run.
+
+    Raises:
+        InputError: options that do not fit, or that differ from those that what is there was made with.
+    """
+    source, reading = materials.scanned(cell)
+    folder = RunFolder(materials.out / "runs" / cell.name)
+    given = {name: value for name, value in shared.items() if value is not None}
+    options = {
+        **given,
+        **cell.method.options,
+        **reading,
+        "method": cell.method.name,
+        "settings": dict(cell.method.settings),
+        "seed": cell.seed,
+        "test": materials.test,
+        "trusted": materials.trusted if method_class(cell.method.name).needs_trusted else None,
+        "out": folder.path,
+    }
+    made = made_of(Job.of(source, options, Silent()).facts(), materials)
+    saved = materials.out / "rows" / f"{cell.name}.json"
+    row = _read_json(saved)
+    before = folder.saved_config() if row is None else row["made"]
+    changed = [] if before is None else differences(before, made)
+    if changed:
+        raise InputError(
+            f"{saved if row else folder.path} was made with another {', '.join(changed)}; give the same options,"
+            " or another --out"
+        )
+    return _Planned(cell, source, options, folder, saved, made)
+
+
+def _finish(run: _Planned, materials: Materials, reporter: Reporter, place: str) -> dict[str, Any]:
+    """Train what is not trained yet, and write the row."""
+    cell = run.cell
+    reporter.message(f"{place}: {cell.noise}, {cell.method.text}, seed {cell.seed}")
+    if not run.folder.is_finished:
+        scan_apart(run.source, run.options, run.record, reporter)
+    row = make_row(cell, materials, run.folder, run.record)
+    write_json(run.saved, {"row": row, "made": run.made})
+    return row
+
+
+def _plot(path: Path, rows: list[dict[str, Any]], reporter: Reporter) -> str | None:
+    if not can_plot():
+        reporter.message('no plot without matplotlib: pip install "labelfix[baselines]"')
+        return None
+    write_plot(path, rows)
+    return str(path)
+
+
+def _check_names(options: dict[str, Any]) -> None:
+    for name in options:
+        if name not in SHARED_OPTIONS:
+            raise InputError(
+                f"bench has no option {name}; for all runs there are {', '.join(SHARED_OPTIONS)}"
+            )
+
+
+def _check_trusted(cell: Cell, trusted: str | Path | None) -> None:
+    if trusted is None and method_class(cell.method.name).needs_trusted:
+        raise InputError(
+            f"--methods {cell.method.text}: {cell.method.name} needs labels to trust; add --trusted FILE"
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return found

@@ -1,0 +1,181 @@
+"""The rows of a bench, noise x method x seed, from the texts that name them; nothing is read yet."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from labelfix.config import resolve_settings
+from labelfix.errors import InputError
+from labelfix.methods import method_names
+from labelfix.noise import KINDS, parse_noise
+
+CLEAN, GIVEN = "clean", "given"
+# Keys of a method's text that are options of scan; every other one is a setting of the method.
+_NUMBERS = ("epochs", "folds", "batch_size")
+
+
+@dataclass(frozen=True)
+class MethodText:
+    """A method with options of its own, as `bmm:folds=5:epochs=8` says it.
+
+    Attributes:
+        text: as it was given; it names the row.
+        name: of the method.
+        options: preset, epochs, folds and batch_size, those that the text sets.
+        settings: of the method by name, values as text.
+    """
+
+    text: str
+    name: str
+    options: Mapping[str, Any]
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a bench.
+
+    Attributes:
+        noise: clean, given, or noise to plant.
+        method: what is trained.
+        seed: of the noise and of the run.
+    """
+
+    noise: str
+    method: MethodText
+    seed: int
+
+    @property
+    def labels(self) -> str:
+        """File name, without extension, of what is planted for this run."""
+        return safe_name(f"{self.noise}-seed{self.seed}")
+
+    @property
+    def name(self) -> str:
+        """Name of its run folder."""
+        return safe_name(f"{self.noise}-seed{self.seed}-{self.method.text}")
+
+
+def make_grid(
+    methods: str | Sequence[str],
+    noise: str | Sequence[str],
+    seeds: str | Sequence[int],
+    shared: Mapping[str, Any],
+) -> list[Cell]:
+    """The runs of a bench, by noise, then method, then seed.
+
+    Args:
+        methods: texts, or one text with commas between them.
+        noise: clean, given, or what `labelfix corrupt --noise` takes; the same.
+        seeds: whole numbers from 0 up; the same.
+        shared: options of every run; only preset, epochs and batch_size are looked at.
+
+    Raises:
+        InputError: an unknown method, setting, preset or kind of noise, a value that does not fit, nothing at all,
+            or the same twice.
+    """
+    # A comma before a digit stands between the values of a setting: milestones=20,30.
+    texts = [parse_method(text) for text in _listed("--methods", methods, r",(?!\s*\d)")]
+    for method in texts:
+        _check_settings(method, shared)
+    noises = _listed("--noise", noise, ",")
+    for each in noises:
+        _check_noise(each)
+    numbers = [_seed(text) for text in _listed("--seeds", seeds, ",")]
+    cells = [Cell(each, method, seed) for each in noises for method in texts for seed in numbers]
+    _check_names(cells)
+    return cells
+
+
+def parse_method(text: str) -> MethodText:
+    """Read `name:key=value:...`.
+
+    Raises:
+        InputError: an unknown method, a part that is no key=value, a key twice, or no whole number where one is due.
+    """
+    name, *parts = text.split(":")
+    if name not in method_names():
+        raise InputError(f"--methods {text}: no method {name!r}; choose one of {', '.join(method_names())}")
+    options: dict[str, Any] = {}
+    settings: dict[str, str] = {}
+    for part in parts:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (key and equals and value):
+            raise InputError(f"--methods {text}: {part!r} has to be key=value, as in {name}:epochs=8")
+        if key in options or key in settings:
+            raise InputError(f"--methods {text}: {key} stands there twice; keep one")
+        if key in _NUMBERS:
+            options[key] = _whole_number(text, key, value)
+        elif key == "preset":
+            options[key] = value
+        else:
+            settings[key] = value
+    return MethodText(text, name, options, settings)
+
+
+def safe_name(text: str) -> str:
+    """A file name of only a-z, 0-9, dot, underscore, equals sign and hyphen."""
+    return re.sub(r"[^a-z0-9._=-]", "-", text.lower())
+
+
+def _listed(option: str, value: str | Sequence[Any], comma: str) -> list[str]:
+    parts = re.split(comma, value) if isinstance(value, str) else [str(part) for part in value]
+    texts = [part.strip() for part in parts]
+    if not texts or "" in texts:
+        raise InputError(f"{option}: give at least one, with a comma between two")
+    twice = [text for text, count in Counter(texts).items() if count > 1]
+    if twice:
+        raise InputError(f"{option}: {twice[0]} stands there twice; keep one")
+    return texts
+
+
+def _whole_number(text: str, key: str, value: str) -> int:
+    least = 1 if key == "epochs" else 2
+    if not (value.isascii() and value.isdecimal()) or int(value) < least:
+        raise InputError(f"--methods {text}: {key} has to be a whole number from {least} up")
+    return int(value)
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise InputError(f"--seeds {text}: a seed is a whole number from 0 up, as in --seeds 0,1")
+    return int(text)
+
+
+def _check_noise(text: str) -> None:
+    if text in (CLEAN, GIVEN):
+        return
+    kind = text.partition(":")[0]
+    if kind not in KINDS:
+        raise InputError(
+            f"--noise {text}: unknown kind {kind!r}; it is clean, given, or one of {', '.join(KINDS)}"
+        )
+    parse_noise(text)
+
+
+def _check_settings(method: MethodText, shared: Mapping[str, Any]) -> None:
+    options = {"preset": "fast", "epochs": None, "batch_size": None, **shared, **method.options}
+    try:
+        resolve_settings(
+            method.name, options["preset"], options["epochs"], options["batch_size"], method.settings
+        )
+    except InputError as error:
+        raise InputError(f"--methods {method.text}: {error}") from None
+
+
+def _check_names(cells: Sequence[Cell]) -> None:
+    # Folders of two noises or of two methods must not be one.
+    for kind in ("labels", "name"):
+        found: dict[str, Cell] = {}
+        for cell in cells:
+            other = found.setdefault(getattr(cell, kind), cell)
+            same = (other.noise, other.seed) == (cell.noise, cell.seed)
+            if not same or (kind == "name" and other is not cell):
+                raise InputError(
+                    f"{other.noise}, {other.method.text} and {cell.noise}, {cell.method.text} would both be"
+                    f" written to {getattr(cell, kind)}; write one of them differently"
+                )

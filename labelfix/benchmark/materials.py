@@ -1,0 +1,269 @@
+"""What the runs of a bench share: the truth, the planted labels, the test images, in files of the bench's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from labelfix.benchmark.grid import CLEAN, GIVEN, Cell
+from labelfix.benchmark.plain import MARK, column_of, mark_of, write_plain
+from labelfix.corruption import corrupt
+from labelfix.errors import InputError
+from labelfix.manifest import Manifest
+from labelfix.noise import parse_noise
+from labelfix.sources.parquet import shards_in
+from labelfix.tables import write_json, write_table
+from labelfix.trusted import Trusted
+
+# Of what `corrupt` writes; a column of the source that is called like one of these cannot pass through.
+_TAKEN = {"image", "label", "true_label", "is_corrupted"}
+
+
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """The source of a bench with its true labels, and what is made from it.
+
+    Attributes:
+        out: folder of the bench.
+        source: of the bench.
+        manifest: the source with its true labels.
+        options: rows, root and image_column of the source.
+        columns: label column by noise, `clean` and `given`.
+        truth: manifest of the true labels, row by row, by the file names of the source.
+        left_out: (n,) int64, trusted rows, which no evaluation counts.
+        trusted: their labels, for methods that need some; None without --trusted.
+        trusted_sha256: of the --trusted file; empty without one.
+        test: images with true labels that are only measured on; None without any.
+    """
+
+    out: Path
+    source: Path
+    manifest: Manifest
+    options: Mapping[str, Any]
+    columns: Mapping[str, str | None]
+    truth: Path
+    left_out: np.ndarray
+    trusted: Path | None
+    trusted_sha256: str
+    test: Path | None
+
+    def scanned(self, cell: Cell) -> tuple[Path, dict[str, Any]]:
+        """What a run scans, and the options to read it with."""
+        if cell.noise in self.columns:
+            return self.source, {**self.options, "label_column": self.columns[cell.noise]}
+        return self._planted(cell), {}
+
+    def truth_of(self, cell: Cell) -> Path:
+        """The manifest that a run is evaluated against."""
+        return self.truth if cell.noise in self.columns else self._planted(cell)
+
+    def _planted(self, cell: Cell) -> Path:
+        return self.out / "noisy" / f"{cell.labels}.parquet"
+
+
+def gather(
+    source: Path,
+    out: Path,
+    *,
+    truth_column: str | None,
+    label_column: str | None,
+    trusted: str | Path | None,
+    test: str | Path | None,
+    **options: Any,
+) -> Materials:
+    """Read the source, check that its truth can be told, and write truth, test images and trusted labels.
+
+    Args:
+        source: path of class folders or of a manifest.
+        out: folder of the bench.
+        truth_column: of the true labels; None where the label column is the truth.
+        label_column: of the given labels; None for the usual names.
+        trusted: file of verified labels.
+        test: source of labelled images; None for the held-out rows of the source.
+        options: rows, root and image_column.
+
+    Raises:
+        InputError: a source, column or file that does not fit; a folder that is no bench of this source.
+    """
+    if truth_column is not None and source.is_dir() and not shards_in(source):
+        raise InputError(
+            f"--truth-column {truth_column}: {source} is a folder of classes, which has no columns; leave it out,"
+            " the folders are the truth"
+        )
+    column = truth_column or label_column
+    try:
+        manifest = Manifest.read(source, label_column=column, **options)
+    except InputError as error:
+        wrong = str(error) if truth_column is None else str(error).replace("--label-column", "--truth-column")
+        raise InputError(wrong) from None
+    verified = Trusted.of(manifest, trusted)
+    _check_out(out, manifest)
+    tested = _read_test(test, manifest, column, options)
+    truth = out / "truth.parquet"
+    if not truth.is_file():
+        write_table(truth, _truth_table(manifest))
+    left_out = np.flatnonzero(verified.label >= 0)
+    if trusted is not None:
+        names = pa.array(manifest.class_names, pa.string()).take(pa.array(verified.label[left_out]))
+        write_table(out / "trusted.parquet", pa.table({"sample_id": left_out, "label": names}))
+    return Materials(
+        out=out,
+        source=source,
+        manifest=manifest,
+        options=options,
+        columns={CLEAN: column, GIVEN: label_column},
+        truth=truth,
+        left_out=left_out,
+        trusted=None if trusted is None else out / "trusted.parquet",
+        trusted_sha256=verified.sha256,
+        test=None if tested is None else _write_test(out / "test.parquet", *tested),
+    )
+
+
+def check_given(source: Path, truth_column: str | None, label_column: str | None, **options: Any) -> None:
+    """Refuse `given` where nothing is known of the given labels.
+
+    Raises:
+        InputError: no truth column, or one that is the label column.
+    """
+    if truth_column is None:
+        raise InputError(
+            "--noise given: without --truth-column nothing is known of the labels; name the column of true labels,"
+            " or bench clean and planted noise"
+        )
+    given = Manifest.read(source, label_column=label_column, **options)
+    if truth_column not in given.pass_through:
+        raise InputError(
+            f"--noise given: {truth_column!r} is the label column too; name that of the given labels with"
+            " --label-column"
+        )
+
+
+def plant_noise(materials: Materials, cells: list[Cell]) -> None:
+    """Plant the noise of every run that has no labels yet, once whatever its method.
+
+    Raises:
+        InputError: noise that does not fit the classes, or a noise file that is another than it was.
+    """
+    wanted = {cell.labels: cell for cell in cells if cell.noise not in materials.columns}
+    planned = {name: cell for name, cell in wanted.items() if not _is_planted(materials.out, cell)}
+    if not planned:
+        return
+    manifest, source = materials.manifest, materials.source
+    options = {**materials.options, "label_column": materials.columns[CLEAN]}
+    plain = materials.out / "noisy" / ".plain.parquet"
+    try:
+        if _TAKEN & set(manifest.pass_through):
+            write_plain(plain, manifest, np.arange(manifest.num_rows))
+            source, options = plain, {}
+        for name, cell in planned.items():
+            path = materials.out / "noisy" / f"{name}.parquet"
+            facts = corrupt(source, noise=cell.noise, seed=cell.seed, out=path, overwrite=True, **options)
+            write_json(path.with_suffix(".json"), facts)
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+def _truth_table(manifest: Manifest) -> pa.Table:
+    labels = pa.array(manifest.given, mask=manifest.given < 0)
+    columns = {
+        "file_name": manifest.file_names(),
+        "true_label": pa.array(manifest.class_names, pa.string()).take(labels),
+    }
+    if "is_corrupted" in manifest.pass_through:
+        columns["is_corrupted"] = column_of(manifest, "is_corrupted")
+    return pa.table(columns).replace_schema_metadata({MARK: manifest.fingerprint.encode()})
+
+
+def _check_out(out: Path, manifest: Manifest) -> None:
+    source = manifest.source
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"--out {out} lies inside SOURCE, where nothing is ever written; choose another folder"
+        )
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; choose a folder")
+    if not out.is_dir() or all(path.match(".truth.parquet.*.tmp") for path in out.iterdir()):
+        return
+    found = mark_of(out / "truth.parquet")
+    if found is None:
+        raise InputError(
+            f"--out {out} holds files that are no bench of labelfix; choose an empty or new folder"
+        )
+    if found != manifest.fingerprint:
+        raise InputError(
+            f"--out {out} holds a bench of other images or true labels; give the same SOURCE, --truth-column and"
+            " --rows, or another --out"
+        )
+
+
+def _read_test(
+    test: str | Path | None, manifest: Manifest, column: str | None, options: Mapping[str, Any]
+) -> tuple[Manifest, np.ndarray] | None:
+    """The manifest of the test images and its labelled rows (n,) int64: of `test`, else the held-out rows."""
+    if test is None:
+        rows = np.flatnonzero(manifest.held_out & (manifest.given >= 0))
+        return (manifest, rows) if len(rows) else None
+    found = _open_test(test, column, options)
+    rows = np.flatnonzero(found.given >= 0)
+    if not len(rows):
+        raise InputError(f"--test {test}: none of its rows has a label; give labels, or leave --test out")
+    for label in np.unique(found.given[rows]):
+        if found.class_names[label] not in manifest.class_names:
+            raise InputError(
+                f"--test {test}: its class {found.class_names[label]!r} is no class of {manifest.source}; leave those"
+                " rows out, or bench the source that has them"
+            )
+    return found, rows
+
+
+def _open_test(test: str | Path, column: str | None, options: Mapping[str, Any]) -> Manifest:
+    """The test images by the source's own columns where they have them, else by the usual ones."""
+    root, image = options["root"], options["image_column"]
+    tries = [(image, column), (image, None), (None, column), (None, None)]
+    for image_column, label_column in dict.fromkeys(tries):
+        try:
+            return Manifest.read(
+                test, root=root, image_column=image_column, label_column=label_column, require_labels=False
+            )
+        except InputError as error:
+            last = error
+    raise last
+
+
+def _write_test(path: Path, manifest: Manifest, rows: np.ndarray) -> Path:
+    mark = hashlib.sha256(manifest.fingerprint.encode() + rows.tobytes()).hexdigest()
+    if mark_of(path) != mark:
+        write_plain(path, manifest, rows, mark)
+    return path
+
+
+def _is_planted(out: Path, cell: Cell) -> bool:
+    path = out / "noisy" / f"{cell.labels}.parquet"
+    try:
+        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    if facts["noise_file_sha256"] != _file_sha256(cell.noise):
+        raise InputError(
+            f"--noise {cell.noise}: the file is another than the one that {path} was made with; choose another --out"
+        )
+    return path.is_file()
+
+
+def _file_sha256(noise: str) -> str | None:
+    file = parse_noise(noise).file
+    if file is None:
+        return None
+    try:
+        return hashlib.sha256(Path(os.path.expanduser(file)).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"--noise {noise}: cannot be read: {error.strerror}; name a CSV file") from None

@@ -1,0 +1,66 @@
+"""Rows of a manifest as a Parquet file of our own, with a mark by which it is known again."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelfix.manifest import Manifest
+from labelfix.tables import atomic_path
+
+MARK = b"labelfix-bench"
+_PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_PIECE_ROWS = 1_024
+
+
+def write_plain(path: Path, manifest: Manifest, rows: np.ndarray, mark: str = "") -> None:
+    """Write rows of a manifest so that they scan without options: image, label, and split and group where there are.
+
+    Args:
+        path: the Parquet file.
+        manifest: of the rows.
+        rows: (n,) int64, ascending.
+        mark: kept in the file's metadata.
+    """
+    found = (image for image in manifest.sample_images(rows) if image is not None)
+    holds_bytes = isinstance(next(found, None), bytes)
+    extra = [field for field in manifest.pass_through_fields if field.name in ("split", "group")]
+    picture = pa.field("image", _PICTURE) if holds_bytes else pa.field("file_name", pa.string())
+    schema = pa.schema([picture, pa.field("label", pa.string()), *extra], metadata={MARK: mark.encode()})
+    names = manifest.file_names().take(pa.array(rows))
+    labels = pa.array(manifest.class_names, pa.string()).take(
+        pa.array(manifest.given[rows], mask=manifest.given[rows] < 0)
+    )
+    marks = [column_of(manifest, field.name).take(pa.array(rows)) for field in extra]
+    images = manifest.sample_images(rows)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for first in range(0, len(rows), _PIECE_ROWS):
+            piece = list(islice(images, _PIECE_ROWS))
+            part = slice(first, first + len(piece))
+            if holds_bytes:
+                pairs = zip(piece, names[part].to_pylist(), strict=True)
+                pictures = pa.array([{"bytes": image, "path": name} for image, name in pairs], _PICTURE)
+            else:
+                pictures = pa.array([None if image is None else str(image) for image in piece], pa.string())
+            columns = [pictures, labels[part], *(column[part] for column in marks)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def column_of(manifest: Manifest, name: str) -> pa.ChunkedArray:
+    """A pass-through column of a manifest, (N,)."""
+    place = 2 + manifest.pass_through.index(name)
+    chunks = [batch.column(place) for batch in manifest.batches()]
+    return pa.chunked_array(chunks, manifest.pass_through_fields[place - 2].type)
+
+
+def mark_of(path: Path) -> str | None:
+    """What was written into the metadata of a file of ours; None for anything else."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return metadata[MARK].decode() if MARK in metadata else None

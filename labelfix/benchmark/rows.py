@@ -1,0 +1,191 @@
+"""A finished run as a row of the table, and which of two calls made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelfix.benchmark.grid import Cell
+from labelfix.benchmark.materials import Materials
+from labelfix.benchmark.plain import column_of
+from labelfix.corrections import Corrections
+from labelfix.metrics import flag_metrics, label_metrics
+from labelfix.run_folder import RunFolder
+from labelfix.scoring import evaluate
+
+_TEXT, _COUNT, _FLAG, _NUMBER = pa.string(), pa.int64(), pa.bool_(), pa.float64()
+SCHEMA = pa.schema(
+    [
+        ("noise", _TEXT),
+        ("method", _TEXT),
+        ("seed", _COUNT),
+        ("rows", _COUNT),
+        ("rows_evaluated", _COUNT),
+        ("average_precision", _NUMBER),
+        ("auroc", _NUMBER),
+        ("precision", _NUMBER),
+        ("recall", _NUMBER),
+        ("f1", _NUMBER),
+        ("flagged", _COUNT),
+        ("label_accuracy_given", _NUMBER),
+        ("label_accuracy_corrected", _NUMBER),
+        ("changed", _COUNT),
+        ("changed_right", _COUNT),
+        ("changed_wrong", _COUNT),
+        ("errors_removed", _NUMBER),
+        ("test_accuracy", _NUMBER),
+        ("expected_calibration_error", _NUMBER),
+        ("noise_rate_true", _NUMBER),
+        ("noise_rate_estimated", _NUMBER),
+        ("fit_ok", _FLAG),
+        ("forward_units_per_row", _NUMBER),
+        ("seconds", _NUMBER),
+        ("seconds_total", _NUMBER),
+        ("peak_memory_mb", _NUMBER),
+        ("peak_gpu_memory_mb", _NUMBER),
+        ("folds", _COUNT),
+        ("cleanlab_precision", _NUMBER),
+        ("cleanlab_recall", _NUMBER),
+        ("cleanlab_f1", _NUMBER),
+        ("cleanlab_label_accuracy", _NUMBER),
+    ]
+)
+_CLEANLAB = ("cleanlab_precision", "cleanlab_recall", "cleanlab_f1", "cleanlab_label_accuracy")
+_NO_TRUTH, _NO_CLASS = -1, -2
+# A person changes data, not a fingerprint.
+_MEANT = {
+    "fingerprint": "set of images or labels in SOURCE",
+    "marks_sha256": "is_trusted, split or group column in SOURCE",
+    "trusted_sha256": "--trusted file",
+    "left_out_sha256": "--trusted file",
+    "test_fingerprint": "set of images or labels in --test",
+}
+
+
+def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) -> dict[str, Any]:
+    """What a finished run found, by the names of `SCHEMA`.
+
+    Args:
+        cell: which run.
+        materials: its truth.
+        folder: of the run.
+        record: what its process noted of time and memory; it may be missing.
+    """
+    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    config = json.loads(folder.config.read_text(encoding="utf-8"))["config"]
+    found = evaluate(folder.corrections, truth=materials.truth_of(cell), leave_out=materials.left_out)
+    given, corrected = found["label_accuracy_given"], found["label_accuracy_corrected"]
+    has_errors = given is not None and given < 1
+    row = {
+        **found,
+        "noise": cell.noise,
+        "method": cell.method.text,
+        "seed": cell.seed,
+        "errors_removed": (corrected - given) / (1 - given) if has_errors else None,
+        "test_accuracy": summary.get("test_accuracy"),
+        "forward_units_per_row": summary["forward_units_per_row"],
+        "seconds": summary["training_seconds"],
+        **(json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}),
+        "folds": config["folds"],
+        **cleanlab_metrics(Corrections.open(folder.corrections), materials),
+    }
+    return {name: row.get(name) for name in SCHEMA.names}
+
+
+def cleanlab_metrics(run: Corrections, materials: Materials) -> dict[str, float | None]:
+    """How right cleanlab's own flags are, given the run's out-of-sample predictions.
+
+    `cleanlab.filter.find_label_issues` with its defaults, on the valid, labelled, untrusted rows; its suggestion for
+    every flagged row is the class predicted. None throughout where the predictions are not out of sample, or without
+    cleanlab.
+
+    Source: Northcutt, Jiang, Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels".
+
+    Args:
+        run: the findings.
+        materials: the truth, row by row.
+
+    Returns:
+        cleanlab_precision, cleanlab_recall, cleanlab_f1 and cleanlab_label_accuracy, over the rows that
+        `labelfix.evaluate` counts.
+    """
+    if not run.metadata["out_of_sample"] or find_spec("cleanlab") is None:
+        return dict.fromkeys(_CLEANLAB)
+    from cleanlab.filter import find_label_issues
+
+    rows, given, probs = _predicted(run)
+    true = true_labels(materials, run.metadata["class_names"])[rows]
+    counted = (true != _NO_TRUTH) & ~np.isin(rows, materials.left_out)
+    if not counted.any():
+        return dict.fromkeys(_CLEANLAB)
+    # One process: a pool would cost more than it saves on what a bench holds.
+    flagged = find_label_issues(given, probs, n_jobs=1)
+    suggested = np.where(flagged, probs.argmax(axis=1), given)
+    flags = flag_metrics(flagged[counted], (given != true)[counted], {})
+    known = counted & (true != _NO_CLASS)
+    labels = label_metrics(given[known], suggested[known], true[known], {})
+    found = (flags["precision"], flags["recall"], flags["f1"], labels["label_accuracy_corrected"])
+    return dict(zip(_CLEANLAB, found, strict=True))
+
+
+def true_labels(materials: Materials, class_names: list[str]) -> np.ndarray:
+    """(N,) int64, index into the classes of a run; -1 without a true label, -2 where none of them is right.
+
+    Rows join by their place: row i of every run of a bench is row i of its source.
+    """
+    manifest = materials.manifest
+    index = {name: place for place, name in enumerate(class_names)}
+    other = len(class_names)  # the true label is no class of the run, but it is one
+    known = np.array([index.get(name, other) for name in manifest.class_names] + [_NO_TRUTH])
+    true = known[manifest.given]
+    if "is_corrupted" in manifest.pass_through:
+        marks = pc.utf8_lower(pc.cast(column_of(manifest, "is_corrupted"), pa.string()))
+        is_corrupted = pc.fill_null(pc.is_in(marks, value_set=pa.array(["true", "1"])), False)
+        true[(true == _NO_TRUTH) & is_corrupted.to_numpy()] = _NO_CLASS
+    return true
+
+
+def _predicted(run: Corrections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Valid, labelled, untrusted rows with a prediction: place and given class (n,), probabilities (n, K)."""
+    classes = pa.array(run.metadata["class_names"], pa.string())
+    rows, given, probs = [], [], []
+    first = 0
+    for batch in run.batches(["given_label", "predicted_probs", "is_trusted", "is_valid"]):
+        label, predicted = batch.column("given_label"), batch.column("predicted_probs")
+        wanted = pc.and_not(batch.column("is_valid"), batch.column("is_trusted"))
+        wanted = pc.and_(wanted, pc.and_(pc.is_valid(label), pc.is_valid(predicted)))
+        rows.append(first + np.flatnonzero(wanted.to_numpy(zero_copy_only=False)))
+        given.append(pc.index_in(pc.cast(label.filter(wanted), pa.string()), classes).to_numpy())
+        probs.append(predicted.filter(wanted).flatten().to_numpy().reshape(-1, len(classes)))
+        first += len(batch)
+    return np.concatenate(rows), np.concatenate(given), np.concatenate(probs)
+
+
+def made_of(facts: Mapping[str, Any], materials: Materials) -> dict[str, Any]:
+    """What decides the numbers of a row: resolved options and fingerprints, as JSON has them."""
+    source = {**facts["source"], "left_out_sha256": materials.trusted_sha256}
+    made: dict[str, Any] = json.loads(json.dumps({"config": facts["config"], "source": source}))
+    return made
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of the options that two calls have different; where they ran may differ."""
+    was, is_now = _options(before), _options(now)
+    if before["config"]["device"] != now["config"]["device"]:
+        # Another device may bring another precision with it.
+        was["precision"] = is_now["precision"]
+    # A run's own config.json does not know which rows the bench leaves out.
+    names = [name for name in was if was[name] != is_now.get(name)]
+    return sorted({_MEANT.get(name, name) for name in names})
+
+
+def _options(made: Mapping[str, Any]) -> dict[str, Any]:
+    options = {**made["config"], **made["config"]["settings"], **made["source"]}
+    return {name: value for name, value in options.items() if name not in ("settings", "device")}

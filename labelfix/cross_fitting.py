@@ -1,0 +1,91 @@
+"""Cross-fitting: a method trained several times, each time without a part of the rows, which it then predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from labelfix import checkpoint
+from labelfix.batches import Source
+from labelfix.config import ScanConfig
+from labelfix.preparation import Watched, make_trainer
+from labelfix.reporting import Reporter
+from labelfix.resumable import train
+from labelfix.trainer import EpochReport
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """What the networks of all folds say of the rows that they never saw.
+
+    Attributes:
+        logits: (N, K) float32 of each row by the network of its fold; NaN for rows in no fold.
+        reports: of every fold's epochs, by its number.
+        forward_units: network passes of all folds together, in rows.
+    """
+
+    logits: np.ndarray
+    reports: dict[int, list[EpochReport]]
+    forward_units: int
+
+
+def cross_fit(
+    source: Source,
+    labels: np.ndarray,
+    fold_of_row: np.ndarray,
+    num_classes: int,
+    config: ScanConfig,
+    folder: Path,
+    reporter: Reporter,
+    watched: Sequence[Watched] = (),
+) -> CrossFit:
+    """Train once per fold with its labels masked, and pool what the networks say of them.
+
+    A finished fold is kept in its checkpoint and not trained again; an unfinished one goes on where it stopped.
+
+    Args:
+        source: of the images.
+        labels: (N,) int64 that are trained towards, -1 for none.
+        fold_of_row: (N,) int64, the fold that holds a row out; -1 for rows that every fold trains on, or none.
+        num_classes: K.
+        config: of the scan.
+        folder: of the checkpoints.
+        reporter: told of progress.
+        watched: what the accuracy is measured on after every epoch.
+    """
+    logits = np.full((len(labels), num_classes), np.nan, np.float32)
+    reports: dict[int, list[EpochReport]] = {}
+    units = 0
+    for fold in range(config.folds):
+        rows = np.flatnonzero(fold_of_row == fold)
+        kept, stage = folder / f"fold-{fold}", f"fold {fold + 1} of {config.folds}"
+        found = _finished(kept)
+        if found is None:
+            masked = np.where(fold_of_row == fold, -1, labels)
+            trained = np.flatnonzero(masked >= 0)
+            trainer = make_trainer(source, masked, num_classes, config, trained, fold)
+            done = train(trainer, kept, reporter, watched, stage)
+            facts: dict[str, Any] = {
+                "reports": [report.to_json() for report in done],
+                "forward_units": trainer.position.forward_units,
+            }
+            found = trainer.predict("plain", rows)[rows].cpu(), facts
+            newest = checkpoint.load_newest(kept)
+            number = 1 if newest is None else newest[0] + 1
+            checkpoint.save(kept, number, {"held_out": found[0]}, {"finished": facts})
+        logits[rows] = found[0].numpy()
+        reports[fold] = [EpochReport.from_json(report) for report in found[1]["reports"]]
+        units += found[1]["forward_units"]
+    return CrossFit(logits, reports, units)
+
+
+def _finished(folder: Path) -> tuple[torch.Tensor, dict[str, Any]] | None:
+    found = checkpoint.load_newest(folder)
+    if found is None or "finished" not in found[2]:
+        return None
+    return found[1]["held_out"], found[2]["finished"]

@@ -141,7 +141,9 @@ class Classifier:
         import pandas as pd
 
         files = [Path(path) for path in paths]
-        rows = [row for k in range(0, len(files), _BATCH) for row in self._predict_files(files[k : k + _BATCH])]
+        rows = [
+            row for k in range(0, len(files), _BATCH) for row in self._predict_files(files[k : k + _BATCH])
+        ]
         columns = ["file_name", "predicted_label", "confidence", "predicted_probs", "error"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -152,9 +154,7 @@ class Classifier:
         found: dict[int, np.ndarray] = {}
         for some, probs in self.batch_probs(source, np.flatnonzero(store.valid)):
             found.update(zip(some.tolist(), probs, strict=True))
-        return [
-            self._row(str(file), found.get(row), store.errors.get(row)) for row, file in enumerate(files)
-        ]
+        return [self._row(str(file), found.get(row), store.errors.get(row)) for row, file in enumerate(files)]
 
     def _row(self, name: str, probs: np.ndarray | None, error: str | None) -> tuple[Any, ...]:
         if probs is None or not np.isfinite(probs).all():

@@ -156,7 +156,9 @@ class ScanOptions:
         if self.rows is not None and self.rows < 1:
             raise InputError(f"--rows {self.rows}: must be at least 1")
         if self.folds is not None and self.folds < 2:
-            raise InputError(f"--folds {self.folds}: must be at least 2; leave it out for a single training")
+            raise InputError(
+                f"--folds {self.folds}: must be at least 2; leave it out for the method's default"
+            )
         if self.image_size != "auto" and not str(self.image_size).isdecimal():
             raise InputError(f"--image-size {self.image_size}: use auto or a number of pixels")
         if self.image_size != "auto" and not 8 <= int(self.image_size) <= 1024:

@@ -24,11 +24,13 @@ class CrossFit:
     """What the networks of all folds say of the rows that they never saw.
 
     Attributes:
+        fold_of_row: (N,) int64, -1 for rows in no fold.
         logits: (N, K) float32 of each row by the network of its fold; NaN for rows in no fold.
         reports: of every fold's epochs, by its number.
         forward_units: network passes of all folds together, in rows.
     """
 
+    fold_of_row: np.ndarray
     logits: np.ndarray
     reports: dict[int, list[EpochReport]]
     forward_units: int
@@ -81,7 +83,7 @@ def cross_fit(
         logits[rows] = found[0].numpy()
         reports[fold] = [EpochReport.from_json(report) for report in found[1]["reports"]]
         units += found[1]["forward_units"]
-    return CrossFit(logits, reports, units)
+    return CrossFit(fold_of_row, logits, reports, units)
 
 
 def _finished(folder: Path) -> tuple[torch.Tensor, dict[str, Any]] | None:

@@ -29,6 +29,7 @@ def find(
     trainer: Trainer,
     last_reports: Sequence[EpochReport],
     cross_fitted: np.ndarray | None = None,
+    fold_of_row: np.ndarray | None = None,
 ) -> Findings:
     """Evidence, verdicts and the classifier's own view of every row.
 
@@ -38,21 +39,22 @@ def find(
         trusted: its verified labels.
         trainer: after its last epoch.
         last_reports: of the last epoch of every training.
-        cross_fitted: (N, K) float32 logits of each row by a network that never saw it, NaN for rows in no fold;
-            None without folds.
+        cross_fitted: (N, K) float32 logits of each row by a network that never saw it; None without folds.
+        fold_of_row: (N,) int64, -1 for rows in no fold, which take the logits of the trainer; None without folds.
     """
     plain = trainer.predict("plain")
     logits = plain.cpu().numpy()
-    if cross_fitted is not None:
-        logits = np.where(np.isnan(cross_fitted).all(axis=1, keepdims=True), logits, cross_fitted)
+    if cross_fitted is not None and fold_of_row is not None:
+        logits = np.where((fold_of_row >= 0)[:, None], cross_fitted, logits)
     probs = softmax(logits.astype(np.float64), axis=1).astype(np.float32)
+    kept = np.zeros(manifest.num_rows, dtype=bool)
     diverged = next((report for report in last_reports if not report.is_finite), None)
     if diverged is None and np.isfinite(probs[store.valid]).all():
         if cross_fitted is None:
             evidence = trainer.method.evidence(
                 lambda view: plain if view == "plain" else trainer.predict(view)
             )
-            evidence = _with_held_out(evidence, manifest, store, trusted, trainer, logits)
+            evidence, kept = _with_held_out(evidence, manifest, store, trusted, trainer, logits)
         else:
             evidence = _of_folds(manifest, store, trainer, cross_fitted, logits)
     else:
@@ -66,7 +68,7 @@ def find(
     seen = np.isfinite(probs).all(axis=1)
     predicted = np.where(seen, np.where(seen[:, None], probs, 0).argmax(axis=1), -1)
     judged = store.valid & (manifest.given >= 0) & (trusted.label < 0)
-    verdicts = decide(evidence, manifest.given, judged, predicted, trusted.label, scored)
+    verdicts = decide(evidence, manifest.given, judged, predicted, trusted.label, scored, kept)
     known = _verified(evidence, manifest.given, trusted.label)
     diagnostics = {**evidence.diagnostics, "calibration": _told(calibration)}
     evidence = dataclasses.replace(known, diagnostics=diagnostics)
@@ -80,22 +82,26 @@ def _with_held_out(
     trusted: Trusted,
     trainer: Trainer,
     logits: np.ndarray,
-) -> Evidence:
-    """The evidence with that of rows which no network was trained on (`split`), from their logits."""
+) -> tuple[Evidence, np.ndarray]:
+    """The evidence with that of rows which no network was trained on (`split`), from their logits.
+
+    And those of them (N,) bool that keep their label: all, where their own reading would correct none.
+    """
     held_out = manifest.held_out & store.valid & (manifest.given >= 0)
     if not held_out.any():
-        return evidence
+        return evidence, held_out
     trained = training_labels(manifest, store, trusted)
     given = np.where(held_out, manifest.given, trained)
     # A few rows are too few for a noise model: then that of the trained rows judges them.
     fitted = held_out if held_out.sum() >= _ENOUGH_HELD_OUT else (trained >= 0)
     shown = np.where((held_out | fitted)[:, None], logits, np.nan)
     found = trainer.method.held_out_evidence(shown, given, fitted)
-    return dataclasses.replace(
+    whole = dataclasses.replace(
         evidence,
         noise=np.where(held_out, found.noise, evidence.noise),
         probs=np.where(held_out[:, None], found.probs, evidence.probs).astype(np.float32),
     )
+    return whole, held_out & (found.fit.keeps_labels or not found.fit.ok)
 
 
 def _of_folds(

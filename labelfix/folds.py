@@ -30,9 +30,7 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: 
     _, first, unit_of_row = np.unique(held_together[rows], return_index=True, return_inverse=True)
     if len(first) < folds:
         what = "rows" if groups is None else "groups"
-        raise InputError(
-            f"--folds {folds}: there are only {len(first)} {what} to hold out; use fewer folds, or none"
-        )
+        raise InputError(f"--folds {folds}: there are only {len(first)} {what} to hold out; use fewer folds")
     shuffled = np.random.default_rng(seed).permutation(len(first))
     order = shuffled[np.argsort(labels[rows][first][shuffled], kind="stable")]
     fold_of_unit = np.empty(len(first), np.int64)

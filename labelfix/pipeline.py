@@ -104,8 +104,8 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             trainer, crossed = trained.trainer, trained.crossed
             effort = _effort(trained, config.folds)
         with clock.stage("findings"):
-            held_out = None if crossed is None else crossed.logits
-            findings = find(manifest, store, trusted, trainer, trained.last_reports, held_out)
+            held_out = () if crossed is None else (crossed.logits, crossed.fold_of_row)
+            findings = find(manifest, store, trusted, trainer, trained.last_reports, *held_out)
         with clock.stage("write"):
             make_classifier(trainer, config, manifest.class_names).save(folder.classifier)
             write_table(folder.epochs, epochs_table(trained.reports))

@@ -46,6 +46,7 @@ def decide(
     predicted: np.ndarray,
     trusted: np.ndarray | None = None,
     scored: np.ndarray | None = None,
+    kept: np.ndarray | None = None,
 ) -> Verdicts:
     """Apply the verdict rule and its safeguards.
 
@@ -57,6 +58,7 @@ def decide(
         trusted: (N,) int64 verified labels, -1 for none; these rows take them, whatever the evidence. Default none.
         scored: (N,) bool, trusted rows whose evidence was made without their verified label: there the rule must not
             do harm, or the fit has failed. Default none.
+        kept: (N,) bool, rows that may be flagged but keep their label, whatever the fit of the others. Default none.
 
     Returns:
         Flags and corrected labels; a failed fit flags nothing and keeps every given label.
@@ -65,6 +67,7 @@ def decide(
     scored = np.zeros(len(given), dtype=bool) if scored is None else scored
     fit = _checked(evidence, judged)
     flagged, corrected = _rule(evidence, fit, given, judged | scored)
+    corrected = corrected if kept is None else np.where(kept, given, corrected)
     before, after = given[scored] == trusted[scored], corrected[scored] == trusted[scored]
     kept = np.concatenate([corrected[judged], trusted[trusted >= 0]])
     emptied = _emptied(given[judged], kept, evidence.probs.shape[1])

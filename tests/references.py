@@ -181,7 +181,7 @@ def pooled_belief(probs: np.ndarray, given: np.ndarray, known: np.ndarray) -> np
 
 
 def _at_rate(belief: np.ndarray, given: np.ndarray, known: np.ndarray, rate: float) -> np.ndarray:
-    """Odds of the given labels divided by one factor, found by halving, so that the known rows' mean noise is `rate`."""
+    """Odds of the given labels divided by one factor, found by halving, so that the known rows' mean noise is rate."""
     own = belief[np.arange(len(given)), given]
     low, high = -20.0, 20.0
     for _ in range(100):

@@ -202,7 +202,7 @@ BAD = {
     "corrupt images --noise pair:0.5 --out truth.csv": ("truth.csv", "ends in .parquet"),
     "corrupt images --noise pair:0.5 --out lists.parquet": ("lists.parquet exists", "--overwrite"),
     # a trained classifier
-    "predict images images": ("images", "no classifier here", "name the classifier/ folder"),
+    "predict images images": ("images", "no classifier here", "name a finished run or its classifier/ folder"),
     "predict run nowhere": ("nowhere does not exist", "check the path"),
     "predict run images --out mine": ("--out mine is a folder", "name a .parquet file"),
     "predict run images --out x.csv": ("--out x.csv", "ends in .parquet"),

@@ -11,13 +11,13 @@ import pytest
 from memory_data import digit_arrays, hub
 from sklearn.datasets import load_digits
 from test_calibration import platt_by_hand
-from test_evidence import slow_posterior
 from test_pipeline import result_bytes, start
 from training import make_trainer
 
 import labelfix
 from labelfix.errors import InputError
 from labelfix.job import Job
+from labelfix.readings import pooled_evidence
 from labelfix.reporting import Silent
 from labelfix.store import encode
 
@@ -284,8 +284,7 @@ def test_a_thousand_held_out_rows_have_a_noise_model_of_their_own(tmp_path, held
     probs = np.stack(df.predicted_probs).astype(float)
     given = df.given_label.to_numpy(int)
     fitted = apart if held_out == 1_000 else ~apart
-    _, expected, _ = slow_posterior(probs, given, fitted)
-    _, other, _ = slow_posterior(probs, given, ~fitted)
+    expected, other = (pooled_evidence(probs, given, 0, fitted=rows).probs for rows in (fitted, ~fitted))
     found = np.stack(df.label_distribution)[apart]
     assert np.abs(found - expected[apart]).max() < 0.01 < np.abs(found - other[apart]).max()
     np.testing.assert_allclose(df.noise_score[apart], 1 - probs[apart, given[apart]], atol=1e-5)

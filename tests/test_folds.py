@@ -98,10 +98,10 @@ def test_the_seed_alone_decides():
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        (None, "--folds 7: there are only 6 rows to hold out; use fewer folds, or none"),
+        (None, "--folds 7: there are only 6 rows to hold out; use fewer folds"),
         (
             np.array([0, 0, 1, 1, 2, 2, 9]),
-            "--folds 7: there are only 3 groups to hold out; use fewer folds, or none",
+            "--folds 7: there are only 3 groups to hold out; use fewer folds",
         ),
     ],
 )

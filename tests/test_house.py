@@ -56,8 +56,9 @@ FENCES = {
 WITHOUT_TORCH = [
     "labelfix", "labelfix.cli", "labelfix.cli.scan", "labelfix.cli.export", "labelfix.cli.evaluate",
     "labelfix.cli.corrupt", "labelfix.cli.bench", "labelfix.cli.demo", "labelfix.cli.methods",
-    "labelfix.exports", "labelfix.scoring", "labelfix.corrections", "labelfix.corruption", "labelfix.cli.predict", "labelfix.store", "labelfix.manifest",
-    "labelfix.sources", "labelfix.noise", "labelfix.verdicts", "labelfix.trusted", "labelfix.metrics",
+    "labelfix.exports", "labelfix.scoring", "labelfix.corrections", "labelfix.corruption",
+    "labelfix.cli.predict", "labelfix.store", "labelfix.manifest", "labelfix.sources", "labelfix.noise",
+    "labelfix.verdicts", "labelfix.trusted", "labelfix.metrics",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from labelfix.evidence import Evidence, Fit, sure_transition, true_class_beliefs
 from labelfix.mixture import NoiseModel
-from labelfix.readings import both, paper_evidence, pooled_evidence, pooled_reading
+from labelfix.readings import both, network_is_weak, paper_evidence, pooled_evidence, pooled_reading
 
 
 def rows_of(noisy_share, rows=3_000, classes=4, seed=0):
@@ -80,6 +80,14 @@ class TestEvidence:
         fit = pooled_evidence(probs, given, epochs).fit
         assert (fit.ok, fit.keeps_labels) == (True, keeps)
         assert ("too weak" in fit.reason) is keeps
+
+    def test_a_weak_network_is_seen_without_the_whole_reading(self):
+        probs, given, _ = rows_of(0.3)
+        more = np.vstack([probs, np.full((2, 4), np.nan)])
+        assert not network_is_weak(more, np.append(given, [-1, -1]))
+        probs[::2] = np.random.default_rng(2).dirichlet(np.full(4, 30.0), 1_500)
+        assert network_is_weak(probs, given)
+        assert pooled_reading(probs, given).is_weak
 
     def test_a_good_network_corrects_rows_that_it_never_saw(self):
         probs, given, _ = rows_of(0.3)

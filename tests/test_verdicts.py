@@ -167,3 +167,10 @@ def test_a_class_that_a_verified_row_keeps_is_not_emptied():
     assert verdicts.corrected.tolist() == [0, 1, 1, 1, 1]
     alone = decide(evidence(noise, probs), np.array([1, 0, 1, 1, 1]), trusted < 0, NOBODY)
     assert "without a row" in alone.fit.reason
+
+
+def test_rows_that_keep_their_label_are_flagged_all_the_same():
+    kept = np.array([False, True, False, False, False])
+    verdicts = decide(evidence(NOISE, SURE), GIVEN, ALL, NOBODY, kept=kept)
+    assert verdicts.flagged.tolist() == [False, True, False, True, False]
+    assert verdicts.corrected.tolist() == [0, 0, 1, 2, 2]

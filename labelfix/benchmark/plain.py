@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -30,11 +31,13 @@ def write_plain(path: Path, manifest: Manifest, rows: np.ndarray, mark: str = ""
     holds_bytes = isinstance(next(found, None), bytes)
     extra = [field for field in manifest.pass_through_fields if field.name in ("split", "group")]
     picture = pa.field("image", _PICTURE) if holds_bytes else pa.field("file_name", pa.string())
-    schema = pa.schema([picture, pa.field("label", pa.string()), *extra], metadata={MARK: mark.encode()})
+    # As class numbers with their names: texts would lose the order of the classes, which `pair` noise follows.
+    features = {"label": {"names": list(manifest.class_names), "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}}), MARK: mark.encode()}
+    schema = pa.schema([picture, pa.field("label", pa.int64()), *extra], metadata=metadata)
     names = manifest.file_names().take(pa.array(rows))
-    labels = pa.array(manifest.class_names, pa.string()).take(
-        pa.array(manifest.given[rows], mask=manifest.given[rows] < 0)
-    )
+    given = manifest.given[rows]
+    labels = pa.array(given, mask=given < 0)
     marks = [column_of(manifest, field.name).take(pa.array(rows)) for field in extra]
     images = manifest.sample_images(rows)
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:

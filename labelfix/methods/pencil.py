@@ -62,7 +62,7 @@ from labelfix.losses import compatibility, entropy, forward_kl, inverse_kl, labe
 from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict
 from labelfix.methods.pencil_settings import Settings, presets
-from labelfix.readings import both
+from labelfix.readings import both, network_is_weak
 from labelfix.schedules import linear_steps, step_decay
 
 _FIRST_LOGIT = 10.0
@@ -73,12 +73,14 @@ class Pencil(Method):
     """Cross-entropy, then network and label distributions together, then the network on what they became."""
 
     label_logits: torch.Tensor
+    moves: torch.Tensor
     class_weights: torch.Tensor
     settings_type: ClassVar[type[base.Settings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
         self.register_buffer("label_logits", self._first_logits())
+        self.register_buffer("moves", torch.tensor(settings.when_weak == "go"))
         counts = torch.bincount(self.given[self.given >= 0], minlength=labels.num_classes).float()
         alike = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
         weights = alike if settings.balance_classes == "true" else torch.ones_like(alike)
@@ -126,7 +128,7 @@ class Pencil(Method):
         self.remember(when, batch.rows, logits)
         log_probs = F.log_softmax(logits, dim=1)
         weights = self.class_weights[given]
-        if stage == "backbone":
+        if stage == "backbone" or not self.moves:
             return {"cross_entropy": (weights * F.nll_loss(log_probs, given, reduction="none")).mean()}
         log_labels = F.log_softmax(self.label_logits[batch.rows], dim=1)
         divergence = inverse_kl if settings.classification_loss == "inverse-kl" else forward_kl
@@ -157,6 +159,10 @@ class Pencil(Method):
     def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
         """Say how many labels have changed; the labels of the next repeat start from the given ones again."""
         if _stage(when) == "backbone":
+            if not self.moves and int(when.epoch) == self.settings.backbone_epochs:
+                self.moves.fill_(
+                    not network_is_weak(self._backbone_probs(when, predict), self.given.cpu().numpy())
+                )
             return {}
         rows = self.given >= 0
         changed = self.label_logits[rows].argmax(dim=1) != self.given[rows]
@@ -167,13 +173,18 @@ class Pencil(Method):
         return report
 
     def evidence(self, predict: Predict) -> Evidence:
-        """The label distributions as they were at the end of their stage, or averaged predictions, or both."""
+        """The label distributions as their stage left them, or averaged predictions (also if none moved), or both."""
         given = self.given.cpu().numpy()
         averaged = self.averaged_evidence()
-        if self.settings.score_from == "trajectory":
+        if self.settings.score_from == "trajectory" or not self.moves:
             return averaged
         own = self._label_evidence(given, averaged)
         return own if self.settings.score_from == "method" else both(own, averaged)
+
+    def _backbone_probs(self, when: Moment, predict: Predict) -> np.ndarray:
+        """(N, K) averaged predictions, or where the window has not begun those of the moment."""
+        is_averaged = when.epoch > self.settings.average_from
+        return (self.trajectory if is_averaged else predict("plain").softmax(dim=1)).cpu().numpy()
 
     def _label_evidence(self, given: np.ndarray, averaged: Evidence) -> Evidence:
         """The label distributions without what the pull of the given label leaves in them however wrong it is.

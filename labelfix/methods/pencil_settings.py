@@ -98,6 +98,12 @@ class Settings(base.Settings):
         source=f"ours, for the class-balanced subset of Clothing1M in {_PAPER}, 4.2",
         choices=("true", "false"),
     )
+    when_weak: str = setting(
+        "wait",
+        "whether labels stay as given while the network finds too few classes likely to be trusted with them",
+        source="ours, measured; the papers go on",
+        choices=("wait", "go"),
+    )
     score_from: str = setting(
         "both",
         "what the findings are read from: the label distributions, averaged predictions, or the mean of both",
@@ -185,4 +191,5 @@ def _paper(
         beta=beta,
         compat="reference",
         divide_by_classes="true",
+        when_weak="go",
     )

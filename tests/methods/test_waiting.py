@@ -1,0 +1,68 @@
+"""pencil and joint move labels only once the network can be trusted with them (`when_weak=wait`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from training import assert_same, digit_labels, make_trainer, state_of
+
+METHODS = ["pencil", "joint"]
+
+
+def trained(name, given, epochs, **changes):
+    trainer = make_trainer(name, rows=600, epochs=epochs, given=given, **changes)
+    list(trainer.epochs())
+    return trainer
+
+
+def moved(trainer) -> np.ndarray:
+    """(N,) bool, rows whose label has another class than the given one."""
+    method = trainer.method
+    labels = method.label_logits if hasattr(method, "label_logits") else method.targets
+    return (labels.argmax(dim=1) != method.given).cpu().numpy()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_labels_stay_and_averages_speak_where_no_class_is_likely(name):
+    """Labels at random: there is nothing to learn, so no label may follow the network."""
+    given = np.random.default_rng(0).integers(0, 10, 600)
+    waiting = trained(name, given, 12, when_weak="wait")
+    assert not moved(waiting).any()
+    assert not waiting.method.moves
+    averaged = waiting.method.averaged_evidence()
+    np.testing.assert_array_equal(waiting.method.evidence(waiting.predict).noise, averaged.noise)
+    assert moved(trained(name, given, 12, when_weak="go")).any()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_labels_move_where_the_network_is_good(name):
+    given, true = digit_labels(600)
+    trainer = trained(name, given, 24, when_weak="wait")
+    assert trainer.method.moves
+    rows = moved(trainer)
+    assert (given != true)[rows].mean() > 0.9
+
+
+def test_a_waiting_pencil_is_cross_entropy_to_the_end():
+    """Its backbone stage goes on; the same loss on the same batches gives the same weights."""
+    given = np.random.default_rng(0).integers(0, 10, 600)
+    plan = {"learning_rate": "0.05", "labels_rate": "0.05", "classifier_rate": "0.05", "milestones": "99"}
+    waiting = trained("pencil", given, 6, when_weak="wait", **plan)
+    plain = make_trainer("cross-entropy", rows=600, epochs=6, given=given, milestones="99")
+    list(plain.epochs())
+    for a, b in zip(waiting.method.network.parameters(), plain.method.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_was_decided_survives_a_restart(name):
+    given = np.random.default_rng(0).integers(0, 10, 200)
+    whole = make_trainer(name, given=given, epochs=6, when_weak="wait")
+    list(whole.epochs())
+    first, second = (make_trainer(name, given=given, epochs=6, when_weak="wait") for _ in range(2))
+    left = iter([True] * 17)
+    list(first.epochs(lambda: next(left, False)))
+    second.restore(*first.state())
+    list(second.epochs())
+    assert_same(state_of(whole), state_of(second))

@@ -1,0 +1,479 @@
+"""bench(): real scans of a few digits, every number against labelfix.evaluate and against the truth by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from conftest import write_digits
+from sklearn.metrics import precision_recall_fscore_support
+
+import labelfix
+from labelfix.benchmark.grid import make_grid, parse_method, safe_name
+from labelfix.benchmark.plain import mark_of, write_plain
+from labelfix.benchmark.plot import write_plot
+from labelfix.benchmark.processes import peak_memory_mb
+from labelfix.benchmark.rows import SCHEMA
+from labelfix.cli import cli
+from labelfix.errors import InputError, Interrupted
+from labelfix.manifest import Manifest
+from labelfix.methods.cross_entropy import CrossEntropy
+from labelfix.reporting import Silent
+
+ROWS, HELD_OUT = 240, 40
+METHODS = ("cross-entropy:epochs=4", "confident-learning:epochs=4:folds=2")
+NOISES = ("given", "symmetric:0.4")
+TIMES = {"seconds", "seconds_total", "peak_memory_mb"}
+
+
+def write_source(folder: Path) -> Path:
+    """A manifest of 240 digits with a wrong and a true label, 40 of them held out; the names climb out of it."""
+    true = write_digits(folder / "images", ROWS)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    given = (true + (np.arange(ROWS) % 5 == 0)) % 10
+    split = np.where(np.arange(ROWS) % 6 == 1, "test", "train")
+    (folder / "lists").mkdir()
+    source = folder / "lists" / "both.csv"
+    table = {
+        "file_name": [f"../{name}" for name in names],
+        "label": given,
+        "true_label": true,
+        "split": split,
+    }
+    pd.DataFrame(table).to_csv(source, index=False)
+    return source
+
+
+def options(source: Path) -> dict:
+    return {
+        "methods": METHODS,
+        "noise": NOISES,
+        "truth_column": "true_label",
+        "trusted": source.parent / "trusted.csv",
+        "batch_size": 64,
+        "device": "cpu",
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished bench: its source, its folder and what it returned."""
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELFIX_CACHE", str(folder / "cache"))
+        source = write_source(folder)
+        truth = pd.read_csv(source)["true_label"]
+        trusted = pd.DataFrame({"sample_id": range(0, 50, 5), "label": truth[0:50:5]})
+        trusted.to_csv(source.parent / "trusted.csv", index=False)
+        result = labelfix.bench(source, out=folder / "out", **options(source))
+    return source, folder / "out", result
+
+
+@pytest.fixture
+def again(made, tmp_path):
+    """Calls the same bench on the finished folder, with changes."""
+    source, out, _ = made
+
+    def call(**changes):
+        return labelfix.bench(source, **{**options(source), "out": out, **changes})
+
+    return call
+
+
+def refuses(*parts, source, **given):
+    with pytest.raises(InputError) as caught:
+        labelfix.bench(source, **given)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+class TestTexts:
+    def test_a_name_alone(self):
+        found = parse_method("bmm")
+        assert (found.text, found.name, found.options, found.settings) == ("bmm", "bmm", {}, {})
+
+    def test_options_and_settings(self):
+        found = parse_method("bmm:folds=5:epochs=8:batch_size=16:preset=paper:prior=uniform")
+        assert found.options == {"folds": 5, "epochs": 8, "batch_size": 16, "preset": "paper"}
+        assert found.settings == {"prior": "uniform"}
+
+    def test_commas_of_a_setting_are_none_of_the_list(self):
+        cells = make_grid("bmm:milestones=20,30, cross-entropy", "clean,pair:0.3", "0,1", {})
+        assert list(dict.fromkeys(cell.method.text for cell in cells)) == [
+            "bmm:milestones=20,30",
+            "cross-entropy",
+        ]
+        assert cells[0].method.settings == {"milestones": "20,30"}
+        assert [(cell.noise, cell.seed) for cell in cells][::2] == [("clean", 0)] * 2 + [("pair:0.3", 0)] * 2
+        assert len(cells) == 8
+
+    def test_names_are_safe(self):
+        assert safe_name("confusion:/A b/m.csv-seed0-bmm:x=1,2") == "confusion--a-b-m.csv-seed0-bmm-x=1-2"
+
+    @pytest.mark.parametrize(
+        ("methods", "noise", "seeds", "parts"),
+        [
+            ("magic", "clean", "0", ["--methods magic", "choose one of bmm"]),
+            ("bmm:epochs", "clean", "0", ["--methods bmm:epochs", "key=value"]),
+            ("bmm:epochs=0", "clean", "0", ["epochs has to be a whole number from 1 up"]),
+            ("bmm:folds=1", "clean", "0", ["folds has to be a whole number from 2 up"]),
+            ("bmm:epochs=8:epochs=9", "clean", "0", ["epochs stands there twice"]),
+            ("bmm:speed=3", "clean", "0", ["--methods bmm:speed=3", "no such setting"]),
+            ("bmm:preset=slow", "clean", "0", ["--methods bmm:preset=slow", "presets"]),
+            ("bmm:learning_rate=much", "clean", "0", ["--methods", "expected a number"]),
+            ("bmm,bmm", "clean", "0", ["--methods: bmm stands there twice"]),
+            ("bmm", "fog:0.2", "0", ["--noise fog:0.2", "clean, given", "symmetric"]),
+            ("bmm", "symmetric:2", "0", ["--noise symmetric:2", "0 to 1"]),
+            ("bmm", "clean,clean", "0", ["--noise: clean stands there twice"]),
+            ("bmm", "pair:a.csv,pair:A.csv", "0", ["both be written to pair-a.csv-seed0"]),
+            ("bmm:prior=uniform,bmm:prior=uniform ", "clean", "0", ["twice"]),
+            ("bmm", "clean", "x", ["--seeds x"]),
+            ("bmm", "clean", "", ["--seeds", "at least one"]),
+            ([], "clean", "0", ["--methods", "at least one"]),
+        ],
+    )
+    def test_refused(self, methods, noise, seeds, parts):
+        with pytest.raises(InputError) as caught:
+            make_grid(methods, noise, seeds, {})
+        for part in parts:
+            assert part in str(caught.value)
+
+
+class TestTable:
+    def test_columns_and_order(self, made):
+        _, out, result = made
+        table = pq.read_table(out / "bench.parquet")
+        assert table.schema == SCHEMA
+        assert table.to_pylist() == result["rows"]
+        keys = [(row["noise"], row["method"], row["seed"]) for row in result["rows"]]
+        assert keys == [(noise, method, 0) for noise in NOISES for method in METHODS]
+        assert (out / "bench.png").read_bytes()[:4] == b"\x89PNG"
+        assert result["table"] == str(out / "bench.parquet")
+        json.dumps(result, allow_nan=False)
+
+    def test_files(self, made):
+        _, out, _ = made
+        names = {safe_name(f"{noise}-seed0-{method}") for noise in NOISES for method in METHODS}
+        assert {path.stem for path in (out / "rows").iterdir()} == names
+        assert {path.name for path in (out / "runs").iterdir() if path.is_dir()} == names
+        noisy = sorted(path.name for path in (out / "noisy").iterdir())
+        assert noisy == ["symmetric-0.4-seed0.json", "symmetric-0.4-seed0.parquet"]
+
+    def test_the_numbers_are_those_of_evaluate(self, made):
+        _, out, result = made
+        left_out = list(range(0, 50, 5))
+        for row in result["rows"]:
+            run = out / "runs" / safe_name(f"{row['noise']}-seed0-{row['method']}")
+            truth = out / (
+                "truth.parquet" if row["noise"] == "given" else "noisy/symmetric-0.4-seed0.parquet"
+            )
+            found = labelfix.evaluate(run, truth=truth, leave_out=left_out)
+            shared = [name for name in SCHEMA.names if name in found and name != "method"]
+            assert len(shared) == 17
+            assert {name: row[name] for name in shared} == {name: found[name] for name in shared}
+            assert (row["rows"], row["rows_evaluated"]) == (ROWS, ROWS - 10)
+            summary = json.loads((run / "summary.json").read_text())
+            assert row["forward_units_per_row"] == summary["forward_units_per_row"]
+            assert row["seconds"] == summary["training_seconds"] < row["seconds_total"]
+            assert row["peak_memory_mb"] > 100
+            assert row["peak_gpu_memory_mb"] is None
+            assert row["folds"] == (2 if "folds" in row["method"] else 0)
+            given, corrected = row["label_accuracy_given"], row["label_accuracy_corrected"]
+            assert row["errors_removed"] == pytest.approx((corrected - given) / (1 - given))
+
+    def test_given_labels_against_the_truth_by_hand(self, made):
+        source, out, result = made
+        frame = pd.read_csv(source)
+        counts = np.ones(ROWS, bool)
+        counts[0:50:5] = False
+        wrong = (frame["label"] != frame["true_label"])[counts]
+        assert result["rows"][0]["noise_rate_true"] == pytest.approx(wrong.mean())
+        findings = labelfix.read_corrections(out / "runs" / safe_name(f"given-seed0-{METHODS[0]}"))
+        assert findings["given_label"].astype(int).tolist() == frame["label"].tolist()
+        precision, recall, _, _ = precision_recall_fscore_support(
+            wrong, findings["is_label_issue"][counts], average="binary", zero_division=np.nan
+        )
+        assert result["rows"][0]["recall"] == pytest.approx(recall)
+        assert result["rows"][0]["precision"] == (None if np.isnan(precision) else pytest.approx(precision))
+
+    def test_noise_is_planted_on_the_truth(self, made):
+        source, out, _ = made
+        noisy = pd.read_parquet(out / "noisy" / "symmetric-0.4-seed0.parquet")
+        truth = pd.read_csv(source, dtype=str)
+        assert noisy["true_label"].tolist() == truth["true_label"].tolist()
+        assert noisy["split"].tolist() == truth["split"].tolist()
+        moved = noisy["label"] != noisy["true_label"]
+        assert 0.2 < moved.mean() < 0.4
+        assert noisy["is_corrupted"].tolist() == moved.tolist()
+
+    def test_accuracy_on_held_out_rows_is_measured_on_their_true_labels(self, made):
+        source, out, result = made
+        frame = pd.read_csv(source, dtype=str)
+        held_out = (frame["split"] == "test").to_numpy()
+        for row in result["rows"]:
+            found = labelfix.read_corrections(
+                out / "runs" / safe_name(f"{row['noise']}-seed0-{row['method']}")
+            )
+            right = found["predicted_label"].astype(str)[held_out] == frame["true_label"][held_out]
+            assert row["test_accuracy"] == pytest.approx(right.mean())
+
+    def test_cleanlab_by_hand_on_out_of_sample_predictions_alone(self, made):
+        from cleanlab.filter import find_label_issues
+
+        source, out, result = made
+        plain, folded = result["rows"][:2]
+        assert {plain[name] for name in SCHEMA.names if name.startswith("cleanlab")} == {None}
+        found = labelfix.read_corrections(out / "runs" / safe_name(f"given-seed0-{METHODS[1]}"))
+        true = pd.read_csv(source)["true_label"].to_numpy()
+        given, probs = found["given_label"].astype(int).to_numpy(), np.stack(found["predicted_probs"])
+        flagged = find_label_issues(given, probs)
+        suggested = np.where(flagged, probs.argmax(axis=1), given)
+        counts = ~np.isin(np.arange(ROWS), range(0, 50, 5))
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            (given != true)[counts], flagged[counts], average="binary"
+        )
+        assert flagged.any()
+        assert folded["cleanlab_precision"] == pytest.approx(precision)
+        assert folded["cleanlab_recall"] == pytest.approx(recall)
+        assert folded["cleanlab_f1"] == pytest.approx(f1)
+        assert folded["cleanlab_label_accuracy"] == pytest.approx((suggested == true)[counts].mean())
+
+    def test_no_method_saw_the_trusted_labels(self, made):
+        _, out, _ = made
+        for run in (out / "runs").glob("*/corrections.parquet"):
+            assert not pd.read_parquet(run)["is_trusted"].any()
+
+
+class TestPlainCopy:
+    def test_it_reads_as_the_source_does(self, made, tmp_path):
+        """Images as bytes, class names in an order of their own, rows without label or image, and a split."""
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        pictures = [{"bytes": b"%d" % i, "path": f"{i % 5}.png"} if i != 3 else None for i in range(9)]
+        features = {"label": {"names": ["zebra", "ape", "cow"], "_type": "ClassLabel"}}
+        columns = {
+            "image": pa.array(pictures, kind),
+            "label": [0, 1, 2, -1, 0, 1, 2, 0, 1],
+            "split": ["test"] * 2 + ["train"] * 7,
+        }
+        table = pa.table(columns).replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": features}})}
+        )
+        pq.write_table(table, tmp_path / "hf.parquet")
+        for source in (
+            Manifest.read(tmp_path / "hf.parquet"),
+            Manifest.read(made[0], label_column="true_label"),
+        ):
+            rows = np.arange(source.num_rows)[1:]
+            write_plain(tmp_path / "plain.parquet", source, rows, "a mark")
+            plain = Manifest.read(tmp_path / "plain.parquet")
+            assert plain.class_names == source.class_names
+            assert plain.given.tolist() == source.given[1:].tolist()
+            assert plain.held_out.tolist() == source.held_out[1:].tolist()
+            assert plain.images(0, len(rows)) == source.images(1, source.num_rows)
+            assert mark_of(tmp_path / "plain.parquet") == "a mark"
+
+
+class TestAgain:
+    def test_finished_rows_are_skipped(self, made, again):
+        _, out, result = made
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.parent != out}
+        assert again() == result
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+
+    def test_a_removed_row_is_made_again_from_its_run(self, made, again):
+        _, out, result = made
+        row = out / "rows" / f"{safe_name(f'given-seed0-{METHODS[1]}')}.json"
+        run = out / "runs" / row.stem / "corrections.parquet"
+        before, time = row.read_text(), run.stat().st_mtime_ns
+        row.unlink()
+        assert again() == result
+        assert row.read_text() == before
+        assert run.stat().st_mtime_ns == time
+
+    def test_fewer_rows_are_a_smaller_table(self, made, again):
+        _, out, result = made
+        assert again(noise="given", methods=METHODS[:1])["rows"] == result["rows"][:1]
+        assert pq.read_metadata(out / "bench.parquet").num_rows == 1
+        again()
+
+    @pytest.mark.parametrize(
+        ("changes", "parts"),
+        [
+            ({"batch_size": 32}, ["another batch_size", "another --out"]),
+            ({"image_size": 16}, ["another image_size"]),
+            ({"trusted": None}, ["another --trusted file"]),
+            ({"rows": 200}, ["other images or true labels"]),
+            ({"truth_column": "label", "noise": "symmetric:0.4"}, ["other images or true labels"]),
+        ],
+    )
+    def test_other_options_are_refused_by_name(self, made, again, changes, parts):
+        before = (made[1] / "bench.parquet").stat().st_mtime_ns
+        with pytest.raises(InputError) as caught:
+            again(**changes)
+        for part in parts:
+            assert part in str(caught.value)
+        assert (made[1] / "bench.parquet").stat().st_mtime_ns == before
+
+    def test_an_interrupted_run_goes_on(self, made, again, tmp_path):
+        """From a copy without one row and its run: the row is what it was, but for time and memory."""
+        _, out, result = made
+        copy = shutil.copytree(out, tmp_path / "copy")
+        name = safe_name(f"symmetric:0.4-seed0-{METHODS[0]}")
+        # The copy's planted labels would name their images from another folder.
+        shutil.rmtree(copy / "noisy")
+        for path in [*(copy / "rows").glob("symmetric*"), *(copy / "runs").glob("symmetric*")]:
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+
+        class Impatient(Silent):
+            def progress(self, stage, done, total):
+                if stage == "train" and done == 0:
+                    signal.raise_signal(signal.SIGINT)
+
+        asked = {"out": copy, "noise": "symmetric:0.4", "methods": METHODS[:1]}
+        with pytest.raises(Interrupted):
+            again(**asked, reporter=Impatient())
+        assert not (copy / "rows" / f"{name}.json").exists()
+        (row,) = again(**asked)["rows"]
+        expected = result["rows"][2]
+        assert {k: v for k, v in row.items() if k not in TIMES} == {
+            k: v for k, v in expected.items() if k not in TIMES
+        }
+
+    def test_another_noise_file_under_the_same_name_is_refused(self, made, tmp_path):
+        source, _, _ = made
+        rates, out = tmp_path / "rates.csv", tmp_path / "out"
+        lines = [f"{label},0.1" for label in range(10)]
+        rates.write_text("\n".join(["class,rate", *lines]))
+        given = {"methods": "cross-entropy:backbone=no", "truth_column": "true_label", "out": out}
+        refuses("no such setting", source=source, noise=f"pair:{rates}", **given)
+        # It is planted, and refused before it is trained: no network takes such a size.
+        given |= {"methods": "cross-entropy", "device": "cuda:99"}
+        refuses("--device cuda:99", source=source, noise=f"pair:{rates}", **given)
+        assert len(list((out / "noisy").glob("*.parquet"))) == 1
+        rates.write_text(rates.read_text().replace("9,0.1", "9,0.2"))
+        refuses("the file is another", source=source, noise=f"pair:{rates}", **given)
+
+
+class TestRefused:
+    def test_given_without_a_truth(self, made, tmp_path):
+        given = {"methods": "bmm", "noise": "given", "out": tmp_path / "out"}
+        refuses("--noise given", "--truth-column", source=made[0], **given)
+        refuses(
+            "'label' is the label column too", "--label-column", source=made[0], truth_column="label", **given
+        )
+
+    def test_class_folders_have_no_columns(self, digits, tmp_path):
+        given = {"methods": "bmm", "out": tmp_path / "out"}
+        refuses("--noise given", source=digits[0], noise="given", **given)
+        refuses("folder of classes", source=digits[0], noise="clean", truth_column="label", **given)
+
+    def test_columns_that_are_not_there(self, made, tmp_path):
+        given = {"methods": "bmm", "noise": "clean", "out": tmp_path / "out"}
+        refuses("'right'", "--truth-column", source=made[0], truth_column="right", **given)
+        (tmp_path / "bare.csv").write_text("file_name\na.png\n")
+        refuses("label column", source=tmp_path / "bare.csv", **given)
+        refuses("does not exist", source=tmp_path / "nowhere.csv", **given)
+        assert not (tmp_path / "out").exists()
+
+    def test_a_folder_of_somebody_else(self, made, digits, tmp_path):
+        given = {"methods": "bmm", "noise": "clean"}
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "truth.parquet").write_text("notes")
+        refuses("no bench of labelfix", source=digits[0], out=tmp_path / "mine", **given)
+        refuses("inside SOURCE", source=digits[0], out=digits[0] / "out", **given)
+        refuses("is a file", source=digits[0], out=tmp_path / "mine" / "truth.parquet", **given)
+
+    def test_options_that_fit_no_run(self, digits, tmp_path):
+        given = {"methods": "bmm", "noise": "clean", "out": tmp_path / "out"}
+        refuses("bench has no option overwrite", source=digits[0], overwrite=True, **given)
+        refuses("--preset slow", source=digits[0], preset="slow", **given)
+        refuses("--noise asymmetric:0.4", source=digits[0], **{**given, "noise": "asymmetric:0.4"})
+        refuses("reads SOURCE from its path", source=(np.zeros((2, 8, 8), np.uint8), ["a", "b"]), **given)
+        assert not (tmp_path / "out" / "runs").exists()
+
+    def test_a_test_source_of_other_classes(self, made, digits, tmp_path):
+        other = tmp_path / "other"
+        shutil.copytree(digits[0] / "3", other / "three")
+        given = {"methods": "bmm", "noise": "clean", "out": tmp_path / "out", "test": other}
+        refuses("--test", "'three'", source=digits[0], **given)
+
+    def test_without_cleanlab_nothing_starts(self, digits, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "cleanlab", None)
+        given = {"methods": "cross-entropy,confident-learning", "noise": "clean", "out": tmp_path / "out"}
+        refuses("labelfix[baselines]", source=digits[0], **given)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_needs_trusted_labels_is_given_them(made, tmp_path, monkeypatch):
+    source, _, _ = made
+    monkeypatch.setattr(CrossEntropy, "needs_trusted", True)
+    asked = {
+        **options(source),
+        "methods": "cross-entropy:epochs=1",
+        "noise": "pair:0.3",
+        "out": tmp_path / "out",
+    }
+    refuses("needs labels to trust", "--trusted", source=source, **{**asked, "trusted": None})
+    (row,) = labelfix.bench(source, **asked)["rows"]
+    found = pd.read_parquet(
+        tmp_path / "out" / "runs" / "pair-0.3-seed0-cross-entropy-epochs=1" / "corrections.parquet"
+    )
+    assert np.flatnonzero(found["is_trusted"]).tolist() == list(range(0, 50, 5))
+    assert row["rows_evaluated"] == ROWS - 10
+
+
+def test_class_folders_on_the_command_line_without_matplotlib(digits, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    folder = write_digits(tmp_path / "clean", 120)
+    options = (
+        f"--methods cross-entropy --noise clean --epochs 1 --batch-size 50 --rows 118 --test {digits[0]}"
+    )
+    args = ["bench", str(tmp_path / "clean"), *options.split(), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, args, catch_exceptions=False)
+    assert done.exit_code == 0
+    heads, row = (line.split() for line in done.stdout.splitlines()[:2])
+    assert heads[:6] == ["noise", "method", "seeds", "AP", "P", "R"]
+    assert len(heads) == len(row) == 12
+    assert row[:4] == ["clean", "cross-entropy", "1", "-"]
+    assert 'pip install "labelfix[baselines]"' in done.stderr
+    assert not (tmp_path / "out" / "bench.png").exists()
+    as_json = CliRunner().invoke(cli, [*args, "--json", "--quiet"], catch_exceptions=False)
+    assert as_json.stderr == ""
+    (row,) = json.loads(as_json.stdout)["rows"]
+    assert (row["rows"], row["label_accuracy_given"], row["errors_removed"]) == (118, 1.0, None)
+    assert row["average_precision"] is None
+    assert 0 <= row["test_accuracy"] <= 1
+    assert len(folder) == 120
+
+
+def test_bad_usage_exits_2_with_one_line(digits, tmp_path):
+    command = [sys.executable, "-m", "labelfix", "bench", "images", "--methods", "magic", "--noise", "clean"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--methods magic" in done.stderr
+
+
+def test_the_plot_takes_undefined_numbers_and_any_text(tmp_path):
+    row = {"average_precision": None, "label_accuracy_given": None, "label_accuracy_corrected": None}
+    rows = [{**row, "noise": "$a_", "method": "_b$x$"}, {**row, "noise": "c", "method": "d"}]
+    write_plot(tmp_path / "plot.png", rows)
+    assert (tmp_path / "plot.png").stat().st_size > 1_000
+
+
+def test_peak_memory_is_of_this_process():
+    before = peak_memory_mb()
+    block = np.ones(150 << 20, np.uint8)
+    assert 100 < peak_memory_mb() - before + 50 < 400
+    assert block.sum() == 150 << 20

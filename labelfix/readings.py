@@ -22,6 +22,7 @@ from labelfix.evidence import (
     noise_concentration,
     ratio_score,
     sure_transition,
+    transition_matrix,
     transition_posterior,
     true_class_beliefs,
 )
@@ -160,13 +161,15 @@ def pooled_reading(
     The first compares the rows of a class: w of the mixture on the class-relative losses and the ratio score s,
     which keeps the order of the losses where w is flat, say that the given label is wrong with m = sqrt(w s), and
     the predictions q freed of blur say which label is right instead. The second is the posterior r proportional to
-    q_j T[j, given], which knows which classes are taken for which; T is counted where the network is sure, because
-    elsewhere its own errors pass for noise. Where wrong labels go anywhere the first is the better judge, where
-    classes are swapped the second by far; so the belief is (1 - trust) first + trust r, and the trust grows from 0 to
-    1 with the concentration of T. Averages of predictions remember the given label: the belief is sharpened for that,
-    and the odds of the given label are moved by one factor for all rows, until the mean noise is the share of
-    disagreement among the rows where the network's class is likely (within a tenth of the planted rate on all the
-    noises it was measured on). Where the labels look clean the belief is r.
+    q_j T[j, given], which knows which classes are taken for which. Where wrong labels go anywhere the first is the
+    better judge, where classes are swapped the second by far; so the belief is (1 - trust) first + trust r, and the
+    trust grows from 0 to 1 with the concentration of the noise where the network is sure. T moves with it from that
+    of all rows to that of the sure ones: where the network is not sure its own errors pass for swaps.
+
+    Averages of predictions remember the given label: the belief is sharpened for that, and the odds of the given
+    label are moved by one factor for all rows, until the mean noise is the share of disagreement among the rows where
+    the network's class is likely, which was close to the planted rate wherever it was measured. Where the labels look
+    clean the belief is r.
 
     Args:
         probs: (R, K) predictions.
@@ -178,7 +181,9 @@ def pooled_reading(
     q = true_class_beliefs(probs, fitted)
     losses = class_relative_losses(probs, given, fitted)
     model = NoiseModel.fit(losses[fitted], mixture)
-    transition = sure_transition(q[fitted], given[fitted], _SURE)
+    sure_of = sure_transition(q[fitted], given[fitted], _SURE)
+    trust = min(noise_concentration(sure_of) / _SWAPPED, 1.0) ** _TRUST_POWER
+    transition = (1 - trust) * transition_matrix(q[fitted], given[fitted]) + trust * sure_of
     posterior = _normalised(q * transition[:, given].T)
     certainty, differs = q[fitted].max(axis=1), q[fitted].argmax(axis=1) != given[fitted]
     sure = certainty >= _SURE
@@ -201,7 +206,6 @@ def pooled_reading(
     others[np.arange(len(given)), given] = 0
     # A row whose every alternative is ruled out leaves no mass to share: then any class will do.
     first = mixture_belief(wrong, _normalised(others + _TINY), given)
-    trust = min(noise_concentration(transition) / _SWAPPED, 1.0) ** _TRUST_POWER
     beliefs = _normalised(((1 - trust) * first + trust * posterior) ** _SHARPENING)
     return replace(reading, beliefs=_at_rate(beliefs, given, reading.noise_rate, fitted))
 

@@ -1,7 +1,7 @@
 """From evidence to verdicts: which rows are flagged, which labels are corrected; one rule for all methods.
 
 The rule: a labelled row is flagged when its noise score is over 0.5 and the most probable label of its
-distribution is another than the given one. A flagged row takes that label when it is at least three times as
+distribution is another than the given one. A flagged row takes that label when it is at least four times as
 probable as the given one; else it keeps its label and is left to a person. Where the fit failed nothing is flagged;
 where the labels look clean, or the network is too weak to correct them, nothing is relabelled. A trusted row takes
 its verified label and is never flagged.
@@ -16,7 +16,7 @@ import numpy as np
 from labelfix.evidence import Evidence, Fit
 
 FLAG_ABOVE = 0.5
-RELABEL_ODDS = 3.0
+RELABEL_ODDS = 4.0
 FLAG_RULE = (
     f"flagged: noise_score > {FLAG_ABOVE} and the most probable label is not the given one; "
     f"corrected: flagged, and that label is at least {RELABEL_ODDS:g} times as probable as the given one, "

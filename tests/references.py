@@ -145,26 +145,13 @@ def pooled_belief(probs: np.ndarray, given: np.ndarray, known: np.ndarray) -> np
         truth = truth * ((probs / (truth @ anchors)) @ anchors.T)
         truth /= truth.sum(axis=1, keepdims=True)
     best = truth.argmax(axis=1)
-    transition = np.empty((K, K))
-    for j in range(K):
-        mine = np.flatnonzero(known & (best == j) & (truth.max(axis=1) >= 0.9))
-        if len(mine) < 10:
-            mine = np.flatnonzero(known)[np.argsort(-truth[known, j], kind="stable")[:10]]
-        for i in range(K):
-            transition[j, i] = (sum(given[n] == i for n in mine) + 0.5 / K) / (len(mine) + 0.5)
-    posterior = np.array([truth[n] * transition[:, g] for n, g in enumerate(given)])
-    posterior /= posterior.sum(axis=1, keepdims=True)
     differs = best != given
     sure, likely = known & (truth.max(axis=1) >= 0.9), known & (truth.max(axis=1) >= 0.6)
+    transition, trust = _pooled_transition(truth, given, known)
+    posterior = np.array([truth[n] * transition[:, g] for n, g in enumerate(given)])
+    posterior /= posterior.sum(axis=1, keepdims=True)
     if differs[sure].mean() <= (1 - truth[sure].max(axis=1)).mean():
         return posterior  # the labels look clean
-    spread, wrongs = 0.0, 0.0
-    for j in range(K):
-        off = np.delete(transition[j], j)
-        even = 1 / (K - 1)
-        spread += off.sum() * (((off / off.sum()) ** 2).sum() - even) / (1 - even)
-        wrongs += off.sum()
-    trust = min(spread / wrongs / 0.4, 1.0) ** 2
     means = alpha / (alpha + beta)
     belief = np.empty(probs.shape)
     for n, g in enumerate(given):
@@ -178,6 +165,25 @@ def pooled_belief(probs: np.ndarray, given: np.ndarray, known: np.ndarray) -> np
         row = ((1 - trust) * first + trust * posterior[n]) ** 2.5
         belief[n] = row / row.sum()
     return _at_rate(belief, given, known, differs[likely].mean())
+
+
+def _pooled_transition(truth: np.ndarray, given: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, float]:
+    """T of the sure rows, by its concentration mixed with that of all rows; and the trust that comes of it."""
+    K = truth.shape[1]
+    sure, everywhere = np.empty((K, K)), np.empty((K, K))
+    spread, wrongs = 0.0, 0.0
+    for j in range(K):
+        mine = np.flatnonzero(known & (truth.argmax(axis=1) == j) & (truth[:, j] >= 0.9))
+        if len(mine) < 10:
+            mine = np.flatnonzero(known)[np.argsort(-truth[known, j], kind="stable")[:10]]
+        for i in range(K):
+            sure[j, i] = (sum(given[n] == i for n in mine) + 0.5 / K) / (len(mine) + 0.5)
+            everywhere[j, i] = truth[known & (given == i), j].sum() / truth[known, j].sum()
+        off, even = np.delete(sure[j], j), 1 / (K - 1)
+        spread += off.sum() * (((off / off.sum()) ** 2).sum() - even) / (1 - even)
+        wrongs += off.sum()
+    trust = min(spread / wrongs / 0.4, 1.0) ** 2
+    return (1 - trust) * everywhere + trust * sure, trust
 
 
 def _at_rate(belief: np.ndarray, given: np.ndarray, known: np.ndarray, rate: float) -> np.ndarray:

@@ -25,7 +25,7 @@ def test_flagged_rows_are_suspect_and_disagree_and_sure_ones_are_corrected():
 
 
 def test_the_bounds_of_the_rule():
-    probs = [[0.25, 0.75], [0.26, 0.74], [0.2, 0.8], [0.9, 0.1]]
+    probs = [[0.2, 0.8], [0.21, 0.79], [0.2, 0.8], [0.9, 0.1]]
     verdicts = decide(
         evidence([0.51, 0.51, 0.5, 0.99], probs), np.zeros(4, dtype=int), np.ones(4, bool), np.full(4, -1)
     )
@@ -35,7 +35,7 @@ def test_the_bounds_of_the_rule():
 
 def test_a_label_is_taken_by_its_odds_not_by_its_probability():
     """Two other classes share the mass: none has half of it, the first has four times that of the given label."""
-    probs = [[0.1, 0.4, 0.3, 0.2], [0.15, 0.4, 0.3, 0.15], [0.9, 0.1, 0.0, 0.0]]
+    probs = [[0.09, 0.4, 0.3, 0.21], [0.15, 0.4, 0.3, 0.15], [0.9, 0.1, 0.0, 0.0]]
     verdicts = decide(evidence([0.9, 0.85, 0.1], probs), np.zeros(3, int), np.ones(3, bool), np.full(3, -1))
     assert verdicts.flagged.tolist() == [True, True, False]
     assert verdicts.corrected.tolist() == [1, 0, 0]

@@ -227,10 +227,21 @@ class Method(nn.Module, ABC):
     def evidence(self, predict: Predict) -> Evidence:
         """What the method believes of the rows it trained on."""
 
-    def averaged_evidence(self) -> Evidence:
-        """The pooled reading of the averaged predictions."""
-        probs = self.trajectory.double().cpu().numpy()
-        return pooled_evidence(probs, self.given.cpu().numpy(), len(self.settings.averaged))
+    def averaged_evidence(
+        self, final: torch.Tensor | None = None, share: float = 0.0, mixture: str = "beta"
+    ) -> Evidence:
+        """The pooled reading of the averaged predictions.
+
+        Args:
+            final: (N, K) logits of the trained network, whose softmax counts with weight `share`; default none.
+            share: 0 to 1.
+            mixture: beta or gaussian.
+        """
+        probs = self.trajectory.double()
+        if final is not None:
+            probs = torch.lerp(probs, final.softmax(dim=1).double(), share)
+        epochs = len(self.settings.averaged)
+        return pooled_evidence(probs.cpu().numpy(), self.given.cpu().numpy(), epochs, mixture)
 
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
         """What the method believes of rows that its network never saw, from their logits alone.

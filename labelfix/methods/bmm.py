@@ -208,9 +208,7 @@ class BMM(Method):
         """The pooled reading of the averaged predictions, or the paper's own score."""
         given = self.given.cpu().numpy()
         if self.settings.score_from == "trajectory":
-            share, plain = self.settings.final_share, predict("plain").softmax(dim=1).double()
-            probs = torch.lerp(self.trajectory.double(), plain, share).cpu().numpy()
-            return pooled_evidence(probs, given, len(self.settings.averaged), self.settings.mixture)
+            return self.averaged_evidence(predict("plain"), self.settings.final_share, self.settings.mixture)
         tracked = sum(self._is_looked_at(epoch) for epoch in range(self.settings.epochs))
         losses = (self.recent_losses.double().sum(dim=0) / min(tracked, _RECENT)).cpu().numpy()
         probs = predict("plain").softmax(dim=1).cpu().numpy()

@@ -111,6 +111,12 @@ class Settings(base.Settings):
         choices=("both", "method", "trajectory"),
     )
 
+    final_share: float = setting(
+        0.3,
+        "weight of the trained network's predictions beside the averaged ones where no label has moved",
+        source="ours, measured",
+    )
+
     phase_epochs: ClassVar[tuple[str, ...]] = ("backbone_epochs", "labels_epochs")
 
     @property
@@ -153,6 +159,8 @@ class Settings(base.Settings):
         for name in ("classifier_epochs", "labels_rate", "classifier_rate", "label_step", "rho", "beta"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
+        if not 0 <= self.final_share <= 1:
+            raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
         if self.repeats < 1:
             raise InputError(f"repeats={self.repeats}: must be at least 1")
         super().check()

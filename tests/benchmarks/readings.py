@@ -81,7 +81,7 @@ def pooled(probs, given, *, sure):
 
 
 def ours(probs, given):
-    """What a scan does: sure T, the noise rate of the likely rows, odds of three, and no change to clean labels."""
+    """What a scan does: sure T, the noise rate of the likely rows, odds of four, and no change to clean labels."""
     evidence = pooled_evidence(probs, given, AVERAGED_EPOCHS)
     verdicts = decide(evidence, given, given >= 0, probs.argmax(axis=1))
     return evidence.noise, evidence.probs, verdicts.corrected

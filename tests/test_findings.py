@@ -17,7 +17,7 @@ from training import make_trainer
 import labelfix
 from labelfix.errors import InputError
 from labelfix.job import Job
-from labelfix.readings import pooled_evidence
+from labelfix.pooling import pooled_evidence
 from labelfix.reporting import Silent
 from labelfix.store import encode
 

@@ -24,8 +24,8 @@ from labelfix.errors import InputError
 from labelfix.folds import deal_folds
 from labelfix.job import Job
 from labelfix.pipeline import _folds
+from labelfix.pooling import pooled_evidence
 from labelfix.preparation import make_trainer, open_images, training_labels
-from labelfix.readings import pooled_evidence
 from labelfix.reporting import Silent
 from labelfix.store import ImageStore
 

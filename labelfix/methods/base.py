@@ -16,7 +16,7 @@ from torch import nn
 from labelfix.batches import Batch, Labels
 from labelfix.errors import InputError
 from labelfix.evidence import Evidence
-from labelfix.readings import pooled_evidence
+from labelfix.pooling import pooled_evidence
 from labelfix.schedules import scaled_epochs, step_decay
 
 Predict = Callable[[str], torch.Tensor]

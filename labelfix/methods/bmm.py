@@ -74,7 +74,8 @@ from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict
 from labelfix.methods.bmm_settings import Settings, presets
 from labelfix.mixture import NoiseModel, noise_posterior
-from labelfix.readings import paper_evidence, pooled_evidence
+from labelfix.pooling import pooled_evidence
+from labelfix.readings import paper_evidence
 from labelfix.schedules import linear_steps
 
 _RECENT = 5

@@ -36,7 +36,7 @@ from labelfix.errors import InputError
 from labelfix.evidence import Evidence, ratio_score, transition_posterior
 from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict, setting
-from labelfix.readings import pooled_evidence
+from labelfix.pooling import pooled_evidence
 
 
 @dataclass(frozen=True)

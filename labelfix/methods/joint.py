@@ -28,14 +28,17 @@ Settings: `balance` is alpha, `entropy` is beta. `average=all` takes all epochs 
 Differences, all deliberate: class frequencies are those of the given labels, smoothed (`prior=uniform`, as in the
 paper-cifar10 presets, is the paper's), and the batch mean is a moving one where a batch has fewer than four rows a
 class; the ring is float16 in main memory (class `Joint` says what that loses); an epoch has no remainder, so no row
-misses its record; the row "lambda" of table 1 is read as the a of Beta(a, a), since a share cannot be 8.
+misses its record; the row "lambda" of table 1 is read as the a of Beta(a, a), since a share cannot be 8. In the fast
+preset labels wait (`when_weak=wait`) until enough rows have a likely class: those that a weak network moves drag it
+along (below), and averages of what it then says find nothing any more. The paper presets go on.
 
 Findings: the belief is the average behind the last labels, noise 1 - that of the given label (`score_from=method`);
 `trajectory` takes the pooled reading of the averaged predictions, which also judges whether labels may be changed at
 all; `both` is the mean of the two.
 
-Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10` to `-sym90` and `-asym10` to `-asym50`, 200 and 120 epochs
-by table 1, made for preact-resnet32; `paper`, the one for 50 % symmetric noise; `paper-clothing1m`, for a pretrained
+Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10`, `paper-cifar10-sym30`, `paper-cifar10-sym50`, `paper-cifar10-sym70`, `paper-cifar10-sym90`,
+`paper-cifar10-asym10`, `paper-cifar10-asym20`, `paper-cifar10-asym30`, `paper-cifar10-asym40` and
+`paper-cifar10-asym50`, 200 and 120 epochs by table 1, made for preact-resnet32; `paper`, the one for 50 % symmetric noise; `paper-clothing1m`, for a pretrained
 ResNet-50 at 224 px (`--backbone resnet50 --weights imagenet`): 10 epochs at 8e-4 with alpha 2.4, beta .8 and labels
 from the first epoch on, the average of all so far; then 10 with mixup (a = .8) at 5e-4, a tenth after 5; batches of
 32, weight decay 1e-3.
@@ -46,7 +49,9 @@ labels from the 14th on and 5 of mixup from the first weights, .984 / .987; the 
 at .005, .984 / .993; 36 epochs and 4 plain ones at .005, .991 / .993; labels from the 8th epoch on, .992 / .994. There
 alpha and beta of .4 and .2 give .960 / .988, of 2.4 and .8 .989 / .991; without either (first schedule) no label is
 probable enough to be taken, .600 / .973. By `both`, clean digits stay as they are, pair noise of .3 goes from .700 to
-.998, symmetric of .8 from .294 to .969. On photographs it has not been measured.
+.998, symmetric of .8 from .294 to .969. On 5,000 photographs of CIFAR-10 with human labels (.824 right), where labels
+had not learned to wait yet, the first updates stopped the network at .54 of the true labels; .54 of its own were right,
+and the average precision of the averaged predictions came to .563. Waiting to the end it is .695.
 """
 
 from __future__ import annotations
@@ -65,7 +70,8 @@ from labelfix.losses import class_balance, entropy, mean_probs, mix, soft_cross_
 from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict
 from labelfix.methods.joint_settings import Settings, presets
-from labelfix.readings import both, network_is_weak
+from labelfix.pooling import network_is_weak
+from labelfix.readings import both
 from labelfix.schedules import step_decay
 
 _TINY = 1e-12

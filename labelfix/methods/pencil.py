@@ -28,8 +28,9 @@ label: (1 + rho) y - rho given, at least 0 (as it is with `compat=reference` or 
 1 - that of the given label (`score_from=method`). `trajectory` takes the pooled reading of the averaged predictions,
 which also judges whether the labels are clean at all, `both` the mean of the two.
 
-Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10` to `-sym90` and `-asym10` to `-asym50`, 320 epochs by
-table 1, made for preact-resnet32; `paper`, the one for 50 % symmetric noise; `paper-cifar100`, for cifar-resnet34.
+Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10`, `paper-cifar10-sym30`, `paper-cifar10-sym50`, `paper-cifar10-sym70`, `paper-cifar10-sym90`,
+`paper-cifar10-asym10`, `paper-cifar10-asym20`, `paper-cifar10-asym30`, `paper-cifar10-asym40` and
+`paper-cifar10-asym50`, 320 epochs by table 1, made for preact-resnet32; `paper`, the one for 50 % symmetric noise; `paper-cifar100`, for cifar-resnet34.
 Others, for pretrained ResNet-50 at 224 px (epochs of the stages; rates; batch; weight decay; alpha, beta, lambda):
 CUB-200, 35 / 65 / 60; .002, .002, .001 to a tenth after 20 and 40; 16; 1e-4; 0 or .1, .8, 1000 to 3000.
 Clothing1M, 5 / 10 / 10; .0016, .0008, .0005 to a tenth after 5; 32; 1e-3; .08, .8, 3000 and from the sixth epoch of
@@ -43,6 +44,8 @@ with 40 % wrong anywhere / 30 % wrong in pairs / none): stages of 16, 17 and 7 e
 while the labels move, .980 / .977 / 1: the undivided losses at the high rate mend most. On 3,000 photographs of
 CIFAR-10 with human labels, .825 of them right, that network is too weak: .754 of the distributions are, and the
 averaged predictions (average precision .624) find wrong labels better than the distributions (.469) or both (.588).
+So in the fast preset labels wait (`when_weak=wait`) until enough rows have a likely class; where they wait to the
+end, the last stages are cross-entropy on the given labels. The paper presets go on.
 """
 
 from __future__ import annotations
@@ -62,7 +65,8 @@ from labelfix.losses import compatibility, entropy, forward_kl, inverse_kl, labe
 from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict
 from labelfix.methods.pencil_settings import Settings, presets
-from labelfix.readings import both, network_is_weak
+from labelfix.pooling import network_is_weak
+from labelfix.readings import both
 from labelfix.schedules import linear_steps, step_decay
 
 _FIRST_LOGIT = 10.0

@@ -33,7 +33,8 @@ from labelfix.evidence import (
 )
 from labelfix.manifest import Manifest
 from labelfix.mixture import NoiseModel
-from labelfix.readings import mixture_belief, pooled_evidence
+from labelfix.pooling import pooled_evidence
+from labelfix.readings import mixture_belief
 from labelfix.verdicts import decide
 
 CIFAR = ["symmetric:0.2", "symmetric:0.4", "asymmetric:0.4", "pair:0.3", "human", "clean"]

@@ -15,7 +15,7 @@ import labelfix
 from labelfix.errors import InputError
 from labelfix.methods import method_card, method_class
 from labelfix.methods.base import Moment
-from labelfix.readings import pooled_evidence
+from labelfix.pooling import pooled_evidence
 
 
 def test_loss_is_cross_entropy_with_the_given_labels():

@@ -28,15 +28,16 @@ label: (1 + rho) y - rho given, at least 0 (as it is with `compat=reference` or 
 1 - that of the given label (`score_from=method`). `trajectory` takes the pooled reading of the averaged predictions,
 which also judges whether the labels are clean at all, `both` the mean of the two.
 
-Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10`, `paper-cifar10-sym30`, `paper-cifar10-sym50`, `paper-cifar10-sym70`, `paper-cifar10-sym90`,
-`paper-cifar10-asym10`, `paper-cifar10-asym20`, `paper-cifar10-asym30`, `paper-cifar10-asym40` and
-`paper-cifar10-asym50`, 320 epochs by table 1, made for preact-resnet32; `paper`, the one for 50 % symmetric noise; `paper-cifar100`, for cifar-resnet34.
-Others, for pretrained ResNet-50 at 224 px (epochs of the stages; rates; batch; weight decay; alpha, beta, lambda):
-CUB-200, 35 / 65 / 60; .002, .002, .001 to a tenth after 20 and 40; 16; 1e-4; 0 or .1, .8, 1000 to 3000.
-Clothing1M, 5 / 10 / 10; .0016, .0008, .0005 to a tenth after 5; 32; 1e-3; .08, .8, 3000 and from the sixth epoch of
-the labels on 500 (here one step, or `label_decay=linear`). There the paper trains on a random subset with as many
-images of every given class. A method cannot choose the rows it trains on: `balance_classes=true` keeps them all and
-weighs their losses, so that every given class counts alike for the network; labels move unweighed.
+Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10`, `paper-cifar10-sym30`, `paper-cifar10-sym50`,
+`paper-cifar10-sym70`, `paper-cifar10-sym90`, `paper-cifar10-asym10`, `paper-cifar10-asym20`, `paper-cifar10-asym30`,
+`paper-cifar10-asym40` and `paper-cifar10-asym50`, 320 epochs by table 1, made for preact-resnet32; `paper`, the one
+for 50 % symmetric noise; `paper-cifar100`, for cifar-resnet34. Others, for pretrained ResNet-50 at 224 px (epochs of
+the stages; rates; batch; weight decay; alpha, beta, lambda): CUB-200, 35 / 65 / 60; .002, .002, .001 to a tenth after
+20 and 40; 16; 1e-4; 0 or .1, .8, 1000 to 3000. Clothing1M, 5 / 10 / 10; .0016, .0008, .0005 to a tenth after 5; 32;
+1e-3; .08, .8, 3000 and from the sixth epoch of the labels on 500 (here one step, or `label_decay=linear`). There the
+paper trains on a random subset with as many images of every given class. A method cannot choose the rows it trains
+on: `balance_classes=true` keeps them all and weighs their losses, so that every given class counts alike for the
+network; labels move unweighed.
 
 How `fast` was found (all digits of scikit-learn, one seed; share of label distributions whose largest entry is right,
 with 40 % wrong anywhere / 30 % wrong in pairs / none): stages of 16, 17 and 7 epochs at rates of .05, .05 and .005,

@@ -87,12 +87,20 @@ _OPTIONS: list[Callable[[Any], Any]] = [
 ]
 
 
+def _with_options(function: Callable[..., int]) -> Callable[..., int]:
+    """The options in their order, before those of the command line alone."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
 @click.command(
     "scan",
     epilog="\b\nExample:\n  labelfix scan ./images --method bmm --out runs/first --seed 0\n"
     "  labelfix scan train.parquet --label-column label --rows 5000 --epochs 20",
 )
 @click.argument("source")
+@_with_options
 @click.option("--dry-run", is_flag=True, help="Say what it would do and about how long; write nothing.")
 @click.option("--strict", is_flag=True, help="Exit 3 when the fit failed or images are invalid.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -123,10 +131,6 @@ def command(
         _print_run(run)
     degraded = not run.summary["fit_ok"] or run.summary["counts"]["invalid"]
     return _DEGRADED if strict and degraded else 0
-
-
-for _option in reversed(_OPTIONS):
-    command = _option(command)
 
 
 def _settings(changes: tuple[str, ...]) -> dict[str, str]:

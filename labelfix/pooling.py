@@ -66,7 +66,7 @@ def pooled_evidence(
 
     Returns:
         Belief of `pooled_reading`, and noise 1 - the belief in the given label. The fit keeps every label where the
-        labels look clean (where the network is sure they contradict it no more often than its own doubt allows) and
+        labels look clean (they contradict the network no more often than its own doubt allows) and
         where the network is weak and had fewer than 20 epochs to remember the given labels.
     """
     rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
@@ -92,6 +92,7 @@ class Reading:
         disagreeing: share of all rows whose given label is another than the network's.
         likely: share of all rows where the network's class is likely.
         noise_rate: share of those whose given label is another.
+        likely_doubt: how often the network expects to be wrong there.
     """
 
     model: NoiseModel
@@ -102,16 +103,21 @@ class Reading:
     disagreeing: float
     likely: float
     noise_rate: float
+    likely_doubt: float
 
     def facts(self) -> dict[str, float]:
         """What the verdicts on the whole run rest on, for the summary."""
-        names = ("sure_rows", "contradicted", "doubt", "disagreeing", "likely", "noise_rate")
+        names = ("sure_rows", "contradicted", "doubt", "disagreeing", "likely", "noise_rate", "likely_doubt")
         return {name: getattr(self, name) for name in names}
 
     @property
     def looks_clean(self) -> bool:
-        """Whether given labels contradict a sure network no more often than it expects to be wrong."""
-        return self.contradicted <= self.doubt
+        """Whether the labels contradict the network, where it is sure and where a class is likely, within its doubt.
+
+        Photographs that it does not know by heart show label noise first where it is sure; digits that it has learned
+        by heart, with their wrong labels, first where a class is only likely.
+        """
+        return self.contradicted <= self.doubt and self.noise_rate <= self.likely_doubt
 
     @property
     def is_weak(self) -> bool:
@@ -162,6 +168,7 @@ def pooled_reading(
         disagreeing=_mean(differs),
         likely=_mean(certainty >= _LIKELY),
         noise_rate=_mean(differs[certainty >= _LIKELY]),
+        likely_doubt=_mean(1 - certainty[certainty >= _LIKELY]),
     )
     if reading.looks_clean:
         return reading

@@ -150,7 +150,8 @@ def pooled_belief(probs: np.ndarray, given: np.ndarray, known: np.ndarray) -> np
     transition, trust = _pooled_transition(truth, given, known)
     posterior = np.array([truth[n] * transition[:, g] for n, g in enumerate(given)])
     posterior /= posterior.sum(axis=1, keepdims=True)
-    if differs[sure].mean() <= (1 - truth[sure].max(axis=1)).mean():
+    within = [differs[rows].mean() <= (1 - truth[rows].max(axis=1)).mean() for rows in (sure, likely)]
+    if all(within):
         return posterior  # the labels look clean
     means = alpha / (alpha + beta)
     belief = np.empty(probs.shape)

@@ -92,7 +92,7 @@ class Settings(base.Settings):
         choices=("trajectory", "method"),
     )
     final_share: float = setting(
-        0.1, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
+        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
     )
 
     phase_epochs: ClassVar[tuple[str, ...]] = ("warmup_epochs", "bootstrap_epochs")

@@ -189,7 +189,7 @@ class Joint(Method):
     def evidence(self, predict: Predict) -> Evidence:
         """The labels as the first step left them, or averaged predictions (also where none moved), or both."""
         given = self.given.cpu().numpy()
-        averaged = self.averaged_evidence()
+        averaged = self.averaged_evidence(predict("plain"), self.settings.final_share)
         if self.settings.score_from == "trajectory" or not self.moves:
             return averaged
         own = self._label_evidence(given, averaged)

@@ -100,6 +100,10 @@ class Settings(base.Settings):
         choices=("both", "method", "trajectory"),
     )
 
+    final_share: float = setting(
+        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
+    )
+
     phase_epochs: ClassVar[tuple[str, ...]] = ("correct_epochs", "finetune_epochs")
 
     def with_epochs(self, total: int) -> Self:
@@ -135,6 +139,8 @@ class Settings(base.Settings):
                 raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
         if not 0 < self.mixup_alpha < float("inf"):
             raise InputError(f"mixup_alpha={self.mixup_alpha}: must be a number over 0")
+        if not 0 <= self.final_share <= 1:
+            raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
         if self.ring_epochs < 1:
             raise InputError(f"ring_epochs={self.ring_epochs}: must be at least 1")
         if not 1 <= self.update_from <= self.correct_epochs:
@@ -162,6 +168,7 @@ def presets() -> dict[str, base.Settings]:
         warm_start="false",
         finetune_rate=5e-4,
         when_weak="go",
+        final_share=0.0,
         milestones=(5,),
         average_from=0,
         average_until=10,
@@ -191,6 +198,7 @@ def _cifar10(alpha: float, beta: float, rate: float, mixup_alpha: float) -> Sett
         warm_start="false",
         finetune_rate=0.2,
         when_weak="go",
+        final_share=0.0,
         milestones=(40, 80),
         average_from=20,
         average_until=200,

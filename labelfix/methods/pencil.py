@@ -180,10 +180,8 @@ class Pencil(Method):
     def evidence(self, predict: Predict) -> Evidence:
         """The label distributions as their stage left them, or averaged predictions (also if none moved), or both."""
         given = self.given.cpu().numpy()
-        if not self.moves:
-            return self.averaged_evidence(predict("plain"), self.settings.final_share)
-        averaged = self.averaged_evidence()
-        if self.settings.score_from == "trajectory":
+        averaged = self.averaged_evidence(predict("plain"), self.settings.final_share)
+        if self.settings.score_from == "trajectory" or not self.moves:
             return averaged
         own = self._label_evidence(given, averaged)
         return own if self.settings.score_from == "method" else both(own, averaged)

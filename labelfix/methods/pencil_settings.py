@@ -112,9 +112,7 @@ class Settings(base.Settings):
     )
 
     final_share: float = setting(
-        0.3,
-        "weight of the trained network's predictions beside the averaged ones where no label has moved",
-        source="ours, measured",
+        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
     )
 
     phase_epochs: ClassVar[tuple[str, ...]] = ("backbone_epochs", "labels_epochs")
@@ -200,4 +198,5 @@ def _paper(
         compat="reference",
         divide_by_classes="true",
         when_weak="go",
+        final_share=0.0,
     )

@@ -30,8 +30,7 @@ def test_labels_stay_and_averages_speak_where_no_class_is_likely(name):
     waiting = trained(name, given, 12, when_weak="wait")
     assert not moved(waiting).any()
     assert not waiting.method.moves
-    share = getattr(waiting.method.settings, "final_share", 0.0)
-    averaged = waiting.method.averaged_evidence(waiting.predict("plain"), share)
+    averaged = waiting.method.averaged_evidence(waiting.predict("plain"), waiting.method.settings.final_share)
     np.testing.assert_array_equal(waiting.method.evidence(waiting.predict).noise, averaged.noise)
     assert moved(trained(name, given, 12, when_weak="go")).any()
 

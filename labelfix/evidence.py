@@ -162,7 +162,9 @@ def transition_matrix(probs: FloatArray, given: np.ndarray) -> FloatArray:
     return np.where(mass > _TINY, counts / np.maximum(mass, _TINY), np.eye(num_classes))
 
 
-def sure_transition(beliefs: FloatArray, given: np.ndarray, certainty: float) -> FloatArray:
+def sure_transition(
+    beliefs: FloatArray, given: np.ndarray, certainty: float
+) -> tuple[FloatArray, np.ndarray]:
     """T[j, i]: share of given label i among the rows that surely belong to class j.
 
     Rows that belong to j by a little, which a weak network has many of, would count its errors as label noise.
@@ -170,23 +172,29 @@ def sure_transition(beliefs: FloatArray, given: np.ndarray, certainty: float) ->
     Args:
         beliefs: (N, K) about the true label, finite.
         given: (N,) int64 in 0..K-1.
-        certainty: least belief of a sure row; of a class with fewer than 10 such rows its 10 surest count.
+        certainty: least belief of a sure row; of a class with fewer than 10 such rows the 10 surest of those that
+            belong to it rather than to another count.
 
     Returns:
-        (K, K) float64, rows that sum to 1, all positive: half a row is spread evenly over the given labels.
+        T (K, K) float64, rows that sum to 1, all positive: half a row is spread evenly over the given labels; a class
+        without rows keeps its label. And the rows that each class was counted on, (K,) int64.
     """
-    num_rows, num_classes = beliefs.shape
+    num_classes = beliefs.shape[1]
+    used = np.zeros(num_classes, np.int64)
     best, sure = beliefs.argmax(axis=1), beliefs.max(axis=1) >= certainty
     counts = np.empty((num_classes, num_classes))
     for label in range(num_classes):
         rows = np.flatnonzero(sure & (best == label))
         if len(rows) < _LEAST_SURE:
-            rows = np.argsort(-beliefs[:, label], kind="stable")[: min(_LEAST_SURE, num_rows)]
+            mine = np.flatnonzero(best == label)
+            rows = mine[np.argsort(-beliefs[mine, label], kind="stable")[:_LEAST_SURE]]
+        used[label] = len(rows)
         counts[label] = np.bincount(given[rows], minlength=num_classes) + _SPREAD_ROWS / num_classes
-    return counts / counts.sum(axis=1, keepdims=True)
+        counts[label, label] += not len(rows)
+    return counts / counts.sum(axis=1, keepdims=True), used
 
 
-def noise_concentration(transition: FloatArray) -> float:
+def noise_concentration(transition: FloatArray, class_rows: np.ndarray | None = None) -> float:
     """How far wrong labels go to a few classes (pairs swapped) rather than to any: 0 for any, 1 for one each.
 
     For each true class the sum of squares of where its wrong labels go, from 1/(K-1) when they go everywhere alike
@@ -194,6 +202,7 @@ def noise_concentration(transition: FloatArray) -> float:
 
     Args:
         transition: (K, K), rows that sum to 1, from true class to given class.
+        class_rows: (K,) rows of each true class; default as many of each.
 
     Returns:
         0 to 1; 0 with two classes, where there is nowhere else to go, and without wrong labels.
@@ -204,7 +213,10 @@ def noise_concentration(transition: FloatArray) -> float:
         return 0.0
     squares = ((off / np.maximum(mass, _TINY)[:, None]) ** 2).sum(axis=1)
     even = 1 / (len(transition) - 1)
-    return float(np.clip((mass * (squares - even)).sum() / mass.sum() / (1 - even), 0, 1))
+    weight = mass if class_rows is None else mass * class_rows
+    if weight.sum() < _TINY:
+        return 0.0
+    return float(np.clip((weight * (squares - even)).sum() / weight.sum() / (1 - even), 0, 1))
 
 
 def _own_and_usual(

@@ -57,6 +57,7 @@ def find(
             evidence, kept = _with_held_out(evidence, manifest, store, trusted, trainer, logits)
         else:
             evidence = _of_folds(manifest, store, trainer, cross_fitted, logits)
+            kept = _of_unknown_class(manifest, training_labels(manifest, store, trusted), fold_of_row)
     else:
         epoch = last_reports[-1].epoch if diverged is None else diverged.epoch
         reason = f"training diverged in epoch {epoch}; give a lower --set learning_rate"
@@ -101,7 +102,9 @@ def _with_held_out(
         noise=np.where(held_out, found.noise, evidence.noise),
         probs=np.where(held_out[:, None], found.probs, evidence.probs).astype(np.float32),
     )
-    return whole, held_out & (found.fit.keeps_labels or not found.fit.ok)
+    # Few rows were judged by what the network says of rows it was trained on, and of a new class it knows nothing.
+    unsure = found.fit.keeps_labels or not found.fit.ok or not fitted[held_out].any()
+    return whole, held_out & (unsure | _of_unknown_class(manifest, trained, None))
 
 
 def _of_folds(
@@ -112,6 +115,20 @@ def _of_folds(
     held_out = in_fold | (manifest.held_out & store.valid & (manifest.given >= 0))
     shown = np.where(held_out[:, None], logits, np.nan)
     return trainer.method.held_out_evidence(shown, np.where(held_out, manifest.given, -1), in_fold)
+
+
+def _of_unknown_class(manifest: Manifest, trained: np.ndarray, fold_of_row: np.ndarray | None) -> np.ndarray:
+    """(N,) bool, rows whose given class no row had on which their network was trained: it knows nothing of it."""
+    folds = np.full(len(trained), -1) if fold_of_row is None else fold_of_row
+    unknown = np.zeros(len(trained), dtype=bool)
+    for label in range(len(manifest.class_names)):
+        of_class = manifest.given == label
+        holding = np.unique(folds[trained == label])
+        if len(holding) == 0:
+            unknown |= of_class
+        elif len(holding) == 1 and holding[0] >= 0:
+            unknown |= of_class & (folds == holding[0])
+    return unknown
 
 
 def _verified(evidence: Evidence, given: np.ndarray, label: np.ndarray) -> Evidence:

@@ -16,6 +16,7 @@ from labelfix import corrections, run_folder
 from labelfix.batches import Labels, seed_of
 from labelfix.config import ScanConfig
 from labelfix.cross_fitting import CrossFit, cross_fit
+from labelfix.errors import InputError
 from labelfix.findings import find
 from labelfix.folds import deal_folds
 from labelfix.job import Job
@@ -142,6 +143,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         # K folds train on K - 1 of K parts each, and the exported classifier once more on all.
         units = sum(phase.epochs * phase.forward_units for phase in phases) * max(config.folds, 1)
         trained = (manifest.given >= 0) & ~manifest.held_out
+        _folds(job, np.where(trained, manifest.given, -1))
         seconds = seconds_per_unit(network, config) * units * int(trained.sum())
     return {
         "source": str(manifest.source),
@@ -217,8 +219,16 @@ def _folds(job: Job, labels: np.ndarray) -> np.ndarray | None:
     if not job.config.folds:
         return None
     verified = (job.trusted.label >= 0) & ~job.trusted.is_scored
-    seed = seed_of(job.config.seed, _DEAL_SEED)
-    return deal_folds(np.where(verified, -1, labels), job.manifest.groups, job.config.folds, seed)
+    seed, folds = seed_of(job.config.seed, _DEAL_SEED), job.config.folds
+    dealt = deal_folds(np.where(verified, -1, labels), job.manifest.groups, folds, seed)
+    for fold in range(folds):
+        rest = int(((labels >= 0) & (dealt != fold)).sum())
+        if rest < 2:
+            raise InputError(
+                f"--folds {folds}: without its part fold {fold + 1} has {rest} rows to train on and needs 2; "
+                "make the groups smaller, or scan without folds"
+            )
+    return dealt
 
 
 def _effort(trained: _Trained, folds: int) -> dict[str, Any]:

@@ -176,13 +176,14 @@ def _pooled_transition(truth: np.ndarray, given: np.ndarray, known: np.ndarray) 
     for j in range(K):
         mine = np.flatnonzero(known & (truth.argmax(axis=1) == j) & (truth[:, j] >= 0.9))
         if len(mine) < 10:
-            mine = np.flatnonzero(known)[np.argsort(-truth[known, j], kind="stable")[:10]]
+            own = np.flatnonzero(known & (truth.argmax(axis=1) == j))
+            mine = own[np.argsort(-truth[own, j], kind="stable")[:10]]
         for i in range(K):
             sure[j, i] = (sum(given[n] == i for n in mine) + 0.5 / K) / (len(mine) + 0.5)
             everywhere[j, i] = truth[known & (given == i), j].sum() / truth[known, j].sum()
         off, even = np.delete(sure[j], j), 1 / (K - 1)
-        spread += off.sum() * (((off / off.sum()) ** 2).sum() - even) / (1 - even)
-        wrongs += off.sum()
+        spread += len(mine) * off.sum() * (((off / off.sum()) ** 2).sum() - even) / (1 - even)
+        wrongs += len(mine) * off.sum()
     trust = min(spread / wrongs / 0.4, 1.0) ** 2
     return (1 - trust) * everywhere + trust * sure, trust
 

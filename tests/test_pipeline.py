@@ -72,7 +72,7 @@ class TestFindings:
         )
         assert said["fit_ok"] in (True, False)
         assert "0.5" in said["flag_rule"]
-        assert "0.8" in said["flag_rule"]
+        assert "4 times" in said["flag_rule"]
         assert len(said["source_fingerprint"]) == 64
         assert 0 <= said["noise_rate"] <= 1
 

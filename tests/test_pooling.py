@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import references
+from scipy.special import log_softmax, softmax
 from scipy.stats import spearmanr
 
 from labelfix.evidence import sure_transition, true_class_beliefs
-from labelfix.pooling import network_is_weak, pooled_evidence, pooled_reading
+from labelfix.pooling import held_out_evidence, network_is_weak, pooled_evidence, pooled_reading
 from labelfix.readings import paper_evidence
 
 
@@ -52,7 +53,7 @@ def test_swapped_classes_are_judged_by_the_posterior_alone():
     blur = rng.random((3_000, 1)) * 0.6
     probs = np.eye(4)[true] * (0.95 - blur) + np.roll(np.eye(4), 1, axis=1)[true] * blur + 0.0125
     q = true_class_beliefs(probs)
-    posterior = q * sure_transition(q, given, 0.9)[:, given].T
+    posterior = q * sure_transition(q, given, 0.9)[0][:, given].T
     posterior /= posterior.sum(axis=1, keepdims=True)
     noise = pooled_evidence(probs, given, 28).noise
     expected = 1 - posterior[np.arange(3_000), given]
@@ -150,3 +151,49 @@ def test_equal_losses_are_a_failed_fit():
     evidence = pooled_evidence(np.full((100, 4), 0.25), np.arange(100) % 4, 28)
     assert not evidence.fit.ok
     assert "same loss" in evidence.fit.reason
+
+
+def test_a_network_that_is_too_sure_of_rows_it_never_saw_is_tempered():
+    """Right in 85 % of the rows, and hardly less sure of the others: at its word it would correct right labels."""
+    rng = np.random.default_rng(4)
+    true = rng.integers(0, 4, 3_000)
+    seen = np.where(rng.random(3_000) < 0.2, rng.integers(0, 4, 3_000), true)
+    margin = np.where(seen == true, 12, rng.uniform(0, 10, 3_000))
+    logits = margin[:, None] * np.eye(4)[seen] + rng.normal(0, 2, (3_000, 4))
+    everybody = np.ones(3_000, bool)
+    at_its_word = pooled_evidence(softmax(logits, axis=1), true, 0)
+    assert not at_its_word.fit.keeps_labels
+    tempered = held_out_evidence(logits, true, everybody)
+    assert tempered.fit.ok
+    assert tempered.fit.keeps_labels
+    # The temperature is the one at which the mean loss of the given labels is least.
+    scales = np.exp(np.linspace(-4, 0, 400))
+    losses = [-log_softmax(logits * scale, axis=1)[np.arange(3_000), true].mean() for scale in scales]
+    best = scales[int(np.argmin(losses))]
+    expected = pooled_evidence(softmax(logits * best, axis=1), true, 0)
+    np.testing.assert_allclose(tempered.noise, expected.noise, atol=0.01)
+
+
+def test_a_modest_network_is_taken_at_its_word():
+    probs, given, _ = rows_of(0.3)
+    modest = np.log(probs) / 2
+    found = held_out_evidence(modest, given, np.ones(3_000, bool))
+    np.testing.assert_allclose(
+        found.noise, pooled_evidence(softmax(modest, axis=1), given, 0).noise, atol=1e-3
+    )
+
+
+def test_certain_and_right_is_clean_and_no_failure():
+    """Losses too small to tell apart: there is no mixture, and nothing to find."""
+    given = np.arange(600) % 3
+    evidence = pooled_evidence(np.eye(3)[given] * (1 - 3e-9) + 1e-9, given, 28)
+    assert evidence.fit.ok
+    assert evidence.fit.keeps_labels
+
+
+def test_beliefs_sum_to_one_where_a_sure_network_is_contradicted():
+    given = np.arange(600) % 3
+    probs = np.eye(3)[given] * (1 - 3e-13) + 1e-13
+    given[0] = 1
+    evidence = pooled_evidence(probs, given, 28)
+    np.testing.assert_allclose(evidence.probs.sum(axis=1), 1, atol=1e-5)

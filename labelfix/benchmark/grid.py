@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from labelfix.noise import KINDS, parse_noise
 
 CLEAN, GIVEN = "clean", "given"
 # Keys of a method's text that are options of scan; every other one is a setting of the method.
+_LONGEST_NAME = 160
 _NUMBERS = ("epochs", "folds", "batch_size")
 
 
@@ -118,11 +120,16 @@ def parse_method(text: str) -> MethodText:
 
 
 def safe_name(text: str) -> str:
-    """A file name of only a-z, 0-9, dot, underscore, equals sign and hyphen."""
-    return re.sub(r"[^a-z0-9._=-]", "-", text.lower())
+    """A file name of only a-z, 0-9, dot, underscore, equals sign and hyphen, of at most 173 characters."""
+    name = re.sub(r"[^a-z0-9._=-]", "-", text.lower())
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _listed(option: str, value: str | Sequence[Any], comma: str) -> list[str]:
+def _listed(option: str, value: int | str | Sequence[Any], comma: str) -> list[str]:
+    if isinstance(value, int):
+        value = str(value)
     parts = re.split(comma, value) if isinstance(value, str) else [str(part) for part in value]
     texts = [part.strip() for part in parts]
     if not texts or "" in texts:

@@ -105,7 +105,7 @@ def gather(
         wrong = str(error) if truth_column is None else str(error).replace("--label-column", "--truth-column")
         raise InputError(wrong) from None
     verified = Trusted.of(manifest, trusted)
-    _check_out(out, manifest)
+    _check_out(out, manifest, test)
     tested = _read_test(test, manifest, column, options)
     truth = out / "truth.parquet"
     if not truth.is_file():
@@ -140,7 +140,11 @@ def check_given(source: Path, truth_column: str | None, label_column: str | None
             " or bench clean and planted noise"
         )
     given = Manifest.read(source, label_column=label_column, **options)
-    if truth_column not in given.pass_through:
+    try:
+        truth = Manifest.read(source, label_column=truth_column, require_labels=False, **options)
+    except InputError as error:
+        raise InputError(str(error).replace("--label-column", "--truth-column")) from None
+    if truth_column not in given.pass_through and truth.fingerprint == given.fingerprint:
         raise InputError(
             f"--noise given: {truth_column!r} is the label column too; name that of the given labels with"
             " --label-column"
@@ -183,12 +187,12 @@ def _truth_table(manifest: Manifest) -> pa.Table:
     return pa.table(columns).replace_schema_metadata({MARK: manifest.fingerprint.encode()})
 
 
-def _check_out(out: Path, manifest: Manifest) -> None:
-    source = manifest.source
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise InputError(
-            f"--out {out} lies inside SOURCE, where nothing is ever written; choose another folder"
-        )
+def _check_out(out: Path, manifest: Manifest, test: str | Path | None) -> None:
+    for name, source in (("SOURCE", manifest.source), ("--test", Path(test or manifest.source).expanduser())):
+        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+            raise InputError(
+                f"--out {out} lies inside {name}, where nothing is ever written; choose another folder"
+            )
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; choose a folder")
     if not out.is_dir() or all(path.match(".truth.parquet.*.tmp") for path in out.iterdir()):

@@ -10,13 +10,12 @@ from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import nn
 
 from labelfix.batches import Batch, Labels
 from labelfix.errors import InputError
 from labelfix.evidence import Evidence
-from labelfix.pooling import pooled_evidence
+from labelfix.pooling import held_out_evidence, pooled_evidence
 from labelfix.schedules import scaled_epochs, step_decay
 
 Predict = Callable[[str], torch.Tensor]
@@ -254,7 +253,7 @@ class Method(nn.Module, ABC):
             given: (N,) int64, -1 for none.
             fitted: (N,) bool, the rows that the noise model is fitted on: those rows themselves, or the trained ones.
         """
-        return pooled_evidence(softmax(logits.astype(np.float64), axis=1), given, 0, fitted=fitted)
+        return held_out_evidence(logits, given, fitted)
 
     def remember(self, when: Moment, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """Add the softmax of some rows to their running mean, within the window of the settings.

@@ -57,7 +57,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
-from scipy.special import softmax
 from torch import nn
 
 from labelfix.batches import Batch, Labels
@@ -74,7 +73,7 @@ from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict
 from labelfix.methods.bmm_settings import Settings, presets
 from labelfix.mixture import NoiseModel, noise_posterior
-from labelfix.pooling import pooled_evidence
+from labelfix.pooling import held_out_evidence
 from labelfix.readings import paper_evidence
 from labelfix.schedules import linear_steps
 
@@ -217,8 +216,7 @@ class BMM(Method):
 
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
         """The pooled reading: one mixture, fitted on the losses of the rows that are given for it."""
-        probs = softmax(logits.astype(np.float64), axis=1)
-        return pooled_evidence(probs, given, 0, self.settings.mixture, fitted)
+        return held_out_evidence(logits, given, fitted, self.settings.mixture)
 
     def _average_losses(self, rows: torch.Tensor) -> np.ndarray:
         """Class-relative losses (R,) float64 of the averaged predictions: less noisy than any one epoch's."""

@@ -9,7 +9,7 @@ last-epoch loss says little (the reason why the other methods exist).
 Settings of cross-entropy: `score_from=loss` (default) ranks rows by the loss of the trained network;
 `score_from=trajectory` takes the mean of the ratio score and of the transition-aware posterior over the predictions
 averaged during the high-learning-rate part, a strong baseline of its own. Either way flags and corrected labels rest on
-the same pooled reading of the predictions behind the score that the methods use (labelfix/readings.py).
+the same pooled reading of the predictions behind the score that the methods use (labelfix/pooling.py).
 
 `confident-learning` is the strongest peer: cross-entropy in 5 folds, so that every row is predicted by a network that
 never saw it, and cleanlab's label quality of those predictions (self-confidence, the probability of the given label;
@@ -36,7 +36,7 @@ from labelfix.errors import InputError
 from labelfix.evidence import Evidence, ratio_score, transition_posterior
 from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict, setting
-from labelfix.pooling import pooled_evidence
+from labelfix.pooling import held_out_evidence, pooled_evidence
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class CrossEntropy(Method):
             fitted: (N,) bool, the rows that the noise model is fitted on.
         """
         probs = softmax(logits.astype(np.float64), axis=1)
-        return replace(pooled_evidence(probs, given, 0, fitted=fitted), noise=_against_given(probs, given))
+        return replace(held_out_evidence(logits, given, fitted), noise=_against_given(probs, given))
 
 
 def _against_given(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -173,4 +173,4 @@ class ConfidentLearning(CrossEntropy):
         rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
         noise = np.full(len(given), np.nan)
         noise[rows] = 1 - get_label_quality_scores(given[rows], probs[rows])
-        return replace(pooled_evidence(probs, given, 0, fitted=fitted), noise=noise)
+        return replace(held_out_evidence(logits, given, fitted), noise=noise)

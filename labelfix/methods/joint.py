@@ -125,7 +125,7 @@ class Joint(Method):
         self.past.copy_(state)
 
     def phases(self) -> tuple[Phase, ...]:
-        """Labels and network in turn, then the network alone, by default from its first weights."""
+        """Labels and network in turn, then the network alone, from its first weights or those that it has."""
         settings = self.settings
         units = 6 if settings.finetune == "mixup" else 3
         fresh = settings.warm_start == "false"

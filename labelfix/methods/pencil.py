@@ -45,8 +45,8 @@ with 40 % wrong anywhere / 30 % wrong in pairs / none): stages of 16, 17 and 7 e
 while the labels move, .980 / .977 / 1: the undivided losses at the high rate mend most. On 3,000 photographs of
 CIFAR-10 with human labels, .825 of them right, that network is too weak: .754 of the distributions are, and the
 averaged predictions (average precision .624) find wrong labels better than the distributions (.469) or both (.588).
-So in the fast preset labels wait (`when_weak=wait`) until enough rows have a likely class; where they wait to the
-end, the last stages are cross-entropy on the given labels. The paper presets go on.
+So in the fast preset labels wait (`when_weak=wait`) where at the end of the backbone too few rows have a likely class;
+then the last stages are cross-entropy on the given labels. The paper presets go on.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def pooled(probs, given, *, sure):
     second, transition = transition_posterior(probs, given)
     bound = 0.11
     if sure:
-        transition, bound = sure_transition(q, given, 0.9), 0.4
+        (transition, _), bound = sure_transition(q, given, 0.9), 0.4
         second = q * transition[:, given].T
         second /= second.sum(axis=1, keepdims=True)
     trust = min(noise_concentration(transition) / bound, 1.0) ** 2

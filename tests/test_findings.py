@@ -17,7 +17,7 @@ from training import make_trainer
 import labelfix
 from labelfix.errors import InputError
 from labelfix.job import Job
-from labelfix.pooling import pooled_evidence
+from labelfix.pooling import held_out_evidence
 from labelfix.reporting import Silent
 from labelfix.store import encode
 
@@ -284,7 +284,7 @@ def test_a_thousand_held_out_rows_have_a_noise_model_of_their_own(tmp_path, held
     probs = np.stack(df.predicted_probs).astype(float)
     given = df.given_label.to_numpy(int)
     fitted = apart if held_out == 1_000 else ~apart
-    expected, other = (pooled_evidence(probs, given, 0, fitted=rows).probs for rows in (fitted, ~fitted))
+    expected, other = (held_out_evidence(np.log(probs), given, rows).probs for rows in (fitted, ~fitted))
     found = np.stack(df.label_distribution)[apart]
     assert np.abs(found - expected[apart]).max() < 0.01 < np.abs(found - other[apart]).max()
     np.testing.assert_allclose(df.noise_score[apart], 1 - probs[apart, given[apart]], atol=1e-5)

@@ -24,7 +24,7 @@ from labelfix.errors import InputError
 from labelfix.folds import deal_folds
 from labelfix.job import Job
 from labelfix.pipeline import _folds
-from labelfix.pooling import pooled_evidence
+from labelfix.pooling import held_out_evidence
 from labelfix.preparation import make_trainer, open_images, training_labels
 from labelfix.reporting import Silent
 from labelfix.store import ImageStore
@@ -188,7 +188,7 @@ def test_the_evidence_is_read_once_from_the_predictions_of_all_folds(crossed):
     in_fold = crossed.fold_of >= 0
     scored = in_fold | np.isin(np.arange(240), SPLIT)
     probs = np.where(scored[:, None], crossed.probs, np.nan)
-    expected = pooled_evidence(probs, np.where(scored, given, -1), 0, fitted=in_fold)
+    expected = held_out_evidence(np.log(probs), np.where(scored, given, -1), in_fold)
     own = crossed.probs[np.arange(240), given]
     np.testing.assert_allclose(crossed.found.noise_score[scored], 1 - own[scored], atol=1e-6)
     found = np.stack(crossed.found.label_distribution[scored])

@@ -15,7 +15,7 @@ import labelfix
 from labelfix.errors import InputError
 from labelfix.methods import method_card, method_class
 from labelfix.methods.base import Moment
-from labelfix.pooling import pooled_evidence
+from labelfix.pooling import held_out_evidence, pooled_evidence
 
 
 def test_loss_is_cross_entropy_with_the_given_labels():
@@ -128,7 +128,8 @@ def test_the_noise_score_is_one_minus_cleanlabs_label_quality_of_held_out_predic
 
 
 def test_the_label_distribution_is_the_pooled_reading_of_held_out_predictions(confident):
-    expected = pooled_evidence(confident.probs, confident.given, 0)
+    rows = np.ones(len(confident.given), dtype=bool)
+    expected = held_out_evidence(np.log(confident.probs), confident.given, rows)
     np.testing.assert_allclose(np.stack(confident.df.label_distribution), expected.probs, atol=2e-3)
 
 

@@ -29,7 +29,7 @@ def demo(
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Write the digits as class folders, scan them with bmm, evaluate the findings, export the labels.
+    """Write the digits as class folders, scan them with joint, evaluate the findings, export the labels.
 
     `out` gets `images/<noisy label>/<number>.png`, `truth.csv`, the run folder `run/` and `corrected.csv`.
 
@@ -54,7 +54,7 @@ def demo(
         )
     names = _write_digits(out, seed)
     run = scan(
-        out / "images", method="bmm", out=out / "run", seed=seed, overwrite=overwrite, reporter=reporter
+        out / "images", method="joint", out=out / "run", seed=seed, overwrite=overwrite, reporter=reporter
     )
     truth = evaluate(run.corrections, truth=out / "truth.csv")
     exported = export(run.corrections, out=out / "corrected.csv")

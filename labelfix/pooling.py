@@ -168,9 +168,9 @@ def pooled_reading(
     of all rows to that of the sure ones: where the network is not sure its own errors pass for swaps.
 
     Averages of predictions remember the given label: the belief is sharpened for that, and the odds of the given
-    label are moved by one factor for all rows, until the mean noise is the share of disagreement among the rows where
-    the network's class is likely, which was close to the planted rate wherever it was measured. Where the labels look
-    clean the belief is r.
+    label are lowered by one factor for all rows, until the mean noise is no less than the share of disagreement
+    among the rows where the network's class is likely, which was close to the planted rate wherever it was
+    measured. Where the labels look clean the belief is r.
 
     Args:
         probs: (R, K) predictions.
@@ -229,7 +229,7 @@ def network_is_weak(probs: np.ndarray, given: np.ndarray) -> bool:
 
 
 def _at_rate(beliefs: np.ndarray, given: np.ndarray, rate: float, fitted: np.ndarray) -> np.ndarray:
-    """The beliefs with the odds of the given label times one factor, so that the fitted rows' mean noise is `rate`."""
+    """The beliefs with the odds of the given label lowered by one factor, so that mean noise is at least `rate`."""
     rows = np.arange(len(given))
     own = np.clip(beliefs[rows, given], 1e-9, 1 - 1e-9)
     odds = np.log1p(-own) - np.log(own)
@@ -239,7 +239,9 @@ def _at_rate(beliefs: np.ndarray, given: np.ndarray, rate: float, fitted: np.nda
     def excess(shift: float) -> float:
         return float(expit(odds[fitted] + shift).mean()) - wanted
 
-    noise = expit(odds + brentq(excess, -_MOST_SHIFT, _MOST_SHIFT))
+    if excess(0) >= 0:
+        return beliefs
+    noise = expit(odds + brentq(excess, 0, _MOST_SHIFT))
     others = beliefs.copy()
     others[rows, given] = 0
     moved = normalised(others + _TINY) * noise[:, None]

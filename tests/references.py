@@ -189,9 +189,11 @@ def _pooled_transition(truth: np.ndarray, given: np.ndarray, known: np.ndarray) 
 
 
 def _at_rate(belief: np.ndarray, given: np.ndarray, known: np.ndarray, rate: float) -> np.ndarray:
-    """Odds of the given labels divided by one factor, found by halving, so that the known rows' mean noise is rate."""
+    """Odds of the given labels divided by one factor, at least 1, found by halving: mean noise no less than `rate`."""
     own = belief[np.arange(len(given)), given]
-    low, high = -20.0, 20.0
+    if (1 - own)[known].mean() >= rate:
+        return belief
+    low, high = 0.0, 20.0
     for _ in range(100):
         shift = (low + high) / 2
         noise = (1 - own) / (1 - own + own * np.exp(-shift))

@@ -31,6 +31,7 @@ LAYERS = [
     {"trainer", "methods"},
     {"methods.bmm", "methods.pencil", "methods.joint", "methods.cross_entropy"},
     {"methods.bmm_settings", "methods.pencil_settings", "methods.joint_settings"},
+    {"methods.moving_labels"},
     {"methods.base", "checkpoint"},
     {"corrections", "classifier"},
     {"verdicts", "batches", "calibration"},

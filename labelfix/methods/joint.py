@@ -68,16 +68,15 @@ from labelfix.batches import Batch, Labels
 from labelfix.evidence import Evidence
 from labelfix.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
 from labelfix.methods import base
-from labelfix.methods.base import Method, Moment, Phase, Predict
+from labelfix.methods.base import Moment, Phase, Predict
 from labelfix.methods.joint_settings import Settings, presets
-from labelfix.pooling import network_is_weak
-from labelfix.readings import both
+from labelfix.methods.moving_labels import MovingLabels
 from labelfix.schedules import step_decay
 
 _TINY = 1e-12
 
 
-class Joint(Method):
+class Joint(MovingLabels):
     """Labels that follow the averaged predictions of the epochs before, and a second training on what they became.
 
     `past`, in main memory wherever the network is, holds what the labels are averaged from. For `average=ring` it is
@@ -89,7 +88,6 @@ class Joint(Method):
     record: torch.Tensor
     targets: torch.Tensor
     mean_probs: torch.Tensor
-    moves: torch.Tensor
     settings_type: ClassVar[type[base.Settings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
@@ -104,7 +102,6 @@ class Joint(Method):
         self.register_buffer("record", torch.zeros_like(one_hot))
         self.register_buffer("targets", one_hot * (self.given >= 0).unsqueeze(1))
         self.register_buffer("mean_probs", self.prior.clone())
-        self.register_buffer("moves", torch.tensor(settings.when_weak == "go"))
         # No buffer: it would follow the network to the device. The checkpoint has it as extra state.
         slots, dtype = (
             (settings.ring_epochs, torch.float16) if settings.average == "ring" else (1, torch.float64)
@@ -175,9 +172,8 @@ class Joint(Method):
         if done < self.settings.update_from:
             return {}
         averaged = self._averaged(done)
-        if not self.moves and network_is_weak(averaged.numpy(), self.given.cpu().numpy()):
+        if not self.may_move(averaged.numpy()):
             return {"changed_share": 0.0}
-        self.moves.fill_(True)
         labels = averaged.to(self.targets)
         if self.settings.labels == "hard":
             labels = F.one_hot(labels.argmax(dim=1), self.labels.num_classes).to(labels)
@@ -186,20 +182,12 @@ class Joint(Method):
         changed = self.targets[rows].argmax(dim=1) != self.given[rows]
         return {"changed_share": float(changed.float().mean())}
 
-    def evidence(self, predict: Predict) -> Evidence:
-        """The labels as the first step left them, or averaged predictions (also where none moved), or both."""
-        given = self.given.cpu().numpy()
-        averaged = self.averaged_evidence(predict("plain"), self.settings.final_share)
-        if self.settings.score_from == "trajectory" or not self.moves:
-            return averaged
-        own = self._label_evidence(given, averaged)
-        return own if self.settings.score_from == "method" else both(own, averaged)
-
-    def _label_evidence(self, given: np.ndarray, averaged: Evidence) -> Evidence:
+    def label_evidence(self, averaged: Evidence) -> Evidence:
         """The average that the last labels are, also where they are its classes: a score needs its shades.
 
         Whether the labels are clean at all is for the averaged predictions to say.
         """
+        given = self.given.cpu().numpy()
         beliefs = self._averaged(self.settings.correct_epochs).double().numpy()
         beliefs[given < 0] = np.nan
         others = beliefs.copy()

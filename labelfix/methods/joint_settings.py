@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from labelfix.errors import InputError
 from labelfix.methods import base
 from labelfix.methods.base import setting
+from labelfix.methods.moving_labels import MovingLabelSettings
 
 _PAPER = "the mixup paper, 4.2"
 _CODE = "the code of Tanaka et al."
@@ -27,7 +28,7 @@ _CIFAR10 = {
 
 
 @dataclass(frozen=True)
-class Settings(base.Settings):
+class Settings(MovingLabelSettings):
     """Settings of joint optimisation; the defaults are those of the fast preset."""
 
     correct_epochs: int = setting(
@@ -87,23 +88,6 @@ class Settings(base.Settings):
         "epochs of the second step, counted from its start, after which its learning rate falls by `decay`",
         source=f"none in 7 epochs; 40 and 80 of 120 in {_PAPER}",
     )
-    when_weak: str = setting(
-        "wait",
-        "whether labels stay as given while the network finds too few classes likely to be trusted with them",
-        source="ours, measured; the papers go on",
-        choices=("wait", "go"),
-    )
-    score_from: str = setting(
-        "both",
-        "what the findings are read from: the labels, averaged predictions, or the mean of both",
-        source="ours",
-        choices=("both", "method", "trajectory"),
-    )
-
-    final_share: float = setting(
-        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
-    )
-
     phase_epochs: ClassVar[tuple[str, ...]] = ("correct_epochs", "finetune_epochs")
 
     def with_epochs(self, total: int) -> Self:
@@ -139,8 +123,6 @@ class Settings(base.Settings):
                 raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
         if not 0 < self.mixup_alpha < float("inf"):
             raise InputError(f"mixup_alpha={self.mixup_alpha}: must be a number over 0")
-        if not 0 <= self.final_share <= 1:
-            raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
         if self.ring_epochs < 1:
             raise InputError(f"ring_epochs={self.ring_epochs}: must be at least 1")
         if not 1 <= self.update_from <= self.correct_epochs:

@@ -64,28 +64,25 @@ from labelfix.batches import Batch, Labels
 from labelfix.evidence import Evidence
 from labelfix.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
 from labelfix.methods import base
-from labelfix.methods.base import Method, Moment, Phase, Predict
+from labelfix.methods.base import Moment, Phase, Predict
+from labelfix.methods.moving_labels import MovingLabels
 from labelfix.methods.pencil_settings import Settings, presets
-from labelfix.pooling import network_is_weak
-from labelfix.readings import both
 from labelfix.schedules import linear_steps, step_decay
 
 _FIRST_LOGIT = 10.0
 _REPEAT_FACTOR = 0.9
 
 
-class Pencil(Method):
+class Pencil(MovingLabels):
     """Cross-entropy, then network and label distributions together, then the network on what they became."""
 
     label_logits: torch.Tensor
-    moves: torch.Tensor
     class_weights: torch.Tensor
     settings_type: ClassVar[type[base.Settings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
         self.register_buffer("label_logits", self._first_logits())
-        self.register_buffer("moves", torch.tensor(settings.when_weak == "go"))
         counts = torch.bincount(self.given[self.given >= 0], minlength=labels.num_classes).float()
         alike = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
         weights = alike if settings.balance_classes == "true" else torch.ones_like(alike)
@@ -164,10 +161,8 @@ class Pencil(Method):
     def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
         """Say how many labels have changed; the labels of the next repeat start from the given ones again."""
         if _stage(when) == "backbone":
-            if not self.moves and int(when.epoch) == self.settings.backbone_epochs:
-                self.moves.fill_(
-                    not network_is_weak(self._backbone_probs(when, predict), self.given.cpu().numpy())
-                )
+            if int(when.epoch) == self.settings.backbone_epochs:
+                self.may_move(self._backbone_probs(when, predict))
             return {}
         rows = self.given >= 0
         changed = self.label_logits[rows].argmax(dim=1) != self.given[rows]
@@ -177,25 +172,17 @@ class Pencil(Method):
             self.label_logits.copy_(self._first_logits())
         return report
 
-    def evidence(self, predict: Predict) -> Evidence:
-        """The label distributions as their stage left them, or averaged predictions (also if none moved), or both."""
-        given = self.given.cpu().numpy()
-        averaged = self.averaged_evidence(predict("plain"), self.settings.final_share)
-        if self.settings.score_from == "trajectory" or not self.moves:
-            return averaged
-        own = self._label_evidence(given, averaged)
-        return own if self.settings.score_from == "method" else both(own, averaged)
-
     def _backbone_probs(self, when: Moment, predict: Predict) -> np.ndarray:
         """(N, K) averaged predictions, or where the window has not begun those of the moment."""
         is_averaged = when.epoch > self.settings.average_from
         return (self.trajectory if is_averaged else predict("plain").softmax(dim=1)).cpu().numpy()
 
-    def _label_evidence(self, given: np.ndarray, averaged: Evidence) -> Evidence:
+    def label_evidence(self, averaged: Evidence) -> Evidence:
         """The label distributions without what the pull of the given label leaves in them however wrong it is.
 
         Whether the labels are clean at all is for the averaged predictions to say.
         """
+        given = self.given.cpu().numpy()
         settings, rows = self.settings, np.flatnonzero(given >= 0)
         own = np.arange(len(rows)), given[rows]
         beliefs = softmax(self.label_logits.double().cpu().numpy()[rows], axis=1)

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 from labelfix.errors import InputError
 from labelfix.methods import base
 from labelfix.methods.base import setting
+from labelfix.methods.moving_labels import MovingLabelSettings
 
 _PAPER = "Yi, Wang, Wu 2022"
 # Table 1: learning rate, alpha, beta, lambda.
@@ -27,7 +28,7 @@ _FALLING = ("asym40", "asym50")
 
 
 @dataclass(frozen=True)
-class Settings(base.Settings):
+class Settings(MovingLabelSettings):
     """Settings of PENCIL; the defaults are those of the fast preset."""
 
     backbone_epochs: int = setting(
@@ -98,23 +99,6 @@ class Settings(base.Settings):
         source=f"ours, for the class-balanced subset of Clothing1M in {_PAPER}, 4.2",
         choices=("true", "false"),
     )
-    when_weak: str = setting(
-        "wait",
-        "whether labels stay as given while the network finds too few classes likely to be trusted with them",
-        source="ours, measured; the papers go on",
-        choices=("wait", "go"),
-    )
-    score_from: str = setting(
-        "both",
-        "what the findings are read from: the label distributions, averaged predictions, or the mean of both",
-        source="ours",
-        choices=("both", "method", "trajectory"),
-    )
-
-    final_share: float = setting(
-        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
-    )
-
     phase_epochs: ClassVar[tuple[str, ...]] = ("backbone_epochs", "labels_epochs")
 
     @property
@@ -157,8 +141,6 @@ class Settings(base.Settings):
         for name in ("classifier_epochs", "labels_rate", "classifier_rate", "label_step", "rho", "beta"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
-        if not 0 <= self.final_share <= 1:
-            raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
         if self.repeats < 1:
             raise InputError(f"repeats={self.repeats}: must be at least 1")
         super().check()

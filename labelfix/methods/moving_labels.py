@@ -1,0 +1,85 @@
+"""What methods share that move labels towards their network: whether to wait for it, and which beliefs to read."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from labelfix.batches import Labels
+from labelfix.errors import InputError
+from labelfix.evidence import Evidence
+from labelfix.methods import base
+from labelfix.methods.base import Method, Predict, setting
+from labelfix.pooling import network_is_weak
+from labelfix.readings import both
+
+
+@dataclass(frozen=True)
+class MovingLabelSettings(base.Settings):
+    """Settings of every method that moves labels."""
+
+    when_weak: str = setting(
+        "wait",
+        "whether labels stay as given while the network finds too few classes likely to be trusted with them",
+        source="ours, measured; the papers go on",
+        choices=("wait", "go"),
+    )
+    score_from: str = setting(
+        "both",
+        "what the findings are read from: the moved labels, averaged predictions, or the mean of both",
+        source="ours",
+        choices=("both", "method", "trajectory"),
+    )
+    final_share: float = setting(
+        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
+    )
+
+    def check(self) -> None:
+        """Refuse numbers that no run can have.
+
+        Raises:
+            InputError: naming the setting.
+        """
+        super().check()
+        if not 0 <= self.final_share <= 1:
+            raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
+
+
+class MovingLabels(Method):
+    """A method whose labels follow its network, once that can be trusted with them.
+
+    Labels that a weak network moves drag it along, and its averaged predictions then find nothing any more.
+    """
+
+    moves: torch.Tensor
+
+    def __init__(self, network: nn.Module, labels: Labels, settings: Any) -> None:
+        super().__init__(network, labels, settings)
+        self.register_buffer("moves", torch.tensor(settings.when_weak == "go", device=labels.given.device))
+
+    def may_move(self, probs: np.ndarray) -> bool:
+        """Whether labels may move: from the first time on that the network is not weak.
+
+        Args:
+            probs: (N, K) its averaged predictions so far.
+        """
+        if not self.moves and not network_is_weak(probs, self.given.cpu().numpy()):
+            self.moves.fill_(True)
+        return bool(self.moves)
+
+    def evidence(self, predict: Predict) -> Evidence:
+        """The moved labels, or averaged predictions (also where none has moved), or both."""
+        averaged = self.averaged_evidence(predict("plain"), self.settings.final_share)
+        if self.settings.score_from == "trajectory" or not self.moves:
+            return averaged
+        own = self.label_evidence(averaged)
+        return own if self.settings.score_from == "method" else both(own, averaged)
+
+    @abstractmethod
+    def label_evidence(self, averaged: Evidence) -> Evidence:
+        """What the moved labels say; fit and diagnostics of the averaged predictions, which know clean labels."""

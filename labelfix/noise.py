@@ -1,5 +1,7 @@
 """Planted label noise: labels in, labels out; numpy only, no files.
 
+`plant` draws these kinds:
+
     symmetric:R            round(R N) rows get a label drawn from all K classes: true rate R (K-1)/K
     symmetric-exclusive:R  round(R N) rows get a label drawn from the other classes: true rate R
     pair:R                 round(R n_k) rows of each class k become the next class in class order
@@ -8,6 +10,11 @@
                            that are themselves drawn, once a class: true rate R (NNAQC, eq. 1)
     confusion:FILE         round(R_k n_k) rows of each class k, R_k what row k of a matrix has off its diagonal,
                            get a label drawn from the rest of that row
+
+These need images too, and are planted in `labelfix.corruption`:
+
+    semantic:S             a network trained on the share S of each class relabels all other rows
+    open-set:R             round(R N) rows, N those with a readable image, get an image of another source
 
 N counts the labelled rows, n_k those of class k. symmetric, symmetric-exclusive and pair also take a rate for each
 class, from a file: then round(R_k n_k) rows of each class k are hit. Which rows are hit depends on the seed and on
@@ -25,7 +32,8 @@ import numpy as np
 
 from labelfix.errors import InputError
 
-KINDS = ("symmetric", "symmetric-exclusive", "pair", "asymmetric", "simplex", "confusion")
+DRAWN_KINDS = ("symmetric", "symmetric-exclusive", "pair", "asymmetric", "simplex", "confusion")
+KINDS = (*DRAWN_KINDS, "semantic", "open-set")
 _WITH_CLASS_RATES = ("symmetric", "symmetric-exclusive", "pair")
 CIFAR10_PAIRS = {
     "truck": "automobile",
@@ -43,7 +51,8 @@ class NoiseSpec:
 
     Attributes:
         kind: one of `KINDS`.
-        rate: share in [0, 1] of the rows that the kind acts on; None with a file.
+        rate: share in [0, 1] of the rows that the kind acts on, for `semantic` of those that are trained on, then
+            neither 0 nor 1; None with a file.
         file: of the matrix of `confusion`, or of a rate for each class; None with a rate.
     """
 
@@ -59,8 +68,8 @@ def parse_noise(text: str) -> NoiseSpec:
     """Read `KIND:RATE`, such as `symmetric:0.4`, or `KIND:FILE`, such as `pair:rates.csv`.
 
     Raises:
-        InputError: unknown kind, `confusion` without a file, or what is neither a number from 0 to 1 nor, where
-            the kind takes a rate for each class, the name of a .csv file.
+        InputError: unknown kind, `confusion` without a file, or what is neither a number from 0 to 1 (for `semantic`
+            between them) nor, where the kind takes a rate for each class, the name of a .csv file.
     """
     kind, _, value = text.partition(":")
     if kind not in KINDS:
@@ -76,6 +85,10 @@ def parse_noise(text: str) -> NoiseSpec:
         rate = float(value)
     except ValueError:
         rate = math.nan
+    if kind == "semantic" and not 0 < rate < 1:
+        raise InputError(
+            f"--noise {text}: the share of the rows to train on has to be a number between 0 and 1, as in semantic:0.2"
+        )
     if not 0 <= rate <= 1:
         raise InputError(
             f"--noise {text}: the rate has to be a number from 0 to 1, as in {kind}:0.4"
@@ -96,7 +109,7 @@ def plant(
     Args:
         labels: (N,) int64 in 0..K-1; -1 (unlabelled) stays.
         class_names: the K names, in class order.
-        noise: kind and rate.
+        noise: one of `DRAWN_KINDS`, and its rate.
         seed: not negative.
         asked: what `noise.file` says, float64 in class order: (K,) rates in [0, 1], or for `confusion` (K, K)
             shares in [0, 1] from true (row) to noisy class, rows that sum to 1. None without a file.
@@ -111,10 +124,9 @@ def plant(
     num_classes = len(class_names)
     if num_classes < 2:
         raise InputError(f"--noise {noise}: noise needs at least two classes, there are {num_classes}")
-    if seed < 0:
-        raise InputError(f"--seed {seed}: the seed has to be 0 or more")
+    assert noise.kind in DRAWN_KINDS
     assert (asked is None) == (noise.file is None)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     # One shuffle of all labelled rows first: whatever is chosen next is the head of it.
     order = rng.permutation(np.flatnonzero(labels >= 0))
     rates = np.full(num_classes, noise.rate, np.float64) if asked is None else flip_rates(asked)
@@ -125,6 +137,36 @@ def plant(
     shares = _shares(class_names, noise, seed, asked)
     hit = _heads(labels, order, np.where(shares.any(axis=1), rates, 0))
     return _drawn(labels, hit, shares, _by_name(class_names), rng)
+
+
+def generator(seed: int) -> np.random.Generator:
+    """What draws the noise of a seed.
+
+    Raises:
+        InputError: a negative seed.
+    """
+    if seed < 0:
+        raise InputError(f"--seed {seed}: the seed has to be 0 or more")
+    return np.random.default_rng(seed)
+
+
+def share_of_classes(labels: np.ndarray, share: float, num_classes: int, seed: int) -> np.ndarray:
+    """Draw round(share n_k) rows of each class k that has any, but at least one.
+
+    Args:
+        labels: (N,) int64 in 0..K-1, -1 for rows that are not drawn.
+        share: 0 to 1.
+        num_classes: K.
+        seed: not negative.
+
+    Returns:
+        (n,) int64, rows in ascending order.
+
+    Raises:
+        InputError: a negative seed.
+    """
+    order = generator(seed).permutation(np.flatnonzero(labels >= 0))
+    return np.sort(_heads(labels, order, np.full(num_classes, share), least=1))
 
 
 def flip_rates(asked: np.ndarray) -> np.ndarray:
@@ -175,14 +217,14 @@ def realised_transition(true: np.ndarray, noisy: np.ndarray, num_classes: int) -
     return np.where(mass > 0, counts / np.maximum(mass, 1), np.eye(num_classes))
 
 
-def _heads(labels: np.ndarray, order: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """The first round(R_k n_k) rows of each class k in `order`, and in that order."""
+def _heads(labels: np.ndarray, order: np.ndarray, rates: np.ndarray, least: int = 0) -> np.ndarray:
+    """The first round(R_k n_k) rows of each class k in `order`, or `least` if that is more, and in that order."""
     of_row = labels[order]
     counts = np.bincount(of_row, minlength=len(rates))
     grouped = np.argsort(of_row, kind="stable")
     place = np.empty_like(grouped)
     place[grouped] = np.arange(len(order)) - np.repeat(counts.cumsum() - counts, counts)
-    return order[place < np.rint(rates * counts)[of_row]]
+    return order[place < np.maximum(np.rint(rates * counts), least)[of_row]]
 
 
 def _shifted(

@@ -17,6 +17,7 @@ from labelfix.noise import (
     parse_noise,
     plant,
     realised_transition,
+    share_of_classes,
     simplex_shares,
 )
 
@@ -65,6 +66,11 @@ class TestParse:
         with pytest.raises(InputError, match=r"--noise pair:.*from 0 to 1"):
             parse_noise(f"pair:{rate}")
 
+    @pytest.mark.parametrize("share", ["0", "1", "1.5", "nan", "", "rates.csv"])
+    def test_a_share_to_train_on_is_neither_none_nor_all(self, share):
+        with pytest.raises(InputError, match=r"--noise semantic:.*between 0 and 1, as in semantic:0.2$"):
+            parse_noise(f"semantic:{share}")
+
     @pytest.mark.parametrize("kind", [*ROUND_KINDS, "confusion"])
     def test_kind_and_file(self, kind):
         assert parse_noise(f"{kind}:a folder/0:1.CSV") == NoiseSpec(kind, file="a folder/0:1.CSV")
@@ -87,10 +93,30 @@ class TestParse:
         with pytest.raises(InputError, match=f"--noise {text}: name the file"):
             parse_noise(text)
 
-    @pytest.mark.parametrize("text", ["", "sym:0.4", "0.4", "Symmetric:0.4", "semantic:0.1", "open-set:0.1"])
+    @pytest.mark.parametrize("text", ["", "sym:0.4", "0.4", "Symmetric:0.4", "open_set:0.1"])
     def test_unknown_kind_names_the_known(self, text):
         with pytest.raises(InputError, match=f"--noise .*unknown kind.*{', '.join(KINDS)}"):
             parse_noise(text)
+
+
+class TestShareOfClasses:
+    @given(labels_of_four, rates, seeds)
+    def test_exact_in_each_class_and_never_none(self, labels, share, seed):
+        rows = share_of_classes(labels, share, 4, seed)
+        assert (np.diff(rows) > 0).all()
+        for label in range(4):
+            count = (labels == label).sum()
+            assert (labels[rows] == label).sum() == min(count, max(1, round(share * count)))
+        assert (labels[rows] >= 0).all()
+
+    def test_each_row_of_a_class_is_as_likely(self):
+        labels = np.repeat([0, 1], 5)
+        drawn = np.bincount(np.concatenate([share_of_classes(labels, 0.4, 2, seed) for seed in range(2000)]))
+        assert stats.chisquare(drawn).pvalue > 1e-3
+
+    def test_negative_seed(self):
+        with pytest.raises(InputError, match="--seed -1"):
+            share_of_classes(np.zeros(3, np.int64), 0.4, 1, -1)
 
 
 class TestCounts:

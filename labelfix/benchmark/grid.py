@@ -157,11 +157,18 @@ def _check_noise(text: str) -> None:
     if text in (CLEAN, GIVEN):
         return
     kind = text.partition(":")[0]
+    plantable = [each for each in KINDS if each != "open-set"]
     if kind not in KINDS:
         raise InputError(
-            f"--noise {text}: unknown kind {kind!r}; it is clean, given, or one of {', '.join(KINDS)}"
+            f"--noise {text}: unknown kind {kind!r}; it is clean, given, or one of {', '.join(plantable)}"
         )
     parse_noise(text)
+    if kind not in plantable:
+        raise InputError(
+            f"--noise {text} is planted beforehand: labelfix corrupt SOURCE --noise {text} --open-set OTHER_SOURCE"
+            " --out noisy.parquet, then labelfix bench noisy.parquet --noise given --truth-column true_label"
+            " --label-column label"
+        )
 
 
 def _check_settings(method: MethodText, shared: Mapping[str, Any]) -> None:

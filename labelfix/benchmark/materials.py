@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,18 @@ import pyarrow as pa
 
 from labelfix.benchmark.grid import CLEAN, GIVEN, Cell
 from labelfix.benchmark.plain import MARK, column_of, mark_of, write_plain
-from labelfix.corruption import corrupt
+from labelfix.corruption import corrupt_manifest
+from labelfix.corruption.noise_file import NoiseFile, read_noise_file
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
-from labelfix.noise import parse_noise
+from labelfix.noise import NoiseSpec, parse_noise
+from labelfix.reporting import Reporter
 from labelfix.sources.parquet import shards_in
 from labelfix.tables import write_json, write_table
 from labelfix.trusted import Trusted
 
-# Of what `corrupt` writes; a column of the source that is called like one of these cannot pass through.
-_TAKEN = {"image", "label", "true_label", "is_corrupted"}
+# Columns that a scan reads; any other might be called as one that planting adds.
+_PASSED = ("split", "group")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,29 +152,32 @@ def check_given(source: Path, truth_column: str | None, label_column: str | None
         )
 
 
-def plant_noise(materials: Materials, cells: list[Cell]) -> None:
+def plant_noise(materials: Materials, cells: list[Cell], reporter: Reporter | None = None) -> None:
     """Plant the noise of every run that has no labels yet, once whatever its method.
+
+    Semantic noise takes a training each; one that is killed leaves nothing behind, and the next call does it again.
+
+    Args:
+        materials: of the bench; noise is planted on its true labels.
+        cells: the runs.
+        reporter: told of progress and messages.
 
     Raises:
         InputError: noise that does not fit the classes, or a noise file that is another than it was.
     """
     wanted = {cell.labels: cell for cell in cells if cell.noise not in materials.columns}
-    planned = {name: cell for name, cell in wanted.items() if not _is_planted(materials.out, cell)}
-    if not planned:
-        return
-    manifest, source = materials.manifest, materials.source
-    options = {**materials.options, "label_column": materials.columns[CLEAN]}
-    plain = materials.out / "noisy" / ".plain.parquet"
-    try:
-        if _TAKEN & set(manifest.pass_through):
-            write_plain(plain, manifest, np.arange(manifest.num_rows))
-            source, options = plain, {}
-        for name, cell in planned.items():
-            path = materials.out / "noisy" / f"{name}.parquet"
-            facts = corrupt(source, noise=cell.noise, seed=cell.seed, out=path, overwrite=True, **options)
-            write_json(path.with_suffix(".json"), facts)
-    finally:
-        plain.unlink(missing_ok=True)
+    columns = [name for name in materials.manifest.pass_through if name in _PASSED]
+    planned = []
+    for name, cell in wanted.items():
+        noise, path = parse_noise(cell.noise), materials.out / "noisy" / f"{name}.parquet"
+        file = read_noise_file(noise)
+        if not _is_planted(path, noise, file):
+            planned.append((noise, path, file, cell.seed))
+    for noise, path, file, seed in planned:
+        facts = corrupt_manifest(
+            materials.manifest, noise, path, file=file, seed=seed, columns=columns, reporter=reporter
+        )
+        write_json(path.with_suffix(".json"), facts)
 
 
 def _truth_table(manifest: Manifest) -> pa.Table:
@@ -250,24 +254,13 @@ def _write_test(path: Path, manifest: Manifest, rows: np.ndarray) -> Path:
     return path
 
 
-def _is_planted(out: Path, cell: Cell) -> bool:
-    path = out / "noisy" / f"{cell.labels}.parquet"
+def _is_planted(path: Path, noise: NoiseSpec, file: NoiseFile | None) -> bool:
     try:
         facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    if facts["noise_file_sha256"] != _file_sha256(cell.noise):
+    if facts["noise_file_sha256"] != (None if file is None else file.sha256):
         raise InputError(
-            f"--noise {cell.noise}: the file is another than the one that {path} was made with; choose another --out"
+            f"--noise {noise}: the file is another than the one that {path} was made with; choose another --out"
         )
     return path.is_file()
-
-
-def _file_sha256(noise: str) -> str | None:
-    file = parse_noise(noise).file
-    if file is None:
-        return None
-    try:
-        return hashlib.sha256(Path(os.path.expanduser(file)).read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"--noise {noise}: cannot be read: {error.strerror}; name a CSV file") from None

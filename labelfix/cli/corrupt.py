@@ -21,6 +21,10 @@ Kinds of noise:
                            column; rows, the true classes, sum to 1
   symmetric:rates.csv      a rate for each class: columns class and rate (also
                            symmetric-exclusive and pair)
+  semantic:0.2             a network trained on 20 % of each class relabels all
+                           other rows (takes a training)
+  open-set:0.3             30 % of the images become ones of --open-set; their
+                           rows keep their label and have no true one
 
 \b
 Example:
@@ -36,6 +40,11 @@ Example:
     help="One of the kinds below, with a rate from 0 to 1 or a CSV file.",
 )
 @click.option(
+    "--open-set",
+    metavar="SOURCE",
+    help="Where the images of open-set noise come from; with or without labels.",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path), default="noisy.parquet", show_default=True, help="The file."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
@@ -45,18 +54,21 @@ Example:
 @click.option("--label-column", help="Column of the labels in a manifest or Parquet file.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def command(source: str, as_json: bool, **options: Any) -> None:
+@click.option("--quiet", is_flag=True, help="No progress, no messages.")
+@click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")
+def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **options: Any) -> None:
     """Plant label noise in SOURCE and write it, with the truth, as a Parquet file that `labelfix scan` reads.
 
     The file has the image path or bytes, label (noisy), true_label, is_corrupted and the source's own
     columns.
     """
-    from labelfix.cli.terminal import print_json
+    from labelfix.cli.terminal import Terminal, print_json
     from labelfix.corruption import corrupt
 
-    result = corrupt(source, **options)
-    for warning in result["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
+    with Terminal(quiet=quiet, bar=not no_progress) as terminal:
+        result = corrupt(source, reporter=terminal, **options)
+        for warning in result["warnings"]:
+            terminal.message(f"warning: {warning}")
     if as_json:
         print_json(result)
     else:

@@ -12,6 +12,7 @@ The map of the house, from the path of an image to its row in corrections.parque
     corrections, classifier, summary, run_folder    what comes out
     job, findings, pipeline    scan(): all of the above in one page
     prediction            predict(): a trained classifier on other images
+    frame                 findings in pandas: read_corrections(), and df.labelfix
     exports/, scoring, metrics, corruption, noise, demo    what people do before and after
     benchmark/            bench(): methods side by side where the truth is known
     cli/                  the command line: one command, one function
@@ -28,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelfix.benchmark import bench
     from labelfix.classifier import Classifier, load_classifier
-    from labelfix.corrections import read_corrections
     from labelfix.corruption import corrupt
     from labelfix.errors import InputError, Interrupted, LabelfixError
     from labelfix.exports import export
+    from labelfix.frame import read_corrections
     from labelfix.methods import method_card, method_names
     from labelfix.pipeline import Run, plan, scan
     from labelfix.prediction import predict
@@ -54,7 +55,7 @@ _HOMES = {
     "method_names": "methods",
     "plan": "pipeline",
     "predict": "prediction",
-    "read_corrections": "corrections",
+    "read_corrections": "frame",
     "scan": "pipeline",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,6 @@ from labelfix.evidence import Evidence
 from labelfix.manifest import Manifest
 from labelfix.tables import atomic_path
 from labelfix.verdicts import FLAG_RULE, Verdicts
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILE_NAME = "corrections.parquet"
 METADATA_KEY = b"labelfix"
@@ -220,18 +217,6 @@ class Corrections:
         """The rows in order, at most a row group at a time."""
         with pq.ParquetFile(self.path) as file:
             yield from file.iter_batches(ROW_GROUP, columns=columns)
-
-
-def read_corrections(path: str | Path) -> pd.DataFrame:
-    """Read a corrections file, or that of a run folder, as a pandas frame, labels as categoricals.
-
-    Raises:
-        InputError: no such file, or not one that labelfix wrote.
-    """
-    opened = Corrections.open(path)
-    frame = pq.read_table(opened.path).to_pandas()
-    frame.attrs["labelfix"] = opened.metadata
-    return frame
 
 
 def find_corrections(path: str | Path) -> tuple[Path, str | None]:

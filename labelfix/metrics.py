@@ -147,3 +147,44 @@ def label_metrics(
         reason = "no row has a true label"
         reasons.update(label_accuracy_given=reason, label_accuracy_corrected=reason)
     return metrics
+
+
+def mean_rank(noise: np.ndarray) -> np.ndarray:
+    """How suspect several runs together find each row: the mean over the runs of the rank of its noise score.
+
+    Ranks compare where scores do not: 0.6 is much to one method and little to another.
+
+    Args:
+        noise: (M, n) float, a run in each row; NaN where it has no score.
+
+    Returns:
+        (n,) float64 in [0, 1], high = suspect. The rank of a row in a run is the share of the run's scored rows that
+        have a lower score, those with the same one (itself among them) counting half. A run without a score for a row
+        does not count there; NaN where none has one.
+    """
+    # Half a second to import, and only this needs it.
+    import pandas as pd
+
+    scores = pd.DataFrame(noise.T)
+    ranks = (scores.rank() - 0.5) / scores.count()
+    # Means of the same ranks in another order are the same again: what tied stays tied.
+    return ranks.mean(axis=1).round(12).to_numpy()
+
+
+def flag_counts(flagged: np.ndarray, wrong: np.ndarray) -> dict[str, list[Any]]:
+    """What it says of a row that some of several runs flag it.
+
+    Args:
+        flagged: (M, n) bool, a run in each row.
+        wrong: (n,) bool, whether the given label is wrong.
+
+    Returns:
+        Lists of M + 1. flagged_by: 0 to M; rows: how many are flagged by exactly so many runs; share_wrong: of those
+        rows, in [0, 1], None where there are none.
+    """
+    runs = len(flagged)
+    flagged_by = flagged.sum(axis=0)
+    rows = np.bincount(flagged_by, minlength=runs + 1).tolist()
+    errors = np.bincount(flagged_by[wrong], minlength=runs + 1).tolist()
+    shares = [some / count if count else None for some, count in zip(errors, rows, strict=True)]
+    return {"flagged_by": list(range(runs + 1)), "rows": rows, "share_wrong": shares}

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +165,7 @@ def locked(
             ) from None
         check_out(folder, source, overwrite=overwrite)  # again: what was there a moment ago may have finished
         saved = None if folder.is_finished else folder.saved_config()
-        changed = [] if saved is None else _changes(saved, facts)
+        changed = [] if saved is None else changes(saved, facts)
         if changed and not overwrite:
             raise InputError(
                 f"{folder.path} holds an unfinished run with another {', '.join(changed)}; "
@@ -203,8 +203,13 @@ def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | Non
     return elsewhere
 
 
-def _changes(saved: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """Names of what differs; where the run happens may differ."""
+def changes(saved: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """What two scans have different, as a person calls it; where they happen may differ.
+
+    Args:
+        saved: `config` and `source` of the one, as config.json has them.
+        facts: the same of the other.
+    """
     before, now = _options(saved), _options(facts)
     if saved["config"]["device"] != facts["config"]["device"]:
         # Another device may bring another precision with it.
@@ -213,9 +218,9 @@ def _changes(saved: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     return [_MEANT.get(name, name) for name in different]
 
 
-def _options(facts: dict[str, Any]) -> dict[str, Any]:
+def _options(facts: Mapping[str, Any]) -> dict[str, Any]:
     # Through JSON, so that tuples and lists compare equal.
-    plain = json.loads(json.dumps(facts))
+    plain = json.loads(json.dumps({name: facts[name] for name in ("config", "source")}))
     options = {**plain["config"], **plain["config"]["settings"], **plain["source"]}
     for name in ("settings", "device"):
         options.pop(name, None)

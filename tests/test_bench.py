@@ -17,14 +17,18 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from conftest import write_digits
-from sklearn.metrics import precision_recall_fscore_support
+from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
+from test_scoring import CASE, make_run
 
 import labelfix
+from labelfix.benchmark.agreement import SCHEMA as AGREEMENT_SCHEMA
+from labelfix.benchmark.agreement import make_agreement
 from labelfix.benchmark.grid import make_grid, parse_method, safe_name
 from labelfix.benchmark.plain import mark_of, write_plain
 from labelfix.benchmark.plot import write_plot
 from labelfix.benchmark.processes import peak_memory_mb
-from labelfix.benchmark.rows import SCHEMA
+from labelfix.benchmark.rows import SCHEMA, true_labels
 from labelfix.cli import cli
 from labelfix.errors import InputError, Interrupted
 from labelfix.manifest import Manifest
@@ -256,6 +260,68 @@ class TestTable:
             assert not pd.read_parquet(run)["is_trusted"].any()
 
 
+class TestAgreement:
+    def test_by_hand(self, made):
+        """Flags counted row by row; the mean of the ranks as scipy has them, ranked as sklearn does."""
+        source, out, result = made
+        frame = pd.read_csv(source)
+        counts = ~np.isin(np.arange(ROWS), range(0, 50, 5))
+        wrong = (frame["label"] != frame["true_label"])[counts].to_numpy()
+        runs = [
+            labelfix.read_corrections(out / "runs" / safe_name(f"given-seed0-{m}"))[counts] for m in METHODS
+        ]
+        flags = sum(run["is_label_issue"].astype(int) for run in runs).to_numpy()
+        rank = np.mean([rankdata(run["noise_score"]) for run in runs], axis=0)
+        given, planted = result["agreement"]
+        best = max(result["rows"][:2], key=lambda row: row["average_precision"])
+        assert [given["noise"], planted["noise"]] == list(NOISES)
+        assert (given["seed"], given["methods"]) == (0, list(METHODS))
+        assert given["rows_evaluated"] == counts.sum() == result["rows"][0]["rows_evaluated"]
+        assert given["average_precision_mean_rank"] == pytest.approx(average_precision_score(wrong, rank))
+        assert given["auroc_mean_rank"] == pytest.approx(roc_auc_score(wrong, rank))
+        assert given["best_method"] == best["method"]
+        assert given["best_average_precision"] == best["average_precision"]
+        assert given["best_auroc"] == max(row["auroc"] for row in result["rows"][:2])
+        assert given["flagged_by"] == [0, 1, 2]
+        assert given["rows"] == [(flags == runs).sum() for runs in range(3)]
+        assert given["share_wrong"] == [
+            pytest.approx(wrong[flags == runs].mean()) if (flags == runs).any() else None for runs in range(3)
+        ]
+
+    def test_the_file(self, made, tmp_path):
+        _, out, result = made
+        table = pq.read_table(out / "agreement.parquet")
+        assert table.schema == AGREEMENT_SCHEMA
+        assert table.to_pylist() == result["agreement"]
+        long = table.to_pandas().explode(["flagged_by", "rows", "share_wrong"])
+        assert long.groupby("noise")["rows"].sum().to_dict() == dict.fromkeys(NOISES, ROWS - 10)
+
+    def test_images_of_another_source_count_as_wrong_and_rows_without_a_truth_do_not(self, tmp_path):
+        runs = [make_run(tmp_path / name) / "corrections.parquet" for name in ("one", "two")]
+        truth = pa.table({"true_label": [row[2] or None for row in CASE]})
+        pq.write_table(truth, tmp_path / "truth.parquet")
+        row = {"noise": "n", "seed": 1, "method": "m", "average_precision": None, "auroc": None}
+        found = make_agreement([row, row], runs, tmp_path / "truth.parquet", np.array([5]))
+        counted = [0, 1, 2, 3, 4, 9]
+        assert (found["rows_evaluated"], found["best_method"], found["best_auroc"]) == (
+            len(counted),
+            None,
+            None,
+        )
+        assert (found["rows"], found["share_wrong"]) == ([3, 0, 3], [1 / 3, None, 2 / 3])
+        scores, wrong = [CASE[i][3] for i in counted], [CASE[i][1] != CASE[i][2] for i in counted]
+        assert found["average_precision_mean_rank"] == pytest.approx(average_precision_score(wrong, scores))
+        open_set = truth.append_column("is_corrupted", pa.array([row[2] == "" for row in CASE]))
+        pq.write_table(open_set, tmp_path / "truth.parquet")
+        assert true_labels(tmp_path / "truth.parquet", ["a", "b"]).tolist() == [0, 1, 2, 1, 0, 2, 0, 0, -2, 1]
+        found = make_agreement([row, row], runs, tmp_path / "truth.parquet", np.array([5]))
+        assert (found["rows"], found["share_wrong"]) == ([4, 0, 3], [2 / 4, None, 2 / 3])
+
+    def test_one_method_agrees_with_nobody(self, again):
+        assert again(noise="given", methods=METHODS[:1])["agreement"] == []
+        again()
+
+
 class TestPlainCopy:
     def test_it_reads_as_the_source_does(self, made, tmp_path):
         """Images as bytes, class names in an order of their own, rows without label or image, and a split."""
@@ -302,6 +368,55 @@ class TestAgain:
         assert row.read_text() == before
         assert run.stat().st_mtime_ns == time
 
+    def test_another_trusted_file_evaluates_finished_runs_anew(self, made, again, tmp_path):
+        """Without a file all rows count, as evaluate says; no run is touched, and back again nothing has changed."""
+        _, out, result = made
+        before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")}
+        everything = again(trusted=None)
+        for row in everything["rows"]:
+            run = out / "runs" / safe_name(f"{row['noise']}-seed0-{row['method']}")
+            truth = "truth.parquet" if row["noise"] == "given" else "noisy/symmetric-0.4-seed0.parquet"
+            found = labelfix.evaluate(run, truth=out / truth)
+            assert row["rows_evaluated"] == ROWS
+            assert (row["average_precision"], row["f1"]) == (found["average_precision"], found["f1"])
+        assert [row["rows_evaluated"] for row in everything["agreement"]] == [ROWS, ROWS]
+        assert again() == result
+        assert {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")} == before
+
+    def test_rows_whose_runs_are_gone_are_kept_but_not_evaluated_anew(self, made, again, tmp_path):
+        _, out, result = made
+        copy = shutil.copytree(out, tmp_path / "copy")
+        shutil.rmtree(copy / "runs")
+        asked = {"out": copy, "noise": "given"}
+        found = again(**asked)
+        assert (found["rows"], found["agreement"]) == (result["rows"][:2], [])
+        with pytest.raises(InputError, match=r"another --trusted file, and its run is gone"):
+            again(**asked, trusted=None)
+
+    def test_another_trusted_file_is_refused_where_it_was_trained_on(self, made, tmp_path, monkeypatch):
+        source, _, _ = made
+        monkeypatch.setattr(CrossEntropy, "needs_trusted", True)
+        asked = {
+            **options(source),
+            "methods": "cross-entropy:epochs=1",
+            "noise": "given",
+            "out": tmp_path / "out",
+        }
+        labelfix.bench(source, **asked)
+        fewer = pd.read_csv(asked["trusted"])[1:]
+        fewer.to_csv(tmp_path / "fewer.csv", index=False)
+        refuses("another --trusted file", source=source, **{**asked, "trusted": tmp_path / "fewer.csv"})
+
+    def test_cleanlab_is_asked_once_it_is_there(self, made, again, monkeypatch):
+        _, out, result = made
+        row = out / "rows" / f"{safe_name(f'given-seed0-{METHODS[1]}')}.json"
+        row.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr("labelfix.benchmark.rows.find_spec", lambda _: None)
+            without = again()["rows"][1]
+        assert {without[name] for name in SCHEMA.names if name.startswith("cleanlab")} == {None}
+        assert again() == result
+
     def test_fewer_rows_are_a_smaller_table(self, made, again):
         _, out, result = made
         assert again(noise="given", methods=METHODS[:1])["rows"] == result["rows"][:1]
@@ -313,7 +428,6 @@ class TestAgain:
         [
             ({"batch_size": 32}, ["another batch_size", "another --out"]),
             ({"image_size": 16}, ["another image_size"]),
-            ({"trusted": None}, ["another --trusted file"]),
             ({"rows": 200}, ["other images or true labels"]),
             ({"truth_column": "label", "noise": "symmetric:0.4"}, ["other images or true labels"]),
         ],
@@ -456,6 +570,26 @@ def test_class_folders_on_the_command_line_without_matplotlib(digits, tmp_path, 
     assert row["average_precision"] is None
     assert 0 <= row["test_accuracy"] <= 1
     assert len(folder) == 120
+
+
+def test_the_command_line_shows_how_methods_agree(made):
+    source, out, result = made
+    given = {**options(source), "methods": ",".join(METHODS), "noise": ",".join(NOISES), "out": out}
+    args = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    done = CliRunner().invoke(cli, ["bench", str(source), *args, "--quiet"], catch_exceptions=False)
+    lines = done.stdout.splitlines()
+    first = next(i for i, line in enumerate(lines) if "mean rank AP" in line)
+    assert " ".join(lines[first].split()) == "noise seeds mean rank AP best AP best 0 1 2"
+    for line, row in zip(lines[first + 1 :], result["agreement"], strict=False):
+        noise, seeds, together, single, best, *counts = line.split(maxsplit=5)
+        assert (noise, seeds, best) == (row["noise"], "1", row["best_method"])
+        assert together == f"{row['average_precision_mean_rank']:.3f}"
+        assert single == f"{row['best_average_precision']:.3f}"
+        shown = [
+            f"{count} ({share:.0%})" if count else "0"
+            for count, share in zip(row["rows"], row["share_wrong"], strict=True)
+        ]
+        assert " ".join(counts[0].split()) == " ".join(shown)
 
 
 def test_bad_usage_exits_2_with_one_line(digits, tmp_path):

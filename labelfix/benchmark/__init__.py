@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from labelfix.benchmark.agreement import SCHEMA as AGREEMENT_SCHEMA
+from labelfix.benchmark.agreement import make_agreement
 from labelfix.benchmark.grid import GIVEN, Cell, make_grid
 from labelfix.benchmark.materials import Materials, check_given, gather, plant_noise
 from labelfix.benchmark.plot import can_plot, write_plot
 from labelfix.benchmark.processes import scan_apart
-from labelfix.benchmark.rows import SCHEMA, differences, made_of, make_row
+from labelfix.benchmark.rows import SCHEMA, is_current, make_row
 from labelfix.errors import InputError
 from labelfix.job import Job
 from labelfix.methods import method_class
 from labelfix.reporting import Reporter, Silent
-from labelfix.run_folder import RunFolder
+from labelfix.run_folder import RunFolder, changes
 from labelfix.tables import write_json, write_table
 
 DEFAULT_OUT = "labelfix-bench"
@@ -49,8 +52,10 @@ def bench(
     """Scan a source of known truth with every method, under every noise, with every seed.
 
     `out` gets `truth.parquet`, `noisy/` (planted labels), `runs/` (ordinary run folders, and beside each what its
-    process took), `rows/` (a finished row each), `bench.parquet` (the table of this call) and `bench.png`. Each run is
-    a process of its own. The same call on an unfinished bench goes on, and skips what is finished.
+    process took), `rows/` (a finished row each), `bench.parquet` (the table of this call), `agreement.parquet` (what
+    its methods say together) and `bench.png`. Each run is a process of its own. The same call on an unfinished bench
+    goes on, and skips what is finished. Another --trusted file evaluates finished runs anew, unless they were given
+    it; so does cleanlab where it was not there before.
 
     Args:
         source: class folders or a manifest, by its path.
@@ -73,11 +78,13 @@ def bench(
             batch_size, backbone, weights and image_size, see `labelfix.config.ScanOptions`.
 
     Returns:
-        JSON-able: out, table, plot (None without matplotlib) and rows, a dict for each noise, method and seed, by the
-        column names of bench.parquet. What is undefined is None: average precision of clean labels, errors_removed
-        ((corrected - given) / (1 - given) of the label accuracies) where no label is wrong, the cleanlab columns
-        without out-of-sample predictions. Memory is in MiB, of the process of the run alone; seconds are of the
-        training, seconds_total of the whole run, but for what a killed process did.
+        JSON-able: out, table, plot (None without matplotlib); rows, a dict for each noise, method and seed, by the
+        column names of bench.parquet; agreement, one for each noise and seed of which two runs or more are there, by
+        those of agreement.parquet (see `labelfix.benchmark.agreement.make_agreement`). What is undefined is None:
+        average precision of clean labels, errors_removed ((corrected - given) / (1 - given) of the label accuracies)
+        where no label is wrong, the cleanlab columns without out-of-sample predictions. Memory is in MiB, of the
+        process of the run alone; seconds are of the training, seconds_total of the whole run, but for what a killed
+        process did.
 
     Raises:
         InputError: bad input or options, before anything is trained; a finished row with other options.
@@ -105,22 +112,19 @@ def bench(
         test=test,
         **reading,
     )
-    plant_noise(materials, cells)
+    plant_noise(materials, cells, reporter)
     planned = [_plan(cell, materials, options) for cell in cells]
     told: list[dict[str, Any]] = []
     for number, run in enumerate(planned):
         reporter.progress("runs", number, len(planned))
-        told.append(run.row() or _finish(run, materials, reporter, f"run {number + 1} of {len(planned)}"))
+        told.append(run.row or _finish(run, materials, reporter, f"run {number + 1} of {len(planned)}"))
     reporter.progress("runs", len(planned), len(planned))
-    table = materials.out / "bench.parquet"
-    write_table(table, pa.Table.from_pylist(told, SCHEMA))
-    plot = _plot(materials.out / "bench.png", told, reporter)
-    return {"out": str(materials.out), "table": str(table), "plot": plot, "rows": told}
+    return _told(planned, told, materials, reporter)
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """A run before it starts: what it scans, with which options, and what decides its numbers."""
+    """A run before it starts: what it scans, with which options, and its row where that need not be made again."""
 
     cell: Cell
     source: Path
@@ -128,20 +132,16 @@ class _Planned:
     folder: RunFolder
     saved: Path
     made: dict[str, Any]
+    row: dict[str, Any] | None
 
     @property
     def record(self) -> Path:
         """What the process of the run took."""
         return self.folder.path.with_name(f"{self.folder.path.name}.process.json")
 
-    def row(self) -> dict[str, Any] | None:
-        """The finished row; None while there is none."""
-        saved = _read_json(self.saved)
-        return None if saved is None else saved["row"]
-
 
 def _plan(cell: Cell, materials: Materials, shared: dict[str, Any]) -> _Planned:
-    """Settle the options of a run.
+    """Settle the options of a run, and whether its row is made already.
 
     Raises:
         InputError: options that do not fit, or that differ from those that what is there was made with.
@@ -160,17 +160,22 @@ def _plan(cell: Cell, materials: Materials, shared: dict[str, Any]) -> _Planned:
         "trusted": materials.trusted if method_class(cell.method.name).needs_trusted else None,
         "out": folder.path,
     }
-    made = made_of(Job.of(source, options, Silent()).facts(), materials)
-    saved = materials.out / "rows" / f"{cell.name}.json"
-    row = _read_json(saved)
-    before = folder.saved_config() if row is None else row["made"]
-    changed = [] if before is None else differences(before, made)
+    facts = Job.of(source, options, Silent()).facts()
+    path = materials.out / "rows" / f"{cell.name}.json"
+    saved = _read_json(path)
+    # A row outlives its run.
+    before = folder.saved_config() or (saved and saved["made"])
+    changed = changes(before, facts) if before else []
+    if saved and not folder.is_finished and saved.get("left_out_sha256") != materials.trusted_sha256:
+        changed.append("--trusted file, and its run is gone")
     if changed:
         raise InputError(
-            f"{saved if row else folder.path} was made with another {', '.join(changed)}; give the same options,"
+            f"{path if saved else folder.path} was made with another {', '.join(changed)}; give the same options,"
             " or another --out"
         )
-    return _Planned(cell, source, options, folder, saved, made)
+    made = {name: facts[name] for name in ("config", "source")}
+    keeps = saved is not None and (is_current(saved, materials) or not folder.is_finished)
+    return _Planned(cell, source, options, folder, path, made, saved["row"] if saved and keeps else None)
 
 
 def _finish(run: _Planned, materials: Materials, reporter: Reporter, place: str) -> dict[str, Any]:
@@ -180,8 +185,46 @@ def _finish(run: _Planned, materials: Materials, reporter: Reporter, place: str)
     if not run.folder.is_finished:
         scan_apart(run.source, run.options, run.record, reporter)
     row = make_row(cell, materials, run.folder, run.record)
-    write_json(run.saved, {"row": row, "made": run.made})
+    write_json(run.saved, {"row": row, "made": run.made, "left_out_sha256": materials.trusted_sha256})
     return row
+
+
+def _told(
+    planned: Sequence[_Planned], rows: list[dict[str, Any]], materials: Materials, reporter: Reporter
+) -> dict[str, Any]:
+    """Write the tables and the plot, and return what `bench` does."""
+    table = materials.out / "bench.parquet"
+    write_table(table, pa.Table.from_pylist(rows, SCHEMA))
+    agreement = _agreement(planned, rows, materials)
+    write_table(materials.out / "agreement.parquet", pa.Table.from_pylist(agreement, AGREEMENT_SCHEMA))
+    plot = _plot(materials.out / "bench.png", rows, reporter)
+    return {
+        "out": str(materials.out),
+        "table": str(table),
+        "plot": plot,
+        "rows": rows,
+        "agreement": agreement,
+    }
+
+
+def _agreement(
+    planned: Sequence[_Planned], told: Sequence[dict[str, Any]], materials: Materials
+) -> list[dict[str, Any]]:
+    """A dict for each noise and seed of which two runs or more are there."""
+    groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for place, run in enumerate(planned):
+        if run.folder.is_finished:
+            groups[run.cell.noise, run.cell.seed].append(place)
+    return [
+        make_agreement(
+            [told[place] for place in places],
+            [planned[place].folder.corrections for place in places],
+            materials.truth_of(planned[places[0]].cell),
+            materials.left_out,
+        )
+        for places in groups.values()
+        if len(places) > 1
+    ]
 
 
 def _plot(path: Path, rows: list[dict[str, Any]], reporter: Reporter) -> str | None:

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 import traceback
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, context, resource_tracker
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from labelfix.child_processes import leave_with_parent, without_script
 from labelfix.errors import Interrupted, LabelfixError
 from labelfix.pipeline import scan
 from labelfix.reporting import Reporter
@@ -92,15 +92,9 @@ def _listen(receiver: connection.Connection, reporter: Reporter) -> LabelfixErro
 
 
 class _Process(context.SpawnProcess):
-    """A process that does not import the user's script again, which may have no `if __name__ == "__main__"`."""
-
     def start(self) -> None:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
+        with without_script():
             super().start()
-        finally:
-            sys.modules["__main__"] = main
 
 
 def _start_without_interrupts(process: _Process) -> None:
@@ -148,7 +142,7 @@ class _Sender:
 
 def _run(pipe: connection.Connection, source: Path, options: dict[str, Any], record: Path) -> None:
     """In the process: scan, and tell how it ended."""
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
     # Out of the group that a terminal sends Ctrl-C to: the parent passes it on, so that it comes once.
     os.setpgrp()
     failure: LabelfixError | None = None
@@ -192,10 +186,3 @@ def _peak_gpu_memory_mb() -> float | None:
         return None
     devices = range(torch.cuda.device_count())
     return max(torch.cuda.max_memory_allocated(device) for device in devices) / _MEBI
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)

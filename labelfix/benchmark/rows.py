@@ -1,4 +1,4 @@
-"""A finished run as a row of the table, and which of two calls made it."""
+"""A finished run as a row of the table."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from labelfix.benchmark.grid import Cell
 from labelfix.benchmark.materials import Materials
-from labelfix.benchmark.plain import column_of
 from labelfix.corrections import Corrections
 from labelfix.metrics import flag_metrics, label_metrics
 from labelfix.run_folder import RunFolder
@@ -58,15 +58,7 @@ SCHEMA = pa.schema(
     ]
 )
 _CLEANLAB = ("cleanlab_precision", "cleanlab_recall", "cleanlab_f1", "cleanlab_label_accuracy")
-_NO_TRUTH, _NO_CLASS = -1, -2
-# A person changes data, not a fingerprint.
-_MEANT = {
-    "fingerprint": "set of images or labels in SOURCE",
-    "marks_sha256": "is_trusted, split or group column in SOURCE",
-    "trusted_sha256": "--trusted file",
-    "left_out_sha256": "--trusted file",
-    "test_fingerprint": "set of images or labels in --test",
-}
+NO_TRUTH, _NO_CLASS = -1, -2
 
 
 def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) -> dict[str, Any]:
@@ -94,12 +86,28 @@ def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) 
         "seconds": summary["training_seconds"],
         **(json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}),
         "folds": config["folds"],
-        **cleanlab_metrics(Corrections.open(folder.corrections), materials),
+        **cleanlab_metrics(
+            Corrections.open(folder.corrections), materials.truth_of(cell), materials.left_out
+        ),
     }
     return {name: row.get(name) for name in SCHEMA.names}
 
 
-def cleanlab_metrics(run: Corrections, materials: Materials) -> dict[str, float | None]:
+def is_current(saved: Mapping[str, Any], materials: Materials) -> bool:
+    """Whether a saved row is what its run would give now: the same rows left out, and cleanlab asked where it is there.
+
+    Args:
+        saved: the row, and the left_out_sha256 that it was made with.
+        materials: of this call.
+    """
+    row = saved["row"]
+    unasked = (
+        row["folds"] > 0 and row["cleanlab_label_accuracy"] is None and find_spec("cleanlab") is not None
+    )
+    return saved.get("left_out_sha256") == materials.trusted_sha256 and not unasked
+
+
+def cleanlab_metrics(run: Corrections, truth: Path, left_out: np.ndarray) -> dict[str, float | None]:
     """How right cleanlab's own flags are, given the run's out-of-sample predictions.
 
     `cleanlab.filter.find_label_issues` with its defaults, on the valid, labelled, untrusted rows; its suggestion for
@@ -110,7 +118,8 @@ def cleanlab_metrics(run: Corrections, materials: Materials) -> dict[str, float 
 
     Args:
         run: the findings.
-        materials: the truth, row by row.
+        truth: Parquet file of the true labels, row by row.
+        left_out: (n,) int64, rows that do not count.
 
     Returns:
         cleanlab_precision, cleanlab_recall, cleanlab_f1 and cleanlab_label_accuracy, over the rows that
@@ -121,8 +130,8 @@ def cleanlab_metrics(run: Corrections, materials: Materials) -> dict[str, float 
     from cleanlab.filter import find_label_issues
 
     rows, given, probs = _predicted(run)
-    true = true_labels(materials, run.metadata["class_names"])[rows]
-    counted = (true != _NO_TRUTH) & ~np.isin(rows, materials.left_out)
+    true = true_labels(truth, run.metadata["class_names"])[rows]
+    counted = (true != NO_TRUTH) & ~np.isin(rows, left_out)
     if not counted.any():
         return dict.fromkeys(_CLEANLAB)
     # One process: a pool would cost more than it saves on what a bench holds.
@@ -135,20 +144,25 @@ def cleanlab_metrics(run: Corrections, materials: Materials) -> dict[str, float 
     return dict(zip(_CLEANLAB, found, strict=True))
 
 
-def true_labels(materials: Materials, class_names: list[str]) -> np.ndarray:
+def true_labels(truth: Path, class_names: list[str]) -> np.ndarray:
     """(N,) int64, index into the classes of a run; -1 without a true label, -2 where none of them is right.
 
-    Rows join by their place: row i of every run of a bench is row i of its source.
+    Rows join by their place: row i of every run of a bench is row i of its source, and of its truth.
+
+    Args:
+        truth: Parquet file with `true_label` and maybe `is_corrupted`: the bench's truth.parquet, or planted labels.
+        class_names: of the run.
     """
-    manifest = materials.manifest
-    index = {name: place for place, name in enumerate(class_names)}
-    other = len(class_names)  # the true label is no class of the run, but it is one
-    known = np.array([index.get(name, other) for name in manifest.class_names] + [_NO_TRUTH])
-    true = known[manifest.given]
-    if "is_corrupted" in manifest.pass_through:
-        marks = pc.utf8_lower(pc.cast(column_of(manifest, "is_corrupted"), pa.string()))
+    there = pq.read_schema(truth).names
+    table = pq.read_table(truth, columns=[name for name in ("true_label", "is_corrupted") if name in there])
+    label = table["true_label"]
+    known = pc.fill_null(pc.index_in(label, pa.array(class_names, pa.string())), len(class_names))
+    # A true label that is no class of the run is one all the same.
+    true = np.where(pc.is_valid(label), known, NO_TRUTH)
+    if "is_corrupted" in there:
+        marks = pc.utf8_lower(pc.cast(table["is_corrupted"], pa.string()))
         is_corrupted = pc.fill_null(pc.is_in(marks, value_set=pa.array(["true", "1"])), False)
-        true[(true == _NO_TRUTH) & is_corrupted.to_numpy()] = _NO_CLASS
+        true[(true == NO_TRUTH) & is_corrupted.to_numpy()] = _NO_CLASS
     return true
 
 
@@ -166,26 +180,3 @@ def _predicted(run: Corrections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         probs.append(predicted.filter(wanted).flatten().to_numpy().reshape(-1, len(classes)))
         first += len(batch)
     return np.concatenate(rows), np.concatenate(given), np.concatenate(probs)
-
-
-def made_of(facts: Mapping[str, Any], materials: Materials) -> dict[str, Any]:
-    """What decides the numbers of a row: resolved options and fingerprints, as JSON has them."""
-    source = {**facts["source"], "left_out_sha256": materials.trusted_sha256}
-    made: dict[str, Any] = json.loads(json.dumps({"config": facts["config"], "source": source}))
-    return made
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Names of the options that two calls have different; where they ran may differ."""
-    was, is_now = _options(before), _options(now)
-    if before["config"]["device"] != now["config"]["device"]:
-        # Another device may bring another precision with it.
-        was["precision"] = is_now["precision"]
-    # A run's own config.json does not know which rows the bench leaves out.
-    names = [name for name in was if was[name] != is_now.get(name)]
-    return sorted({_MEANT.get(name, name) for name in names})
-
-
-def _options(made: Mapping[str, Any]) -> dict[str, Any]:
-    options = {**made["config"], **made["config"]["settings"], **made["source"]}
-    return {name: value for name, value in options.items() if name not in ("settings", "device")}

@@ -71,8 +71,9 @@ Example:
 def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **options: Any) -> None:
     """Scan SOURCE with every method, under every noise, with every seed, and compare with the truth.
 
-    The folder gets bench.parquet (a row per noise, method and seed), bench.png and the runs themselves. The
-    same command skips what is finished and goes on where it stopped.
+    The folder gets bench.parquet (a row per noise, method and seed), agreement.parquet (how many methods flag a
+    row, and what that says), bench.png and the runs themselves. The same command skips what is finished and
+    goes on where it stopped.
     """
     from labelfix.benchmark import bench
     from labelfix.cli.terminal import Terminal, print_json
@@ -83,6 +84,8 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
         print_json(result)
         return
     _print_means(result["rows"])
+    if result["agreement"]:
+        _print_agreement(result["agreement"])
     click.echo(f"\ntable: {result['table']}")
     if result["plot"] is not None:
         click.echo(f"plot: {result['plot']}")
@@ -93,22 +96,60 @@ command.params.extend(_of_scan[name] for name in _AS_IN_SCAN)
 
 
 def _print_means(rows: list[dict[str, Any]]) -> None:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["noise"], row["method"]].append(row)
+    lines = [
+        [noise, method, len(some)]
+        + [_shown(name, [row[column] for row in some]) for name, column in _MEANS.items()]
+        for (noise, method), some in groups.items()
+    ]
+    _print_table(["noise", "method", "seeds", *_MEANS], lines, left=("noise", "method"))
+
+
+def _print_agreement(agreement: list[dict[str, Any]]) -> None:
+    click.echo(
+        "\nAverage precision of the mean rank over the methods, beside that of the best of them; and how many rows"
+        "\nno method flags, one, two, ..., with the share of them that is wrong:"
+    )
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in agreement:
+        groups[row["noise"]].append(row)
+    most = max(row["flagged_by"][-1] for row in agreement)
+    lines = []
+    for noise, some in groups.items():
+        best = dict.fromkeys(row["best_method"] for row in some if row["best_method"] is not None)
+        means = [
+            _shown(name, [row[name] for row in some])
+            for name in ("average_precision_mean_rank", "best_average_precision")
+        ]
+        counts = [_flagged_by(runs, some) for runs in range(most + 1)]
+        lines.append([noise, len(some), *means, " or ".join(best) or "-", *counts])
+    names = ["noise", "seeds", "mean rank AP", "best AP", "best", *map(str, range(most + 1))]
+    _print_table(names, lines, left=("noise", "best"))
+
+
+def _flagged_by(runs: int, rows: list[dict[str, Any]]) -> str:
+    """Rows that so many methods flag, a mean over seeds, and the share of them that is wrong."""
+    known = [row for row in rows if runs in row["flagged_by"]]
+    count = sum(row["rows"][runs] for row in known)
+    if not count:
+        return "0"
+    wrong = sum(row["rows"][runs] * row["share_wrong"][runs] for row in known if row["rows"][runs])
+    return f"{count / len(known):.0f} ({wrong / count:.0%})"
+
+
+def _print_table(names: list[str], lines: list[list[Any]], left: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for name in ("noise", "method", "seeds"):
-        table.add_column(name, justify="right" if name == "seeds" else "left", no_wrap=True)
-    for name in _MEANS:
-        table.add_column(name, justify="right", no_wrap=True)
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["noise"], row["method"]].append(row)
-    for (noise, method), some in groups.items():
+    for name in names:
+        table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
+    for line in lines:
         # Noise may name a file: nothing in it is markup.
-        shown = (_shown(name, [row[column] for row in some]) for name, column in _MEANS.items())
-        table.add_row(Text(noise), Text(method), str(len(some)), *shown)
+        table.add_row(*(Text(str(cell)) for cell in line))
     # Wide enough for any row: a narrow terminal, or none, must not cut the numbers off.
     Console(highlight=False, width=1_000).print(table)
 

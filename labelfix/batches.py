@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from labelfix.store import ImageStore
+from labelfix.transfer import to_device
 from labelfix.views import Augmentation
 
 _RESIDENT_SHARE = 0.5
@@ -23,22 +24,34 @@ class Labels:
     Attributes:
         given: (N,) int64 on the device, -1 for rows that are not trained on.
         class_prior: (K,) float32 on the device, frequencies of the given labels with add-one smoothing.
+        trusted: (N,) int64 in main memory, verified labels for methods that learn from them apart, -1 elsewhere.
     """
 
     given: torch.Tensor
     class_prior: torch.Tensor
+    trusted: np.ndarray
 
     @classmethod
-    def of(cls, given: np.ndarray, num_classes: int, device: torch.device) -> Labels:
-        """From given labels (N,) int64 with -1 for rows that are not trained on."""
+    def of(
+        cls, given: np.ndarray, num_classes: int, device: torch.device, trusted: np.ndarray | None = None
+    ) -> Labels:
+        """From given labels (N,) int64 with -1 for rows that are not trained on, and trusted ones, default none."""
         counts = np.bincount(given[given >= 0], minlength=num_classes) + 1.0
         prior = torch.tensor(counts / counts.sum(), dtype=torch.float32, device=device)
-        return cls(torch.tensor(given, device=device), prior)
+        return cls(
+            torch.tensor(given, device=device), prior, np.full_like(given, -1) if trusted is None else trusted
+        )
 
     @property
     def num_classes(self) -> int:
         """K."""
         return len(self.class_prior)
+
+    def prior(self, kind: str) -> torch.Tensor:
+        """(K,) float32 class frequencies to hold to: `empirical`, those of the given labels, or `uniform`."""
+        if kind == "uniform":
+            return torch.full_like(self.class_prior, 1 / self.num_classes)
+        return self.class_prior
 
 
 @dataclass(frozen=True)
@@ -49,11 +62,13 @@ class Batch:
         rows: (B,) int64 on the device, indices into every per-row array.
         views: the requested views, each (B, 3, H, H) float32 on the device.
         rng: host generator of this step, for the draws of a method (mixup).
+        trusted: the batch of trusted rows that goes with it, weak views; None for methods without.
     """
 
     rows: torch.Tensor
     views: tuple[torch.Tensor, ...]
     rng: np.random.Generator
+    trusted: Batch | None = None
 
 
 def seed_of(*parts: int) -> int:
@@ -98,13 +113,14 @@ class Source:
         """One batch per slice of rows, its random draws seeded by the matching entry of `seeds`."""
         for (rows, pixels), seed in zip(self._loaded(slices), seeds, strict=False):
             self._generator.manual_seed(seed)
-            made = tuple(self.augmentation.view(name, pixels, self._generator) for name in views)
-            yield Batch(rows, made, np.random.default_rng(seed))
+            rng = np.random.default_rng(seed)
+            made = self.augmentation.views(views, pixels, self._generator, rng)
+            yield Batch(rows, made, rng)
 
     def _loaded(self, slices: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if self._pixels is not None:
             for rows in slices:
-                index = self._to_device(torch.from_numpy(rows))
+                index = to_device(rows, self.device)
                 yield index, self._pixels[index]
             return
         # One slice ahead: the disk is read while the device computes.
@@ -121,12 +137,7 @@ class Source:
         return torch.from_numpy(self._images[rows])
 
     def _arrived(self, rows: np.ndarray, pixels: Future[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._to_device(torch.from_numpy(rows)), self._to_device(pixels.result())
-
-    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        return to_device(rows, self.device), to_device(pixels.result(), self.device)
 
 
 def _fits(num_bytes: int, device: torch.device) -> bool:

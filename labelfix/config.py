@@ -13,15 +13,16 @@ from typing import Any
 
 import torch
 
+from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.methods import method_class
-from labelfix.methods.base import Settings
-from labelfix.networks import check_backbone
+from labelfix.methods.settings import MethodSettings
 from labelfix.store import auto_image_size
 
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
-_LARGEST_ON_CPU, _LARGEST_ON_GPU = 64, 224
+# Beside those of every run, what the bytes of one method depend on: others may come and go while a run is unfinished.
+_PACKAGES_OF = {"confident-learning": ("cleanlab",)}
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ScanConfig:
 
     method: str
     preset: str
-    settings: Settings
+    settings: MethodSettings
     seed: int
     backbone: str
     weights: str
@@ -187,7 +188,7 @@ class ScanOptions:
         for name, value in (earlier or {}).items():
             chosen[name] = value if chosen[name] == "auto" else chosen[name]
         size = chosen["image_size"]
-        size = auto_image_size(manifest, _largest(device)) if size == "auto" else int(size)
+        size = auto_image_size(manifest, largest_image(device)) if size == "auto" else int(size)
         return ScanConfig(
             method=self.method,
             preset=self.preset,
@@ -210,7 +211,7 @@ class ScanOptions:
 
 def resolve_settings(
     method: str, preset: str, epochs: int | None, batch_size: int | None, changes: Mapping[str, str]
-) -> Settings:
+) -> MethodSettings:
     """Settings of a method: the preset, then --epochs and --batch-size, then every --set.
 
     Raises:
@@ -232,63 +233,6 @@ def resolve_settings(
     return settings
 
 
-def resolve_device(device: str) -> str:
-    """`auto`, `cpu` or `cuda[:N]` to a device that is there.
-
-    Raises:
-        InputError: no such device.
-    """
-    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
-        return "cpu"
-    kind, _, index = device.partition(":")
-    if device != "auto" and (kind != "cuda" or (index and not index.isdecimal())):
-        raise InputError(f"--device {device}: use auto, cpu, cuda or cuda:N")
-    number = int(index or 0)
-    if number >= torch.cuda.device_count():
-        raise InputError(
-            f"--device {device}: there are {torch.cuda.device_count()} CUDA devices; use --device auto"
-        )
-    return f"cuda:{number}"
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """`auto` is bf16 on a GPU or a processor with instructions for it, else fp32."""
-    if precision != "auto":
-        return precision
-    has_bf16 = has_bf16_instructions(torch.cpu.get_capabilities()) if device == "cpu" else _gpu_has_bf16()
-    return "bf16" if has_bf16 else "fp32"
-
-
-def has_bf16_instructions(capabilities: Mapping[str, Any]) -> bool:
-    """Whether a processor multiplies bf16 itself (AMX or AVX-512), by `torch.cpu.get_capabilities()`.
-
-    Without them bf16 is emulated and slower than fp32. Detection is the same (tests/benchmarks/precision.py).
-    """
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
-def _gpu_has_bf16() -> bool:
-    return torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def resolve_backbone(backbone: str, device: str, image_size: int) -> str:
-    """`auto` is the small network on a CPU; on a GPU PreAct ResNet-18 up to 64 px and ResNet-50 above.
-
-    Raises:
-        InputError: an unknown backbone.
-    """
-    if backbone != "auto":
-        check_backbone(backbone)
-        return backbone
-    if device == "cpu":
-        return "small"
-    return "preact-resnet18" if image_size <= _LARGEST_ON_CPU else "resnet50"
-
-
-def _largest(device: str) -> int:
-    return _LARGEST_ON_CPU if device == "cpu" else _LARGEST_ON_GPU
-
-
 def weights_sha256(weights: str) -> str:
     """SHA-256 of a weights file, so that a resumed run can tell whether it is still the same; else empty.
 
@@ -304,10 +248,10 @@ def weights_sha256(weights: str) -> str:
         raise InputError(f"--weights {weights}: {error.strerror}; use none, imagenet or a file") from None
 
 
-def environment() -> dict[str, Any]:
-    """What the bytes of a result depend on beside the options: package versions, machine type, threads."""
+def environment(method: str) -> dict[str, Any]:
+    """What the bytes of a method's result depend on beside the options: package versions, machine type, threads."""
     return {
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in (*_PACKAGES, *_PACKAGES_OF.get(method, ()))},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),

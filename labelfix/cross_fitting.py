@@ -11,12 +11,17 @@ import numpy as np
 import torch
 
 from labelfix import checkpoint
-from labelfix.batches import Source
+from labelfix.batches import Source, seed_of
 from labelfix.config import ScanConfig
+from labelfix.epoch_report import EpochReport
+from labelfix.errors import InputError
+from labelfix.folds import deal_folds
 from labelfix.preparation import Watched, make_trainer
 from labelfix.reporting import Reporter
 from labelfix.resumable import train
-from labelfix.trainer import EpochReport
+from labelfix.trusted import Trusted
+
+_DEAL_SEED = 6
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,39 @@ class CrossFit:
     forward_units: int
 
 
+def deal(
+    labels: np.ndarray, groups: np.ndarray | None, trusted: Trusted, config: ScanConfig
+) -> np.ndarray | None:
+    """The fold that holds each row out, by the seed of the scan.
+
+    Rows with a verified label train in every fold, unless they are kept to check the findings on.
+
+    Args:
+        labels: (N,) int64 that are trained towards, -1 for none.
+        groups: (N,) int64 of rows that are held out together; None where every row stands alone.
+        trusted: verified labels.
+        config: of the scan.
+
+    Returns:
+        (N,) int64, -1 for rows that are in no fold; None without folds.
+
+    Raises:
+        InputError: too few rows or groups to hold out, or too few rows left to train on.
+    """
+    if not config.folds:
+        return None
+    verified = (trusted.label >= 0) & ~trusted.is_scored
+    dealt = deal_folds(np.where(verified, -1, labels), groups, config.folds, seed_of(config.seed, _DEAL_SEED))
+    for fold in range(config.folds):
+        rest = int(((labels >= 0) & (dealt != fold)).sum())
+        if rest < 2:
+            raise InputError(
+                f"--folds {config.folds}: without its part fold {fold + 1} has {rest} rows to train on and needs 2; "
+                "make the groups smaller, or scan without folds"
+            )
+    return dealt
+
+
 def cross_fit(
     source: Source,
     labels: np.ndarray,
@@ -45,6 +83,7 @@ def cross_fit(
     folder: Path,
     reporter: Reporter,
     watched: Sequence[Watched] = (),
+    apart: np.ndarray | None = None,
 ) -> CrossFit:
     """Train once per fold with its labels masked, and pool what the networks say of them.
 
@@ -59,6 +98,7 @@ def cross_fit(
         folder: of the checkpoints.
         reporter: told of progress.
         watched: what the accuracy is measured on after every epoch.
+        apart: (N,) int64, verified labels of rows that are learned from apart, see `preparation.learned_apart`.
     """
     logits = np.full((len(labels), num_classes), np.nan, np.float32)
     reports: dict[int, list[EpochReport]] = {}
@@ -70,7 +110,7 @@ def cross_fit(
         if found is None:
             masked = np.where(fold_of_row == fold, -1, labels)
             trained = np.flatnonzero(masked >= 0)
-            trainer = make_trainer(source, masked, num_classes, config, trained, fold)
+            trainer = make_trainer(source, masked, num_classes, config, trained, fold, apart)
             done = train(trainer, kept, reporter, watched, stage)
             facts: dict[str, Any] = {
                 "reports": [report.to_json() for report in done],

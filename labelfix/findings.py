@@ -11,11 +11,13 @@ from scipy.special import softmax
 
 from labelfix.calibration import Calibration, calibrate
 from labelfix.corrections import Findings
+from labelfix.cross_fitting import CrossFit
+from labelfix.epoch_report import EpochReport
 from labelfix.evidence import Evidence, Fit
 from labelfix.manifest import Manifest
 from labelfix.preparation import training_labels
 from labelfix.store import ImageStore
-from labelfix.trainer import EpochReport, Trainer
+from labelfix.trainer import Trainer
 from labelfix.trusted import Trusted
 from labelfix.verdicts import decide
 
@@ -28,8 +30,7 @@ def find(
     trusted: Trusted,
     trainer: Trainer,
     last_reports: Sequence[EpochReport],
-    cross_fitted: np.ndarray | None = None,
-    fold_of_row: np.ndarray | None = None,
+    crossed: CrossFit | None = None,
 ) -> Findings:
     """Evidence, verdicts and the classifier's own view of every row.
 
@@ -39,25 +40,24 @@ def find(
         trusted: its verified labels.
         trainer: after its last epoch.
         last_reports: of the last epoch of every training.
-        cross_fitted: (N, K) float32 logits of each row by a network that never saw it; None without folds.
-        fold_of_row: (N,) int64, -1 for rows in no fold, which take the logits of the trainer; None without folds.
+        crossed: what the networks of the folds say, None without folds; rows in no fold take the trainer's logits.
     """
     plain = trainer.predict("plain")
     logits = plain.cpu().numpy()
-    if cross_fitted is not None and fold_of_row is not None:
-        logits = np.where((fold_of_row >= 0)[:, None], cross_fitted, logits)
+    if crossed is not None:
+        logits = np.where((crossed.fold_of_row >= 0)[:, None], crossed.logits, logits)
     probs = softmax(logits.astype(np.float64), axis=1).astype(np.float32)
     kept = np.zeros(manifest.num_rows, dtype=bool)
     diverged = next((report for report in last_reports if not report.is_finite), None)
     if diverged is None and np.isfinite(probs[store.valid]).all():
-        if cross_fitted is None:
+        if crossed is None:
             evidence = trainer.method.evidence(
                 lambda view: plain if view == "plain" else trainer.predict(view)
             )
             evidence, kept = _with_held_out(evidence, manifest, store, trusted, trainer, logits)
         else:
-            evidence = _of_folds(manifest, store, trainer, cross_fitted, logits)
-            kept = _of_unknown_class(manifest, training_labels(manifest, store, trusted), fold_of_row)
+            evidence = _of_folds(manifest, store, trainer, crossed, logits)
+            kept = _of_unknown_class(manifest, training_labels(manifest, store, trusted), crossed.fold_of_row)
     else:
         epoch = last_reports[-1].epoch if diverged is None else diverged.epoch
         reason = f"training diverged in epoch {epoch}; give a lower --set learning_rate"
@@ -108,10 +108,10 @@ def _with_held_out(
 
 
 def _of_folds(
-    manifest: Manifest, store: ImageStore, trainer: Trainer, cross_fitted: np.ndarray, logits: np.ndarray
+    manifest: Manifest, store: ImageStore, trainer: Trainer, crossed: CrossFit, logits: np.ndarray
 ) -> Evidence:
     """The evidence of rows that were held out: of the folds, on which the noise model is fitted, and of `split`."""
-    in_fold = np.isfinite(cross_fitted).all(axis=1)
+    in_fold = crossed.fold_of_row >= 0
     held_out = in_fold | (manifest.held_out & store.valid & (manifest.given >= 0))
     shown = np.where(held_out[:, None], logits, np.nan)
     return trainer.method.held_out_evidence(shown, np.where(held_out, manifest.given, -1), in_fold)

@@ -14,6 +14,7 @@ from labelfix.config import ScanConfig, ScanOptions, environment
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.methods import method_class
+from labelfix.preparation import learned_apart
 from labelfix.reporting import Reporter
 from labelfix.run_folder import RunFolder, resolved_autos
 from labelfix.trusted import Trusted
@@ -62,11 +63,15 @@ class Job:
         test = _read_test(chosen, manifest)
         for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
             reporter.message(f"warning: {warning}")
+        trusted = Trusted.of(manifest, chosen.trusted)
+        learned_apart(
+            chosen.method, manifest, ~manifest.held_out, trusted
+        )  # refused before anything is decoded
         folder = RunFolder(chosen.run_path(manifest))
         _check_apart(folder.path, test)
         return cls(
             manifest,
-            Trusted.of(manifest, chosen.trusted),
+            trusted,
             None if chosen.trusted is None else Path(chosen.trusted).expanduser().absolute(),
             test,
             chosen.resolve(manifest, {} if chosen.overwrite else resolved_autos(folder)),
@@ -93,7 +98,7 @@ class Job:
                 "trusted": None if self.trusted_path is None else str(self.trusted_path),
                 "test": None if self.test is None else self.test.options,
             },
-            "environment": environment(),
+            "environment": environment(self.config.method),
         }
 
 

@@ -153,3 +153,24 @@ def label_gradient(
 def _through_softmax(probs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """From the gradient with respect to a softmax (B, K) to that with respect to its logits (B, K)."""
     return probs * (gradient - (probs * gradient).sum(dim=1, keepdim=True))
+
+
+def consistency(logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Mean KL(f || h) of two views' predictions, the first held fixed (Zhang et al. 2020, equation 4); a scalar.
+
+    Args:
+        logits: (B, K) of the weak view; no gradient flows into them, as in the authors' code.
+        others: (B, K) of the strong view.
+    """
+    return forward_kl(F.log_softmax(others, dim=1), F.log_softmax(logits.detach(), dim=1)).mean()
+
+
+def sharpened(probs: torch.Tensor, temperature: float) -> torch.Tensor:
+    """probs^(1 / temperature), rows (B, K) that sum to 1 (Zhang et al. 2020, equation 3)."""
+    # A class of no probability has no gradient either; 0 ^ x has one that is not finite.
+    return (probs.clamp_min(1e-12).log() / temperature).softmax(dim=1)
+
+
+def rms_normalised(logits: torch.Tensor) -> torch.Tensor:
+    """Logits (B, K) over their root mean square, taken of the whole batch (code of Zhang et al. 2020)."""
+    return logits * torch.rsqrt(logits.square().mean() + 1e-8)

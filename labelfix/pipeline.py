@@ -13,17 +13,17 @@ import numpy as np
 import torch
 
 from labelfix import corrections, run_folder
-from labelfix.batches import Labels, seed_of
+from labelfix.batches import Labels
 from labelfix.config import ScanConfig
-from labelfix.cross_fitting import CrossFit, cross_fit
-from labelfix.errors import InputError
+from labelfix.cross_fitting import CrossFit, cross_fit, deal
+from labelfix.epoch_report import EpochReport
 from labelfix.findings import find
-from labelfix.folds import deal_folds
 from labelfix.job import Job
 from labelfix.manifest import Manifest
 from labelfix.methods import method_class
 from labelfix.preparation import (
     build_network,
+    learned_apart,
     make_classifier,
     make_trainer,
     open_images,
@@ -34,11 +34,9 @@ from labelfix.preparation import (
 from labelfix.reporting import Reporter, Silent
 from labelfix.resumable import train
 from labelfix.store import ImageStore
-from labelfix.summary import epochs_table, hardware, summarise
+from labelfix.summary import cost, epochs_table, summarise, units_per_row
 from labelfix.tables import write_json, write_table
-from labelfix.trainer import EpochReport, Trainer
-
-_DEAL_SEED = 6
+from labelfix.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -95,18 +93,17 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
     manifest, trusted, config, folder = job.manifest, job.trusted, job.config, job.folder
     with (
         run_folder.locked(folder, manifest.source, job.facts(), overwrite=job.overwrite) as begin,
-        _own_random_state(config),
+        own_random_state(config),
     ):
         with clock.stage("decode"):
-            store = _decode(manifest, config, reporter)
-            test_store = None if job.test is None else _decode(job.test, config, reporter)
+            store = decode(manifest, config, reporter)
+            test_store = None if job.test is None else decode(job.test, config, reporter)
         with clock.stage("train"):
             trained = _train(job, store, test_store, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed
-            effort = _effort(trained, config.folds)
+            effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
         with clock.stage("findings"):
-            held_out = () if crossed is None else (crossed.logits, crossed.fold_of_row)
-            findings = find(manifest, store, trusted, trainer, trained.last_reports, *held_out)
+            findings = find(manifest, store, trusted, trainer, trained.last_reports, crossed)
         with clock.stage("write"):
             make_classifier(trainer, config, manifest.class_names).save(folder.classifier)
             write_table(folder.epochs, epochs_table(trained.reports))
@@ -127,7 +124,8 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     """What `scan` would do with the same arguments, with an estimate of time; writes nothing.
 
     Returns:
-        JSON-able: rows, classes, resolved options, epochs, forward units a row, estimated seconds.
+        JSON-able: rows, classes, resolved options, epochs, forward units a row as in summary.json, estimated seconds
+        of all trainings.
 
     Raises:
         InputError: as `scan` does.
@@ -136,15 +134,17 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     manifest, config, folder = job.manifest, job.config, job.folder
     run_folder.check_out(folder, manifest.source, overwrite=job.overwrite)
     method = method_class(config.method)
-    with _own_random_state(config):
+    with own_random_state(config):
         network = build_network(config, len(manifest.class_names), config.seed)
         labels = Labels.of(manifest.given, len(manifest.class_names), torch.device(config.device))
         phases = method(network, labels, config.settings).phases()
-        # K folds train on K - 1 of K parts each, and the exported classifier once more on all.
-        units = sum(phase.epochs * phase.forward_units for phase in phases) * max(config.folds, 1)
-        trained = (manifest.given >= 0) & ~manifest.held_out
-        _folds(job, np.where(trained, manifest.given, -1))
-        seconds = seconds_per_unit(network, config) * units * int(trained.sum())
+        units = sum(phase.epochs * phase.forward_units for phase in phases)
+        trained = np.where(manifest.held_out, -1, manifest.given)
+        rows = int((trained >= 0).sum())
+        folds = deal(trained, manifest.groups, job.trusted, config)
+        # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
+        of_folds = None if folds is None else units * (config.folds - int((folds >= 0).sum()) / rows)
+        seconds = seconds_per_unit(network, config) * rows * (units + (of_folds or 0))
     return {
         "source": str(manifest.source),
         "out": str(folder.path),
@@ -152,12 +152,14 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         "rows": manifest.num_rows,
         "classes": len(manifest.class_names),
         "phases": {phase.name: phase.epochs for phase in phases},
-        "forward_units_per_row": units,
+        **units_per_row(units, of_folds),
         "estimated_training_seconds": round(seconds, 1),
     }
 
 
-def _decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> ImageStore:
+def decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> ImageStore:
+    """The images at the size of a scan, from the cache where they are there; those that cannot be used are told."""
+
     def on_progress(done: int, total: int) -> None:
         reporter.progress("decode", done, total)
 
@@ -198,59 +200,21 @@ def _train(
     num_classes = len(manifest.class_names)
     images, labels = open_images(store, config), training_labels(manifest, store, job.trusted)
     watched = watch(images, manifest, store, job.trusted, job.test, test_store)
-    trainer = make_trainer(images, labels, num_classes, config, np.flatnonzero(store.valid))
-    folds = _folds(job, labels)
+    apart = learned_apart(config.method, manifest, labels >= 0, job.trusted)
+    trainer = make_trainer(images, labels, num_classes, config, np.flatnonzero(store.valid), apart=apart)
+    folds = deal(labels, manifest.groups, job.trusted, config)
     elsewhere = begin()
     crossed = None
-    if folds is not None:
-        crossed = cross_fit(images, labels, folds, num_classes, config, folder, reporter, watched)
     reports: dict[int | None, list[EpochReport]] = {}
-    for fold, of_fold in crossed.reports.items() if crossed is not None else ():
-        reports[fold] = of_fold
+    if folds is not None:
+        crossed = cross_fit(images, labels, folds, num_classes, config, folder, reporter, watched, apart)
+        reports.update(crossed.reports.items())
     reports[None] = train(trainer, folder, reporter, watched)
     return _Trained(trainer, crossed, reports, elsewhere)
 
 
-def _folds(job: Job, labels: np.ndarray) -> np.ndarray | None:
-    """(N,) int64, the fold that holds each row out, -1 for rows that are in none; None without folds.
-
-    Rows with a verified label train in every fold, unless they are kept to check the findings on.
-    """
-    if not job.config.folds:
-        return None
-    verified = (job.trusted.label >= 0) & ~job.trusted.is_scored
-    seed, folds = seed_of(job.config.seed, _DEAL_SEED), job.config.folds
-    dealt = deal_folds(np.where(verified, -1, labels), job.manifest.groups, folds, seed)
-    for fold in range(folds):
-        rest = int(((labels >= 0) & (dealt != fold)).sum())
-        if rest < 2:
-            raise InputError(
-                f"--folds {folds}: without its part fold {fold + 1} has {rest} rows to train on and needs 2; "
-                "make the groups smaller, or scan without folds"
-            )
-    return dealt
-
-
-def _effort(trained: _Trained, folds: int) -> dict[str, Any]:
-    """What the training cost: network passes a row of the trainings that the findings rest on, seconds of all."""
-    trainer, crossed, last = trained.trainer, trained.crossed, trained.reports[None][-1]
-    seconds = sum(report.elapsed_seconds for some in trained.reports.values() for report in some)
-    rows, of_classifier = trainer.num_trained_rows, trainer.position.forward_units
-    units = of_classifier if crossed is None else crossed.forward_units
-    # K folds train on K - 1 of K parts each, and the exported classifier once more on all.
-    images = rows * len(trained.reports[None]) * max(folds, 1)
-    return {
-        "forward_units_per_row": round(units / rows, 2),
-        **({} if crossed is None else {"classifier_forward_units_per_row": round(of_classifier / rows, 2)}),
-        "training_seconds": round(seconds, 3),
-        "images_per_second": round(images / seconds, 1) if seconds else None,
-        **{name: value for name, value in last.reported.items() if name.endswith("_accuracy")},
-        "hardware": hardware(trainer.source.device),
-    }
-
-
 @contextmanager
-def _own_random_state(config: ScanConfig) -> Iterator[None]:
+def own_random_state(config: ScanConfig) -> Iterator[None]:
     """Leave the caller's random state as it was, on the CPU and on the device used."""
     devices = [] if config.device == "cpu" else [config.device]
     with torch.random.fork_rng(devices=devices):

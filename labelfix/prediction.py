@@ -15,8 +15,8 @@ import torch
 
 from labelfix.batches import Source
 from labelfix.classifier import Classifier, batch_logits, load_classifier
-from labelfix.config import resolve_device
 from labelfix.corrections import LABEL_TYPE, METADATA_KEY, ROW_GROUP, distribution_array, label_array
+from labelfix.devices import resolve_device
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.reporting import Reporter, Silent

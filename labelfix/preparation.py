@@ -53,6 +53,39 @@ def training_labels(manifest: Manifest, store: ImageStore, trusted: Trusted) -> 
     return np.where(store.valid & ~manifest.held_out, labels, -1)
 
 
+def learned_apart(method: str, manifest: Manifest, usable: np.ndarray, trusted: Trusted) -> np.ndarray | None:
+    """(N,) int64: verified labels of the rows that a method learns from apart, -1 elsewhere; None where it does not.
+
+    Args:
+        method: its name.
+        manifest: of the source.
+        usable: (N,) bool, rows that can be trained on.
+        trusted: its verified labels.
+
+    Raises:
+        InputError: the method needs verified rows of every class and one has none.
+    """
+    if not method_class(method).needs_trusted:
+        return None
+    verified = np.where(usable & ~trusted.is_scored, trusted.label, -1)
+    present, known = (np.unique(labels[labels >= 0]) for labels in (manifest.given, verified))
+    missing = [manifest.class_names[label] for label in np.setdiff1d(present, known)]
+    way_out = (
+        "name a few of each class with --trusted FILE (file_name,label), or mark them in a column is_trusted"
+    )
+    if not len(known):
+        raise InputError(
+            f"--method {method} learns from samples whose label a person has verified: {way_out}"
+        )
+    if missing:
+        raise InputError(
+            f"--method {method} needs verified samples of every class, usable for training: {missing[0]!r} has none"
+            + (f", nor have {len(missing) - 1} others" if len(missing) > 1 else "")
+            + f"; {way_out}"
+        )
+    return verified
+
+
 def watch(
     source: Source,
     manifest: Manifest,
@@ -101,6 +134,7 @@ def make_trainer(
     config: ScanConfig,
     predicted: np.ndarray,
     fold: int | None = None,
+    apart: np.ndarray | None = None,
 ) -> Trainer:
     """The trainer of a scan, or of one of its folds, with a network, an order and views of its own.
 
@@ -111,6 +145,7 @@ def make_trainer(
         config: of the scan.
         predicted: (P,) int64, rows that are predicted during training.
         fold: its number; None for the training on all rows.
+        apart: (N,) int64, verified labels of rows that are learned from apart, see `learned_apart`.
 
     Raises:
         InputError: a network that does not take images of this size, or fewer than two rows to train on.
@@ -118,7 +153,10 @@ def make_trainer(
     seed = config.seed if fold is None else seed_of(config.seed, _FOLD_SEED, fold)
     network = build_network(config, num_classes, seed)
     device = torch.device(config.device)
-    method = method_class(config.method)(network, Labels.of(labels, num_classes, device), config.settings)
+    if apart is not None:
+        labels = np.where(apart >= 0, -1, labels)
+    known = Labels.of(labels, num_classes, device, apart)
+    method = method_class(config.method)(network, known, config.settings)
     return Trainer(
         method.to(device),
         source,
@@ -133,7 +171,7 @@ def make_classifier(trainer: Trainer, config: ScanConfig, class_names: tuple[str
     """The classifier around the network that a trainer trains."""
     views = trainer.source.augmentation
     spec = NetworkSpec(config.backbone, len(class_names), config.image_size)
-    return Classifier(trainer.method.network, spec, class_names, views.mean, views.std, config.method)
+    return Classifier(trainer.network, spec, class_names, views.mean, views.std, config.method)
 
 
 def build_network(config: ScanConfig, num_classes: int, seed: int) -> nn.Module:

@@ -12,10 +12,11 @@ from pathlib import Path
 from types import FrameType
 
 from labelfix import checkpoint
+from labelfix.epoch_report import EpochReport
 from labelfix.errors import Interrupted
 from labelfix.preparation import Watched
 from labelfix.reporting import Reporter
-from labelfix.trainer import EpochReport, Trainer
+from labelfix.trainer import Trainer
 
 _CHECKPOINT_SHARE = 0.05
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -30,3 +31,22 @@ def scaled_epochs(parts: Sequence[int], total: int) -> tuple[int, ...]:
     for k in range(1, len(bounds)):  # every phase keeps an epoch, from the left and from the right
         bounds[k] = min(max(bounds[k], bounds[k - 1] + 1), total - (len(parts) - k))
     return tuple(after - before for before, after in pairwise(bounds))
+
+
+def cosine_cycles(done: float, cycles: int) -> float:
+    """Cosine decay with warm restarts, each cycle 1.5 times as long and .9 times as high as the one before.
+
+    Source: Loshchilov, Hutter 2017, "SGDR", with the factors of Zhang et al. 2020, 5.1.
+
+    Args:
+        done: share of the run, 0 to 1.
+        cycles: in the run, whose end is that of the last; at least 1.
+
+    Returns:
+        Factor of the learning rate, in (0, 1]; a cycle's end is the next one's beginning.
+    """
+    whole = (1.5**cycles - 1) / 0.5  # in lengths of the first cycle
+    into, length, height = done * whole, 1.0, 1.0
+    while into >= length:
+        into, length, height = into - length, 1.5 * length, 0.9 * height
+    return height * (1 + math.cos(math.pi * into / length)) / 2

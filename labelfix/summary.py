@@ -12,9 +12,10 @@ import pyarrow as pa
 import torch
 
 from labelfix.corrections import Findings
+from labelfix.epoch_report import EpochReport
 from labelfix.evidence import transition_matrix
 from labelfix.manifest import Manifest
-from labelfix.trainer import EpochReport
+from labelfix.trainer import Trainer
 
 
 def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +79,45 @@ def epochs_table(reports_of: Mapping[int | None, list[EpochReport]]) -> pa.Table
     return pa.table(columns)
 
 
-def hardware(device: torch.device) -> dict[str, Any]:
-    """What the run was computed on."""
+def cost(
+    trainer: Trainer, reports_of: Mapping[int | None, list[EpochReport]], units_of_folds: int | None
+) -> dict[str, Any]:
+    """What all trainings of a run cost, and the accuracies that the last one came to.
+
+    Args:
+        trainer: after its last epoch, before it predicts anything.
+        reports_of: as for `epochs_table`.
+        units_of_folds: network passes of all folds together, in rows; None without folds.
+    """
+    rows, epochs, folds = trainer.num_trained_rows, reports_of[None], len(reports_of) - 1
+    seconds = sum(report.elapsed_seconds for some in reports_of.values() for report in some)
+    # K folds train on K - 1 of K parts each, and the exported classifier once more on all.
+    images = rows * len(epochs) * max(folds, 1)
+    return {
+        **units_per_row(
+            trainer.position.forward_units / rows, None if units_of_folds is None else units_of_folds / rows
+        ),
+        "training_seconds": round(seconds, 3),
+        "images_per_second": round(images / seconds, 1) if seconds else None,
+        **{name: value for name, value in epochs[-1].reported.items() if name.endswith("_accuracy")},
+        "hardware": _hardware(trainer.source.device),
+    }
+
+
+def units_per_row(classifier: float, folds: float | None) -> dict[str, float]:
+    """Network passes a trained row (3 for a forward with backward) of the trainings that the findings rest on.
+
+    With folds that is all of them together, and the exported classifier's stand apart.
+    """
+    if folds is None:
+        return {"forward_units_per_row": round(classifier, 2)}
+    return {
+        "forward_units_per_row": round(folds, 2),
+        "classifier_forward_units_per_row": round(classifier, 2),
+    }
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"device": str(device), "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
 

@@ -4,57 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from labelfix.batches import Batch, Source, even_slices, seed_of
 from labelfix.classifier import logits
+from labelfix.epoch_report import EpochReport
 from labelfix.errors import InputError
 from labelfix.methods.base import Method, Moment, Phase
 
 # Draws of different kinds must never share a seed.
-_ORDER, _STEP, _TRACKING = 1, 2, 3
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One row of epochs.parquet.
-
-    Attributes:
-        epoch: from 1, over the whole run.
-        phase: its name.
-        learning_rate: of the last step.
-        losses: mean of each part of the loss over the steps.
-        reported: what the method said after the epoch.
-        elapsed_seconds: of the epoch.
-    """
-
-    epoch: int
-    phase: str
-    learning_rate: float
-    losses: dict[str, float]
-    reported: dict[str, float]
-    elapsed_seconds: float
-
-    @property
-    def is_finite(self) -> bool:
-        """False when training has diverged."""
-        return all(np.isfinite(value) for value in self.losses.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; a number that is not finite becomes None."""
-        return {name: _finite(value) for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> EpochReport:
-        """The inverse of `to_json`."""
-        nan = float("nan")
-        parts = {k: {n: nan if v is None else v for n, v in value[k].items()} for k in ("losses", "reported")}
-        return cls(**{**value, **parts})
+_ORDER, _STEP, _TRACKING, _TRUSTED = 1, 2, 3, 4
 
 
 @dataclass
@@ -114,17 +81,18 @@ class Trainer:
         self._precision = precision
         self._epoch_phases = [phase for phase in method.phases() for _ in range(phase.epochs)]
         self._first_weights = _copied(method.network) if any(p.fresh for p in self._epoch_phases) else {}
+        averages = any(phase.ema_decay for phase in self._epoch_phases)
+        self._averaged = deepcopy(method.network).requires_grad_(False) if averages else None
         self._loss_sums = torch.zeros(0, device=source.device)
         self.steps_per_epoch = len(even_slices(trained_rows, method.settings.batch_size))
         self._names = {id(p): name for name, p in method.named_parameters()}
         settings = method.settings
         self.optimiser = torch.optim.SGD(
-            method.parameters(),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
+            method.param_groups(), lr=settings.learning_rate, momentum=settings.momentum
         )
-        method.network.register_forward_pre_hook(self._count)
+        for network in (method.network, self._averaged):
+            if network is not None:
+                network.register_forward_pre_hook(self._count)
 
     @property
     def num_trained_rows(self) -> int:
@@ -135,6 +103,16 @@ class Trainer:
     def num_epochs(self) -> int:
         """Epochs of all phases."""
         return len(self._epoch_phases)
+
+    @property
+    def network(self) -> nn.Module:
+        """What predicts: the network, or its averaged weights where the phase of the last step keeps them."""
+        averaged = self._averaged
+        if averaged is None or not self._last_phase.ema_decay:
+            return self.method.network
+        for own, trained in zip(averaged.buffers(), self.method.network.buffers(), strict=True):
+            own.copy_(trained)  # statistics are no average
+        return averaged
 
     def epochs(self, keep_going: Callable[[], bool] = lambda: True) -> Iterator[EpochReport]:
         """Train on from the current position, an epoch at a time.
@@ -160,7 +138,7 @@ class Trainer:
         """Logits (N, K) float32 of the predicted rows, or of others, NaN elsewhere; see `classifier.logits`."""
         seed = seed_of(self._seed, _TRACKING, self.position.epoch)
         rows = self._predicted_rows if rows is None else rows
-        return logits(self.method.network, self.source, rows, view=view, seed=seed, precision=self._precision)
+        return logits(self.network, self.source, rows, view=view, seed=seed, precision=self._precision)
 
     def accuracy(self, source: Source, labels: np.ndarray) -> float:
         """Share of the labelled rows of a source that the network gets right, in evaluation mode.
@@ -173,7 +151,7 @@ class Trainer:
         """
         units = self.position.forward_units
         rows = np.flatnonzero(labels >= 0)
-        found = logits(self.method.network, source, rows, precision=self._precision)
+        found = logits(self.network, source, rows, precision=self._precision)
         self.position.forward_units = units
         return float((found[rows].argmax(dim=1).cpu().numpy() == labels[rows]).mean())
 
@@ -182,6 +160,8 @@ class Trainer:
         tensors = {f"method.{name}": value for name, value in self.method.state_dict().items()}
         for parameter, state in self.optimiser.state.items():
             tensors[f"momentum.{self._names[id(parameter)]}"] = state["momentum_buffer"]
+        for name, value in () if self._averaged is None else self._averaged.state_dict().items():
+            tensors[f"averaged.{name}"] = value
         tensors["loss_sums"] = self._loss_sums
         return tensors, asdict(self.position)
 
@@ -189,9 +169,9 @@ class Trainer:
         """Put the trainer back where `state` was taken."""
         self.position = Position(**facts)
         self._loss_sums = tensors["loss_sums"].to(self.source.device)
-        prefix = "method."
-        own = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
-        self.method.load_state_dict(own)
+        self.method.load_state_dict(_under("method.", tensors))
+        if self._averaged is not None:
+            self._averaged.load_state_dict(_under("averaged.", tensors))
         for name, parameter in self.method.named_parameters():
             momentum = tensors.get(f"momentum.{name}")
             if momentum is not None:
@@ -203,9 +183,20 @@ class Trainer:
         order = np.random.default_rng(seed_of(self._seed, _ORDER, epoch)).permutation(self._trained_rows)
         slices = even_slices(order, self.method.settings.batch_size)[first:]
         seeds = [seed_of(self._seed, _STEP, epoch, first + k) for k in range(len(slices))]
-        for seed, batch in zip(seeds, self.source.batches(slices, phase.views, seeds), strict=True):
+        batches = self.source.batches(slices, phase.views, seeds)
+        for seed, batch, trusted in zip(seeds, batches, self._trusted_batches(phase), strict=False):
             torch.manual_seed(seed)  # for what draws from the default generator, such as dropout
-            yield batch
+            yield batch if trusted is None else replace(batch, trusted=trusted)
+
+    def _trusted_batches(self, phase: Phase) -> Iterator[Batch | None]:
+        """The trusted batch of every step that is left of the epoch; None for methods without."""
+        epoch, first = self.position.epoch, self.position.step
+        rng = np.random.default_rng(seed_of(self._seed, _TRUSTED, epoch))
+        slices = self.method.trusted_slices(phase, self.steps_per_epoch, rng)
+        if slices is None:
+            return repeat(None)
+        seeds = [seed_of(self._seed, _TRUSTED, epoch, step) for step in range(first, len(slices))]
+        return self.source.batches(slices[first:], ("weak",), seeds)
 
     def _step(self, phase: Phase, batch: Batch) -> None:
         if phase.fresh and self._is_first_of(phase):
@@ -223,11 +214,23 @@ class Trainer:
         self.optimiser.zero_grad()
         values.sum().backward()
         self.optimiser.step()
+        if self._averaged is not None and phase.ema_decay:
+            self._average(self._averaged, phase)
         if self.position.step == 0:
             self.position.loss_names = list(parts)
             self._loss_sums = torch.zeros(len(parts), device=self.source.device)
         self._loss_sums += values.detach()
+        self.position.forward_units += phase.extra_units * len(batch.rows)
         self.position.step += 1
+
+    def _average(self, averaged: nn.Module, phase: Phase) -> None:
+        """Move the averaged weights towards those of the network; the first steps count more."""
+        if self._is_first_of(phase):
+            averaged.load_state_dict(self.method.network.state_dict())
+        epochs = self.position.epoch - self._epoch_phases.index(phase)
+        done = epochs * self.steps_per_epoch + self.position.step
+        update = get_ema_multi_avg_fn(min(phase.ema_decay, (1 + done) / (10 + done)))
+        update(list(averaged.parameters()), list(self.method.network.parameters()), None)
 
     def _end_epoch(self, phase: Phase, started: float) -> EpochReport:
         when = self._moment(phase)
@@ -246,8 +249,17 @@ class Trainer:
         epoch = self.position.epoch
         return self.position.step == 0 and (epoch == 0 or self._epoch_phases[epoch - 1] is not phase)
 
+    @property
+    def _last_phase(self) -> Phase:
+        """Of the last step."""
+        epoch, step = self.position.epoch, self.position.step
+        return self._epoch_phases[epoch if step or epoch == 0 else epoch - 1]
+
     def _moment(self, phase: Phase) -> Moment:
-        return Moment(phase, self.position.epoch + self.position.step / self.steps_per_epoch)
+        epoch = self.position.epoch + self.position.step / self.steps_per_epoch
+        states = {name: self.optimiser.state.get(p) for name, p in self.method.named_parameters()}
+        velocity = {name: state["momentum_buffer"] for name, state in states.items() if state}
+        return Moment(phase, epoch, velocity)
 
     def _count(self, _network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.position.forward_units += len(inputs[0]) * (3 if torch.is_grad_enabled() else 1)
@@ -258,7 +270,6 @@ def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those whose name begins with a prefix, without it."""
+    return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}

@@ -1,15 +1,18 @@
 """Augmented views of a batch: functions on the device, drawn per sample.
 
-A stored image is (3, S, S) uint8. A view is (B, 3, H, H) float32, normalised, in channels-last layout. Below
-96 px S equals H and the random crop pads by an eighth of the side; from 96 px up S is 8/7 H and the crop
-moves inside the stored square.
+`plain` is the image as it is, `weak` a random crop and mirror of it, `strong` a distortion of that. A stored image
+is (3, S, S) uint8. A view is (B, 3, H, H) float32, normalised, in channels-last layout. Below 96 px S equals H and the
+random crop pads by an eighth of the side; from 96 px up S is 8/7 H and the crop moves inside the stored square.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+
+from labelfix.distortions import distort
 
 PAD_FRACTION = 8
 
@@ -43,9 +46,35 @@ class Augmentation:
         # The mean colour in whole grey levels: nearly zero after normalisation, as the reference codes pad.
         self._border = self._mean.round().to(torch.uint8)
 
-    def view(self, name: str, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """The view called `name` ("plain" or "weak") of pixels (B, 3, S, S) uint8."""
-        return self.weak(pixels, generator) if name == "weak" else self.plain(pixels)
+    def views(
+        self,
+        names: Sequence[str],
+        pixels: torch.Tensor,
+        generator: torch.Generator,
+        rng: np.random.Generator,
+    ) -> tuple[torch.Tensor, ...]:
+        """Views of one batch, in the order of their names.
+
+        Args:
+            names: "plain", "weak", and "strong", which distorts the weak view before it.
+            pixels: (B, 3, S, S) uint8.
+            generator: on the device, for crops and mirrors.
+            rng: on the host, for distortions.
+
+        Returns:
+            For each name (B, 3, H, H) float32, normalised.
+        """
+        made = []
+        moved = pixels
+        for name in names:
+            if name == "plain":
+                made.append(self.plain(pixels))
+            elif name == "weak":
+                moved = self._moved(pixels, generator)
+                made.append(self._normalise(moved))
+            else:
+                made.append(self._normalise(distort(moved, self._border, rng)))
+        return tuple(made)
 
     def plain(self, pixels: torch.Tensor) -> torch.Tensor:
         """The central square of every image: (B, 3, S, S) uint8 to (B, 3, H, H) float32."""
@@ -55,11 +84,14 @@ class Augmentation:
 
     def weak(self, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Random crop and, if `flip`, a random mirror, drawn per sample from `generator` on the device."""
+        return self._normalise(self._moved(pixels, generator))
+
+    def _moved(self, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         # Cropped and mirrored as bytes, a quarter of the memory that floats would move.
         if pixels.shape[-1] == self.image_size:
             pixels = self._padded(pixels, self.image_size // PAD_FRACTION)
         pixels = crop(pixels, self.image_size, generator)
-        return self._normalise(mirror(pixels, generator) if self.flip else pixels)
+        return mirror(pixels, generator) if self.flip else pixels
 
     def _padded(self, pixels: torch.Tensor, pad: int) -> torch.Tensor:
         count, channels, side, _ = pixels.shape

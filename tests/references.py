@@ -300,3 +300,53 @@ def joint_labels(epochs: list[np.ndarray], length: int | None) -> np.ndarray:
     for probs in recent:
         total = total + probs.astype(np.float64)
     return total / len(recent)
+
+
+def nnaqc_loss(
+    logits: np.ndarray, layer: np.ndarray, given: np.ndarray, *, alpha: float, own_share: float, linear: bool
+) -> dict[str, float]:
+    """Jindal et al. 2019, equation 6: alpha L_NNA by equation 3 (or 5), and (1 - alpha) L_QC of section 3.1.
+
+    `own_share` is what a row's own prediction has of the target of L_QC; the given label has the rest.
+    """
+    q = softmax(logits)
+    n, c = q.shape
+    columns = np.array([softmax(layer[:, j][None].astype(np.float64))[0] for j in range(c)]).T
+    noise_aware = clustering = 0.0
+    for i in range(n):
+        if linear:
+            noisy = [sum(columns[k, j] * q[i, j] for j in range(c)) for k in range(c)]
+        else:
+            noisy = softmax(np.array([[sum(layer[k, j] * q[i, j] for j in range(c)) for k in range(c)]]))[0]
+        noise_aware -= np.log(noisy[given[i]])
+        for j in range(c):
+            clustering -= (own_share * q[i, j] + (1 - own_share) * (given[i] == j)) * np.log(q[i, j])
+    return {"noise_aware": alpha * noise_aware / n, "clustering": (1 - alpha) * clustering / n}
+
+
+def counted_transition(clean: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """T[j, i] = sum_n q_nj [given_n = i] / sum_n q_nj, entry by entry."""
+    rows, c = clean.shape
+    out = np.zeros((c, c))
+    for j in range(c):
+        for i in range(c):
+            out[j, i] = sum(clean[n, j] for n in range(rows) if given[n] == i) / clean[:, j].sum()
+    return out
+
+
+def true_class_posterior(clean: np.ndarray, given: np.ndarray, transition: np.ndarray) -> np.ndarray:
+    """r_nj proportional to q_nj T[j, given_n], row by row."""
+    out = np.empty(clean.shape)
+    for n, g in enumerate(given):
+        out[n] = clean[n] * transition[:, g]
+        out[n] /= out[n].sum()
+    return out
+
+
+def pseudo_labels(weak: np.ndarray, strong: np.ndarray, temperature: float, *, normalise: bool) -> np.ndarray:
+    """g of Zhang et al. 2020, equation 3, from the logits of two views; logits over their root mean square first."""
+    if normalise:
+        weak, strong = (z / np.sqrt((z**2).mean() + 1e-8) for z in (weak, strong))
+    mean = (softmax(weak) + softmax(strong)) / 2
+    power = mean ** (1 / temperature)
+    return power / power.sum(axis=1, keepdims=True)

@@ -202,10 +202,12 @@ def scored(tmp_path_factory):
     kept = np.concatenate([np.flatnonzero(true[:160] == name)[1::2] for name in np.unique(true)])
     options = {"method": "cross-entropy", "epochs": 6}
     trusted = write(folder, file, "trusted.csv")
-    run = scan(write(folder, frame), folder / "run", trusted=trusted, **options)
     given = frame.label.to_numpy(object)
     given[:160] = np.where(np.isin(np.arange(160), kept), given[:160], true[:160])
-    plain = scan(write(folder, frame.assign(label=given), "same.csv"), folder / "plain", **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELFIX_CACHE", str(folder / "cache"))
+        run = scan(write(folder, frame), folder / "run", trusted=trusted, **options)
+        plain = scan(write(folder, frame.assign(label=given), "same.csv"), folder / "plain", **options)
     return run, plain, kept, (frame.label.to_numpy(object) != true)
 
 

@@ -20,10 +20,10 @@ from test_findings import findings_of, table, weights_of, write
 from test_pipeline import result_bytes, start
 
 import labelfix
+from labelfix.cross_fitting import deal
 from labelfix.errors import InputError
 from labelfix.folds import deal_folds
 from labelfix.job import Job
-from labelfix.pipeline import _folds
 from labelfix.pooling import held_out_evidence
 from labelfix.preparation import make_trainer, open_images, training_labels
 from labelfix.reporting import Silent
@@ -134,7 +134,7 @@ def crossed(tmp_path_factory):
         job = Job.of(source, {**QUICK, "out": folder / "other"}, Silent())
         store = ImageStore.open_or_build(job.manifest, 8)
         labels = training_labels(job.manifest, store, job.trusted)
-        held_out = _folds(job, labels)
+        held_out = deal(labels, job.manifest.groups, job.trusted, job.config)
         images = open_images(store, job.config)
     return SimpleNamespace(
         folder=folder, frame=frame, source=source, run=run, plain=plain, found=findings_of(run),
@@ -218,13 +218,16 @@ def test_the_effort_of_the_folds_is_told_apart_from_that_of_the_classifier(cross
     assert "classifier_forward_units_per_row" not in crossed.plain.summary
 
 
-def test_a_dry_run_counts_every_training(crossed):
-    for options, folds in ((QUICK, 3), ({**QUICK, "method": "bmm", "folds": None}, 0)):
-        planned = labelfix.plan(crossed.source, out=crossed.folder / "planned", **options)
-        assert planned["folds"] == folds
-    planned = labelfix.plan(crossed.source, out=crossed.folder / "planned", **QUICK)
-    assert planned["phases"] == {"train": 2}
-    assert planned["forward_units_per_row"] == 3 * 3 * 2
+def test_a_dry_run_tells_the_effort_of_the_folds_apart_as_well(crossed):
+    names = ("forward_units_per_row", "classifier_forward_units_per_row")
+    for folds, summary in ((3, crossed.run.summary), (None, crossed.plain.summary)):
+        options = {**QUICK, "folds": folds, "out": crossed.folder / "planned"}
+        planned = labelfix.plan(crossed.source, **options)
+        assert planned["folds"] == (folds or 0)
+        assert planned["phases"] == {"train": 2}
+        assert [name for name in names if name in planned] == [name for name in names if name in summary]
+        for name in set(names) & set(planned):  # it has not found out yet that one image cannot be read
+            assert planned[name] == pytest.approx(summary[name], rel=0.01)
     assert not (crossed.folder / "planned").exists()
 
 
@@ -241,7 +244,7 @@ def test_verified_rows_kept_for_scoring_are_held_out_and_measured_by_their_own_s
     job = Job.of(source, {**options, "out": tmp_path / "none"}, Silent())
     labels = np.where(job.trusted.is_scored, job.manifest.given, job.trusted.label)
     labels[160:] = job.manifest.given[160:]
-    fold_of = _folds(job, labels)
+    fold_of = deal(labels, job.manifest.groups, job.trusted, job.config)
     assert sorted(np.flatnonzero(fold_of[:160] >= 0)) == sorted(kept)
     assert (fold_of[160:] >= 0).all()
     run = labelfix.scan(source, out=tmp_path / "run", **options)
@@ -399,7 +402,7 @@ def test_training_that_diverges_is_a_failed_fit(digits, tmp_path):
 def test_a_single_fold_that_diverges_is_a_failed_fit(digits, tmp_path, monkeypatch):
     def poisoned(*args):
         trainer = make_trainer(*args)
-        if args[-1] == 1:
+        if args[5] == 1:  # the fold
             torch.nn.init.constant_(trainer.method.network.head.weight, float("inf"))
         return trainer
 

@@ -23,32 +23,41 @@ LAYERS = [
     {"demo", "benchmark"},
     {"corruption", "prediction"},
     {"pipeline", "exports"},
-    {"findings", "cross_fitting", "job"},
+    {"findings", "job"},
+    {"cross_fitting"},
     {"resumable"},
     {"preparation"},
     {"summary", "run_folder", "reporting"},
+    {"frame"},
     {"config", "scoring"},
     {"trainer", "methods"},
-    {"methods.bmm", "methods.pencil", "methods.joint", "methods.cross_entropy"},
-    {"methods.bmm_settings", "methods.pencil_settings", "methods.joint_settings"},
+    {
+        "methods.bmm", "methods.pencil", "methods.joint", "methods.meta", "methods.nnaqc", "methods.cross_entropy",
+    },
+    {
+        "methods.bmm_settings", "methods.pencil_settings", "methods.joint_settings", "methods.nnaqc_settings",
+        "methods.meta_settings",
+    },
     {"methods.moving_labels"},
     {"methods.base", "checkpoint"},
+    {"methods.settings"},
     {"corrections", "classifier"},
-    {"verdicts", "batches", "calibration"},
+    {"verdicts", "batches", "calibration", "devices"},
     {"store", "noise", "trusted", "folds"},
     {"manifest", "pooling"},
     {"readings"},
-    {"sources", "views", "losses", "mixture", "schedules", "networks"},
-    {"cache", "evidence", "metrics", "tables"},
+    {"sources", "views", "look_ahead", "losses", "mixture", "schedules", "networks"},
+    {"cache", "child_processes", "distortions", "epoch_report", "evidence", "metrics", "tables"},
+    {"transfer"},
     {"errors"},
-]
+]  # fmt: skip
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 
 FENCES = {
     "click": {"cli"},
     "rich": {"cli"},
     "pyarrow": {
-        "sources", "manifest", "store", "trusted", "corrections", "scoring", "summary", "tables", "exports",
+        "sources", "manifest", "store", "trusted", "corrections", "frame", "scoring", "summary", "tables", "exports",
         "corruption", "prediction", "benchmark",
     },
     "PIL": {"store"},
@@ -60,7 +69,7 @@ WITHOUT_TORCH = [
     "labelfix.cli.corrupt", "labelfix.cli.bench", "labelfix.cli.demo", "labelfix.cli.methods",
     "labelfix.exports", "labelfix.scoring", "labelfix.corrections", "labelfix.corruption",
     "labelfix.cli.predict", "labelfix.store", "labelfix.manifest", "labelfix.sources", "labelfix.noise",
-    "labelfix.verdicts", "labelfix.trusted", "labelfix.metrics",
+    "labelfix.verdicts", "labelfix.trusted", "labelfix.metrics", "labelfix.frame",
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
@@ -21,6 +22,7 @@ from conftest import write_digits
 from test_store import png_header
 
 import labelfix
+from labelfix.config import environment
 from labelfix.errors import InputError
 
 QUICK = {"epochs": 3, "batch_size": 64}
@@ -420,6 +422,14 @@ class TestKills:
         path.write_text(json.dumps(said))
         run = labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
         assert json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])["resumed_elsewhere"]
+
+    def test_only_the_method_that_uses_cleanlab_cares_for_its_version(self):
+        """So an unfinished run of another method resumes to the same bytes where it was installed meanwhile."""
+        packages = {
+            name: environment(name)["packages"] for name in ("confident-learning", "cross-entropy", "bmm")
+        }
+        assert packages["confident-learning"] == {**packages["bmm"], "cleanlab": version("cleanlab")}
+        assert packages["cross-entropy"] == packages["bmm"]
 
 
 class TestOut:

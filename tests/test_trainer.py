@@ -7,8 +7,8 @@ from sklearn.datasets import load_digits
 from training import DEVICE, assert_same, digit_labels, digit_source, make_trainer, state_of
 
 from labelfix import checkpoint
+from labelfix.epoch_report import EpochReport
 from labelfix.errors import InputError
-from labelfix.trainer import EpochReport
 
 
 def stop_after(steps: int):
@@ -26,7 +26,7 @@ def test_reports_one_epoch_after_another():
     assert all(report.elapsed_seconds > 0 for report in reports)
 
 
-@pytest.mark.parametrize("method", ["cross-entropy", "bmm", "joint"])
+@pytest.mark.parametrize("method", ["cross-entropy", "bmm", "pencil", "joint", "meta", "nnaqc"])
 @pytest.mark.parametrize("steps", [1, 4, 7, 9])
 def test_resumed_at_any_step_equals_uninterrupted(method, steps):
     """200 rows in batches of 50: four steps an epoch, so the cuts fall inside epochs and between them."""
@@ -236,3 +236,65 @@ def test_measuring_accuracy_changes_nothing(method):
         measured.accuracy(measured.source, digit_labels(200)[1])
     assert_same(state_of(plain), state_of(measured))
     assert plain.position.forward_units == measured.position.forward_units
+
+
+class TestAveragedWeights:
+    def test_they_follow_the_weights_step_by_step(self):
+        trainer = make_trainer("meta", epochs=2, ema_decay="0.3")
+        seen = []
+
+        def look():
+            seen.append([value.detach().double().clone() for value in trainer.method.network.parameters()])
+            return True
+
+        list(trainer.epochs(look))
+        look()
+        assert len(seen) == 1 + 8
+        wanted = seen[0]
+        for step, weights in enumerate(seen[1:]):
+            decay = min(0.3, (1 + step) / (10 + step))  # ends at .3 from the third step on
+            wanted = [decay * a + (1 - decay) * w for a, w in zip(wanted, weights, strict=True)]
+        for found, value in zip(trainer.network.parameters(), wanted, strict=True):
+            torch.testing.assert_close(found.double(), value, rtol=1e-5, atol=1e-6)
+            assert not found.requires_grad
+
+    def test_they_predict_with_the_statistics_of_the_network(self):
+        trainer = make_trainer("meta", epochs=2)
+        list(trainer.epochs())
+        averaged, own = trainer.network, trainer.method.network
+        assert averaged is not own
+        for found, value in zip(averaged.buffers(), own.buffers(), strict=True):
+            assert torch.equal(found, value)
+        images = digit_source(200)._pixels
+        with torch.no_grad():
+            wanted = averaged.eval()(trainer.source.augmentation.plain(images))
+        torch.testing.assert_close(trainer.predict(), wanted, rtol=1e-4, atol=1e-5)
+
+    def test_without_a_decay_the_network_itself_predicts(self):
+        trainer = make_trainer("meta", epochs=2, ema_decay="0")
+        list(trainer.epochs())
+        assert trainer.network is trainer.method.network
+
+    def test_their_passes_count(self):
+        trainer = make_trainer("meta", epochs=2)
+        before = trainer.position.forward_units
+        list(trainer.epochs())
+        trained = trainer.position.forward_units
+        trainer.predict()
+        assert trainer.position.forward_units - trained == 200
+        assert trained > before
+
+
+def test_a_moment_holds_the_momentum():
+    trainer = make_trainer("cross-entropy")
+    phase = trainer.method.phases()[0]
+    assert trainer._moment(phase).velocity == {}
+    list(trainer.epochs(stop_after(1)))
+    velocity = trainer._moment(phase).velocity
+    gradients = {name: value.grad for name, value in trainer.method.named_parameters()}
+    assert velocity.keys() == gradients.keys()
+    decay = trainer.method.settings.weight_decay
+    for name, value in trainer.method.named_parameters():
+        # The first momentum is the gradient at the first weights, decay included: those differ by one step.
+        before = value.detach() + trainer.method.settings.learning_rate * velocity[name]
+        torch.testing.assert_close(velocity[name], gradients[name] + decay * before, rtol=1e-4, atol=1e-6)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -80,8 +81,23 @@ def test_the_weak_view_depends_on_the_seed_alone(flip):
     assert not torch.equal(make.weak(pixels, seeded(3)), make.weak(pixels, seeded(4)))
 
 
-def test_view_picks_by_name():
+def test_views_come_in_the_order_of_their_names():
     pixels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     make = augmentation(16)
-    assert torch.equal(make.view("plain", pixels, seeded()), make.plain(pixels))
-    assert torch.equal(make.view("weak", pixels, seeded()), make.weak(pixels, seeded()))
+    plain, weak, strong = make.views(("plain", "weak", "strong"), pixels, seeded(), np.random.default_rng(0))
+    assert torch.equal(plain, make.plain(pixels))
+    assert torch.equal(weak, make.weak(pixels, seeded()))
+    assert strong.shape == weak.shape
+    assert strong.is_contiguous(memory_format=torch.channels_last)
+    assert not torch.equal(strong, weak)
+
+
+def test_every_strong_view_is_of_the_weak_one_before_it():
+    pixels = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8)
+    make = augmentation(16)
+    weak, first, second = make.views(("weak", "strong", "strong"), pixels, seeded(), np.random.default_rng(0))
+    # Where an image drew neither operation, only the cut-out square differs: a quarter of it at most.
+    for strong in (first, second):
+        same = ((strong - weak).abs() < 0.01).all(dim=1).float().mean(dim=(1, 2))
+        assert 0.1 < (same >= 0.75).float().mean() < 0.45
+    assert not torch.equal(first, second)

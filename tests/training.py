@@ -25,6 +25,13 @@ def digit_labels(rows: int, noise: str = "symmetric-exclusive:0.3") -> tuple[np.
     return plant(true, [str(k) for k in range(10)], parse_noise(noise), seed=0), true
 
 
+def trusted_digits(rows: int, of_each: int = 3) -> np.ndarray:
+    """Verified labels (N,) of the first digits of each class, -1 elsewhere."""
+    true = load_digits().target[:rows].astype(np.int64)
+    first = np.concatenate([np.flatnonzero(true == k)[:of_each] for k in range(10)])
+    return np.where(np.isin(np.arange(rows), first), true, -1)
+
+
 def digit_source(rows: int) -> Source:
     pixels = (load_digits().images[:rows] * (255 / 16)).round().astype(np.uint8)
     store = SimpleNamespace(images=np.repeat(pixels[:, None], 3, axis=1))
@@ -33,7 +40,14 @@ def digit_source(rows: int) -> Source:
 
 
 def make_trainer(
-    name: str, *, rows: int = 200, epochs: int = 4, seed: int = 0, given=None, **changes: str
+    name: str,
+    *,
+    rows: int = 200,
+    epochs: int = 4,
+    seed: int = 0,
+    given: np.ndarray | None = None,
+    trusted: np.ndarray | None = None,
+    **changes: str,
 ) -> Trainer:
     """A trainer of method `name` on the first digits; changes are settings as with --set."""
     labels = digit_labels(rows)[0] if given is None else given
@@ -44,7 +58,9 @@ def make_trainer(
     settings = settings.changed({"batch_size": "50", **changes})
     torch.manual_seed(seed)
     network = build(NetworkSpec("small", 10, 8)).to(DEVICE, memory_format=torch.channels_last)
-    method = chosen(network, Labels.of(labels, 10, DEVICE), settings).to(DEVICE)
+    if chosen.needs_trusted and trusted is None:
+        trusted = trusted_digits(rows)
+    method = chosen(network, Labels.of(labels, 10, DEVICE, trusted), settings).to(DEVICE)
     return Trainer(
         method,
         digit_source(rows),

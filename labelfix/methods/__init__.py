@@ -18,6 +18,8 @@ _REGISTRY = {
     "bmm": ("labelfix.methods.bmm", "BMM"),
     "pencil": ("labelfix.methods.pencil", "Pencil"),
     "joint": ("labelfix.methods.joint", "Joint"),
+    "meta": ("labelfix.methods.meta", "Meta"),
+    "nnaqc": ("labelfix.methods.nnaqc", "NNAQC"),
     "cross-entropy": ("labelfix.methods.cross_entropy", "CrossEntropy"),
     "confident-learning": ("labelfix.methods.cross_entropy", "ConfidentLearning"),
 }

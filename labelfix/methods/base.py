@@ -1,4 +1,4 @@
-"""What every method shares: settings that know their meaning, phases, and the contract with the trainer."""
+"""What every method shares: phases, and the contract with the trainer."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from labelfix.batches import Batch, Labels
-from labelfix.errors import InputError
 from labelfix.evidence import Evidence
+from labelfix.methods.settings import MethodSettings
 from labelfix.pooling import held_out_evidence, pooled_evidence
-from labelfix.schedules import scaled_epochs, step_decay
+from labelfix.schedules import step_decay
 
 Predict = Callable[[str], torch.Tensor]
 """predict(view) -> logits (N, K) float32 on the device, eval mode; NaN for rows without a valid image."""
@@ -30,8 +30,11 @@ class Phase:
         name: shown in epochs.parquet.
         epochs: its length.
         forward_units: network passes a row and epoch, tracking included: 1 for a forward, 3 with backward.
+        extra_units: those of them, a row and step, that are no forward of the network: a backward pass alone, tangents.
         views: the views of every batch, in order.
         fresh: whether it starts with the network's first weights (random or pretrained) and without momentum.
+        ema_decay: decay a step of the exponential moving average of the weights that `predict` and the classifier
+            take; 0 for the weights themselves.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Phase:
     forward_units: float
     views: tuple[str, ...] = ("weak",)
     fresh: bool = False
+    ema_decay: float = 0.0
+    extra_units: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,124 +53,12 @@ class Moment:
     Attributes:
         phase: the current one.
         epoch: epochs done since the start of the run, as a float that moves with every step.
+        velocity: momentum of the optimiser by parameter name, none before the first step; not to be changed.
     """
 
     phase: Phase
     epoch: float
-
-
-def setting(default: Any, meaning: str, *, source: str, choices: tuple[str, ...] = ()) -> Any:
-    """A field of a method's settings with its meaning, the source of its default, and its allowed values."""
-    metadata = {"meaning": meaning, "source": source, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of every method; each method adds its own. Epochs are counted from 0 over the whole run."""
-
-    batch_size: int = setting(
-        32, "rows of a training step", source="measured on 5,000 images; 128 in the papers"
-    )
-    learning_rate: float = setting(
-        0.05,
-        "learning rate before the first milestone",
-        source="measured with 32 rows; 0.1 in Arazo 2019, 4.1",
-    )
-    momentum: float = setting(0.9, "momentum of SGD", source="Arazo 2019, 4.1")
-    weight_decay: float = setting(1e-4, "L2 penalty of all weights", source="Arazo 2019, 4.1")
-    flip: str = setting(
-        "auto",
-        "mirror training images at random; auto: from 32 px up (smaller images are mostly glyphs)",
-        source="the papers mirror CIFAR; auto is ours",
-        choices=("auto", "true", "false"),
-    )
-
-    milestones: tuple[int, ...] = setting(
-        (33,),
-        "epochs after which the learning rate falls by the factor `decay`",
-        source="measured; 99 and 249 of 300 in Arazo 2019, 4.1",
-    )
-    decay: float = setting(
-        0.1, "what each milestone multiplies the learning rate by", source="Arazo 2019, 4.1"
-    )
-    average_from: int = setting(12, "first epoch of the averaged predictions", source="ours, measured")
-    average_until: int = setting(
-        40, "epoch at which the averaging of predictions ends", source="ours, measured"
-    )
-
-    phase_epochs: ClassVar[tuple[str, ...]]
-    """Names of the settings that hold the epochs of each phase, in order."""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of all phases together."""
-        return sum(getattr(self, name) for name in self.phase_epochs)
-
-    def with_epochs(self, total: int) -> Self:
-        """The same schedule stretched or shrunk to `total` epochs.
-
-        Raises:
-            ValueError: fewer epochs than phases.
-        """
-        scale = total / self.epochs
-        parts = scaled_epochs([getattr(self, name) for name in self.phase_epochs], total)
-        until = min(max(round(self.average_until * scale), 1), total)
-        changes: dict[str, Any] = {
-            **dict(zip(self.phase_epochs, parts, strict=True)),
-            "milestones": tuple(max(1, round(epoch * scale)) for epoch in self.milestones),
-            "average_from": min(round(self.average_from * scale), until - 1),
-            "average_until": until,
-        }
-        return dataclasses.replace(self, **changes)
-
-    @property
-    def averaged(self) -> range:
-        """Epochs whose predictions are averaged, counted from 0."""
-        return range(self.average_from, min(self.average_until, self.epochs))
-
-    def check(self) -> None:
-        """Refuse numbers that no run can have.
-
-        Raises:
-            InputError: naming the setting.
-        """
-        for name in ("batch_size", *self.phase_epochs):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)}: must be at least 1")
-        for name in ("learning_rate", "momentum", "weight_decay", "decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
-        if not self.averaged or self.average_from < 0:
-            raise InputError(
-                f"average_from={self.average_from}: must be 0 or more, and before the last epoch and "
-                f"average_until ({self.averaged.stop}); lower it, or scale everything with --epochs"
-            )
-
-    @classmethod
-    def described(cls) -> list[dict[str, Any]]:
-        """Name, type, default, meaning, source and choices of every setting."""
-        hints = get_type_hints(cls)
-        return [
-            {"name": f.name, "type": _type_name(hints[f.name]), "default": f.default, **f.metadata}
-            for f in dataclasses.fields(cls)
-        ]
-
-    def changed(self, changes: Mapping[str, Any]) -> Self:
-        """A copy with settings changed, by text as given with --set or by the values themselves.
-
-        Raises:
-            InputError: an unknown name, or a value of another type or outside its choices.
-        """
-        hints = get_type_hints(type(self))
-        fields = {f.name: f for f in dataclasses.fields(self)}
-        values: dict[str, Any] = {}
-        for name, value in changes.items():
-            text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-            if name not in fields:
-                raise InputError(f"--set {name}={text}: no such setting; there are {', '.join(fields)}")
-            values[name] = _parsed(name, text, hints[name], fields[name].metadata["choices"])
-        return dataclasses.replace(self, **values)
+    velocity: Mapping[str, torch.Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Method(nn.Module, ABC):
@@ -180,7 +73,7 @@ class Method(nn.Module, ABC):
         settings: of the method's `settings_type`.
     """
 
-    settings_type: ClassVar[type[Settings]]
+    settings_type: ClassVar[type[MethodSettings]]
     default_folds: ClassVar[int] = 0
     """Folds of a scan that asks for none; 0 for a single training."""
     needs_trusted: ClassVar[bool] = False
@@ -202,7 +95,7 @@ class Method(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def presets(cls) -> dict[str, Settings]:
+    def presets(cls) -> dict[str, MethodSettings]:
         """Complete settings by name; `fast` and `paper` are always there."""
 
     @abstractmethod
@@ -213,6 +106,20 @@ class Method(nn.Module, ABC):
         """Step decay at the milestones of the settings."""
         settings = self.settings
         return step_decay(when.epoch, settings.learning_rate, settings.milestones, settings.decay)
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameters by their weight decay, as SGD takes them. Default: all with that of the settings."""
+        return [{"params": list(self.parameters()), "weight_decay": self.settings.weight_decay}]
+
+    def trusted_slices(self, phase: Phase, steps: int, rng: np.random.Generator) -> list[np.ndarray] | None:
+        """Rows of the trusted batch that goes with each step of an epoch, as `Batch.trusted`. Default: none.
+
+        Args:
+            phase: of the epoch.
+            steps: of the epoch.
+            rng: for the draw.
+        """
+        return None
 
     @abstractmethod
     def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
@@ -271,22 +178,3 @@ class Method(nn.Module, ABC):
             mean = self.trajectory[rows]
             probs = logits.detach().float().softmax(dim=1)
             self.trajectory[rows] = torch.lerp(mean, probs, 1.0 / (epoch - self.settings.average_from + 1))
-
-
-def _type_name(hint: Any) -> str:
-    return (
-        "whole numbers"
-        if hint == tuple[int, ...]
-        else {int: "whole number", float: "number"}.get(hint, "text")
-    )
-
-
-def _parsed(name: str, text: str, hint: Any, choices: tuple[str, ...]) -> Any:
-    if choices and text not in choices:
-        raise InputError(f"--set {name}={text}: choose one of {', '.join(choices)}")
-    try:
-        if hint == tuple[int, ...]:
-            return tuple(int(part) for part in text.split(",") if part)
-        return hint(text)
-    except ValueError:
-        raise InputError(f"--set {name}={text}: expected a {_type_name(hint)}") from None

@@ -69,9 +69,9 @@ from labelfix.losses import (
     mix,
     soft_cross_entropy,
 )
-from labelfix.methods import base
 from labelfix.methods.base import Method, Moment, Phase, Predict
 from labelfix.methods.bmm_settings import Settings, presets
+from labelfix.methods.settings import MethodSettings
 from labelfix.mixture import NoiseModel, noise_posterior
 from labelfix.pooling import held_out_evidence
 from labelfix.readings import paper_evidence
@@ -90,22 +90,20 @@ class BMM(Method):
     weights: torch.Tensor
     recent_losses: torch.Tensor
     mean_probs: torch.Tensor
-    settings_type: ClassVar[type[base.Settings]] = Settings
+    settings_type: ClassVar[type[MethodSettings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
         device = labels.given.device
         num_rows = len(labels.given)
-        is_uniform = settings.prior == "uniform"
-        prior = labels.class_prior
-        self.prior = torch.full_like(prior, 1 / labels.num_classes) if is_uniform else prior
+        self.prior = labels.prior(settings.prior)
         self.register_buffer("coefficients", torch.zeros(9, device=device))
         self.register_buffer("weights", torch.zeros(num_rows, device=device))
         self.register_buffer("recent_losses", torch.zeros((_RECENT, num_rows), device=device))
         self.register_buffer("mean_probs", self.prior.clone())
 
     @classmethod
-    def presets(cls) -> dict[str, base.Settings]:
+    def presets(cls) -> dict[str, MethodSettings]:
         """`fast` for a CPU, `paper` for the CIFAR schedule of the authors, and their other schedules."""
         return presets()
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from labelfix.errors import InputError
-from labelfix.methods import base
-from labelfix.methods.base import setting
+from labelfix.methods.settings import MethodSettings, setting
 
 _CODE = "the authors' code"
 
@@ -40,7 +39,7 @@ VARIANTS = {
 
 
 @dataclass(frozen=True)
-class Settings(base.Settings):
+class Settings(MethodSettings):
     """Settings of BMM; the defaults are those of the fast preset."""
 
     variant: str = setting(
@@ -151,7 +150,7 @@ class Settings(base.Settings):
             )
 
 
-def presets() -> dict[str, base.Settings]:
+def presets() -> dict[str, MethodSettings]:
     """Complete settings by name: two fast ones for a CPU, `paper` for CIFAR-10, and the authors' other schedules."""
     paper = Settings(
         variant="m-dyr-h",

@@ -34,13 +34,13 @@ from scipy.special import softmax
 from labelfix.batches import Batch
 from labelfix.errors import InputError
 from labelfix.evidence import Evidence, ratio_score, transition_posterior
-from labelfix.methods import base
-from labelfix.methods.base import Method, Moment, Phase, Predict, setting
+from labelfix.methods.base import Method, Moment, Phase, Predict
+from labelfix.methods.settings import MethodSettings, setting
 from labelfix.pooling import held_out_evidence, pooled_evidence
 
 
 @dataclass(frozen=True)
-class Settings(base.Settings):
+class Settings(MethodSettings):
     """Settings of cross-entropy."""
 
     train_epochs: int = setting(40, "epochs of training", source="those of bmm")
@@ -57,10 +57,10 @@ class Settings(base.Settings):
 class CrossEntropy(Method):
     """Cross-entropy on the given labels."""
 
-    settings_type: ClassVar[type[base.Settings]] = Settings
+    settings_type: ClassVar[type[MethodSettings]] = Settings
 
     @classmethod
-    def presets(cls) -> dict[str, base.Settings]:
+    def presets(cls) -> dict[str, MethodSettings]:
         """`fast` for a CPU, `paper` for the schedule of Arazo et al. 2019, table 1."""
         return {
             "fast": Settings(),
@@ -99,7 +99,7 @@ class CrossEntropy(Method):
         return replace(pooled_evidence(probs, given, epochs), noise=noise)
 
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
-        """1 - p(given); belief and fit of the pooled reading.
+        """The score of the held-out probabilities; belief and fit of the pooled reading.
 
         Args:
             logits: (N, K), NaN for rows that are left out.
@@ -107,7 +107,11 @@ class CrossEntropy(Method):
             fitted: (N,) bool, the rows that the noise model is fitted on.
         """
         probs = softmax(logits.astype(np.float64), axis=1)
-        return replace(held_out_evidence(logits, given, fitted), noise=_against_given(probs, given))
+        return replace(held_out_evidence(logits, given, fitted), noise=self._held_out_noise(probs, given))
+
+    def _held_out_noise(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Noise scores (N,) float64 of probabilities (N, K): 1 - p(given); NaN where there is none."""
+        return _against_given(probs, given)
 
 
 def _against_given(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -117,7 +121,7 @@ def _against_given(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ConfidentSettings(base.Settings):
+class ConfidentSettings(MethodSettings):
     """Settings of confident learning."""
 
     train_epochs: int = setting(
@@ -142,11 +146,11 @@ class ConfidentSettings(base.Settings):
 class ConfidentLearning(CrossEntropy):
     """Cross-entropy in folds, scored by cleanlab's label quality."""
 
-    settings_type: ClassVar[type[base.Settings]] = ConfidentSettings
+    settings_type: ClassVar[type[MethodSettings]] = ConfidentSettings
     default_folds: ClassVar[int] = 5
 
     @classmethod
-    def presets(cls) -> dict[str, base.Settings]:
+    def presets(cls) -> dict[str, MethodSettings]:
         """`fast` for a CPU, `paper` with the schedule of plain cross-entropy's in every fold."""
         paper = CrossEntropy.presets()["paper"]
         shared = {f.name: getattr(paper, f.name) for f in fields(ConfidentSettings)}
@@ -159,18 +163,11 @@ class ConfidentLearning(CrossEntropy):
         logits = np.where((given >= 0)[:, None], predict("plain").cpu().numpy(), np.nan)
         return self.held_out_evidence(logits, given, given >= 0)
 
-    def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
-        """1 - cleanlab's label quality; belief and fit of the pooled reading.
-
-        Args:
-            logits: (N, K), NaN for rows that are left out.
-            given: (N,) int64, -1 for none.
-            fitted: (N,) bool, the rows that the noise model is fitted on.
-        """
+    def _held_out_noise(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """1 - cleanlab's label quality; NaN where there is none."""
         from cleanlab.rank import get_label_quality_scores
 
-        probs = softmax(logits.astype(np.float64), axis=1)
         rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
         noise = np.full(len(given), np.nan)
         noise[rows] = 1 - get_label_quality_scores(given[rows], probs[rows])
-        return replace(held_out_evidence(logits, given, fitted), noise=noise)
+        return noise

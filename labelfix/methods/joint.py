@@ -67,10 +67,10 @@ from torch import nn
 from labelfix.batches import Batch, Labels
 from labelfix.evidence import Evidence
 from labelfix.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
-from labelfix.methods import base
 from labelfix.methods.base import Moment, Phase, Predict
 from labelfix.methods.joint_settings import Settings, presets
 from labelfix.methods.moving_labels import MovingLabels
+from labelfix.methods.settings import MethodSettings
 from labelfix.schedules import step_decay
 
 _TINY = 1e-12
@@ -88,15 +88,12 @@ class Joint(MovingLabels):
     record: torch.Tensor
     targets: torch.Tensor
     mean_probs: torch.Tensor
-    settings_type: ClassVar[type[base.Settings]] = Settings
+    settings_type: ClassVar[type[MethodSettings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
         num_classes = labels.num_classes
-        is_uniform = settings.prior == "uniform"
-        self.prior = (
-            torch.full_like(labels.class_prior, 1 / num_classes) if is_uniform else labels.class_prior
-        )
+        self.prior = labels.prior(settings.prior)
         one_hot = F.one_hot(self.given.clamp_min(0), num_classes).float()
         # Softmax of every row in this epoch, and the labels that the network is trained towards.
         self.register_buffer("record", torch.zeros_like(one_hot))
@@ -109,7 +106,7 @@ class Joint(MovingLabels):
         self.past = torch.zeros((slots, *one_hot.shape), dtype=dtype)
 
     @classmethod
-    def presets(cls) -> dict[str, base.Settings]:
+    def presets(cls) -> dict[str, MethodSettings]:
         """`fast` for a CPU, `paper` for CIFAR-10 with half of the labels drawn anew, and the other tables."""
         return presets()
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from labelfix.errors import InputError
-from labelfix.methods import base
-from labelfix.methods.base import setting
 from labelfix.methods.moving_labels import MovingLabelSettings
+from labelfix.methods.settings import MethodSettings, setting
 
 _PAPER = "the mixup paper, 4.2"
 _CODE = "the code of Tanaka et al."
@@ -132,7 +131,7 @@ class Settings(MovingLabelSettings):
             )
 
 
-def presets() -> dict[str, base.Settings]:
+def presets() -> dict[str, MethodSettings]:
     """Complete settings by name: `fast` for a CPU, and those of the mixup paper."""
     tables = {f"paper-cifar10-{noise}": _cifar10(*row) for noise, row in _CIFAR10.items()}
     clothing = Settings(

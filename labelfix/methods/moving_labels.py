@@ -13,14 +13,14 @@ from torch import nn
 from labelfix.batches import Labels
 from labelfix.errors import InputError
 from labelfix.evidence import Evidence
-from labelfix.methods import base
-from labelfix.methods.base import Method, Predict, setting
+from labelfix.methods.base import Method, Predict
+from labelfix.methods.settings import MethodSettings, setting
 from labelfix.pooling import network_is_weak
 from labelfix.readings import both
 
 
 @dataclass(frozen=True)
-class MovingLabelSettings(base.Settings):
+class MovingLabelSettings(MethodSettings):
     """Settings of every method that moves labels."""
 
     when_weak: str = setting(
@@ -50,17 +50,36 @@ class MovingLabelSettings(base.Settings):
             raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
 
 
+class Switch(nn.Module):
+    """A yes or no that is part of a method's state; in main memory, so that asking waits for no device."""
+
+    def __init__(self, *, is_on: bool) -> None:
+        super().__init__()
+        self.is_on = is_on
+
+    def get_extra_state(self) -> torch.Tensor:
+        """As a tensor, for the checkpoint."""
+        return torch.tensor(self.is_on)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """The inverse of `get_extra_state`."""
+        self.is_on = bool(state)
+
+
 class MovingLabels(Method):
     """A method whose labels follow its network, once that can be trusted with them.
 
     Labels that a weak network moves drag it along, and its averaged predictions then find nothing any more.
     """
 
-    moves: torch.Tensor
-
     def __init__(self, network: nn.Module, labels: Labels, settings: Any) -> None:
         super().__init__(network, labels, settings)
-        self.register_buffer("moves", torch.tensor(settings.when_weak == "go", device=labels.given.device))
+        self._moves = Switch(is_on=settings.when_weak == "go")
+
+    @property
+    def moves(self) -> bool:
+        """Whether labels may move by now."""
+        return self._moves.is_on
 
     def may_move(self, probs: np.ndarray) -> bool:
         """Whether labels may move: from the first time on that the network is not weak.
@@ -69,8 +88,8 @@ class MovingLabels(Method):
             probs: (N, K) its averaged predictions so far.
         """
         if not self.moves and not network_is_weak(probs, self.given.cpu().numpy()):
-            self.moves.fill_(True)
-        return bool(self.moves)
+            self._moves.is_on = True
+        return self.moves
 
     def evidence(self, predict: Predict) -> Evidence:
         """The moved labels, or averaged predictions (also where none has moved), or both."""

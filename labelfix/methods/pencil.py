@@ -63,10 +63,10 @@ from torch import nn
 from labelfix.batches import Batch, Labels
 from labelfix.evidence import Evidence
 from labelfix.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
-from labelfix.methods import base
 from labelfix.methods.base import Moment, Phase, Predict
 from labelfix.methods.moving_labels import MovingLabels
 from labelfix.methods.pencil_settings import Settings, presets
+from labelfix.methods.settings import MethodSettings
 from labelfix.schedules import linear_steps, step_decay
 
 _FIRST_LOGIT = 10.0
@@ -78,7 +78,7 @@ class Pencil(MovingLabels):
 
     label_logits: torch.Tensor
     class_weights: torch.Tensor
-    settings_type: ClassVar[type[base.Settings]] = Settings
+    settings_type: ClassVar[type[MethodSettings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
@@ -89,7 +89,7 @@ class Pencil(MovingLabels):
         self.register_buffer("class_weights", weights, persistent=False)
 
     @classmethod
-    def presets(cls) -> dict[str, base.Settings]:
+    def presets(cls) -> dict[str, MethodSettings]:
         """`fast` for a CPU, `paper` for CIFAR-10 with half of the labels drawn anew, and the other tables."""
         return presets()
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from labelfix.errors import InputError
-from labelfix.methods import base
-from labelfix.methods.base import setting
 from labelfix.methods.moving_labels import MovingLabelSettings
+from labelfix.methods.settings import MethodSettings, setting
 
 _PAPER = "Yi, Wang, Wu 2022"
 # Table 1: learning rate, alpha, beta, lambda.
@@ -146,7 +145,7 @@ class Settings(MovingLabelSettings):
         super().check()
 
 
-def presets() -> dict[str, base.Settings]:
+def presets() -> dict[str, MethodSettings]:
     """Complete settings by name: `fast` for a CPU, and those of the paper's tables."""
     tables = {
         f"paper-cifar10-{noise}": _paper(

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
-import threading
 import time
-import types
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from multiprocessing import connection, context
+from multiprocessing import context
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
+from labelfix.child_processes import leave_with_parent, without_script
 from labelfix.errors import LabelfixError
 from labelfix.store.decoding import BadImage, decode_quietly
 
@@ -35,7 +32,6 @@ _FLUSH_SECONDS = 1.0
 _CHUNK_IMAGES = 256
 _CHUNK_PIXELS = 1 << 20
 _CHUNK_BYTES = 4 << 20
-_MAIN = threading.Lock()
 
 
 class Chunk(NamedTuple):
@@ -205,19 +201,9 @@ def _pool(target: Path, workers: int) -> Iterator[ProcessPool]:
 
 
 class _Process(context.ForkServerProcess):
-    """A process that does not import the user's script again.
-
-    A script without `if __name__ == "__main__"` would otherwise start itself over in every worker.
-    """
-
     def start(self) -> None:
-        with _MAIN:
-            main = sys.modules["__main__"]
-            sys.modules["__main__"] = types.ModuleType("__main__")
-            try:
-                super().start()
-            finally:
-                sys.modules["__main__"] = main
+        with without_script():
+            super().start()
 
 
 class _Context(context.ForkServerContext):
@@ -228,14 +214,7 @@ def _start_worker(target: str) -> None:
     global _pixels
     warnings.simplefilter("ignore")
     _pixels = np.asarray(np.load(target, mmap_mode="r+"))
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
+    leave_with_parent()
 
 
 _pixels: np.ndarray  # in a worker: the array file, uint8 (N, 3, S, S)

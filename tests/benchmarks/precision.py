@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import write_digits
 
 import labelfix
-from labelfix.config import has_bf16_instructions
+from labelfix.devices import has_bf16_instructions
 
 
 def main() -> None:

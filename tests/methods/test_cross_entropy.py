@@ -68,7 +68,9 @@ def test_it_has_five_folds_unless_another_number_is_asked_for(digits, tmp_path):
     for options, folds in (({}, 5), ({"folds": 3}, 3)):
         planned = labelfix.plan(digits[0], method="confident-learning", out=tmp_path / "run", **options)
         assert planned["folds"] == folds
-        assert planned["forward_units_per_row"] == folds * 10 * 3
+        # Every fold trains on the rows of all others.
+        assert planned["forward_units_per_row"] == (folds - 1) * 10 * 3
+        assert planned["classifier_forward_units_per_row"] == 10 * 3
 
 
 def test_a_missing_cleanlab_is_one_line_that_names_the_extra(digits, tmp_path, monkeypatch):

@@ -1,0 +1,70 @@
+"""What `auto` means where a scan runs: the device, and the precision, the network and the image size that suit it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from labelfix.errors import InputError
+from labelfix.networks import check_backbone
+
+_LARGEST_ON_CPU, _LARGEST_ON_GPU = 64, 224
+
+
+def resolve_device(device: str) -> str:
+    """`auto`, `cpu` or `cuda[:N]` to a device that is there.
+
+    Raises:
+        InputError: no such device.
+    """
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    kind, _, index = device.partition(":")
+    if device != "auto" and (kind != "cuda" or (index and not index.isdecimal())):
+        raise InputError(f"--device {device}: use auto, cpu, cuda or cuda:N")
+    number = int(index or 0)
+    if number >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {device}: there are {torch.cuda.device_count()} CUDA devices; use --device auto"
+        )
+    return f"cuda:{number}"
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """`auto` is bf16 on a GPU or a processor with instructions for it, else fp32."""
+    if precision != "auto":
+        return precision
+    if device == "cpu":
+        has_bf16 = has_bf16_instructions(torch.cpu.get_capabilities())
+    else:
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 else "fp32"
+
+
+def has_bf16_instructions(capabilities: Mapping[str, Any]) -> bool:
+    """Whether a processor multiplies bf16 itself (AMX or AVX-512), by `torch.cpu.get_capabilities()`.
+
+    Without them bf16 is emulated and slower than fp32. Detection is the same (tests/benchmarks/precision.py).
+    """
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def resolve_backbone(backbone: str, device: str, image_size: int) -> str:
+    """`auto` is the small network on a CPU; on a GPU PreAct ResNet-18 up to 64 px and ResNet-50 above.
+
+    Raises:
+        InputError: an unknown backbone.
+    """
+    if backbone != "auto":
+        check_backbone(backbone)
+        return backbone
+    if device == "cpu":
+        return "small"
+    return "preact-resnet18" if image_size <= _LARGEST_ON_CPU else "resnet50"
+
+
+def largest_image(device: str) -> int:
+    """The largest image size that `auto` chooses, in pixels."""
+    return _LARGEST_ON_CPU if device == "cpu" else _LARGEST_ON_GPU

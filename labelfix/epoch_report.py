@@ -1,0 +1,50 @@
+"""What an epoch of training says: a row of epochs.parquet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One row of epochs.parquet.
+
+    Attributes:
+        epoch: from 1, over the whole run.
+        phase: its name.
+        learning_rate: of the last step.
+        losses: mean of each part of the loss over the steps.
+        reported: what the method said after the epoch.
+        elapsed_seconds: of the epoch.
+    """
+
+    epoch: int
+    phase: str
+    learning_rate: float
+    losses: dict[str, float]
+    reported: dict[str, float]
+    elapsed_seconds: float
+
+    @property
+    def is_finite(self) -> bool:
+        """False when training has diverged."""
+        return all(math.isfinite(value) for value in self.losses.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; a number that is not finite becomes None."""
+        return {name: _finite(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> EpochReport:
+        """The inverse of `to_json`."""
+        nan = float("nan")
+        parts = {k: {n: nan if v is None else v for n, v in value[k].items()} for k in ("losses", "reported")}
+        return cls(**{**value, **parts})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

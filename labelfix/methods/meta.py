@@ -1,0 +1,238 @@
+"""Meta re-weighting and re-labelling: a few trusted samples judge, a step ahead, every training sample and its label.
+
+CARD
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (its usual name)
+from torch import nn
+from torch.func import functional_call
+
+from labelfix import look_ahead
+from labelfix.batches import Batch, Labels
+from labelfix.evidence import Evidence
+from labelfix.look_ahead import Judgement, Outputs, Parameters, Step
+from labelfix.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
+from labelfix.methods.base import Method, Moment, Phase, Predict
+from labelfix.methods.meta_settings import Settings, presets
+from labelfix.methods.settings import MethodSettings
+from labelfix.networks.statistics import frozen_statistics
+from labelfix.readings import both, mixture_belief, of_all_rows
+from labelfix.schedules import cosine_cycles, step_decay
+from labelfix.transfer import to_device
+
+_VISIT_DECAY = 0.9
+
+
+class Meta(Method):
+    """Two views with pseudo labels, a look-ahead that weighs and re-labels, mixup anchored at trusted samples."""
+
+    keeps_given: torch.Tensor
+    guesses: torch.Tensor
+    verified: torch.Tensor
+    settings_type: ClassVar[type[MethodSettings]] = Settings
+    needs_trusted: ClassVar[bool] = True
+
+    def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
+        super().__init__(network, labels, settings)
+        # Running means over the visits of a row: how often its given label was kept, and its pseudo label.
+        self.register_buffer("keeps_given", torch.ones(len(self.given), device=self.given.device))
+        self.register_buffer("guesses", torch.zeros_like(self.trajectory))
+        verified = torch.tensor(labels.trusted, device=self.given.device)
+        self.register_buffer("verified", verified, persistent=False)
+
+    @classmethod
+    def presets(cls) -> dict[str, MethodSettings]:
+        """`fast` for a CPU, `paper` for CIFAR with a Wide ResNet."""
+        return presets()
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Cross-entropy, then the whole: 15 forwards a step and the meta step 7 or 8 more, with guesses 11 or 13."""
+        settings = self.settings
+        views = 2 if settings.guess_gradient == "true" else 1
+        # The loss of the look-ahead has a backward of its own, but no forward; tangents cost two passes.
+        extra = 2 * views + (0 if settings.derivative == "differences" else 2 * views)
+        forwards = 2 * views if settings.derivative == "differences" else views
+        meta = Phase(
+            "meta",
+            settings.train_epochs - settings.warmup_epochs,
+            forward_units=18 + forwards + extra,
+            views=("weak", "strong"),
+            ema_decay=settings.ema_decay,
+            extra_units=extra,
+        )
+        warmup = Phase("warmup", settings.warmup_epochs, forward_units=3)
+        return (warmup, meta) if warmup.epochs else (meta,)
+
+    def learning_rate(self, when: Moment) -> float:
+        """Cosine cycles after the warm-up, or steps."""
+        settings, into = self.settings, when.epoch - self.settings.warmup_epochs
+        if not settings.cycles:
+            return step_decay(when.epoch, settings.learning_rate, settings.milestones, settings.decay)
+        done = max(into, 0.0) / (settings.train_epochs - settings.warmup_epochs)
+        return settings.learning_rate * cosine_cycles(done, settings.cycles)
+
+    def trusted_slices(self, phase: Phase, steps: int, rng: np.random.Generator) -> list[np.ndarray] | None:
+        """As many trusted rows a step as there are others, every class as often as the next; none in the warm-up."""
+        return (
+            None
+            if phase.name == "warmup"
+            else balanced_slices(self.labels.trusted, steps, self.settings.batch_size, rng)
+        )
+
+    def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
+        """(L_omega + L_lambda) / 2 + L_beta^p + p L_beta^u + k L_KL (algorithm 1), or cross-entropy before it."""
+        settings, given = self.settings, self._one_hot(self.given[batch.rows])
+        logits = self.network(batch.views[0]).float()
+        self.remember(when, batch.rows, logits)
+        if when.phase.name == "warmup":
+            return {"cross_entropy": soft_cross_entropy(logits, given)}
+        strong = batch.views[1]
+        with frozen_statistics(self.network):
+            strong_logits = self.network(strong).float()
+            guess = self._guess(logits, strong_logits)
+            judged = self._judge(when, batch, given, guess, logits)
+            guess = guess.detach()
+            self._remember_choices(when, batch.rows, guess, judged)
+            log_probs = F.log_softmax(logits, dim=1)
+            chosen = torch.where(judged.keeps_given.bool().unsqueeze(1), given, guess)
+            blended = mix(given, guess, settings.given_share)
+            weighed = -(judged.weights.unsqueeze(1) * blended * log_probs).sum()
+            trusted, others = self._mixed(batch, guess)
+        return {
+            "relabelled": soft_cross_entropy(logits, chosen) / 2,
+            "reweighted": weighed / 2,
+            "mixup_trusted": trusted,
+            "mixup": settings.mixup_weight * others,
+            "consistency": settings.consistency * consistency(logits, strong_logits),
+        }
+
+    def _guess(self, weak: torch.Tensor, strong: torch.Tensor) -> torch.Tensor:
+        """Equation 3 for K = 2: (B, K) pseudo labels from the logits of both views."""
+        probs = (self._normalised(weak).softmax(dim=1) + self._normalised(strong).softmax(dim=1)) / 2
+        return sharpened(probs, self.settings.temperature)
+
+    def _judge(
+        self, when: Moment, batch: Batch, given: torch.Tensor, guess: torch.Tensor, logits: torch.Tensor
+    ) -> Judgement:
+        """The meta step (section 4.3); running statistics are frozen."""
+        settings = self.settings
+        follows = settings.guess_gradient == "true"
+        guess = guess if follows else guess.detach()
+        step = Step(settings.look_ahead_rate, settings.momentum, settings.weight_decay)
+        params = dict(self.network.named_parameters())
+        (weak, strong), trusted = batch.views, batch.trusted
+        assert trusted is not None
+
+        def seen(point: Parameters) -> Outputs:
+            found = functional_call(self.network, point, (weak,))
+            log_probs = F.log_softmax(found, dim=1)
+            if not follows:
+                return (log_probs,)
+            return log_probs, self._guess(found, functional_call(self.network, point, (strong,)))
+
+        with torch.autocast(weak.device.type, enabled=False):
+            loss = soft_cross_entropy(logits, mix(given, guess, settings.given_share))
+            slopes = torch.autograd.grad(loss, list(params.values()), retain_graph=True)
+            prefix = "network."
+            velocity = {name.removeprefix(prefix): part for name, part in when.velocity.items()}
+            ahead = look_ahead.stepped(params, dict(zip(params, slopes, strict=True)), velocity, step)
+            verified = self.verified[trusted.rows]
+            direction = look_ahead.trusted_gradient(
+                self.network, ahead, trusted.views[0], verified, settings.weight_decay
+            )
+            point = {name: value.detach() for name, value in params.items()}
+            slope, *rest = look_ahead.DERIVATIVES[settings.derivative](seen, point, direction)
+        return look_ahead.judge(
+            given,
+            guess.detach(),
+            settings.given_share,
+            settings.look_ahead_rate,
+            slope,
+            F.log_softmax(logits.detach(), dim=1),
+            rest[0] if follows else None,
+        )
+
+    def _mixed(self, batch: Batch, guess: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """L_beta^p and L_beta^u: trusted samples and both views, each mixed with another of the pool."""
+        (weak, strong), trusted = batch.views, batch.trusted
+        assert trusted is not None
+        count = len(weak)
+        drawn = to_device(batch.rng.integers(len(trusted.rows), size=count), weak.device)
+        partner = to_device(batch.rng.permutation(3 * count), weak.device)
+        shares = batch.rng.random(3 * count) ** 2 / 2  # or the rest, whichever is more: about Beta(.5, .5)
+        share = to_device(np.maximum(shares, 1 - shares).astype(np.float32), weak.device)
+        images = torch.cat([trusted.views[0][drawn], weak, strong])
+        labels = torch.cat([self._one_hot(self.verified[trusted.rows[drawn]]), guess, guess])
+        mixed = mix(images, images[partner], share.view(-1, 1, 1, 1))
+        targets = mix(labels, labels[partner], share.view(-1, 1))
+        logits = self.network(mixed).float().split(count)
+        normalised = [self._normalised(part) for part in logits]
+        anchored = soft_cross_entropy(normalised[0], targets[:count])
+        return anchored, soft_cross_entropy(torch.cat(normalised[1:]), targets[count:])
+
+    def _normalised(self, logits: torch.Tensor) -> torch.Tensor:
+        return rms_normalised(logits) if self.settings.logit_norm == "true" else logits
+
+    def _one_hot(self, labels: torch.Tensor) -> torch.Tensor:
+        return F.one_hot(labels, self.labels.num_classes).float()
+
+    def _remember_choices(
+        self, when: Moment, rows: torch.Tensor, guess: torch.Tensor, judged: Judgement
+    ) -> None:
+        """Choices and guesses of this visit into the running means of their rows."""
+        is_first = when.epoch < self.settings.warmup_epochs + 1
+        weight = 1.0 if is_first else 1 - _VISIT_DECAY
+        self.keeps_given[rows] = torch.lerp(self.keeps_given[rows], judged.keeps_given, weight)
+        self.guesses[rows] = torch.lerp(self.guesses[rows], guess, weight)
+
+    def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
+        """Say how often given labels are kept."""
+        return {"kept_share": float(self.keeps_given[self.given >= 0].mean())}
+
+    def evidence(self, predict: Predict) -> Evidence:
+        """Choices and guesses, or averaged predictions, or both."""
+        averaged = self.averaged_evidence(predict("plain"), self.settings.final_share)
+        if self.settings.score_from == "trajectory":
+            return averaged
+        given = self.given.cpu().numpy()
+        rows = np.flatnonzero(given >= 0)
+        kept, guesses = (
+            self.keeps_given.double().cpu().numpy()[rows],
+            self.guesses.double().cpu().numpy()[rows],
+        )
+        beliefs = mixture_belief(1 - kept, guesses, given[rows])
+        noise = np.full(len(given), np.nan)
+        noise[rows] = 1 - beliefs[np.arange(len(rows)), given[rows]]
+        own = replace(averaged, noise=noise, probs=of_all_rows(beliefs, rows, len(given)))
+        return own if self.settings.score_from == "method" else both(own, averaged)
+
+
+def balanced_slices(trusted: np.ndarray, steps: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Trusted rows for every step of an epoch: classes in turn, and of each class its rows in turn.
+
+    Args:
+        trusted: (N,) int64, verified labels, -1 elsewhere; at least one row is trusted.
+        steps: of the epoch.
+        size: rows a step.
+        rng: for the orders.
+
+    Returns:
+        `steps` arrays (size,) int64; a row comes again only when the others of its class have had their turn.
+    """
+    all_rows = np.flatnonzero(trusted >= 0)
+    _, first = np.unique(trusted[all_rows], return_index=True)
+    classes = trusted[all_rows[np.sort(first)]]  # as they come, so that their numbers decide nothing
+    rounds = -(-steps * size // len(classes))
+    turns = np.empty((rounds, len(classes)), np.int64)
+    for column, label in enumerate(classes):
+        rows = np.flatnonzero(trusted == label)
+        passes = [rng.permutation(rows) for _ in range(-(-rounds // len(rows)))]
+        turns[:, column] = np.concatenate(passes)[:rounds]
+    return list(rng.permuted(turns, axis=1).ravel()[: steps * size].reshape(steps, size))

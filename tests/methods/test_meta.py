@@ -1,0 +1,311 @@
+"""Meta re-labelling: the meta step against double backward, each loss against its equation, trusted rows, cycles."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import references
+import torch
+from meta_references import meta_by_double_backward
+from torch import nn
+from training import DEVICE, digit_labels, digit_source, make_trainer, trusted_digits
+
+from labelfix import look_ahead
+from labelfix.batches import Labels
+from labelfix.errors import InputError
+from labelfix.look_ahead import Step, judge
+from labelfix.methods.base import Moment
+from labelfix.methods.meta import Meta, balanced_slices
+from labelfix.methods.meta_settings import presets
+from labelfix.networks.statistics import frozen_statistics
+from labelfix.schedules import cosine_cycles
+
+FAST = presets()["fast"]
+
+
+class Residual(nn.Module):
+    """A small network with all that is difficult: convolution, BatchNorm, a skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6))
+        self.head = nn.Linear(6, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.first(images)
+        return self.head((found + self.second(found)).relu().mean(dim=(2, 3)))
+
+
+def made(changes: dict[str, str]) -> tuple[Meta, object, dict[str, torch.Tensor]]:
+    """The method in float64 with a batch of digits and a momentum."""
+    torch.manual_seed(0)
+    settings = FAST.changed({"weight_decay": "0.01", **changes})
+    given, trusted = digit_labels(60)[0], trusted_digits(60, of_each=2)
+    method = Meta(Residual(), Labels.of(given, 10, torch.device("cpu"), trusted), settings).double().train()
+    source = digit_source(60)
+    (batch,) = source.batches([np.arange(24)], ("weak", "strong"), [3])
+    (probe,) = source.batches([np.flatnonzero(trusted >= 0)], ("weak",), [4])
+    doubled = dataclasses.replace(probe, views=tuple(view.double().cpu() for view in probe.views))
+    batch = dataclasses.replace(batch, views=tuple(v.double().cpu() for v in batch.views), trusted=doubled)
+    velocity = {f"network.{name}": 0.1 * torch.randn_like(p) for name, p in method.network.named_parameters()}
+    return method, batch, velocity
+
+
+@pytest.mark.parametrize("guess_gradient", ["false", "true"])
+@pytest.mark.parametrize("has_velocity", [True, False])
+def test_the_meta_step_is_that_of_double_backward(guess_gradient, has_velocity):
+    method, batch, velocity = made({"guess_gradient": guess_gradient, "derivative": "forward-mode"})
+    given = torch.eye(10, dtype=torch.float64)[method.given[batch.rows]]
+    zeros = {name: torch.zeros_like(value) for name, value in velocity.items()}
+    when = Moment(method.phases()[0], 1.5, velocity if has_velocity else {})
+    with frozen_statistics(method.network):
+        logits, strong = (method.network(view) for view in batch.views)
+        guess = method._guess(logits, strong)
+        found = method._judge(when, batch, given, guess, logits)
+        by_weight, by_label = meta_by_double_backward(
+            method.network,
+            *batch.views,
+            given,
+            batch.trusted.views[0],
+            method.verified[batch.trusted.rows],
+            {n.removeprefix("network."): v for n, v in (velocity if has_velocity else zeros).items()},
+            step=(0.1, 0.9, 0.01),
+            share=0.9,
+            follows=guess_gradient == "true",
+            guess_of=method._guess,
+        )
+    useful = (-by_weight).clamp_min(0)
+    torch.testing.assert_close(found.weights, useful / (useful.sum() + 1e-5), rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(found.margin, -by_label * len(given) / 0.1, rtol=1e-10, atol=1e-12)
+    assert torch.equal(found.keeps_given, (by_label < 0).double())
+    assert 0 < found.keeps_given.mean() < 1
+    assert 0 < (found.weights > 0).double().mean() < 1
+
+
+def test_differences_come_close_to_the_derivative_in_float32():
+    method, batch, velocity = made({})
+    given = torch.eye(10)[method.given[batch.rows]]
+    method = method.float()
+    batch = dataclasses.replace(
+        batch,
+        views=tuple(view.float() for view in batch.views),
+        trusted=dataclasses.replace(batch.trusted, views=tuple(v.float() for v in batch.trusted.views)),
+    )
+    when = Moment(method.phases()[0], 1.5, {name: value.float() for name, value in velocity.items()})
+    found = []
+    with frozen_statistics(method.network):
+        logits, strong = (method.network(view) for view in batch.views)
+        guess = method._guess(logits, strong)
+        for derivative in look_ahead.DERIVATIVES:
+            method.settings = method.settings.changed({"derivative": derivative})
+            found.append(method._judge(when, batch, given, guess, logits))
+    exact, close = found
+    assert (exact.weights - close.weights).abs().max() < 0.05 * exact.weights.max()
+    assert torch.equal(exact.keeps_given, close.keeps_given)
+
+
+def test_where_no_sample_helps_none_has_a_weight():
+    given = torch.eye(3)
+    guess = torch.full((3, 3), 1 / 3)
+    found = judge(given, guess, 0.9, 0.1, slope=given)  # every given label gets more probable against v
+    assert found.weights.tolist() == [0, 0, 0]
+    assert found.keeps_given.tolist() == [0, 0, 0]
+    found = judge(given, guess, 0.9, 0.1, slope=-given)
+    assert found.weights.sum().item() == pytest.approx(1, abs=1e-3)
+    assert found.weights.sum().item() < 1
+    assert found.keeps_given.tolist() == [1, 1, 1]
+
+
+def test_a_label_that_is_the_guess_is_no_matter():
+    given = torch.eye(3)
+    assert judge(given, given, 0.9, 0.1, slope=torch.randn(3, 3)).keeps_given.tolist() == [0, 0, 0]
+
+
+def test_the_look_ahead_is_a_step_of_sgd():
+    torch.manual_seed(0)
+    network = nn.Linear(4, 3)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.02)
+    for _ in range(2):
+        before = {name: value.detach().clone() for name, value in network.named_parameters()}
+        states = {name: optimiser.state.get(value) for name, value in network.named_parameters()}
+        velocity = {name: state["momentum_buffer"].clone() for name, state in states.items() if state}
+        optimiser.zero_grad()
+        network(torch.randn(5, 4)).logsumexp(dim=1).mean().backward()
+        gradient = {name: value.grad.clone() for name, value in network.named_parameters()}
+        ahead = look_ahead.stepped(before, gradient, velocity, Step(0.1, 0.9, 0.02))
+        optimiser.step()
+        for name, value in network.named_parameters():
+            torch.testing.assert_close(ahead[name], value.detach())
+
+
+@pytest.mark.parametrize("logit_norm", ["true", "false"])
+def test_guesses_are_those_of_the_equation(logit_norm):
+    method, _, _ = made({"logit_norm": logit_norm, "temperature": "0.5"})
+    weak, strong = 3 * torch.randn(2, 8, 10, dtype=torch.float64)
+    wanted = references.pseudo_labels(weak.numpy(), strong.numpy(), 0.5, normalise=logit_norm == "true")
+    np.testing.assert_allclose(method._guess(weak, strong).numpy(), wanted, rtol=1e-9)
+
+
+class Linear(nn.Module):
+    """Logits that a test can follow: one number a pixel and class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * 64, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(images.flatten(1))
+
+
+def test_every_part_of_the_loss_is_that_of_its_equation():
+    torch.manual_seed(1)
+    trainer = make_trainer("meta", rows=60, batch_size="30", warmup_epochs="0")
+    labels = trainer.method.labels
+    method = Meta(Linear(), labels, trainer.method.settings).to(DEVICE).train()
+    trainer.method = method
+    batch = next(trainer._epoch_batches(method.phases()[0]))
+    draws = np.random.default_rng(0)
+    draws.bit_generator.state = batch.rng.bit_generator.state
+    parts = {name: part.item() for name, part in method.loss(Moment(method.phases()[0], 0.0), batch).items()}
+    (weak, strong), probe = (
+        (view.double().cpu() for view in batch.views),
+        batch.trusted.views[0].double().cpu(),
+    )
+    network = method.network.cpu().double()
+    with torch.no_grad():
+        logits, other = network(weak).numpy(), network(strong).numpy()
+    rows, settings = batch.rows.cpu().numpy(), method.settings
+    given = np.eye(10)[method.given.cpu().numpy()[rows]]
+    guess = references.pseudo_labels(logits, other, settings.temperature, normalise=True)
+    log_p, log_q = (np.log(references.softmax(z)) for z in (logits, other))
+
+    keeps = method.keeps_given.cpu().numpy()[rows]  # of the first visit: the choice itself
+    chosen = np.where(keeps[:, None] == 1, given, guess)
+    assert parts["relabelled"] == pytest.approx(-(chosen * log_p).sum(axis=1).mean() / 2, rel=1e-5)
+    divergence = (np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean()
+    assert parts["consistency"] == pytest.approx(settings.consistency * divergence, rel=1e-4)
+    blended = -((0.9 * given + 0.1 * guess) * log_p).sum(axis=1)
+    assert blended.min() / 2 <= parts["reweighted"] <= blended.max() / 2
+
+    count = len(rows)
+    drawn, partner = draws.integers(len(probe), size=count), draws.permutation(3 * count)
+    share = draws.random(3 * count) ** 2 / 2
+    share = np.maximum(share, 1 - share)
+    assert share.min() >= 0.5
+    pool = torch.cat([probe[drawn], weak, strong])
+    verified = method.verified.cpu().numpy()[batch.trusted.rows.cpu().numpy()[drawn]]
+    targets = np.concatenate([np.eye(10)[verified], guess, guess])
+    mixed = pool * torch.from_numpy(share).view(-1, 1, 1, 1) + pool[partner] * torch.from_numpy(
+        1 - share
+    ).view(-1, 1, 1, 1)
+    targets = share[:, None] * targets + (1 - share)[:, None] * targets[partner]
+    with torch.no_grad():
+        blocks = np.split(network(mixed).numpy(), 3)
+    blocks = [block / np.sqrt((block**2).mean() + 1e-8) for block in blocks]
+    losses = [references.cross_entropy(t, z) for t, z in zip(np.split(targets, 3), blocks, strict=True)]
+    assert parts["mixup_trusted"] == pytest.approx(losses[0], rel=1e-4)
+    assert parts["mixup"] == pytest.approx(settings.mixup_weight * (losses[1] + losses[2]) / 2, rel=1e-4)
+
+
+def test_only_the_first_forward_moves_the_statistics():
+    trainer = make_trainer("meta")
+    method, phase = trainer.method, trainer.method.phases()[0]
+    batch = next(trainer._epoch_batches(phase))
+    alone = make_trainer("meta").method
+    alone.network.train()(batch.views[0])
+    method.train().loss(Moment(phase, 0.0), batch)
+    for found, wanted in zip(method.network.buffers(), alone.network.buffers(), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_wrong_labels_are_kept_less_often_than_right_ones():
+    given, true = digit_labels(600)
+    trainer = make_trainer("meta", rows=600, epochs=8, given=given)
+    reports = list(trainer.epochs())
+    kept = trainer.method.keeps_given.cpu().numpy()
+    assert kept[given == true].mean() > kept[given != true].mean() + 0.05
+    assert reports[-1].reported["kept_share"] == pytest.approx(kept.mean(), abs=1e-6)
+
+
+def test_the_passes_counted_are_those_promised():
+    for changes in ({}, {"guess_gradient": "true"}, {"warmup_epochs": "0"}):
+        trainer = make_trainer("meta", epochs=2, **changes)
+        list(trainer.epochs())
+        asked = sum(phase.epochs * phase.forward_units for phase in trainer.method.phases())
+        assert trainer.position.forward_units / trainer.num_trained_rows == pytest.approx(asked, rel=0.01)
+
+
+def test_trusted_rows_take_turns_by_class():
+    trusted = np.full(50, -1)
+    trusted[[3, 10, 11, 40]] = [2, 0, 0, 5]
+    slices = balanced_slices(trusted, 7, 6, np.random.default_rng(0))
+    assert [len(rows) for rows in slices] == [6] * 7
+    drawn = np.concatenate(slices)
+    counts = {row: int((drawn == row).sum()) for row in (3, 10, 11, 40)}
+    assert counts[3] == counts[40] == 14
+    assert {counts[10], counts[11]} == {7}
+    for start in range(0, 42, 3):
+        assert sorted(trusted[drawn[start : start + 3]]) == [0, 2, 5]
+
+
+def test_cycles_end_where_the_code_of_the_paper_ends_them():
+    ends = [500, 1250, 2375, 4062.5, 6593.75]
+    whole = 500 * (1.5**13 - 1) / 0.5
+    assert round(whole) == 193_620
+    for number, end in enumerate(ends):
+        assert cosine_cycles((end - 0.01) / whole, 13) == pytest.approx(0, abs=1e-6)
+        assert cosine_cycles((end + 0.01) / whole, 13) == pytest.approx(0.9 ** (number + 1), rel=1e-6)
+    assert cosine_cycles(250 / whole, 13) == pytest.approx(0.5)
+    assert cosine_cycles(1 - 1e-9, 13) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_rate_is_constant_in_the_warm_up_and_falls_to_nothing_after_it():
+    method = make_trainer("meta").method
+    method.settings = FAST.changed(
+        {"train_epochs": "10", "warmup_epochs": "6", "cycles": "1", "learning_rate": "0.2"}
+    )
+    phases = method.phases()
+    assert [(phase.name, phase.epochs) for phase in phases] == [("warmup", 6), ("meta", 4)]
+    rates = [method.learning_rate(Moment(phases[0], epoch)) for epoch in (0.0, 3.0, 5.9, 6.0, 8.0, 9.999)]
+    assert rates == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.1, 0.0], abs=1e-5)
+
+
+def test_the_warm_up_is_cross_entropy_and_asks_no_trusted_sample():
+    trainer = make_trainer("meta", epochs=2)
+    phase = trainer.method.phases()[0]
+    batch = next(trainer._epoch_batches(phase))
+    assert batch.trusted is None
+    parts = trainer.method.loss(Moment(phase, 0.0), batch)
+    logits = make_trainer("meta", epochs=2).method.train().network(batch.views[0]).detach().cpu().numpy()
+    wanted = references.cross_entropy(
+        np.eye(10)[trainer.method.given.cpu().numpy()[batch.rows.cpu().numpy()]], logits
+    )
+    assert {name: part.item() for name, part in parts.items()} == {
+        "cross_entropy": pytest.approx(wanted, rel=1e-5)
+    }
+
+
+def test_cycles_or_milestones():
+    method = make_trainer("meta").method
+    phase = method.phases()[-1]
+    method.settings = FAST.changed({"cycles": "0", "milestones": "4,8", "learning_rate": "0.2"})
+    rates = [method.learning_rate(Moment(phase, epoch)) for epoch in (3.9, 4.0, 8.0)]
+    assert rates == pytest.approx([0.2, 0.02, 0.002])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"given_share": "1.1"},
+        {"temperature": "0"},
+        {"consistency": "-1"},
+        {"cycles": "-1"},
+        {"ema_decay": "2"},
+    ],
+)
+def test_numbers_that_no_run_can_have(changes):
+    with pytest.raises(InputError, match=next(iter(changes))):
+        FAST.changed(changes).check()

@@ -1,0 +1,315 @@
+"""NNAQC: parity with the equations, the trap in the clustering loss, the noise layer, and what is said of the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from math import ceil, log
+
+import numpy as np
+import pytest
+import references
+import torch
+from sklearn.metrics import average_precision_score
+from training import digit_labels, make_trainer
+
+from labelfix.batches import Labels
+from labelfix.errors import InputError
+from labelfix.evidence import Fit, transition_matrix
+from labelfix.methods.base import Moment
+from labelfix.methods.nnaqc import NNAQC
+from labelfix.methods.nnaqc_settings import presets
+from labelfix.noise import realised_transition
+
+FAST, PAPER = presets()["fast"], presets()["paper"]
+
+
+def random_layer(trainer, seed=0):
+    """W as a run might leave it, (K, K) float64, given to the method."""
+    layer = np.random.default_rng(seed).normal(size=(10, 10)) + 4 * np.eye(10)
+    with torch.no_grad():
+        trainer.method.layer.copy_(torch.from_numpy(layer))
+    return layer
+
+
+def loss_of(trainer, rows=50):
+    """The parts of the loss of the first rows, and the logits that they took."""
+    (phase,), seen = trainer.method.phases(), []
+    (batch,) = trainer.source.batches([np.arange(rows)], phase.views, [3])
+
+    def keep(_network, _inputs, logits):
+        logits.retain_grad()
+        seen.append(logits)
+
+    handle = trainer.method.network.register_forward_hook(keep)
+    parts = trainer.method.train().loss(Moment(phase, 0.0), batch)
+    handle.remove()
+    (logits,) = seen
+    return parts, logits
+
+
+def alone(settings, rows=200, classes=10):
+    """The method without a trainer, around a network that is never asked."""
+    given = np.arange(rows) % classes
+    return NNAQC(torch.nn.Linear(1, classes), Labels.of(given, classes, torch.device("cpu")), settings)
+
+
+def numpy(tensor):
+    return tensor.detach().double().cpu().numpy()
+
+
+CASES = [(layer, side) for layer in ("nonlinear", "linear") for side in ("label", "prediction")]
+
+
+class TestLoss:
+    @pytest.mark.parametrize(("layer", "side"), CASES)
+    def test_it_is_equation_6(self, layer, side):
+        trainer = make_trainer(
+            "nnaqc", noise_layer=layer, qc_weight_on=side, alpha="0.7", beta="0.8", trace="0"
+        )
+        weights = random_layer(trainer)
+        parts, logits = loss_of(trainer)
+        expected = references.nnaqc_loss(
+            numpy(logits),
+            weights,
+            digit_labels(200)[0][:50],
+            alpha=0.7,
+            own_share=0.2 if side == "label" else 0.8,
+            linear=layer == "linear",
+        )
+        for name, value in expected.items():
+            assert parts[name].item() == pytest.approx(value, rel=1e-5)
+        assert sum(parts.values()).item() == pytest.approx(sum(expected.values()), rel=1e-5)
+
+    @pytest.mark.parametrize(("layer", "side"), CASES)
+    def test_every_factor_has_its_gradient(self, layer, side):
+        """Of both predictions in the clustering loss, and of the layer; by central differences of the whole loss."""
+        trainer = make_trainer(
+            "nnaqc", noise_layer=layer, qc_weight_on=side, alpha="0.5", beta="0.8", trace="0"
+        )
+        weights, given = random_layer(trainer), digit_labels(200)[0][:50]
+        parts, logits = loss_of(trainer)
+        sum(parts.values()).backward()
+        share = 0.2 if side == "label" else 0.8
+
+        def whole(z, w):
+            found = references.nnaqc_loss(z, w, given, alpha=0.5, own_share=share, linear=layer == "linear")
+            return sum(found.values())
+
+        z = numpy(logits)
+        for i, j in [(0, 0), (7, 3), (23, 9), (49, 5)]:
+            step = np.zeros_like(z)
+            step[i, j] = 1e-5
+            slope = (whole(z + step, weights) - whole(z - step, weights)) / 2e-5
+            assert logits.grad[i, j].item() == pytest.approx(slope, rel=1e-3, abs=1e-7)
+        for i, j in [(0, 0), (3, 7), (9, 2)]:
+            step = np.zeros_like(weights)
+            step[i, j] = 1e-5
+            slope = (whole(z, weights + step) - whole(z, weights - step)) / 2e-5
+            assert trainer.method.layer.grad[i, j].item() == pytest.approx(slope, rel=1e-3, abs=1e-7)
+
+    def test_the_trace_of_the_linear_layer_is_pulled_down(self):
+        trainer = make_trainer("nnaqc", noise_layer="linear", trace="0.3")
+        weights = random_layer(trainer)
+        parts, _ = loss_of(trainer)
+        diagonal = [references.softmax(weights[:, [j]].T)[0, j] for j in range(10)]
+        assert parts["trace"].item() == pytest.approx(0.3 * np.mean(diagonal), rel=1e-5)
+
+    def test_dropout_drops_outputs_of_the_layer_in_training_alone(self):
+        method = alone(dataclasses.replace(FAST, dropout=0.4)).train()
+        probs = torch.eye(10)
+        torch.manual_seed(1)
+        found = numpy(method.noisy_log_probs(probs))
+        torch.manual_seed(1)
+        mask = numpy(torch.nn.functional.dropout(torch.ones(10, 10), 0.4))
+        assert 0 < (mask == 0).sum() < 100
+        expected = references.softmax(mask * numpy(method.layer))  # W is symmetric at first
+        np.testing.assert_allclose(np.exp(found), expected, rtol=1e-4)
+        whole = references.softmax(numpy(method.layer))
+        np.testing.assert_allclose(np.exp(numpy(method.eval().noisy_log_probs(probs))), whole, rtol=1e-4)
+
+    def test_a_surer_layer_costs_less_where_the_network_agrees(self):
+        probs, given = torch.eye(10), torch.arange(10)
+        losses = []
+        for flips in (0.3, 0.03, 0.003):
+            method = alone(dataclasses.replace(FAST, first_flips=flips))
+            losses.append(-method.noisy_log_probs(probs)[given, given].mean().item())
+            assert losses[-1] == pytest.approx(-log(1 - flips), rel=1e-3)
+        assert losses[0] > losses[1] > losses[2]
+
+
+class TestTrap:
+    """Which side of the clustering loss beta weighs."""
+
+    @pytest.mark.parametrize(("side", "learns"), [("prediction", False), ("label", True)])
+    def test_the_printed_form_alone_collapses(self, side, learns):
+        given, true = digit_labels(600, "symmetric-exclusive:0.2")
+        trainer = make_trainer("nnaqc", rows=600, epochs=12, given=given, alpha="0", qc_weight_on=side)
+        list(trainer.epochs())
+        guess = trainer.predict().argmax(dim=1).cpu().numpy()
+        accuracy, classes = (guess == true).mean(), len(np.unique(guess))
+        if learns:
+            assert accuracy > 0.85
+        else:
+            assert accuracy < 0.2
+            assert classes <= 2
+
+    def test_the_label_has_the_weight_unless_one_asks_otherwise(self):
+        assert {preset.qc_weight_on for preset in presets().values()} == {"label"}
+        assert (FAST.alpha, FAST.beta) == (PAPER.alpha, PAPER.beta) == (0.9, 0.9)
+
+
+class TestLayer:
+    @pytest.mark.parametrize(("classes", "scale"), [(10, 9.8), (1000, 14.5)])
+    def test_it_starts_at_a_multiple_of_one(self, classes, scale):
+        layer = numpy(alone(FAST, rows=2 * classes, classes=classes).layer)
+        np.testing.assert_allclose(layer, layer[0, 0] * np.eye(classes))
+        assert layer[0, 0] == pytest.approx(scale, abs=0.05)
+        assert references.softmax(layer[:1])[0, 0] == pytest.approx(1 - 5e-4, rel=1e-6)
+
+    def test_it_alone_has_its_own_decay(self):
+        trainer = make_trainer("nnaqc")
+        network, layer = trainer.method.param_groups()
+        assert {id(p) for p in network["params"]} == {id(p) for p in trainer.method.network.parameters()}
+        assert [id(p) for p in layer["params"]] == [id(trainer.method.layer)]
+        assert network["weight_decay"] == FAST.weight_decay
+        (found,) = [g for g in trainer.optimiser.param_groups if g["params"][0] is trainer.method.layer]
+        assert found["weight_decay"] == layer["weight_decay"] != FAST.weight_decay
+
+    @pytest.mark.parametrize("rows", [200, 50_000])
+    @pytest.mark.parametrize("settings", [FAST, PAPER])
+    def test_longer_runs_decay_less_a_step_and_as_much_in_all(self, settings, rows):
+        """At most 0.03 at a rate of 0.1; rate x decay over all steps at most that of 1,500 such steps."""
+        method = alone(settings, rows)
+        decay, (phase,) = method.param_groups()[1]["weight_decay"], method.phases()
+        each = ceil(rows / settings.batch_size)
+        rates = [method.learning_rate(Moment(phase, float(epoch))) for epoch in range(settings.epochs)]
+        total = decay * sum(rates) * each
+        if rows == 200:
+            assert decay * settings.learning_rate == pytest.approx(0.03 * 0.1)
+            assert total < 0.03 * 0.1 * 1_500
+        else:
+            assert decay * settings.learning_rate < 0.03 * 0.1
+            assert total == pytest.approx(0.03 * 0.1 * 1_500)
+
+    def test_the_linear_one_has_the_trace_instead(self):
+        method = alone(dataclasses.replace(FAST, noise_layer="linear"))
+        assert method.param_groups()[1]["weight_decay"] == 0
+
+    def test_its_decay_falls_with_the_classes(self):
+        """As the rows do that a column of W learns from."""
+        decays = [alone(FAST, classes=classes).param_groups()[1]["weight_decay"] for classes in (10, 20, 100)]
+        np.testing.assert_allclose(decays, decays[0] * np.array([1, 0.5, 0.1]))
+
+    @pytest.mark.parametrize("preset", ["fast", "fast-linear"])
+    def test_it_leaves_where_it_began_and_the_counts_are_near_the_planted_noise(self, preset):
+        given, true = digit_labels(1000, "symmetric-exclusive:0.4")
+        chosen = presets()[preset]
+        changes = {"noise_layer": chosen.noise_layer, "first_flips": str(chosen.first_flips)}
+        trainer = make_trainer("nnaqc", rows=1000, epochs=12, given=given, score_from="method", **changes)
+        first = numpy(trainer.method.layer)
+        list(trainer.epochs())
+        last = numpy(trainer.method.layer)
+        assert np.abs(last - first).max() > 0.5
+        assert np.abs(last[~np.eye(10, dtype=bool)]).max() > 0.05  # decay alone would leave zeros
+        said = trainer.method.evidence(trainer.predict).diagnostics
+        planted = realised_transition(true, given, 10)
+        error = np.abs(np.array(said["counted_transition"]) - planted).sum(axis=1).mean()
+        nothing = np.abs(np.eye(10) - planted).sum(axis=1).mean()
+        assert error < 0.35 < nothing / 2
+        expected = [references.softmax(last[:, [j]].T)[0] for j in range(10)]
+        np.testing.assert_allclose(said["layer_transition"], expected, atol=1e-4)
+
+
+class TestEvidence:
+    def test_the_method_score_is_the_posterior_by_the_counts(self):
+        trainer = make_trainer("nnaqc", rows=200, epochs=6, score_from="method")
+        list(trainer.epochs())
+        evidence, given = trainer.method.evidence(trainer.predict), digit_labels(200)[0]
+        clean = references.softmax(numpy(trainer.predict()))
+        transition = references.counted_transition(clean, given)
+        posterior = references.true_class_posterior(clean, given, transition)
+        np.testing.assert_allclose(evidence.diagnostics["counted_transition"], transition, atol=1e-5)
+        np.testing.assert_allclose(evidence.probs, posterior, atol=1e-5)
+        np.testing.assert_allclose(evidence.noise, 1 - posterior[np.arange(200), given], atol=1e-6)
+
+    def test_both_is_the_mean_of_the_two_others(self):
+        found = {}
+        for score_from in ("method", "trajectory", "both"):
+            trainer = make_trainer("nnaqc", score_from=score_from)
+            list(trainer.epochs())
+            found[score_from] = trainer.method.evidence(trainer.predict)
+        mean = (found["method"].noise + found["trajectory"].noise) / 2
+        np.testing.assert_allclose(found["both"].noise, mean, rtol=1e-12)
+        probs = (found["method"].probs + found["trajectory"].probs) / 2
+        np.testing.assert_allclose(found["both"].probs, probs, atol=1e-6)
+        assert found["both"].fit == found["trajectory"].fit
+        assert found["both"].diagnostics == found["method"].diagnostics == found["trajectory"].diagnostics
+
+    def test_rows_without_a_label_or_an_image_count_for_nothing(self):
+        given = digit_labels(200)[0].copy()
+        given[:20] = -1
+        trainer = make_trainer("nnaqc", given=given, score_from="method")
+        list(trainer.epochs())
+        logits = trainer.predict()
+        logits[20:30] = torch.nan
+
+        evidence = trainer.method.evidence(lambda _view: logits)
+        assert np.isnan(evidence.noise[:30]).all()
+        assert np.isnan(evidence.probs[:30]).all()
+        clean = references.softmax(numpy(logits)[30:])
+        expected = references.counted_transition(clean, given[30:])
+        np.testing.assert_allclose(evidence.diagnostics["counted_transition"], expected, atol=1e-5)
+
+    @pytest.mark.parametrize(("likely", "keeps"), [(0.5, True), (1.0, False)])
+    def test_a_weak_network_changes_no_label_however_long_it_was_watched(self, likely, keeps):
+        rng, true = np.random.default_rng(0), np.arange(1_000) % 10
+        given = np.where(rng.random(1_000) < 0.3, (true + 1) % 10, true)
+        sharp, flat = np.log(0.03 / 9 + 0.967 * np.eye(10)[true]), rng.normal(size=(1_000, 10)) / 2
+        logits = torch.from_numpy(np.where((np.arange(1_000) < likely * 1_000)[:, None], sharp, flat))
+        method = NNAQC(torch.nn.Linear(1, 10), Labels.of(given, 10, torch.device("cpu")), FAST)
+        method.trajectory.copy_(logits.softmax(dim=1))
+        assert len(FAST.averaged) >= 20
+        assert method.averaged_evidence().fit == Fit()
+        fit = method.evidence(lambda _view: logits.float()).fit
+        assert fit.keeps_labels == keeps
+        assert ("too weak" in fit.reason) == keeps
+
+    def test_rows_of_folds_are_judged_by_counts_of_their_own(self):
+        """The reading of held-out rows counts its transitions on them: none of the trained rows has a say."""
+        rng, true = np.random.default_rng(0), np.arange(2_000) % 10
+        given = np.where(rng.random(2_000) < 0.3, (true + 1) % 10, true)
+        logits = 4.0 * np.eye(10)[true] + rng.normal(size=(2_000, 10))
+        found = alone(FAST).held_out_evidence(logits, given, np.ones(2_000, dtype=bool))
+        assert average_precision_score(given != true, found.noise) > 0.95
+        counted = transition_matrix(found.probs, given)
+        assert np.abs(counted - realised_transition(true, given, 10)).sum(axis=1).mean() < 0.15
+
+    def test_the_network_alone_finds_the_true_classes(self):
+        given, true = digit_labels(1000, "symmetric-exclusive:0.4")
+        trainer = make_trainer("nnaqc", rows=1000, epochs=20, given=given)
+        list(trainer.epochs())
+        evidence = trainer.method.evidence(trainer.predict)
+        assert average_precision_score(given != true, evidence.noise) > 0.95
+        assert (trainer.predict().argmax(dim=1).cpu().numpy() == true).mean() > 0.85  # given labels: 0.6
+
+
+class TestSettings:
+    def test_the_paper_preset_is_the_schedule_of_matconvnet(self):
+        method = alone(PAPER)
+        (phase,) = method.phases()
+        rates = [method.learning_rate(Moment(phase, float(epoch))) for epoch in range(45)]
+        assert rates == pytest.approx([0.05] * 30 + [0.005] * 10 + [0.0005] * 5)
+        assert (PAPER.batch_size, PAPER.momentum, PAPER.weight_decay) == (100, 0.9, 1e-4)
+
+    def test_impossible_numbers_are_refused(self):
+        for changes, message in [
+            ({"alpha": 1.1}, "alpha=1.1: must be a number from 0 to 1"),
+            ({"beta": -0.1}, "beta=-0.1: must be a number from 0 to 1"),
+            ({"final_share": float("nan")}, "final_share=nan: must be a number from 0 to 1"),
+            ({"layer_decay": -1.0}, "layer_decay=-1.0: must be a number from 0 up"),
+            ({"trace": float("inf")}, "trace=inf: must be a number from 0 up"),
+            ({"dropout": 1.0}, "dropout=1.0: must be a number from 0 up, and below 1"),
+            ({"first_flips": 0.0}, "first_flips=0.0: must be a number over 0, and below 0.5"),
+        ]:
+            with pytest.raises(InputError, match=message):
+                dataclasses.replace(FAST, **changes).check()

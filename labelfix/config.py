@@ -21,8 +21,6 @@ from labelfix.methods.settings import MethodSettings
 from labelfix.store import auto_image_size
 
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
-# Beside those of every run, what the bytes of one method depend on: others may come and go while a run is unfinished.
-_PACKAGES_OF = {"confident-learning": ("cleanlab",)}
 
 
 @dataclass(frozen=True)
@@ -251,7 +249,7 @@ def weights_sha256(weights: str) -> str:
 def environment(method: str) -> dict[str, Any]:
     """What the bytes of a method's result depend on beside the options: package versions, machine type, threads."""
     return {
-        "packages": {name: version(name) for name in (*_PACKAGES, *_PACKAGES_OF.get(method, ()))},
+        "packages": {name: version(name) for name in (*_PACKAGES, *method_class(method).packages)},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),

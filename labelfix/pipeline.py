@@ -140,6 +140,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         phases = method(network, labels, config.settings).phases()
         units = sum(phase.epochs * phase.forward_units for phase in phases)
         trained = np.where(manifest.held_out, -1, manifest.given)
+        trained[learned_apart(config.method, manifest, trained >= 0, job.trusted) >= 0] = -1
         rows = int((trained >= 0).sum())
         folds = deal(trained, manifest.groups, job.trusted, config)
         # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
@@ -201,6 +202,7 @@ def _train(
     images, labels = open_images(store, config), training_labels(manifest, store, job.trusted)
     watched = watch(images, manifest, store, job.trusted, job.test, test_store)
     apart = learned_apart(config.method, manifest, labels >= 0, job.trusted)
+    labels[apart >= 0] = -1
     trainer = make_trainer(images, labels, num_classes, config, np.flatnonzero(store.valid), apart=apart)
     folds = deal(labels, manifest.groups, job.trusted, config)
     elsewhere = begin()

@@ -53,8 +53,8 @@ def training_labels(manifest: Manifest, store: ImageStore, trusted: Trusted) -> 
     return np.where(store.valid & ~manifest.held_out, labels, -1)
 
 
-def learned_apart(method: str, manifest: Manifest, usable: np.ndarray, trusted: Trusted) -> np.ndarray | None:
-    """(N,) int64: verified labels of the rows that a method learns from apart, -1 elsewhere; None where it does not.
+def learned_apart(method: str, manifest: Manifest, usable: np.ndarray, trusted: Trusted) -> np.ndarray:
+    """(N,) int64: verified labels of the rows that a method learns from apart from the others, -1 elsewhere.
 
     Args:
         method: its name.
@@ -66,7 +66,7 @@ def learned_apart(method: str, manifest: Manifest, usable: np.ndarray, trusted: 
         InputError: the method needs verified rows of every class and one has none.
     """
     if not method_class(method).needs_trusted:
-        return None
+        return np.full(manifest.num_rows, -1)
     verified = np.where(usable & ~trusted.is_scored, trusted.label, -1)
     present, known = (np.unique(labels[labels >= 0]) for labels in (manifest.given, verified))
     missing = [manifest.class_names[label] for label in np.setdiff1d(present, known)]
@@ -153,8 +153,6 @@ def make_trainer(
     seed = config.seed if fold is None else seed_of(config.seed, _FOLD_SEED, fold)
     network = build_network(config, num_classes, seed)
     device = torch.device(config.device)
-    if apart is not None:
-        labels = np.where(apart >= 0, -1, labels)
     known = Labels.of(labels, num_classes, device, apart)
     method = method_class(config.method)(network, known, config.settings)
     return Trainer(

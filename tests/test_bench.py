@@ -32,7 +32,6 @@ from labelfix.benchmark.rows import SCHEMA, true_labels
 from labelfix.cli import cli
 from labelfix.errors import InputError, Interrupted
 from labelfix.manifest import Manifest
-from labelfix.methods.cross_entropy import CrossEntropy
 from labelfix.reporting import Silent
 
 ROWS, HELD_OUT = 240, 40
@@ -93,6 +92,15 @@ def again(made, tmp_path):
         return labelfix.bench(source, **{**options(source), "out": out, **changes})
 
     return call
+
+
+def trusted_of_each_class(source: Path, path: Path) -> np.ndarray:
+    """Verify the first two rows of every class that are trained on: their rows."""
+    table = pd.read_csv(source)
+    trained = table[table["split"] == "train"]
+    first = trained.groupby("true_label").head(2)
+    pd.DataFrame({"sample_id": first.index, "label": first["true_label"]}).to_csv(path, index=False)
+    return np.sort(first.index)
 
 
 def refuses(*parts, source, **given):
@@ -393,14 +401,15 @@ class TestAgain:
         with pytest.raises(InputError, match=r"another --trusted file, and its run is gone"):
             again(**asked, trusted=None)
 
-    def test_another_trusted_file_is_refused_where_it_was_trained_on(self, made, tmp_path, monkeypatch):
+    def test_another_trusted_file_is_refused_where_it_was_trained_on(self, made, tmp_path):
         source, _, _ = made
-        monkeypatch.setattr(CrossEntropy, "needs_trusted", True)
+        trusted_of_each_class(source, tmp_path / "trusted.csv")
         asked = {
             **options(source),
-            "methods": "cross-entropy:epochs=1",
+            "methods": "meta:epochs=1",
             "noise": "given",
             "out": tmp_path / "out",
+            "trusted": tmp_path / "trusted.csv",
         }
         labelfix.bench(source, **asked)
         fewer = pd.read_csv(asked["trusted"])[1:]
@@ -530,22 +539,23 @@ class TestRefused:
         assert not (tmp_path / "out").exists()
 
 
-def test_a_method_that_needs_trusted_labels_is_given_them(made, tmp_path, monkeypatch):
+def test_a_method_that_needs_trusted_labels_is_given_them(made, tmp_path):
     source, _, _ = made
-    monkeypatch.setattr(CrossEntropy, "needs_trusted", True)
+    rows = trusted_of_each_class(source, tmp_path / "trusted.csv")
     asked = {
         **options(source),
-        "methods": "cross-entropy:epochs=1",
+        "methods": "meta:epochs=1",
         "noise": "pair:0.3",
         "out": tmp_path / "out",
+        "trusted": tmp_path / "trusted.csv",
     }
     refuses("needs labels to trust", "--trusted", source=source, **{**asked, "trusted": None})
     (row,) = labelfix.bench(source, **asked)["rows"]
     found = pd.read_parquet(
-        tmp_path / "out" / "runs" / "pair-0.3-seed0-cross-entropy-epochs=1" / "corrections.parquet"
+        tmp_path / "out" / "runs" / "pair-0.3-seed0-meta-epochs=1" / "corrections.parquet"
     )
-    assert np.flatnonzero(found["is_trusted"]).tolist() == list(range(0, 50, 5))
-    assert row["rows_evaluated"] == ROWS - 10
+    assert np.flatnonzero(found["is_trusted"]).tolist() == rows.tolist()
+    assert row["rows_evaluated"] == ROWS - 20
 
 
 def test_class_folders_on_the_command_line_without_matplotlib(digits, tmp_path, monkeypatch):

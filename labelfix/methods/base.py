@@ -78,6 +78,8 @@ class Method(nn.Module, ABC):
     """Folds of a scan that asks for none; 0 for a single training."""
     needs_trusted: ClassVar[bool] = False
     """Whether it learns from trusted samples: then a scan must have some."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """What its results depend on beside the packages of every run."""
 
     network: nn.Module
     trajectory: torch.Tensor

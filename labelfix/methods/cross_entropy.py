@@ -148,6 +148,7 @@ class ConfidentLearning(CrossEntropy):
 
     settings_type: ClassVar[type[MethodSettings]] = ConfidentSettings
     default_folds: ClassVar[int] = 5
+    packages: ClassVar[tuple[str, ...]] = ("cleanlab",)
 
     @classmethod
     def presets(cls) -> dict[str, MethodSettings]:

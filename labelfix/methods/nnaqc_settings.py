@@ -38,9 +38,9 @@ class Settings(MethodSettings):
         5e-4, "share of wrong labels that the noise layer starts from", source="ours; the paper does not say"
     )
     layer_decay: float = setting(
-        0.03,
+        0.003,
         "L2 penalty of the nonlinear layer at a learning rate of 0.1, with 10 classes and up to 1,500 steps",
-        source="ours, measured on digits; the paper does not say",
+        source="ours, measured; the paper does not say",
     )
     trace: float = setting(
         1.0,

@@ -14,7 +14,7 @@ from training import digit_labels, make_trainer
 
 from labelfix.batches import Labels
 from labelfix.errors import InputError
-from labelfix.evidence import Fit, transition_matrix
+from labelfix.evidence import transition_matrix
 from labelfix.methods.base import Moment
 from labelfix.methods.nnaqc import NNAQC
 from labelfix.methods.nnaqc_settings import presets
@@ -178,18 +178,18 @@ class TestLayer:
     @pytest.mark.parametrize("rows", [200, 50_000])
     @pytest.mark.parametrize("settings", [FAST, PAPER])
     def test_longer_runs_decay_less_a_step_and_as_much_in_all(self, settings, rows):
-        """At most 0.03 at a rate of 0.1; rate x decay over all steps at most that of 1,500 such steps."""
+        """At most the setting at a rate of 0.1; rate x decay over all steps at most that of 1,500 such steps."""
         method = alone(settings, rows)
         decay, (phase,) = method.param_groups()[1]["weight_decay"], method.phases()
         each = ceil(rows / settings.batch_size)
         rates = [method.learning_rate(Moment(phase, float(epoch))) for epoch in range(settings.epochs)]
         total = decay * sum(rates) * each
         if rows == 200:
-            assert decay * settings.learning_rate == pytest.approx(0.03 * 0.1)
-            assert total < 0.03 * 0.1 * 1_500
+            assert decay * settings.learning_rate == pytest.approx(FAST.layer_decay * 0.1)
+            assert total < FAST.layer_decay * 0.1 * 1_500
         else:
-            assert decay * settings.learning_rate < 0.03 * 0.1
-            assert total == pytest.approx(0.03 * 0.1 * 1_500)
+            assert decay * settings.learning_rate < FAST.layer_decay * 0.1
+            assert total == pytest.approx(FAST.layer_decay * 0.1 * 1_500)
 
     def test_the_linear_one_has_the_trace_instead(self):
         method = alone(dataclasses.replace(FAST, noise_layer="linear"))
@@ -205,7 +205,7 @@ class TestLayer:
         given, true = digit_labels(1000, "symmetric-exclusive:0.4")
         chosen = presets()[preset]
         changes = {"noise_layer": chosen.noise_layer, "first_flips": str(chosen.first_flips)}
-        trainer = make_trainer("nnaqc", rows=1000, epochs=12, given=given, score_from="method", **changes)
+        trainer = make_trainer("nnaqc", rows=1000, epochs=20, given=given, score_from="method", **changes)
         first = numpy(trainer.method.layer)
         list(trainer.epochs())
         last = numpy(trainer.method.layer)
@@ -259,20 +259,6 @@ class TestEvidence:
         clean = references.softmax(numpy(logits)[30:])
         expected = references.counted_transition(clean, given[30:])
         np.testing.assert_allclose(evidence.diagnostics["counted_transition"], expected, atol=1e-5)
-
-    @pytest.mark.parametrize(("likely", "keeps"), [(0.5, True), (1.0, False)])
-    def test_a_weak_network_changes_no_label_however_long_it_was_watched(self, likely, keeps):
-        rng, true = np.random.default_rng(0), np.arange(1_000) % 10
-        given = np.where(rng.random(1_000) < 0.3, (true + 1) % 10, true)
-        sharp, flat = np.log(0.03 / 9 + 0.967 * np.eye(10)[true]), rng.normal(size=(1_000, 10)) / 2
-        logits = torch.from_numpy(np.where((np.arange(1_000) < likely * 1_000)[:, None], sharp, flat))
-        method = NNAQC(torch.nn.Linear(1, 10), Labels.of(given, 10, torch.device("cpu")), FAST)
-        method.trajectory.copy_(logits.softmax(dim=1))
-        assert len(FAST.averaged) >= 20
-        assert method.averaged_evidence().fit == Fit()
-        fit = method.evidence(lambda _view: logits.float()).fit
-        assert fit.keeps_labels == keeps
-        assert ("too weak" in fit.reason) == keeps
 
     def test_rows_of_folds_are_judged_by_counts_of_their_own(self):
         """The reading of held-out rows counts its transitions on them: none of the trained rows has a say."""

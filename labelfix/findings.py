@@ -72,6 +72,8 @@ def find(
     verdicts = decide(evidence, manifest.given, judged, predicted, trusted.label, scored, kept)
     known = _verified(evidence, manifest.given, trusted.label)
     diagnostics = {**evidence.diagnostics, "calibration": _told(calibration)}
+    if verdicts.on_scored is not None:
+        diagnostics["trusted"] = verdicts.on_scored
     evidence = dataclasses.replace(known, diagnostics=diagnostics)
     return Findings(evidence, verdicts, probs, store.valid, store.errors, trusted.label)
 

@@ -199,10 +199,8 @@ class Trainer:
         return self.source.batches(slices[first:], ("weak",), seeds)
 
     def _step(self, phase: Phase, batch: Batch) -> None:
-        if phase.fresh and self._is_first_of(phase):
-            # A run that stopped before this step holds the old weights, also at a restart; after it, the new ones.
-            self.method.network.load_state_dict(self._first_weights)
-            self.optimiser.state.clear()
+        if self._is_first_of(phase):
+            self._begin(phase)
         when = self._moment(phase)
         for group in self.optimiser.param_groups:
             group["lr"] = self.method.learning_rate(when)
@@ -215,7 +213,10 @@ class Trainer:
         values.sum().backward()
         self.optimiser.step()
         if self._averaged is not None and phase.ema_decay:
-            self._average(self._averaged, phase)
+            epochs = self.position.epoch - self._epoch_phases.index(phase)
+            done = epochs * self.steps_per_epoch + self.position.step
+            update = get_ema_multi_avg_fn(min(phase.ema_decay, (1 + done) / (10 + done)))
+            update(list(self._averaged.parameters()), list(self.method.network.parameters()), None)
         if self.position.step == 0:
             self.position.loss_names = list(parts)
             self._loss_sums = torch.zeros(len(parts), device=self.source.device)
@@ -223,14 +224,13 @@ class Trainer:
         self.position.forward_units += phase.extra_units * len(batch.rows)
         self.position.step += 1
 
-    def _average(self, averaged: nn.Module, phase: Phase) -> None:
-        """Move the averaged weights towards those of the network; the first steps count more."""
-        if self._is_first_of(phase):
-            averaged.load_state_dict(self.method.network.state_dict())
-        epochs = self.position.epoch - self._epoch_phases.index(phase)
-        done = epochs * self.steps_per_epoch + self.position.step
-        update = get_ema_multi_avg_fn(min(phase.ema_decay, (1 + done) / (10 + done)))
-        update(list(averaged.parameters()), list(self.method.network.parameters()), None)
+    def _begin(self, phase: Phase) -> None:
+        """What comes before its first step, so that a run that stopped there does it at the restart."""
+        if phase.fresh:
+            self.method.network.load_state_dict(self._first_weights)
+            self.optimiser.state.clear()
+        if self._averaged is not None:
+            self._averaged.load_state_dict(self.method.network.state_dict())
 
     def _end_epoch(self, phase: Phase, started: float) -> EpochReport:
         when = self._moment(phase)

@@ -10,10 +10,12 @@ its verified label and is never flagged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from labelfix.evidence import Evidence, Fit
+from labelfix.metrics import flag_metrics, label_metrics
 
 FLAG_ABOVE = 0.5
 RELABEL_ODDS = 4.0
@@ -32,11 +34,14 @@ class Verdicts:
         flagged: (N,) bool.
         corrected: (N,) int64, the label to use from now on; -1 where there is none.
         fit: the fit of the evidence after the safeguards.
+        on_scored: how right the rule was on the rows that were kept to check it: rows, wrong, and the metrics of
+            `labelfix.metrics` for flags and labels; None without such rows.
     """
 
     flagged: np.ndarray
     corrected: np.ndarray
     fit: Fit
+    on_scored: dict[str, Any] | None = None
 
 
 def decide(
@@ -68,6 +73,7 @@ def decide(
     fit = _checked(evidence, judged)
     flagged, corrected = _rule(evidence, fit, given, judged | scored)
     corrected = corrected if kept is None else np.where(kept, given, corrected)
+    on_scored = _measured(flagged[scored], given[scored], corrected[scored], trusted[scored])
     before, after = given[scored] == trusted[scored], corrected[scored] == trusted[scored]
     kept = np.concatenate([corrected[judged], trusted[trusted >= 0]])
     emptied = _emptied(given[judged], kept, evidence.probs.shape[1])
@@ -83,7 +89,18 @@ def decide(
     if not fit.ok:
         flagged, corrected = np.zeros(len(given), dtype=bool), given
     corrected = np.where(given >= 0, corrected, predicted)
-    return Verdicts(flagged & judged, np.where(trusted >= 0, trusted, corrected), fit)
+    return Verdicts(flagged & judged, np.where(trusted >= 0, trusted, corrected), fit, on_scored)
+
+
+def _measured(
+    flagged: np.ndarray, given: np.ndarray, corrected: np.ndarray, true: np.ndarray
+) -> dict[str, Any] | None:
+    """Metrics of the rule on some rows, before the safeguards that these rows themselves decide."""
+    if not len(true):
+        return None
+    wrong = given != true
+    labels = label_metrics(given, corrected, true, {})
+    return {"rows": len(true), "wrong": int(wrong.sum()), **flag_metrics(flagged, wrong, {}), **labels}
 
 
 def _rule(

@@ -211,6 +211,24 @@ def scored(tmp_path_factory):
     return run, plain, kept, (frame.label.to_numpy(object) != true)
 
 
+def test_flags_and_corrections_are_measured_on_that_half(scored):
+    run, plain, kept, wrong = scored
+    said = run.summary["diagnostics"]["trusted"]
+    df = findings_of(plain)
+    slope, offset = platt_by_hand(df.noise_score.to_numpy(float)[kept], wrong[kept])
+    inside = np.clip(df.noise_score.to_numpy(float), 1e-6, 1 - 1e-6)
+    noise = 1 / (1 + (inside / (1 - inside)) ** -slope * np.exp(-offset))
+    best = np.stack(df.label_distribution).argmax(axis=1)
+    flags = ((noise > 0.5) & (best != df.given_label.astype(int)))[kept].to_numpy()
+    assert 0 < flags.sum() < len(kept)
+    assert (said["rows"], said["wrong"], said["flagged"]) == (len(kept), wrong[kept].sum(), flags.sum())
+    assert said["precision"] == pytest.approx((flags & wrong[kept]).sum() / flags.sum())
+    assert said["recall"] == pytest.approx((flags & wrong[kept]).sum() / wrong[kept].sum())
+    assert said["label_accuracy_given"] == pytest.approx(1 - wrong[kept].mean())
+    assert said["label_accuracy_corrected"] >= said["label_accuracy_given"]
+    assert "trusted" not in plain.summary["diagnostics"]
+
+
 def test_half_of_the_file_is_trained_with_its_given_label(scored):
     run, plain, _, _ = scored
     assert weights_of(run) == weights_of(plain)

@@ -38,7 +38,8 @@ def test_trusted_samples_teach_and_are_taken_over(digits, tmp_path):
     # The trusted rows are no rows of the training: its passes are those of the others.
     assert summary["forward_units_per_row"] == pytest.approx(2 * 3 + 22, rel=0.02)
     epochs = pq.read_table(tmp_path / "run" / "epochs.parquet").to_pandas()
-    assert epochs.kept_share.between(0, 1).all()
+    assert epochs.phase.tolist() == ["warmup", "warmup", "meta"]
+    assert epochs.kept_share.isna().tolist() == [True, True, False]
     assert epochs.trusted_accuracy.between(0, 1).all()
 
 

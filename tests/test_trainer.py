@@ -239,23 +239,26 @@ def test_measuring_accuracy_changes_nothing(method):
 
 
 class TestAveragedWeights:
-    def test_they_follow_the_weights_step_by_step(self):
-        trainer = make_trainer("meta", epochs=2, ema_decay="0.3")
-        seen = []
+    @pytest.mark.parametrize("steps", [1, 2, 7])
+    @pytest.mark.parametrize("warmup_epochs", ["0", "1"])
+    def test_they_follow_the_weights_step_by_step(self, warmup_epochs, steps):
+        trainer = make_trainer("meta", epochs=3, ema_decay="0.3", warmup_epochs=warmup_epochs)
+        list(trainer.epochs(stop_after(4 * int(warmup_epochs))))
+        assert trainer.network is trainer.method.network or warmup_epochs == "0"
+        left, seen = iter(range(steps)), []
 
         def look():
             seen.append([value.detach().double().clone() for value in trainer.method.network.parameters()])
-            return True
+            return next(left, None) is not None
 
         list(trainer.epochs(look))
-        look()
-        assert len(seen) == 1 + 8
+        assert len(seen) == 1 + steps
         wanted = seen[0]
         for step, weights in enumerate(seen[1:]):
-            decay = min(0.3, (1 + step) / (10 + step))  # ends at .3 from the third step on
+            decay = min(0.3, (1 + step) / (10 + step))  # .3 from the fourth step on
             wanted = [decay * a + (1 - decay) * w for a, w in zip(wanted, weights, strict=True)]
         for found, value in zip(trainer.network.parameters(), wanted, strict=True):
-            torch.testing.assert_close(found.double(), value, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(found.double(), value, rtol=1e-5, atol=1e-7)
             assert not found.requires_grad
 
     def test_they_predict_with_the_statistics_of_the_network(self):

@@ -56,18 +56,19 @@ from labelfix.batches import Batch, Labels
 from labelfix.evidence import Evidence
 from labelfix.look_ahead import Judgement, Outputs, Parameters, Step
 from labelfix.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
-from labelfix.methods.base import Method, Moment, Phase, Predict
+from labelfix.methods.base import Moment, Phase, Predict
 from labelfix.methods.meta_settings import Settings, presets
+from labelfix.methods.moving_labels import MovingLabels
 from labelfix.methods.settings import MethodSettings
 from labelfix.networks.statistics import frozen_statistics
-from labelfix.readings import both, mixture_belief, of_all_rows
+from labelfix.readings import mixture_belief, of_all_rows
 from labelfix.schedules import cosine_cycles, step_decay
 from labelfix.transfer import to_device
 
 _VISIT_DECAY = 0.9
 
 
-class Meta(Method):
+class Meta(MovingLabels):
     """Two views with pseudo labels, a look-ahead that weighs and re-labels, mixup anchored at trusted samples."""
 
     keeps_given: torch.Tensor
@@ -138,10 +139,11 @@ class Meta(Method):
             guess = guess.detach()
             self._remember_choices(when, batch.rows, guess, judged)
             log_probs = F.log_softmax(logits, dim=1)
-            chosen = torch.where(judged.keeps_given.bool().unsqueeze(1), given, guess)
-            blended = mix(given, guess, settings.given_share)
+            taught = guess if self.moves else given
+            chosen = torch.where(judged.keeps_given.bool().unsqueeze(1), given, taught)
+            blended = mix(given, taught, settings.given_share)
             weighed = -(judged.weights.unsqueeze(1) * blended * log_probs).sum()
-            trusted, others = self._mixed(batch, guess)
+            trusted, others = self._mixed(batch, taught)
         return {
             "relabelled": soft_cross_entropy(logits, chosen) / 2,
             "reweighted": weighed / 2,
@@ -196,7 +198,7 @@ class Meta(Method):
             rest[0] if follows else None,
         )
 
-    def _mixed(self, batch: Batch, guess: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _mixed(self, batch: Batch, taught: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """L_beta^p and L_beta^u: trusted samples and both views, each mixed with another of the pool."""
         (weak, strong), trusted = batch.views, batch.trusted
         assert trusted is not None
@@ -206,7 +208,7 @@ class Meta(Method):
         shares = batch.rng.random(3 * count) ** 2 / 2  # or the rest, whichever is more: about Beta(.5, .5)
         share = to_device(np.maximum(shares, 1 - shares).astype(np.float32), weak.device)
         images = torch.cat([trusted.views[0][drawn], weak, strong])
-        labels = torch.cat([self._one_hot(self.verified[trusted.rows[drawn]]), guess, guess])
+        labels = torch.cat([self._one_hot(self.verified[trusted.rows[drawn]]), taught, taught])
         mixed = mix(images, images[partner], share.view(-1, 1, 1, 1))
         targets = mix(labels, labels[partner], share.view(-1, 1))
         logits = self.network(mixed).float().split(count)
@@ -230,25 +232,22 @@ class Meta(Method):
         self.guesses[rows] = torch.lerp(self.guesses[rows], guess, weight)
 
     def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
-        """Say how often given labels are kept."""
+        """After the warm-up, whether guesses may become labels; then how often given labels are kept."""
+        if when.phase.name == "warmup":
+            if round(when.epoch) == self.settings.warmup_epochs:
+                self.may_move(self.probs_so_far(when, predict))
+            return {}
         return {"kept_share": float(self.keeps_given[self.given >= 0].mean())}
 
-    def evidence(self, predict: Predict) -> Evidence:
-        """Choices and guesses, or averaged predictions, or both."""
-        averaged = self.averaged_evidence(predict("plain"), self.settings.final_share)
-        if self.settings.score_from == "trajectory":
-            return averaged
+    def label_evidence(self, averaged: Evidence) -> Evidence:
+        """Choices and guesses over the visits of a row; fit and diagnostics of the averaged predictions."""
         given = self.given.cpu().numpy()
         rows = np.flatnonzero(given >= 0)
-        kept, guesses = (
-            self.keeps_given.double().cpu().numpy()[rows],
-            self.guesses.double().cpu().numpy()[rows],
-        )
+        kept, guesses = (part.double().cpu().numpy()[rows] for part in (self.keeps_given, self.guesses))
         beliefs = mixture_belief(1 - kept, guesses, given[rows])
         noise = np.full(len(given), np.nan)
         noise[rows] = 1 - beliefs[np.arange(len(rows)), given[rows]]
-        own = replace(averaged, noise=noise, probs=of_all_rows(beliefs, rows, len(given)))
-        return own if self.settings.score_from == "method" else both(own, averaged)
+        return replace(averaged, noise=noise, probs=of_all_rows(beliefs, rows, len(given)))
 
 
 def balanced_slices(trusted: np.ndarray, steps: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from torch import nn
 from labelfix.batches import Labels
 from labelfix.errors import InputError
 from labelfix.evidence import Evidence
-from labelfix.methods.base import Method, Predict
+from labelfix.methods.base import Method, Moment, Predict
 from labelfix.methods.settings import MethodSettings, setting
 from labelfix.pooling import network_is_weak
 from labelfix.readings import both
@@ -90,6 +90,11 @@ class MovingLabels(Method):
         if not self.moves and not network_is_weak(probs, self.given.cpu().numpy()):
             self._moves.is_on = True
         return self.moves
+
+    def probs_so_far(self, when: Moment, predict: Predict) -> np.ndarray:
+        """(N, K) averaged predictions, or where the window has not begun those of the moment."""
+        is_averaged = when.epoch > self.settings.average_from
+        return (self.trajectory if is_averaged else predict("plain").softmax(dim=1)).cpu().numpy()
 
     def evidence(self, predict: Predict) -> Evidence:
         """The moved labels, or averaged predictions (also where none has moved), or both."""

@@ -162,7 +162,7 @@ class Pencil(MovingLabels):
         """Say how many labels have changed; the labels of the next repeat start from the given ones again."""
         if _stage(when) == "backbone":
             if int(when.epoch) == self.settings.backbone_epochs:
-                self.may_move(self._backbone_probs(when, predict))
+                self.may_move(self.probs_so_far(when, predict))
             return {}
         rows = self.given >= 0
         changed = self.label_logits[rows].argmax(dim=1) != self.given[rows]
@@ -171,11 +171,6 @@ class Pencil(MovingLabels):
         if epoch == 0 and repeat < self.settings.repeats:
             self.label_logits.copy_(self._first_logits())
         return report
-
-    def _backbone_probs(self, when: Moment, predict: Predict) -> np.ndarray:
-        """(N, K) averaged predictions, or where the window has not begun those of the moment."""
-        is_averaged = when.epoch > self.settings.average_from
-        return (self.trajectory if is_averaged else predict("plain").softmax(dim=1)).cpu().numpy()
 
     def label_evidence(self, averaged: Evidence) -> Evidence:
         """The label distributions without what the pull of the given label leaves in them however wrong it is.

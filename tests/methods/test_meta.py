@@ -232,7 +232,7 @@ def test_wrong_labels_are_kept_less_often_than_right_ones():
 
 def test_the_passes_counted_are_those_promised():
     for changes in ({}, {"guess_gradient": "true"}, {"warmup_epochs": "0"}):
-        trainer = make_trainer("meta", epochs=2, **changes)
+        trainer = make_trainer("meta", epochs=2, average_from="0", **changes)
         list(trainer.epochs())
         asked = sum(phase.epochs * phase.forward_units for phase in trainer.method.phases())
         assert trainer.position.forward_units / trainer.num_trained_rows == pytest.approx(asked, rel=0.01)

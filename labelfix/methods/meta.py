@@ -4,9 +4,10 @@ What it is for: sources of which some labels have been verified, one image of ea
 (`--trusted FILE`, or a column `is_trusted`). Of every batch it asks which samples, and of each whether its given label
 or the network's guess, would help the trusted ones if the network took a step on them.
 
-When it fails: without trusted samples of every class it does not start. A step costs seven times cross-entropy's. The
-judgement of one batch is coarse: the gradient of a few trusted images is mostly noise, and on a small network given
-labels that are right are kept only somewhat more often than wrong ones. Trusted labels that are wrong mislead it.
+When it fails: without trusted samples of every class it does not start, and wrong ones mislead it. A step costs seven
+times cross-entropy's. The gradient of a few trusted images is coarse: a small network on photographs keeps .51 of the
+right labels and .38 of the wrong ones (digits: .81 and .23), and its guesses are then worse than the labels (figures
+below).
 
 Source: Zhang, Zhang, Arik, Lee, Pfister 2020, "Distilling Effective Supervision from Severe Label Noise", with details
 from the authors' code. Every image is seen in two views, weak and strong; the guess g is the mean of both predictions,
@@ -34,10 +35,19 @@ row, noise 1 - that of the given label (`score_from=method`). `trajectory` takes
 predictions, `both` the mean of the two. Trusted samples are no rows of the training: their own verdict is the verified
 label, and no evaluation counts them.
 
-Presets: `fast`, FASTTEXT; `paper`, for CIFAR-10 and CIFAR-100 with `--backbone wide-resnet28-10`: 387 epochs of 100
-rows, 13 cycles from .1, p = 5, k = 20, no warm-up. (ResNet-29: weight decay 2e-4, and of kernels alone, which cannot
-be set. WebVision: p = 4, k = 8, or .4 for all of it; Food-101N p = 1, k = 14; Clothing1M p = 1, k = 3.5; all from
-random weights at 224 px.)
+Presets: `fast`, 40 epochs for a CPU, of which the first 32 are cross-entropy, p = k = 1; guesses become labels only
+where the network can be trusted with them by then (`when_weak=wait`), else the given labels take their place. `paper`,
+for CIFAR-10 and CIFAR-100 with `--backbone wide-resnet28-10`: 387 epochs of 100 rows, 13 cycles from .1, p = 5, k =
+20, no warm-up. (ResNet-29: weight decay 2e-4, and of kernels alone, which cannot be set. WebVision: p = 4, k = 8, or .4
+for all of it; Food-101N p = 1, k = 14; Clothing1M p = 1, k = 3.5; all from random weights at 224 px.)
+
+How `fast` was found: 5,000 photographs of CIFAR-10, symmetric noise of .4, ten trusted images a class, seed 0 (share
+of the network's classes right / average precision of the averaged predictions). From the first step on with p = 5, k
+= 20: .270 / .633 after 8 epochs; p = 2, k = 4: .516 / .808 after 12, where bmm in 12 epochs comes to .527 / .846.
+After 20 epochs of cross-entropy, 8 with p = 1, k = 2: .594 / .877; but 4 of cross-entropy alone, at a rate that falls
+as there: .642 / .877. There guesses are worse than the labels: with the given labels in their place, p = k = 1, 4
+epochs come to .613 / .879. The choices themselves (`score_from=method`) have .680, and added to the averages they
+only lose.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def trusted_gradient(
     leaves = {name: value.requires_grad_() for name, value in params.items()}
     with torch.enable_grad():
         loss = F.cross_entropy(functional_call(network, leaves, (images,)), labels)
-        found = torch.autograd.grad(loss, list(leaves.values()))
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return {
         name: torch.add(slope, value.detach(), alpha=weight_decay)
         for slope, (name, value) in zip(found, leaves.items(), strict=True)

@@ -27,7 +27,7 @@ def test_reports_one_epoch_after_another():
 
 
 @pytest.mark.parametrize("method", ["cross-entropy", "bmm", "pencil", "joint", "meta", "nnaqc"])
-@pytest.mark.parametrize("steps", [1, 4, 7, 9])
+@pytest.mark.parametrize("steps", [1, 4, 7, 9, 14])
 def test_resumed_at_any_step_equals_uninterrupted(method, steps):
     """200 rows in batches of 50: four steps an epoch, so the cuts fall inside epochs and between them."""
     whole = make_trainer(method)

@@ -180,6 +180,7 @@ class Meta(MovingLabels):
         assert trusted is not None
 
         def seen(point: Parameters) -> Outputs:
+            torch.manual_seed(torch.initial_seed())  # the dropout of the step's first forward, on either side
             found = functional_call(self.network, point, (weak,))
             log_probs = F.log_softmax(found, dim=1)
             if not follows:
@@ -188,7 +189,9 @@ class Meta(MovingLabels):
 
         with torch.autocast(weak.device.type, enabled=False):
             loss = soft_cross_entropy(logits, mix(given, guess, settings.given_share))
-            slopes = torch.autograd.grad(loss, list(params.values()), retain_graph=True)
+            slopes = torch.autograd.grad(
+                loss, list(params.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+            )
             prefix = "network."
             velocity = {name.removeprefix(prefix): part for name, part in when.velocity.items()}
             ahead = look_ahead.stepped(params, dict(zip(params, slopes, strict=True)), velocity, step)

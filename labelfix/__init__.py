@@ -4,13 +4,13 @@ The map of the house, from the path of an image to its row in corrections.parque
 
     manifest, sources/    the rows: file name and given label; trusted: which labels a person has verified
     cache, store          every image decoded once
-    batches, views        rows as batches of augmented views
+    batches, views, distortions    rows as batches of augmented views
     networks/             what is trained
-    methods/, losses, mixture, readings, schedules    the papers
+    methods/, losses, look_ahead, mixture, readings, schedules    the papers
     trainer, checkpoint   the only loop, and how it survives a kill
     evidence, calibration, verdicts    what a method says, and the one rule that turns it into flags and corrections
     corrections, classifier, summary, run_folder    what comes out
-    job, findings, pipeline    scan(): all of the above in one page
+    job, cross_fitting, findings, pipeline    scan(): all of the above in one page
     prediction            predict(): a trained classifier on other images
     frame                 findings in pandas: read_corrections(), and df.labelfix
     exports/, scoring, metrics, corruption, noise, demo    what people do before and after

@@ -55,6 +55,8 @@ def test_json_is_exactly_one_object_on_stdout(digits, tmp_path):
     assert json.loads(planned.stdout)["rows"] == 300
     cards = labelfix("methods", "--json", cwd=tmp_path)
     assert [card["name"] for card in json.loads(cards.stdout)["methods"]] == method_names()
+    listed = labelfix("methods", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == method_names()
 
 
 def test_quiet_says_nothing_on_stderr_and_no_bar_without_a_terminal(digits, tmp_path):

@@ -21,8 +21,9 @@ def command(name: str | None, as_json: bool) -> None:
     elif name:
         _print_card(cards[0])
     else:
+        width = max(len(card["name"]) for card in cards) + 2
         for card in cards:
-            click.echo(f"{card['name']:<16}{card['summary']}")
+            click.echo(f"{card['name']:<{width}}{card['summary']}")
 
 
 def _print_card(card: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.metrics import flag_metrics, label_metrics, score_metrics
+from labelfix.originals import source_options
 from labelfix.sources import Query, open_source
 
 _COLUMNS = [
@@ -93,12 +93,6 @@ def evaluate(
     }
 
 
-def scanned_source(corrections: Path) -> Path | None:
-    """The source that a corrections file was made from, by the config.json beside it; None without one."""
-    options = _source_options(corrections)
-    return Path(options["source"]) if options.get("source") else None
-
-
 @dataclass(frozen=True)
 class _Findings:
     """What evaluation needs of the corrections, N rows; labels are indices into the run's class names."""
@@ -129,18 +123,9 @@ def _read_findings(opened: Corrections) -> _Findings:
     return _Findings(file_names, given, column("corrected_label"), column("noise_score"), flagged, judged)
 
 
-def _source_options(corrections: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((corrections.parent / "config.json").read_text(encoding="utf-8"))
-        options = config["source"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # a corrections file that was moved out of its run
-    return options if isinstance(options, dict) else {}
-
-
 def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[Manifest, str | None]:
     """The manifest whose labels are the truth, and the name of its truth column (None for class folders)."""
-    options = _source_options(opened.path)
+    options = source_options(opened.path)
     scanned = options.get("source")
     is_scanned = scanned is not None and Path(scanned).resolve() == truth.resolve()
     image_column = options.get("image_column") if is_scanned else None

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.exports import csv, jsonl, parquet
-from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns
-from labelfix.scoring import scanned_source
+from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns, shown_schema
+from labelfix.originals import scanned_source
 from labelfix.tables import atomic_path
 
 __all__ = ["TARGETS", "Choice", "export"]
@@ -78,7 +78,7 @@ def export(
         raise InputError(f"--to {name}: it is one of {', '.join(TARGETS)}")
     opened = Corrections.open(corrections)
     path = _checked_out(opened, name, None if out is None else Path(out))
-    columns = export_columns(opened, with_findings=to is not None)
+    columns = export_columns(opened, choice, with_findings=to is not None)
     tally = _Tally()
     batches = tally.counted(chosen_rows(opened, choice, columns), columns)
     report: dict[str, Any] = {}
@@ -88,7 +88,7 @@ def export(
         report = {"escaped_cells": None} if name == "csv" else {}
     else:
         with atomic_path(path) as temporary:
-            report = TARGETS[name].write(temporary, _schema(opened, columns), batches)
+            report = TARGETS[name].write(temporary, shown_schema(opened, choice, columns), batches)
     return {
         "path": str(path),
         "to": name,
@@ -113,11 +113,6 @@ class _Tally:
             self.rows += len(batch)
             self.changed += pc.sum(pc.not_equal(given, corrected)).as_py() or 0
             yield shown_columns(batch, columns)
-
-
-def _schema(corrections: Corrections, columns: dict[str, str]) -> pa.Schema:
-    empty = corrections.schema.remove_metadata().empty_table()
-    return shown_columns(pa.RecordBatch.from_pylist([], schema=empty.schema), columns).schema
 
 
 def _checked_out(corrections: Corrections, to: str, out: Path | None) -> Path:

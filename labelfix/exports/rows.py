@@ -10,30 +10,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.corrections import ROW_GROUP, Corrections
+from labelfix.decisions import REVIEW_STATUS, REVIEWED_LABEL, Decisions
 from labelfix.errors import InputError
 from labelfix.sources import RESERVED_COLUMNS
 
 ACTIONS = ("relabel", "drop")
 _DECISIVE = ("is_valid", "given_label", "corrected_label", "is_label_issue", "noise_score")
+_REVIEWED = (REVIEWED_LABEL, REVIEW_STATUS)
 _LABELS = ("given_label", "corrected_label")
 _FINDINGS = ("given_label", "noise_score", "is_label_issue")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which rows to export: valid ones with a given label, and of those what the filters leave.
+    """Which rows to export: valid ones with a given or reviewed label, and of those what the filters leave.
 
     Attributes:
         min_score: only rows with at least this noise score, in [0, 1].
         only_issues: only flagged rows.
         top: only so many rows with the highest noise scores, highest first.
-        action: "relabel" keeps flagged rows, "drop" leaves them out before any filter.
+        action: "relabel" keeps flagged rows, "drop" leaves out those that nobody has decided on, before any filter.
+        decisions: of a person, which outrank the method; None for none.
     """
 
     min_score: float | None = None
     only_issues: bool = False
     top: int | None = None
     action: str = "relabel"
+    decisions: Decisions | None = None
 
     def check(self) -> None:
         """Refuse filters that make no sense, alone or together.
@@ -59,12 +63,13 @@ class Choice:
             raise InputError("--action drop leaves out what --only-issues asks for; give one of them")
 
 
-def export_columns(corrections: Corrections, *, with_findings: bool) -> dict[str, str]:
+def export_columns(corrections: Corrections, choice: Choice, *, with_findings: bool) -> dict[str, str]:
     """Names in the export, and the column of the corrections that each shows.
 
     Args:
         corrections: to export.
-        with_findings: also given label, score, flag and the pass-through columns.
+        choice: of the rows; with decisions there are columns `reviewed_label` and `review_status`.
+        with_findings: also given label, score, flag, what was decided, and the pass-through columns.
 
     Raises:
         InputError: two columns would have the same name.
@@ -73,14 +78,17 @@ def export_columns(corrections: Corrections, *, with_findings: bool) -> dict[str
     if not with_findings:
         return columns
     columns |= {name: name for name in _FINDINGS}
+    if choice.decisions is not None:
+        columns |= {name: name for name in _REVIEWED}
     for name in corrections.schema.names:
         if name in RESERVED_COLUMNS:
             continue
         shown = "source_label" if name == "label" else name
         if shown in columns:
+            other = "'label' and 'source_label' would both be" if shown == "source_label" else "one more is"
             raise InputError(
-                f"{corrections.path}: the source's columns 'label' and 'source_label' would both be called"
-                " 'source_label'; rename one in the source"
+                f"{corrections.path}: of the source's columns and those of the export {other} called {shown!r};"
+                " rename it in the source"
             )
         columns[shown] = name
     return columns
@@ -95,12 +103,34 @@ def chosen_rows(
     """
     needed = sorted({*_DECISIVE, *columns.values()})
     if choice.top is None:
-        for batch in corrections.batches(needed):
+        for batch in _batches(corrections, choice, needed):
             yield batch.filter(_mask(batch, choice))
         return
     ranked = _ranked(corrections, choice, choice.top)
     for first in range(0, len(ranked), ROW_GROUP):
-        yield _taken(corrections, ranked[first : first + ROW_GROUP], needed)
+        yield _taken(corrections, choice, ranked[first : first + ROW_GROUP], needed)
+
+
+def shown_schema(corrections: Corrections, choice: Choice, columns: dict[str, str]) -> pa.Schema:
+    """The schema of `shown_columns` of the batches of `chosen_rows`."""
+    found = corrections.schema.remove_metadata()
+    if choice.decisions is not None:
+        found = pa.schema([*found, *(pa.field(name, pa.string()) for name in _REVIEWED)])
+    return shown_columns(pa.RecordBatch.from_pylist([], schema=found), columns).schema
+
+
+def _batches(corrections: Corrections, choice: Choice, needed: list[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of the rows in order; decisions beside them, and in place of the corrected label."""
+    if choice.decisions is None:
+        yield from corrections.batches(needed)
+        return
+    first = 0
+    for batch in corrections.batches([name for name in needed if name not in _REVIEWED]):
+        reviewed, status = choice.decisions.of(first, len(batch))
+        first += len(batch)
+        corrected = pc.coalesce(reviewed, as_text(batch.column("corrected_label")))
+        decided = batch.set_column(batch.schema.get_field_index("corrected_label"), "corrected_label", corrected)
+        yield decided.append_column(REVIEWED_LABEL, reviewed).append_column(REVIEW_STATUS, status)
 
 
 def shown_columns(batch: pa.RecordBatch, columns: dict[str, str]) -> pa.RecordBatch:
@@ -117,11 +147,14 @@ def as_text(labels: pa.Array) -> pa.Array:
 
 
 def _mask(batch: pa.RecordBatch, choice: Choice) -> pa.Array:
-    mask = pc.and_(batch.column("is_valid"), pc.is_valid(batch.column("given_label")))
-    mask = pc.and_(mask, pc.is_valid(batch.column("corrected_label")))
-    flagged = batch.column("is_label_issue")
+    flagged, labelled = batch.column("is_label_issue"), pc.is_valid(batch.column("given_label"))
+    decided = pa.scalar(False)
+    if choice.decisions is not None:
+        decided = pc.is_valid(batch.column(REVIEWED_LABEL))
+        labelled = pc.or_(labelled, decided)
+    mask = pc.and_(pc.and_(batch.column("is_valid"), labelled), pc.is_valid(batch.column("corrected_label")))
     if choice.action == "drop":
-        mask = pc.and_(mask, pc.invert(flagged))
+        mask = pc.and_(mask, pc.or_(pc.invert(flagged), decided))
     if choice.only_issues:
         mask = pc.and_(mask, flagged)
     if choice.min_score is not None:
@@ -137,7 +170,7 @@ def _ranked(corrections: Corrections, choice: Choice, count: int) -> np.ndarray:
     """Rows (n,) int64 of the `count` highest noise scores, highest first."""
     rows, scores = np.empty(0, np.int64), np.empty(0, np.float32)
     first = 0
-    for batch in corrections.batches(list(_DECISIVE)):
+    for batch in _batches(corrections, choice, list(_DECISIVE)):
         found = np.flatnonzero(_mask(batch, choice).to_numpy(zero_copy_only=False))
         rows = np.concatenate([rows, first + found])
         scores = np.concatenate([scores, batch.column("noise_score").take(pa.array(found)).to_numpy()])
@@ -147,11 +180,11 @@ def _ranked(corrections: Corrections, choice: Choice, count: int) -> np.ndarray:
     return rows
 
 
-def _taken(corrections: Corrections, rows: np.ndarray, needed: list[str]) -> pa.RecordBatch:
+def _taken(corrections: Corrections, choice: Choice, rows: np.ndarray, needed: list[str]) -> pa.RecordBatch:
     """Some rows in the order asked for, found in one pass over the file."""
     ascending = np.sort(rows)
     parts, first = [], 0
-    for batch in corrections.batches(needed):
+    for batch in _batches(corrections, choice, needed):
         left, right = np.searchsorted(ascending, [first, first + len(batch)])
         parts.append(batch.take(pa.array(ascending[left:right] - first)))
         first += len(batch)

@@ -179,7 +179,7 @@ class Joint(MovingLabels):
         changed = self.targets[rows].argmax(dim=1) != self.given[rows]
         return {"changed_share": float(changed.float().mean())}
 
-    def label_evidence(self, averaged: Evidence) -> Evidence:
+    def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
         """The average that the last labels are, also where they are its classes: a score needs its shades.
 
         Whether the labels are clean at all is for the averaged predictions to say.

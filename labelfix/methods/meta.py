@@ -252,7 +252,7 @@ class Meta(MovingLabels):
             return {}
         return {"kept_share": float(self.keeps_given[self.given >= 0].mean())}
 
-    def label_evidence(self, averaged: Evidence) -> Evidence:
+    def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
         """Choices and guesses over the visits of a row; fit and diagnostics of the averaged predictions."""
         given = self.given.cpu().numpy()
         rows = np.flatnonzero(given >= 0)

@@ -1,8 +1,7 @@
-"""What methods share that move labels towards their network: whether to wait for it, and which beliefs to read."""
+"""What methods share that move labels towards their network: whether to wait for it."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +10,14 @@ import torch
 from torch import nn
 
 from labelfix.batches import Labels
-from labelfix.errors import InputError
-from labelfix.evidence import Evidence
-from labelfix.methods.base import Method, Moment, Predict
-from labelfix.methods.settings import MethodSettings, setting
+from labelfix.methods.base import Moment, Predict
+from labelfix.methods.settings import setting
+from labelfix.methods.two_readings import TwoReadings, TwoReadingsSettings
 from labelfix.pooling import network_is_weak
-from labelfix.readings import both
 
 
 @dataclass(frozen=True)
-class MovingLabelSettings(MethodSettings):
+class MovingLabelSettings(TwoReadingsSettings):
     """Settings of every method that moves labels."""
 
     when_weak: str = setting(
@@ -29,25 +26,6 @@ class MovingLabelSettings(MethodSettings):
         source="ours, measured; the papers go on",
         choices=("wait", "go"),
     )
-    score_from: str = setting(
-        "both",
-        "what the findings are read from: the moved labels, averaged predictions, or the mean of both",
-        source="ours",
-        choices=("both", "method", "trajectory"),
-    )
-    final_share: float = setting(
-        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
-    )
-
-    def check(self) -> None:
-        """Refuse numbers that no run can have.
-
-        Raises:
-            InputError: naming the setting.
-        """
-        super().check()
-        if not 0 <= self.final_share <= 1:
-            raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
 
 
 class Switch(nn.Module):
@@ -66,7 +44,7 @@ class Switch(nn.Module):
         self.is_on = bool(state)
 
 
-class MovingLabels(Method):
+class MovingLabels(TwoReadings):
     """A method whose labels follow its network, once that can be trusted with them.
 
     Labels that a weak network moves drag it along, and its averaged predictions then find nothing any more.
@@ -80,6 +58,11 @@ class MovingLabels(Method):
     def moves(self) -> bool:
         """Whether labels may move by now."""
         return self._moves.is_on
+
+    @property
+    def has_own_reading(self) -> bool:
+        """Labels that have not moved say nothing."""
+        return self.moves
 
     def may_move(self, probs: np.ndarray) -> bool:
         """Whether labels may move: from the first time on that the network is not weak.
@@ -95,15 +78,3 @@ class MovingLabels(Method):
         """(N, K) averaged predictions, or where the window has not begun those of the moment."""
         is_averaged = when.epoch > self.settings.average_from
         return (self.trajectory if is_averaged else predict("plain").softmax(dim=1)).cpu().numpy()
-
-    def evidence(self, predict: Predict) -> Evidence:
-        """The moved labels, or averaged predictions (also where none has moved), or both."""
-        averaged = self.averaged_evidence(predict("plain"), self.settings.final_share)
-        if self.settings.score_from == "trajectory" or not self.moves:
-            return averaged
-        own = self.label_evidence(averaged)
-        return own if self.settings.score_from == "method" else both(own, averaged)
-
-    @abstractmethod
-    def label_evidence(self, averaged: Evidence) -> Evidence:
-        """What the moved labels say; fit and diagnostics of the averaged predictions, which know clean labels."""

@@ -68,10 +68,11 @@ from torch import nn
 from labelfix.batches import Batch, Labels
 from labelfix.evidence import Evidence, transition_matrix
 from labelfix.losses import mix, soft_cross_entropy
-from labelfix.methods.base import Method, Moment, Phase, Predict
+from labelfix.methods.base import Moment, Phase, Predict
 from labelfix.methods.nnaqc_settings import Settings, presets
 from labelfix.methods.settings import MethodSettings
-from labelfix.readings import both, normalised
+from labelfix.methods.two_readings import TwoReadings
+from labelfix.readings import normalised, of_all_rows
 from labelfix.schedules import step_decay
 
 # What the decay of the layer was found with: digits, ten classes; the steps are those of 100 epochs in batches of 100.
@@ -81,7 +82,7 @@ _GRID_STEPS = 1_500
 _TINY = 1e-12
 
 
-class NNAQC(Method):
+class NNAQC(TwoReadings):
     """A noise layer behind the softmax of the network, learned with it, and a loss that draws images to classes.
 
     `layer` is W (K, K): its column j holds the logits of the labels that images of class j are given. It belongs to the
@@ -156,30 +157,31 @@ class NNAQC(Method):
         return self.layer.softmax(dim=0).T
 
     def evidence(self, predict: Predict) -> Evidence:
-        """The posterior by the counted transitions, or averaged predictions, or both."""
-        logits, given, settings = predict("plain"), self.given.cpu().numpy(), self.settings
-        clean = logits.double().softmax(dim=1).cpu().numpy()
-        rows = np.flatnonzero((given >= 0) & np.isfinite(clean).all(axis=1))
-        counted = transition_matrix(clean[rows], given[rows])
-        averaged = self.averaged_evidence(logits, settings.final_share)
+        """As of every method with two readings; both transition matrices are told, whatever is read."""
+        logits = predict("plain")
+        found = super().evidence(lambda _view: logits)
+        counted, _, _ = self._counted(logits)
         layer = self.layer_transition().detach().double().cpu().numpy()
-        found = {"counted_transition": counted.round(6).tolist(), "layer_transition": layer.round(6).tolist()}
-        averaged = replace(averaged, diagnostics={**averaged.diagnostics, **found})
-        if settings.score_from == "trajectory":
-            return averaged
-        own = _posterior_evidence(averaged, clean, given, rows, counted)
-        return own if settings.score_from == "method" else both(own, averaged)
+        matrices = {
+            "counted_transition": counted.round(6).tolist(),
+            "layer_transition": layer.round(6).tolist(),
+        }
+        return replace(found, diagnostics={**found.diagnostics, **matrices})
 
+    def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
+        """r_j proportional to q_j T[j, given], noise 1 - r of the given label, T counted."""
+        transition, clean, rows = self._counted(logits)
+        given = self.given.cpu().numpy()[rows]
+        beliefs = normalised(np.maximum(clean * transition[:, given].T, _TINY))
+        others = beliefs.copy()
+        others[np.arange(len(rows)), given] = 0
+        noise = np.full(len(logits), np.nan)
+        # The sum of the others, not 1 - own: nearly certain rows keep their order.
+        noise[rows] = np.minimum(others.sum(axis=1), 1.0)
+        return replace(averaged, noise=noise, probs=of_all_rows(beliefs, rows, len(logits)))
 
-def _posterior_evidence(
-    averaged: Evidence, clean: np.ndarray, given: np.ndarray, rows: np.ndarray, transition: np.ndarray
-) -> Evidence:
-    """r_j proportional to q_j T[j, given], noise 1 - r of the given label; fit and diagnostics of the averages."""
-    labels, own = given[rows], (np.arange(len(rows)), given[rows])
-    beliefs = normalised(np.maximum(clean[rows] * transition[:, labels].T, _TINY))
-    others = beliefs.copy()
-    others[own] = 0
-    noise, probs = np.full(len(given), np.nan), np.full(clean.shape, np.nan, dtype=np.float32)
-    # The sum of the others, not 1 - own: nearly certain rows keep their order.
-    noise[rows], probs[rows] = np.minimum(others.sum(axis=1), 1.0), beliefs
-    return replace(averaged, noise=noise, probs=probs)
+    def _counted(self, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Transitions (K, K) of the R labelled rows with a prediction, these predictions (R, K), and the rows (R,)."""
+        given, clean = self.given.cpu().numpy(), logits.double().softmax(dim=1).cpu().numpy()
+        rows = np.flatnonzero((given >= 0) & np.isfinite(clean).all(axis=1))
+        return transition_matrix(clean[rows], given[rows]), clean[rows], rows

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 from labelfix.errors import InputError
 from labelfix.methods.settings import MethodSettings, setting
+from labelfix.methods.two_readings import TwoReadingsSettings
 
 _PAPER = "Jindal et al. 2019"
 
 
 @dataclass(frozen=True)
-class Settings(MethodSettings):
+class Settings(TwoReadingsSettings):
     """Settings of NNAQC; the defaults are those of the fast preset."""
 
     train_epochs: int = setting(40, "epochs of training", source="those of bmm; 45 in MatConvNet's example")
@@ -58,9 +59,6 @@ class Settings(MethodSettings):
         source="ours, measured",
         choices=("trajectory", "method", "both"),
     )
-    final_share: float = setting(
-        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
-    )
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
 
     def check(self) -> None:
@@ -70,7 +68,7 @@ class Settings(MethodSettings):
             InputError: naming the setting.
         """
         super().check()
-        for name in ("alpha", "beta", "final_share"):
+        for name in ("alpha", "beta"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 to 1")
         for name in ("layer_decay", "trace"):

@@ -172,7 +172,7 @@ class Pencil(MovingLabels):
             self.label_logits.copy_(self._first_logits())
         return report
 
-    def label_evidence(self, averaged: Evidence) -> Evidence:
+    def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
         """The label distributions without what the pull of the given label leaves in them however wrong it is.
 
         Whether the labels are clean at all is for the averaged predictions to say.

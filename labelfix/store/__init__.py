@@ -117,8 +117,7 @@ class ImageStore:
 
         if image_size < 1:
             raise InputError(f"--image-size {image_size}: give a number of pixels, at least 1")
-        key = hashlib.sha256(f"{manifest.image_key} {image_size} {DECODER_VERSION}".encode()).hexdigest()
-        folder = cache_folder() / "images" / key
+        folder = cache_folder() / "images" / _key(manifest.image_key, image_size)
         if (store := cls._open(folder, manifest.num_rows, image_size, 0)) is not None:
             return store
         with _lock(folder):
@@ -129,6 +128,13 @@ class ImageStore:
         if store is None:
             raise LabelfixError(f"the image store {folder} was changed while it was opened; run it again")
         return store
+
+    @classmethod
+    def find(cls, image_key: str, num_rows: int, image_size: int) -> ImageStore | None:
+        """The images in the cache, by the `image_key` of their manifest; None where they are not there."""
+        from labelfix.cache import cache_folder
+
+        return cls._open(cache_folder() / "images" / _key(image_key, image_size), num_rows, image_size, 0)
 
     @classmethod
     def _open(cls, folder: Path, num_rows: int, image_size: int, num_decoded: int) -> ImageStore | None:
@@ -150,6 +156,10 @@ class ImageStore:
             return None
         valid[list(errors)] = False
         return cls(images, valid, errors, image_size, side, num_decoded)
+
+
+def _key(image_key: str, image_size: int) -> str:
+    return hashlib.sha256(f"{image_key} {image_size} {DECODER_VERSION}".encode()).hexdigest()
 
 
 @contextlib.contextmanager

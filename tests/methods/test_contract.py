@@ -13,8 +13,10 @@ from training import assert_same, digit_labels, make_trainer, state_of, trusted_
 from labelfix.errors import InputError
 from labelfix.methods import method_card, method_class, method_names
 from labelfix.methods.base import Moment
+from labelfix.methods.two_readings import TwoReadings
 
 METHODS = method_names()
+TWO_READINGS = [name for name in METHODS if issubclass(method_class(name), TwoReadings)]
 
 
 @pytest.fixture(params=METHODS)
@@ -72,6 +74,25 @@ def test_evidence_has_the_promised_shapes_and_ranges(name):
     assert ((evidence.noise[:190] >= 0) & (evidence.noise[:190] <= 1)).all()
     assert (evidence.probs[:190] >= 0).all()
     np.testing.assert_allclose(evidence.probs[:190].sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TWO_READINGS)
+def test_both_is_the_mean_of_the_two_readings(name):
+    given = digit_labels(200)[0].copy()
+    given[190:] = -1
+    trainer = make_trainer(name, given=given)
+    list(trainer.epochs())
+    found = {}
+    for kind in ("method", "trajectory", "both"):
+        trainer.method.settings = trainer.method.settings.changed({"score_from": kind})
+        found[kind] = trainer.method.evidence(trainer.predict)
+    for field in ("noise", "probs"):
+        parts = [getattr(found[kind], field) for kind in ("method", "trajectory")]
+        assert not np.allclose(*parts, equal_nan=True)
+        np.testing.assert_allclose(getattr(found["both"], field), (parts[0] + parts[1]) / 2, atol=1e-6)
+    assert np.isnan(found["both"].probs[190:]).all()
+    assert found["both"].fit == found["trajectory"].fit
+    assert found["both"].diagnostics == found["trajectory"].diagnostics
 
 
 def test_planted_noise_is_ranked_far_above_chance(name):

@@ -287,18 +287,6 @@ class TestEvidence:
         np.testing.assert_allclose(evidence.probs, mean, rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(evidence.noise, 1 - mean[np.arange(200), digit_labels(200)[0]], atol=5e-4)
 
-    def test_both_is_the_mean_of_the_two_others(self):
-        found = {}
-        for score_from in ("method", "trajectory", "both"):
-            trainer = make_trainer("joint", score_from=score_from)
-            list(trainer.epochs())
-            found[score_from] = trainer.method.evidence(trainer.predict)
-        mean = (found["method"].noise + found["trajectory"].noise) / 2
-        np.testing.assert_allclose(found["both"].noise, mean, rtol=1e-12)
-        probs = (found["method"].probs + found["trajectory"].probs) / 2
-        np.testing.assert_allclose(found["both"].probs, probs, atol=1e-6)
-        assert found["both"].fit == found["trajectory"].fit
-
     def test_nearly_certain_rows_keep_their_order(self):
         given = np.zeros(3, dtype=np.int64)
         method = small_method(dataclasses.replace(PAPER, score_from="method"), given)

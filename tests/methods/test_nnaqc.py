@@ -232,19 +232,6 @@ class TestEvidence:
         np.testing.assert_allclose(evidence.probs, posterior, atol=1e-5)
         np.testing.assert_allclose(evidence.noise, 1 - posterior[np.arange(200), given], atol=1e-6)
 
-    def test_both_is_the_mean_of_the_two_others(self):
-        found = {}
-        for score_from in ("method", "trajectory", "both"):
-            trainer = make_trainer("nnaqc", score_from=score_from)
-            list(trainer.epochs())
-            found[score_from] = trainer.method.evidence(trainer.predict)
-        mean = (found["method"].noise + found["trajectory"].noise) / 2
-        np.testing.assert_allclose(found["both"].noise, mean, rtol=1e-12)
-        probs = (found["method"].probs + found["trajectory"].probs) / 2
-        np.testing.assert_allclose(found["both"].probs, probs, atol=1e-6)
-        assert found["both"].fit == found["trajectory"].fit
-        assert found["both"].diagnostics == found["method"].diagnostics == found["trajectory"].diagnostics
-
     def test_rows_without_a_label_or_an_image_count_for_nothing(self):
         given = digit_labels(200)[0].copy()
         given[:20] = -1

@@ -310,22 +310,6 @@ class TestEvidence:
         np.testing.assert_allclose(evidence.probs[7], y, atol=1e-5)
         np.testing.assert_allclose(evidence.noise, 0.6, atol=1e-5)
 
-    def test_both_is_the_mean_of_the_labels_and_the_averaged_predictions(self):
-        given = digit_labels(200)[0].copy()
-        given[190:] = -1
-        trainer = make_trainer("pencil", given=given)
-        list(trainer.epochs())
-        found = {}
-        for kind in ("method", "trajectory", "both"):
-            trainer.method.settings = trainer.method.settings.changed({"score_from": kind})
-            found[kind] = trainer.method.evidence(trainer.predict)
-        for name in ("noise", "probs"):
-            parts = [getattr(found[kind], name) for kind in ("method", "trajectory")]
-            assert not np.allclose(*parts, equal_nan=True)
-            np.testing.assert_allclose(getattr(found["both"], name), (parts[0] + parts[1]) / 2, atol=1e-6)
-        assert np.isnan(found["both"].probs[190:]).all()
-        assert found["both"].diagnostics == found["trajectory"].diagnostics
-
 
 def test_most_wrong_labels_are_corrected():
     """The label distributions of a short run are right for far more rows than the given labels are."""

@@ -1,0 +1,84 @@
+"""The source of a run, opened again: its images for review and exports, once they have proved to be the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from labelfix.corrections import Corrections
+from labelfix.errors import InputError
+from labelfix.manifest import Manifest
+from labelfix.store import ImageStore
+
+
+def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
+    """The rows that the findings are of, by sample_id, with their images.
+
+    Args:
+        corrections: the findings.
+        source: where the data are now, anything that `Manifest.read` takes; None: where config.json says.
+
+    Raises:
+        InputError: the run does not say what it scanned, its source is gone, in memory or has changed since.
+    """
+    options = source_options(corrections.path)
+    if source is None and not options:
+        raise InputError(
+            f"{corrections.path}: the config.json of the run is not beside it, so its images cannot be found;"
+            " name them with --source"
+        )
+    if source is None and options.get("source") is None:
+        raise InputError(f"{corrections.path} is of images in memory; in Python pass them again as source=")
+    place = options["source"] if source is None else source
+    if isinstance(place, str | os.PathLike) and not Path(place).expanduser().exists():
+        way_out = (
+            "check the path" if source is not None else "if the data have moved, name them with --source"
+        )
+        raise InputError(f"{place}: the source of {corrections.path} is not there; {way_out}")
+    manifest = Manifest.read(
+        place,
+        rows=corrections.num_rows,
+        # A root of old is of no use where the data have moved.
+        root=options.get("root") if source is None or options.get("source") is None else None,
+        image_column=options.get("image_column"),
+        label_column=options.get("label_column"),
+        require_labels=False,
+    )
+    if manifest.fingerprint != corrections.metadata["source_fingerprint"]:
+        raise InputError(
+            f"{manifest.source} is not what {corrections.path} was made from, or has changed since (files, their"
+            " order, labels or sizes differ); scan it again, or name the right data with --source"
+        )
+    return manifest
+
+
+def stored_images(corrections: Corrections) -> ImageStore | None:
+    """The images of a run as they were decoded for it, without its source; None where the cache has lost them."""
+    config = _config(corrections.path)
+    try:
+        key, size = config["files"]["image_key"], config["config"]["image_size"]
+    except (KeyError, TypeError):
+        return None  # a corrections file that was moved out of its run
+    return ImageStore.find(key, corrections.num_rows, size)
+
+
+def scanned_source(corrections: Path) -> Path | None:
+    """The source that a corrections file was made from, by the config.json beside it; None without one."""
+    options = source_options(corrections)
+    return Path(options["source"]) if options.get("source") else None
+
+
+def source_options(corrections: Path) -> dict[str, Any]:
+    """Source, root and columns of the run that a corrections file lies in; empty where it was moved out of it."""
+    options = _config(corrections).get("source")
+    return options if isinstance(options, dict) else {}
+
+
+def _config(corrections: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((corrections.parent / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}

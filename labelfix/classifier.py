@@ -127,6 +127,29 @@ class Classifier:
             "labelfix_version": version("labelfix"),
         }
 
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write one ONNX file for programs without torch, after comparing its answers in onnxruntime; extra `onnx`.
+
+        Input `images`: (B, 3, H, H) float32, RGB in 0..1, any B. Outputs `logits` and `probs`: (B, K) float32. The
+        normalisation is inside; class names, H and the rule by which an image comes to H x H px stand in the metadata.
+
+        Args:
+            path: of the file, replaced where it is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: a package of the extra `onnx` is missing.
+            LabelfixError: a network that ONNX cannot hold, or whose file answers otherwise than the network.
+            OSError: the file cannot be written.
+        """
+        from labelfix.onnx_file import write_onnx
+
+        path = Path(path)
+        write_onnx(self, path)
+        return path
+
     def predict(self, paths: Sequence[str | Path]) -> pd.DataFrame:
         """Predict image files.
 

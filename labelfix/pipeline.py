@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelfix import corrections, run_folder
+from labelfix import corrections, model_card, run_folder
 from labelfix.batches import Labels
 from labelfix.config import ScanConfig
 from labelfix.cross_fitting import CrossFit, cross_fit, deal
@@ -115,6 +115,8 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             }
             corrections.write(folder.corrections, manifest, findings, metadata)
         summary = summarise(manifest, findings, {**metadata, **effort, "elapsed_seconds": clock.seconds})
+        test = None if job.test is None else job.test.name
+        model_card.write(folder.card, config, summary, source=manifest.name, test=test)
         write_json(folder.summary, summary)
         folder.finish()
     return Run(folder.path, folder.corrections, folder.classifier, summary)

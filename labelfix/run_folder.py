@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "classifier"
 
     @property
+    def card(self) -> Path:
+        """The model card, by the name under which the Hugging Face hub shows it."""
+        return self.classifier / "README.md"
+
+    @property
     def summary(self) -> Path:
         """Counts, noise rate, transition matrix, seconds."""
         return self.path / "summary.json"
@@ -93,20 +98,20 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the results and checkpoints of an earlier run, nothing else; its config marks the folder as ours."""
-        for path in (self.corrections, self.summary, self.epochs):
-            path.unlink(missing_ok=True)
-        for path in (self.classifier / "model.safetensors", self.classifier / "classifier.json"):
+        for path in (self.corrections, self.summary, self.epochs, *self._parts()):
             path.unlink(missing_ok=True)
         for path in self.checkpoint.rglob("[0-9]" * 9 + ".*"):
             path.unlink()
 
     def sweep(self) -> None:
         """Remove the temporary files that a kill while writing left behind."""
-        written = (self.corrections, self.summary, self.epochs, self.config)
-        parts = (self.classifier / "model.safetensors", self.classifier / "classifier.json")
-        for path in (*written, *parts):
+        for path in (self.corrections, self.summary, self.epochs, self.config, *self._parts()):
             for left in path.parent.glob(f".{path.name}.*.tmp"):
                 left.unlink()
+
+    def _parts(self) -> tuple[Path, ...]:
+        """What a scan writes into the folder of the classifier."""
+        return self.classifier / "model.safetensors", self.classifier / "classifier.json", self.card
 
 
 def check_out(folder: RunFolder, source: Path, *, overwrite: bool) -> None:

@@ -35,7 +35,8 @@ COLUMNS = [
 
 def result_bytes(out: Path) -> dict[str, bytes]:
     """What must be the same whenever a run is repeated."""
-    names = ["corrections.parquet", "classifier/model.safetensors", "classifier/classifier.json"]
+    classifier = [f"classifier/{name}" for name in ("model.safetensors", "classifier.json", "README.md")]
+    names = ["corrections.parquet", *classifier]
     return {name: (out / name).read_bytes() for name in names}
 
 

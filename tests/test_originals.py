@@ -1,0 +1,81 @@
+"""The source of a run, opened again: the same rows or a refusal, and the decoded images without it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import labelfix
+from labelfix.corrections import Corrections
+from labelfix.errors import InputError
+from labelfix.originals import read_originals, stored_images
+
+OPTIONS = {"method": "cross-entropy", "epochs": 1, "seed": 0}
+
+
+@pytest.fixture
+def run(digits, tmp_path):
+    found = labelfix.scan(digits[0], out=tmp_path / "run", rows=60, **OPTIONS)
+    return Corrections.open(found.corrections)
+
+
+def test_the_same_rows_with_their_images(run, digits):
+    manifest = read_originals(run)
+    assert manifest.num_rows == 60
+    paths = list(manifest.sample_images(np.array([0, 7, 59])))
+    names = [name for batch in run.batches(["file_name"]) for name in batch.column(0).to_pylist()]
+    assert paths == [digits[0] / names[row] for row in (0, 7, 59)]
+
+
+def test_data_that_have_moved(run, digits, tmp_path):
+    moved = shutil.move(digits[0], tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is not there; if the data have moved, name them with --source"):
+        read_originals(run)
+    with pytest.raises(InputError, match="nowhere: .* check the path"):
+        read_originals(run, tmp_path / "nowhere")
+    assert read_originals(run, moved).source == tmp_path / "elsewhere"
+
+
+def test_data_that_have_changed(run, digits):
+    first = next(read_originals(run).sample_images(np.array([0])))
+    first.write_bytes(first.read_bytes() + b"\0")
+    with pytest.raises(InputError, match="is not what .* was made from, or has changed since"):
+        read_originals(run)
+
+
+def test_corrections_away_from_their_run(run, digits, tmp_path):
+    (tmp_path / "away").mkdir()
+    lone = Corrections.open(shutil.copy(run.path, tmp_path / "away"))
+    with pytest.raises(InputError, match="config.json of the run is not beside it"):
+        read_originals(lone)
+    assert stored_images(lone) is None
+
+
+def test_images_in_memory(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    labels = [str(k % 2) for k in range(40)]
+    found = labelfix.scan((images, labels), out=tmp_path / "run", **OPTIONS)
+    run = Corrections.open(found.corrections)
+    with pytest.raises(InputError, match="is of images in memory; in Python pass them again as source="):
+        read_originals(run)
+    assert read_originals(run, (images, labels)).num_rows == 40
+    np.testing.assert_array_equal(stored_images(run).images[:, 0], images)
+
+
+def test_the_decoded_images_need_no_source(run, digits, cache):
+    shutil.rmtree(digits[0])
+    store = stored_images(run)
+    assert store.images.shape == (60, 3, 8, 8)
+    assert store.valid.all()
+    shutil.rmtree(cache / "images")
+    assert stored_images(run) is None
+
+
+def test_where_the_images_lie_is_no_reason_to_refuse_to_resume(run):
+    facts = json.loads((run.path.parent / "config.json").read_text())
+    assert "image_key" in facts["files"]
+    assert "image_key" not in facts["source"]

@@ -9,10 +9,11 @@ The map of the house, from the path of an image to its row in corrections.parque
     methods/, losses, look_ahead, mixture, readings, schedules    the papers
     trainer, checkpoint   the only loop, and how it survives a kill
     evidence, calibration, verdicts    what a method says, and the one rule that turns it into flags and corrections
-    corrections, classifier, summary, run_folder    what comes out
+    corrections, classifier, onnx_file, summary, model_card, run_folder    what comes out
     job, cross_fitting, findings, pipeline    scan(): all of the above in one page
     prediction            predict(): a trained classifier on other images
-    frame                 findings in pandas: read_corrections(), and df.labelfix
+    frame/                findings in pandas: read_corrections(), and df.labelfix
+    review/               review(): a page in which people look at the suspects and decide
     exports/, scoring, metrics, corruption, noise, demo    what people do before and after
     benchmark/            bench(): methods side by side where the truth is known
     cli/                  the command line: one command, one function
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from labelfix.methods import method_card, method_names
     from labelfix.pipeline import Run, plan, scan
     from labelfix.prediction import predict
+    from labelfix.review import review
     from labelfix.scoring import evaluate
 
 __version__ = version("labelfix")
@@ -56,6 +58,7 @@ _HOMES = {
     "plan": "pipeline",
     "predict": "prediction",
     "read_corrections": "frame",
+    "review": "review",
     "scan": "pipeline",
 }
 
@@ -76,6 +79,7 @@ __all__ = [
     "plan",
     "predict",
     "read_corrections",
+    "review",
     "scan",
 ]
 

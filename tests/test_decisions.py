@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from test_exports import make_run
 
+from labelfix.cli import cli
 from labelfix.corrections import Corrections
 from labelfix.decisions import Decisions
 from labelfix.errors import InputError
+from labelfix.exports import export
 from labelfix.exports.rows import Choice, chosen_rows, export_columns, shown_columns, shown_schema
 
 # What the method says of the rows of `run`: see ROWS in test_exports (row 3 is unlabelled, row 4 broken).
@@ -77,6 +83,38 @@ class TestOutrank:
         assert [row["review_status"] for row in exported(run)] == ["x"] * 5
         with pytest.raises(InputError, match="'review_status'; rename it in the source"):
             exported(run, decided(run, FOUR))
+
+
+class TestExport:
+    def test_the_option_reaches_every_kind_of_target(self, run, tmp_path):
+        decided(run, FOUR)
+        path = run.path.parent / "decisions.csv"
+        summary = export(run.path, decisions=path)
+        assert (summary["rows"], summary["changed"]) == (5, 2)
+        assert (run.path.parent / "corrected.csv").read_text().splitlines()[1:4] == [
+            "0.png,cat", "1.png,dog", "2.png,eel",
+        ]  # fmt: skip
+        export(run.path, decisions=path, to="jsonl", out=tmp_path / "all.jsonl")
+        rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+        assert [row["review_status"] for row in rows] == ["skip", "accept", "change", "keep", None]
+        export(run.path, decisions=path, to="labelstudio", out=tmp_path / "tasks")
+        tasks = json.loads((tmp_path / "tasks" / "tasks.json").read_text())
+        chosen = {
+            task["data"]["file_name"]: task["predictions"][0]["result"][0]["value"]["choices"]
+            for task in tasks
+        }
+        assert chosen["2.png"] == ["eel"]
+        export(run.path, decisions=path, to="cleanlab", out=tmp_path / "arrays")
+        names = json.loads((tmp_path / "arrays" / "class_names.json").read_text())
+        labels = [names[label] for label in np.load(tmp_path / "arrays" / "corrected_labels.npy")]
+        assert labels == ["cat", "dog", "eel", "eel", "dog"]
+
+    def test_from_the_command_line(self, run, monkeypatch):
+        decided(run, ["2,2.png,change,eel"])
+        monkeypatch.chdir(run.path.parent)
+        done = CliRunner().invoke(cli, ["export", ".", "--decisions", "decisions.csv"])
+        assert done.exit_code == 0, done.output
+        assert "2.png,eel" in (run.path.parent / "corrected.csv").read_text()
 
 
 class TestRead:

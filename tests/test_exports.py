@@ -41,6 +41,8 @@ ROWS = [
     ("dog", "dog", 0.3, False, True),
 ]
 EXPORTED = [0, 1, 2, 5, 6]
+# The tables; tests/test_export_targets.py has the others.
+TABLES = ("csv", "jsonl", "parquet")
 
 
 def write_corrections(path, manifest, *, corrected=None, noise=None, flagged=None, valid=None):
@@ -181,7 +183,7 @@ class TestFormats:
             "exact": pa.array([Decimal("1.00")] * 7, pa.decimal128(12, 2)),
         }
         run = make_run(tmp_path / "run", extra)
-        summaries = [export(run, to=to) for to in TARGETS]
+        summaries = [export(run, to=to) for to in TABLES]
         cells = dict(zip(*read_csv(tmp_path / "run" / "corrected.csv")[:2], strict=True))
         assert cells["camera"] == "'=1+1"
         assert json.loads(cells["at"]) == {"x": 1, "who": 'a"b'}
@@ -212,14 +214,14 @@ class TestFormats:
         assert export(run)["rows"] == 5
 
     def test_no_row_at_all(self, run):
-        for to in TARGETS:
+        for to in TABLES:
             summary = export(run, to=to, min_score=0.99)
             assert summary["rows"] == 0
         assert read_csv(run.parent / "corrected.csv") == [[*FULL, "frame", "source_label"]]
         assert (run.parent / "corrected.jsonl").read_text() == ""
         assert pq.read_table(run.parent / "corrected.parquet").num_rows == 0
 
-    @pytest.mark.parametrize("to", TARGETS)
+    @pytest.mark.parametrize("to", TABLES)
     def test_twice_equals_once(self, run, to):
         first = export(run, to=to)
         before = (run.parent / f"corrected.{to}").read_bytes()
@@ -294,7 +296,7 @@ class TestManyRows:
 
     def test_all_rows_in_order(self, many, tmp_path):
         path, _ = many
-        for to in TARGETS:
+        for to in TABLES:
             assert export(path, to=to, out=tmp_path / f"all.{to}")["rows"] == self.COUNT
         table = pq.read_table(tmp_path / "all.parquet")
         assert table["file_name"].to_pylist() == [f"{i}.png" for i in range(self.COUNT)]

@@ -22,7 +22,7 @@ LAYERS = [
     {"cli", "__init__"},
     {"demo", "benchmark"},
     {"corruption", "prediction"},
-    {"pipeline", "exports"},
+    {"pipeline", "exports", "review"},
     {"findings", "job"},
     {"cross_fitting"},
     {"resumable"},
@@ -71,7 +71,8 @@ WITHOUT_TORCH = [
     "labelfix.cli.corrupt", "labelfix.cli.bench", "labelfix.cli.demo", "labelfix.cli.methods",
     "labelfix.exports", "labelfix.scoring", "labelfix.corrections", "labelfix.corruption",
     "labelfix.cli.predict", "labelfix.store", "labelfix.manifest", "labelfix.sources", "labelfix.noise",
-    "labelfix.verdicts", "labelfix.trusted", "labelfix.metrics", "labelfix.frame",
+    "labelfix.verdicts", "labelfix.trusted", "labelfix.metrics", "labelfix.frame", "labelfix.review",
+    "labelfix.cli.review",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from labelfix.errors import LabelfixError
 COMMANDS = {
     "scan": "Find wrong labels: train, and write corrections.parquet.",
     "predict": "Label other images with the classifier of a run.",
+    "review": "Make a page to look at the suspects and decide.",
     "export": "Turn corrections into what the next tool reads.",
     "evaluate": "Compare corrections with a known truth.",
     "corrupt": "Plant label noise of a known kind.",

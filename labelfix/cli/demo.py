@@ -43,4 +43,4 @@ def command(out: Path, seed: int, overwrite: bool, as_json: bool, quiet: bool, n
         shown = "-" if result[key] is None else f"{result[key]:.3f}"
         click.echo(f"  {name:<36}{shown}")
     click.echo(f"\ntrained for {result['training_seconds']:.0f} s; findings in {result['run']}; now try")
-    click.echo(f"  labelfix export {shlex.quote(result['run'])} --to csv --only-issues --out suspects.csv")
+    click.echo(f"  labelfix review {shlex.quote(result['run'])}")

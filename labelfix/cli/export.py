@@ -8,20 +8,30 @@ from typing import Any
 import click
 
 # The registry itself would import pyarrow; a test keeps the two equal.
-TARGETS = ("csv", "jsonl", "parquet")
+TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "cleanlab", "fiftyone")
 
 
 @click.command(
     "export",
     epilog="\b\nExample:\n  labelfix export runs/first\n"
+    "  labelfix export runs/first --to imagefolder --out clean --images hardlink\n"
+    "  labelfix export runs/first --decisions decisions.csv --to csv --out labels.csv\n"
     "  labelfix export runs/first --to csv --top 100 --out suspects.csv",
 )
 @click.argument("corrections")
-@click.option("--to", type=click.Choice(TARGETS), help="Format, with scores and the source's own columns.")
+@click.option(
+    "--to",
+    type=click.Choice(TARGETS),
+    help="Format. csv, jsonl, parquet: a table, with scores and the source's own columns. hf: a folder for Hugging"
+    " Face datasets, or a Parquet file with the images. imagefolder: class folders. labelstudio: tasks with the"
+    " corrected labels as predictions, worst first. cleanlab: NumPy arrays. fiftyone: its image classification"
+    " dataset.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The file; an earlier export is replaced.  [default: corrected.EXTENSION beside the corrections]",
+    help="The file; an earlier one is replaced. For hf, imagefolder, labelstudio, cleanlab and fiftyone a new or empty"
+    " folder.  [default: corrected.EXTENSION or corrected-FORMAT beside the corrections]",
 )
 @click.option("--min-score", type=float, metavar="X", help="Only rows with a noise score of at least X.")
 @click.option("--only-issues", is_flag=True, help="Only flagged rows.")
@@ -33,7 +43,25 @@ TARGETS = ("csv", "jsonl", "parquet")
     type=click.Choice(["relabel", "drop"]),
     default="relabel",
     show_default=True,
-    help="drop: leave flagged rows out, before any filter.",
+    help="drop: leave flagged rows out, before any filter, but for those that were decided on.",
+)
+@click.option(
+    "--decisions",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A decisions.csv of labelfix review: what a person decided outranks the method.",
+)
+@click.option("--source", metavar="SOURCE", help="Where the images are now, if they have moved.")
+@click.option(
+    "--images",
+    type=click.Choice(["copy", "hardlink", "symlink"]),
+    help="How images come into a folder. Links take no space, but whoever edits a linked image edits the original."
+    "  [default: copy]",
+)
+@click.option(
+    "--image-url-prefix",
+    metavar="URL",
+    help="labelstudio: the address of the folder that file names start from.  [default: Label Studio's local files]",
 )
 @click.option("--dry-run", is_flag=True, help="Count, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -41,7 +69,8 @@ def command(corrections: str, as_json: bool, **options: Any) -> None:
     """Write the corrected labels of CORRECTIONS, a row per valid labelled sample.
 
     CORRECTIONS is a corrections file or a run folder; a file name that is not here is looked up in the newest
-    finished run under runs/. Without --to: a CSV of file_name and label.
+    finished run under runs/. Without --to: a CSV of file_name and label. Images are written as they are, and
+    nothing is ever written into the source.
     """
     from labelfix.cli.terminal import print_json
     from labelfix.corrections import find_corrections
@@ -62,5 +91,18 @@ def _print_summary(summary: dict[str, Any]) -> None:
     click.echo(f"{summary['path']}: {summary['rows']} rows {verb}, {summary['changed']} with a new label")
     if summary["left_out"]:
         click.echo(f"{summary['left_out']} rows left out")
+    if summary.get("without_probs"):
+        click.echo(f"{summary['without_probs']} of them have no given label or no predicted probabilities")
     if summary.get("escaped_cells"):
         click.echo(f"{summary['escaped_cells']} cells escaped by an apostrophe: a spreadsheet would run them")
+    if summary.get("renamed_images"):
+        click.echo(
+            f"{summary['renamed_images']} images go by another name: theirs was unsafe, or there already"
+        )
+    if summary.get("renamed_classes"):
+        click.echo(f"{summary['renamed_classes']} class folders go by another name: see classes.json")
+    if summary.get("out_of_sample") is False:
+        click.echo(
+            "the probabilities are those of a network trained on these very labels: cleanlab finds more with those of"
+            " a scan with --folds"
+        )

@@ -165,5 +165,5 @@ def _print_run(run: Run) -> None:
         click.echo(f"{counts['invalid']} invalid images: see the column `error`")
     path = shlex.quote(str(run.corrections))
     click.echo(f"\nfindings: {run.corrections}\nnext:")
+    click.echo(f"  labelfix review {path}")
     click.echo(f"  labelfix export {path}")
-    click.echo(f"  labelfix export {path} --to csv --only-issues --out suspects.csv")

@@ -1,39 +1,41 @@
 """Exports: the corrected labels in the format of the tool that comes next; one target per file.
 
-A target is a module with `SUFFIX` and `write(path, schema, batches)`, which writes the batches to the path
-and returns what it has to report. To add one: its file, and a line in `TARGETS`.
+A target is a module that offers what `labelfix.exports.target.Target` names. To add one: its file, and a line in
+`TARGETS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.corrections import Corrections
+from labelfix.decisions import Decisions
 from labelfix.errors import InputError
-from labelfix.exports import csv, jsonl, parquet
+from labelfix.exports import cleanlab, csv, fiftyone, hf, imagefolder, jsonl, labelstudio, parquet
+from labelfix.exports.images import WAYS
+from labelfix.exports.places import checked_out, is_folder, written
 from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns, shown_schema
-from labelfix.originals import scanned_source
-from labelfix.tables import atomic_path
+from labelfix.exports.target import Export, Target
+from labelfix.originals import read_originals
 
 __all__ = ["TARGETS", "Choice", "export"]
 
-
-class Target(Protocol):
-    """What every target's module offers."""
-
-    SUFFIX: str
-
-    def write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> dict[str, Any]:
-        """Write the batches to `path`; return the target's own part of the summary."""
-
-
-TARGETS: dict[str, Target] = {"csv": csv, "jsonl": jsonl, "parquet": parquet}
+TARGETS: dict[str, Target] = {
+    "csv": csv,
+    "jsonl": jsonl,
+    "parquet": parquet,
+    "hf": hf,
+    "imagefolder": imagefolder,
+    "labelstudio": labelstudio,
+    "cleanlab": cleanlab,
+    "fiftyone": fiftyone,
+}
 
 
 def export(
@@ -45,50 +47,72 @@ def export(
     only_issues: bool = False,
     top: int | None = None,
     action: str = "relabel",
+    decisions: str | Path | None = None,
+    source: Any = None,
+    images: str | None = None,
+    image_url_prefix: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Write the corrected labels, a row per valid labelled sample; an earlier export is replaced.
+    """Write the corrected labels, a row per valid labelled sample; an earlier file is replaced, a folder never.
 
-    Without `to` a CSV with exactly `file_name,label`. With it `file_name`, `label`, `given_label`,
-    `noise_score`, `is_label_issue` and the source's own columns; one called `label` becomes `source_label`.
-    `label` is always the corrected one.
+    Without `to` a CSV with exactly `file_name,label`. With csv, jsonl or parquet `file_name`, `label`,
+    `given_label`, `noise_score`, `is_label_issue` and the source's own columns; one called `label` becomes
+    `source_label`. `label` is always the corrected one. The other formats have what they have a place for: see
+    their modules. Images are the original files, never encoded again.
 
     Args:
         corrections: a corrections file or a run folder.
-        to: csv, jsonl or parquet.
-        out: the file; `corrected.<extension>` beside the corrections by default.
+        to: a name in `TARGETS`.
+        out: the file, or a new or empty folder; beside the corrections by default: `corrected.<extension>`, or the
+            folder `corrected-<to>`.
         min_score: only rows with at least this noise score; excludes the next two.
         only_issues: only flagged rows.
         top: only so many rows, those with the highest noise scores, highest first.
-        action: "relabel", or "drop" to leave flagged rows out (before the filters).
+        action: "relabel", or "drop" to leave flagged rows out (before the filters) that nobody has decided on.
+        decisions: a decisions.csv of `labelfix review`, or a table like it: what a person decided outranks the method.
+            Tables get the columns `reviewed_label` and `review_status`.
+        source: where the images are now, or the source in memory itself, for formats that hold images; by default
+            where the run found them.
+        images: how images come into a folder: "copy" (default), "hardlink" or "symlink". Whoever edits a linked
+            image edits the original. Images that are no files are always written.
+        image_url_prefix: labelstudio only: the address of the folder that file names start from.
         dry_run: count, but write nothing.
 
     Returns:
         JSON-able. path, to, rows, changed (rows whose label is not the given one), left_out, dry_run; and
-        escaped_cells for csv (None on a dry run).
+        escaped_cells for csv (None on a dry run), renamed_images and renamed_classes for folders of images,
+        without_probs and out_of_sample for cleanlab.
 
     Raises:
-        InputError: not a corrections file, an unknown target or action, filters that exclude each other, or
-            an `out` that must not be written.
+        InputError: not a corrections file, an unknown target or action, decisions that do not fit, filters that
+            exclude each other, an option that is not for this target, an `out` that must not be written, a source
+            that is not the one that was scanned, or an image that cannot be read.
     """
     choice = Choice(min_score, only_issues, top, action)
     choice.check()
     name = to if to is not None else "csv"
     if name not in TARGETS:
         raise InputError(f"--to {name}: it is one of {', '.join(TARGETS)}")
-    opened = Corrections.open(corrections)
-    path = _checked_out(opened, name, None if out is None else Path(out))
+    target, opened = TARGETS[name], Corrections.open(corrections)
+    path = checked_out(opened, TARGETS, name, out, source)
+    _check_options(name, path, images, image_url_prefix)
+    if decisions is not None:
+        choice = replace(choice, decisions=Decisions.read(decisions, opened))
     columns = export_columns(opened, choice, with_findings=to is not None)
+    columns |= {column: column for column in target.NEEDS}
     tally = _Tally()
-    batches = tally.counted(chosen_rows(opened, choice, columns), columns)
-    report: dict[str, Any] = {}
-    if dry_run:
-        for _ in batches:
-            pass
-        report = {"escaped_cells": None} if name == "csv" else {}
-    else:
-        with atomic_path(path) as temporary:
-            report = TARGETS[name].write(temporary, shown_schema(opened, choice, columns), batches)
+    rows = Export(
+        opened,
+        shown_schema(opened, choice, columns),
+        tally.counted(chosen_rows(opened, choice, columns), columns, target.NEEDS),
+        source,
+        read_originals(opened, source) if target.HOLDS_IMAGES else None,
+        images or WAYS[0],
+        image_url_prefix,
+    )
+    report = _written(name, path, rows, dry_run=dry_run)
+    if name == "cleanlab":
+        report["without_probs"] = tally.incomplete
     return {
         "path": str(path),
         "to": name,
@@ -100,38 +124,49 @@ def export(
     }
 
 
+def _written(to: str, path: Path, rows: Export, *, dry_run: bool) -> dict[str, Any]:
+    """Write the rows, or only go through them; the target's own part of the summary."""
+    if dry_run:
+        for _ in rows.batches:
+            pass
+        return {"escaped_cells": None} if to == "csv" else {}
+    with written(TARGETS[to], path) as temporary:
+        return TARGETS[to].write(temporary, rows)
+
+
 @dataclass
 class _Tally:
     """Counts rows on their way to the file."""
 
     rows: int = 0
     changed: int = 0
+    incomplete: int = 0
 
-    def counted(self, batches: Iterator[pa.RecordBatch], columns: dict[str, str]) -> Iterator[pa.RecordBatch]:
+    def counted(
+        self, batches: Iterator[pa.RecordBatch], columns: dict[str, str], needs: tuple[str, ...]
+    ) -> Iterator[pa.RecordBatch]:
+        """The shown columns of the rows that have something in all columns that are needed."""
         for batch in batches:
+            before = len(batch)
+            for name in needs:
+                if batch.column(name).null_count:
+                    batch = batch.filter(pc.is_valid(batch.column(name)))
+            self.incomplete += before - len(batch)
             given, corrected = (as_text(batch.column(name)) for name in ("given_label", "corrected_label"))
             self.rows += len(batch)
             self.changed += pc.sum(pc.not_equal(given, corrected)).as_py() or 0
             yield shown_columns(batch, columns)
 
 
-def _checked_out(corrections: Corrections, to: str, out: Path | None) -> Path:
-    path = corrections.path.parent / f"corrected{TARGETS[to].SUFFIX}" if out is None else out
-    if path.is_dir():
-        raise InputError(
-            f"--out {path} is a folder; name a file in it, as in {path / 'corrected'}{TARGETS[to].SUFFIX}"
-        )
-    for other, target in TARGETS.items():
-        if other != to and path.suffix.lower() == target.SUFFIX:
-            raise InputError(f"--out {path} would hold {to}; add --to {other}, or choose another name")
-    place = path.resolve()
-    if place == corrections.path.resolve():
-        raise InputError(f"--out {path} is the corrections file itself; choose another name")
-    source = scanned_source(corrections.path)
-    if source is not None and (
-        place == source.resolve() or (source.is_dir() and place.is_relative_to(source.resolve()))
-    ):
-        raise InputError(
-            f"--out {path} lies in the source {source}, where nothing is written; choose another"
-        )
-    return path
+def _check_options(to: str, path: Path, images: str | None, image_url_prefix: str | None) -> None:
+    """Refuse options that are not for this target."""
+    if image_url_prefix is not None and to != "labelstudio":
+        raise InputError("--image-url-prefix is for --to labelstudio; leave it out")
+    if images is None:
+        return
+    if images not in WAYS:
+        raise InputError(f"--images {images}: it is one of {', '.join(WAYS)}")
+    target = TARGETS[to]
+    if not (target.HOLDS_IMAGES and is_folder(target, path)):
+        holders = ", ".join(name for name, other in TARGETS.items() if other.HOLDS_IMAGES)
+        raise InputError(f"--images {images} is for folders of images (--to {holders}); leave it out")

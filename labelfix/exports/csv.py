@@ -5,23 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.csv import WriteOptions, write_csv
 
-from labelfix.errors import InputError
+from labelfix.exports.target import Export
+from labelfix.exports.texts import check_no_bytes, holds, is_text, utf8
 from labelfix.sources import escape_cell
 
-SUFFIX = ".csv"
-_MAY_RUN = r"^['=+\-@\t\r]"
-_NEEDS_QUOTES = '[",\r\n]'
+SUFFIXES: tuple[str, ...] = (".csv",)
+NEEDS: tuple[str, ...] = ()
+HOLDS_IMAGES = False
+_MAY_RUN = b"'=+-@\t\r"
+_NEEDS_QUOTES = b'",\r\n'
 
 
-def write(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> dict[str, Any]:
+def write(path: Path, export: Export) -> dict[str, Any]:
     """Write a CSV file; quotes only in stretches of rows where some cell needs them.
 
     Returns:
@@ -30,15 +33,14 @@ def write(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> d
     Raises:
         InputError: a column of raw bytes, which CSV cannot hold.
     """
-    for field in schema:
-        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-            raise InputError(f"--to csv: the column {field.name!r} holds raw bytes; use --to parquet")
+    schema = export.schema
+    check_no_bytes(schema, "csv")
     escaped = 0
     with path.open("wb") as file:
         names = [escape_cell(name) for name in schema.names]
         escaped += sum(name != cell for name, cell in zip(schema.names, names, strict=True))
         file.write(_header(names))
-        for batch in batches:
+        for batch in export.batches:
             columns = []
             for column in batch.columns:
                 cells, count = _cells(column)
@@ -56,7 +58,7 @@ def _header(names: list[str]) -> bytes:
 
 def _lines(batch: pa.RecordBatch) -> bytes:
     texts = [column for column in batch.columns if pa.types.is_string(column.type)]
-    quoted = any(pc.any(pc.match_substring_regex(text, _NEEDS_QUOTES)).as_py() for text in texts)
+    quoted = any(holds(utf8(text)[0], _NEEDS_QUOTES) for text in texts)
     # Arrow's "needed" puts quotes round every text; without them a file reads better and is smaller.
     options = WriteOptions(include_header=False, quoting_style="needed" if quoted else "none")
     sink = pa.BufferOutputStream()
@@ -71,7 +73,7 @@ def _cells(column: pa.Array) -> tuple[pa.Array, int]:
     kind = column.type
     if pa.types.is_nested(kind):
         return _texts(column, lambda value: json.dumps(value, ensure_ascii=False, default=str)), 0
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if is_text(kind):
         return _escaped(column.cast(pa.string()))
     if pa.types.is_duration(kind) or pa.types.is_float16(kind):
         return _texts(column, str), 0
@@ -84,10 +86,15 @@ def _texts(column: pa.Array, text_of: Any) -> pa.Array:
 
 def _escaped(column: pa.Array) -> tuple[pa.Array, int]:
     # Few cells even start with such a sign; only those are looked at one by one.
-    suspect = pc.fill_null(pc.match_substring_regex(column, _MAY_RUN), False)
+    text, edges = utf8(column)
+    if not len(text):
+        return column, 0
+    first = text[np.minimum(edges[:-1], len(text) - 1)]
+    starts_so = np.isin(first, np.frombuffer(_MAY_RUN, np.uint8)) & (edges[1:] > edges[:-1])
+    suspect = pc.and_(pa.array(starts_so), pc.is_valid(column))
     cells = column.filter(suspect).to_pylist()
     safe = [escape_cell(cell) for cell in cells]
-    count = sum(cell != text for cell, text in zip(cells, safe, strict=True))
+    count = sum(cell != escaped for cell, escaped in zip(cells, safe, strict=True))
     if not count:
         return column, 0
     return pc.replace_with_mask(column, suspect, pa.array(safe, pa.string())), count

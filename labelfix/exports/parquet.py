@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-SUFFIX = ".parquet"
+from labelfix.exports.target import Export
+
+SUFFIXES: tuple[str, ...] = (".parquet",)
+NEEDS: tuple[str, ...] = ()
+HOLDS_IMAGES = False
 
 
-def write(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> dict[str, Any]:
+def write(path: Path, export: Export) -> dict[str, Any]:
     """Write a Parquet file, a row group per batch."""
-    with pq.ParquetWriter(path, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch.cast(schema))
+    with pq.ParquetWriter(path, export.schema) as writer:
+        for batch in export.batches:
+            writer.write_batch(batch.cast(export.schema))
     return {}

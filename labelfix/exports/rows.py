@@ -129,7 +129,9 @@ def _batches(corrections: Corrections, choice: Choice, needed: list[str]) -> Ite
         reviewed, status = choice.decisions.of(first, len(batch))
         first += len(batch)
         corrected = pc.coalesce(reviewed, as_text(batch.column("corrected_label")))
-        decided = batch.set_column(batch.schema.get_field_index("corrected_label"), "corrected_label", corrected)
+        decided = batch.set_column(
+            batch.schema.get_field_index("corrected_label"), "corrected_label", corrected
+        )
         yield decided.append_column(REVIEWED_LABEL, reviewed).append_column(REVIEW_STATUS, status)
 
 

@@ -79,7 +79,7 @@ def decode_quietly(data: str | Path | bytes, size: int) -> np.ndarray:
         try:
             small = _square(picture, size)
         except Exception as error:
-            raise BadImage(_reason(error)) from None
+            raise BadImage(reason_of(error)) from None
     return np.asarray(small).transpose(2, 0, 1)
 
 
@@ -97,7 +97,7 @@ def open_picture(data: str | Path | bytes) -> Iterator[Image.Image]:
         except Image.DecompressionBombError:
             raise BadImage(_TOO_LARGE) from None
         except Exception as error:
-            raise BadImage(_reason(error)) from None
+            raise BadImage(reason_of(error)) from None
         with picture:
             if picture.width * picture.height > PIXEL_LIMIT:
                 raise BadImage(_TOO_LARGE)
@@ -122,15 +122,25 @@ def _square(picture: Image.Image, size: int) -> Image.Image:
     if picture.format in ("JPEG", "MPO") and min(picture.size) >= 4 * size:
         # Twice the size leaves the resampling enough to work with.
         picture.draft(None, (2 * size, 2 * size))
-    picture.load()
-    turn = _TURNS.get(_orientation(picture))
-    picture = _plain_mode(picture)
+    picture, turn = loaded(picture)
     width, height = picture.size
     if (width, height) != (size, size):
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
         picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return upright_rgb(picture, turn)
+
+
+def loaded(picture: Image.Image) -> tuple[Image.Image, Image.Transpose | None]:
+    """The pixels in a mode that can be averaged, and the turn that its EXIF block asks for."""
+    picture.load()
+    turn = _TURNS.get(_orientation(picture))
+    return _plain_mode(picture), turn
+
+
+def upright_rgb(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    """What `loaded` gave, at its final size: turned, transparent pixels over white, RGB."""
     if picture.mode in ("RGBA", "LA", "RGBa", "La"):
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -171,7 +181,7 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
     return np.rint(wide).astype(np.uint8)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """One line that is the same wherever and whenever the image is decoded."""
     lines = str(error).splitlines() or [type(error).__name__]
     text = re.sub(r"<[^<>]*>|0x[0-9a-fA-F]+", "...", lines[0])[:200]

@@ -1,0 +1,43 @@
+"""Class folders: DIR/<class>/<file>, as torchvision's ImageFolder, Keras and labelfix read them.
+
+`classes.json` beside the folders says which class each of them is: some class names are no names of folders.
+torchvision opens no GIF.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from labelfix.exports.images import extension, originals, write_original
+from labelfix.exports.names import FileNames, folder_names
+from labelfix.exports.target import Export
+from labelfix.tables import write_json
+
+SUFFIXES: tuple[str, ...] = ("",)
+NEEDS: tuple[str, ...] = ("sample_id",)
+HOLDS_IMAGES = True
+
+
+def write(path: Path, export: Export) -> dict[str, Any]:
+    """Write the images under their labels; a class without any has no folder.
+
+    Returns:
+        renamed_images: how many files are not called as in the source; renamed_classes: how many folders are not
+        called as their class.
+    """
+    folders, names = folder_names(export.class_names), FileNames()
+    made: set[str] = set()
+    for batch in export.batches:
+        rows = batch.column("sample_id").to_numpy()
+        texts = (batch.column(name).to_pylist() for name in ("label", "file_name"))
+        for image, row, label, file_name in zip(originals(export.originals, rows), rows, *texts, strict=True):
+            folder = folders[label]
+            if folder not in made:
+                (path / folder).mkdir()
+                made.add(folder)
+            name = names.name(folder, file_name, row, extension(image, file_name))
+            write_original(image, path / folder / name, export.images)
+    write_json(path / "classes.json", {folder: label for label, folder in folders.items()})
+    renamed = sum(label != folder for label, folder in folders.items())
+    return {"renamed_images": names.renamed, "renamed_classes": renamed}

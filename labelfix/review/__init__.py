@@ -1,0 +1,145 @@
+"""Review: one HTML file in which people look at the suspects and decide, with no server and no account.
+
+`survey` reads the whole table in numbers, `suspects` the rows that are shown, `pictures` their thumbnails; `report` and
+`charts` tell of the run; `page` makes the file of it all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from labelfix.corrections import Corrections
+from labelfix.errors import InputError
+from labelfix.originals import scanned_source
+from labelfix.review.page import chunks
+from labelfix.review.pictures import Pictures
+from labelfix.review.report import report_of, source_name
+from labelfix.review.survey import Survey
+from labelfix.review.suspects import SORTS, Sample, ordered, read_samples
+from labelfix.tables import atomic_path
+
+__all__ = ["SORTS", "review"]
+
+MOST_FLAGGED = 2_000
+MOST_UNFLAGGED = 100
+
+
+def review(
+    corrections: str | Path,
+    *,
+    out: str | Path | None = None,
+    limit: int | None = None,
+    sort: str = "score",
+    source: Any = None,
+) -> dict[str, Any]:
+    """Write a page to review the most suspect rows with; an earlier page is replaced, the decisions made in it stay.
+
+    Shown are the flagged rows, at most the 2,000 with the highest noise scores; of a run that flagged nothing the 100
+    rows with the highest scores. `limit` asks for so many rows instead: flagged ones first, then those with the next
+    highest scores. Thumbnails show the originals, or what the cache keeps of them.
+
+    Args:
+        corrections: a corrections file or a run folder.
+        out: the page, an .html file; `review.html` beside the corrections by default.
+        limit: number of rows, at least 1.
+        sort: the order that the page opens with: "score", most suspect first; "class", by given label; or "confusion",
+            most frequent pair of given and suggested label first.
+        source: where the data are now, in case that they have moved; in Python also the data themselves.
+
+    Returns:
+        JSON-able. path, shown (rows), flagged (rows of the run), without_picture (rows shown), pictures ("originals" or
+        "store"), bytes (size of the page), message (None, or why there are no originals, in a line).
+
+    Raises:
+        InputError: not a corrections file, an option that makes no sense, an `out` that must not be written, images
+            that cannot be found, or a `source` that is not what was scanned.
+    """
+    if sort not in SORTS:
+        raise InputError(f"--sort {sort}: it is one of {', '.join(SORTS)}")
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit}: show at least 1 row")
+    opened = Corrections.open(corrections)
+    path = opened.path.parent / "review.html" if out is None else Path(out)
+    _check_out(path, [scanned_source(opened.path)])
+    pictures = Pictures.of(opened, source)
+    _check_out(path, [] if pictures.originals is None else [pictures.originals.source])
+    survey = Survey.of(opened, MOST_FLAGGED if limit is None else limit)
+    samples = read_samples(opened, survey.ranked[: _shown(survey, limit)])
+    _add_pictures(samples, pictures, path)
+    name = source_name(opened, pictures)
+    data = {
+        "run": _run(opened, survey, name),
+        "class_names": opened.metadata["class_names"],
+        "samples": ordered(samples, sort),
+    }
+    report = report_of(opened, survey, name, len(samples))
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(chunks(data, report))
+    return {
+        "path": str(path),
+        "shown": len(samples),
+        "flagged": survey.counts["flagged"],
+        "without_picture": sum(sample["thumb"] is None for sample in samples),
+        "pictures": pictures.kind,
+        "bytes": path.stat().st_size,
+        "message": pictures.message,
+    }
+
+
+def _shown(survey: Survey, limit: int | None) -> int:
+    if limit is not None:
+        return limit
+    return min(survey.counts["flagged"] or MOST_UNFLAGGED, MOST_FLAGGED)
+
+
+def _add_pictures(samples: list[Sample], pictures: Pictures, path: Path) -> None:
+    in_order = sorted(samples, key=lambda sample: int(sample["id"]))
+    rows = np.array([sample["id"] for sample in in_order], np.int64)
+    found = pictures.of_rows(rows, path.absolute().parent)
+    for sample, (href, thumb) in zip(in_order, found, strict=True):
+        sample["href"], sample["thumb"] = href, thumb
+
+
+def _run(corrections: Corrections, survey: Survey, source: str) -> dict[str, str]:
+    """What tells this run from all others: a browser keeps decisions under its id, whichever rows a page shows."""
+    metadata = corrections.metadata
+    parts = (
+        metadata["source_fingerprint"],
+        metadata["method"],
+        metadata["seed"],
+        survey.proposals.hexdigest(),
+    )
+    return {
+        "id": hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:32],
+        "source": source,
+        "method": metadata["method"],
+        "task": metadata["task"],
+    }
+
+
+def _check_out(path: Path, sources: list[Path | None]) -> None:
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder; name a file in it, as in {path / 'review.html'}")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out {path}: a page is an .html file; choose such a name")
+    for source in sources:
+        if source is not None and source.is_dir() and path.resolve().is_relative_to(source.resolve()):
+            raise InputError(
+                f"--out {path} lies in the source {source}, where nothing is written; choose another"
+            )
+
+
+class _Room(ModuleType):
+    """Room and function have the same name: `labelfix.review` can be called, whichever of them it has become."""
+
+    def __call__(self, *args: Any, **options: Any) -> dict[str, Any]:
+        return review(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -1,0 +1,95 @@
+// One sample in the grid.
+
+/** Makes the cards of the grid from the page's template. */
+class Cards {
+  /**
+   * @param {Samples} samples
+   * @param {Decisions} decisions
+   * @param {Thumbs} thumbs
+   */
+  constructor(samples, decisions, thumbs) {
+    Object.assign(this, { samples, decisions, thumbs });
+    this.template = byId('card').content.firstElementChild;
+  }
+
+  /** @param {Sample} sample @returns {any} */
+  make(sample) {
+    const card = this.template.cloneNode(true);
+    const part = (name) => card.querySelector(`.${name}`);
+    card.dataset.id = sample.id;
+    this.image(card, sample);
+    part('score').append('noise ', element('strong', { textContent: twoDecimals(sample.score) }));
+    part('sure').append('confidence ', element('strong', { textContent: percent(sample.confidence) }));
+    this.#labels(part('given'), part('suggested'), sample);
+    part('odds').append(...sample.likely.slice(0, 3).map((odds) => this.#odds(odds, sample)));
+    part('file').textContent = sample.file;
+    part('file').title = sample.file;
+    part('id').textContent = `#${sample.id}`;
+    part('id').href = `#sample=${sample.id}`;
+    part('id').setAttribute('aria-label', `Large view of sample ${sample.id}`);
+    this.state(card, sample);
+    return card;
+  }
+
+  /** @param {any} card @param {Sample} sample */
+  image(card, sample) {
+    this.thumbs.show(sample, card.querySelector('img'), card.querySelector('.no-image'));
+  }
+
+  /** Show what is decided. @param {any} card @param {Sample} sample */
+  state(card, sample) {
+    const decision = this.decisions.made.get(sample.id);
+    if (card.dataset.decision === (decision ?? '')) return;
+    card.dataset.decision = decision ?? '';
+    const badge = card.querySelector('.badge');
+    card.dataset.state = decision ? kindOf(decision) : '';
+    badge.hidden = !decision;
+    badge.replaceChildren(...(decision ? [icon(kindOf(decision)), this.#badge(sample, decision)] : []));
+    card.setAttribute('aria-label', spoken(this.decisions, sample));
+  }
+
+  /** Short: a chosen class says more than that something was changed. */
+  #badge(sample, decision) {
+    const kind = kindOf(decision);
+    return kind === 'change' ? this.samples.nameOf(this.decisions.labelOf(sample, decision)) : DONE[kind];
+  }
+
+  #labels(given, suggested, sample) {
+    if (this.samples.isMulti) {
+      given.textContent = this.samples.nameOf(sample.given);
+      suggested.append(...changeChips(this.samples, sample));
+    } else {
+      given.textContent = this.samples.nameOf(sample.given);
+      given.classList.toggle('none', sample.given === null);
+      const name = element('span', { className: 'name', textContent: this.samples.nameOf(sample.suggested) });
+      suggested.append(element('span', { className: 'arrow', textContent: '→' }), name);
+    }
+    given.title = this.samples.nameOf(sample.given);
+    suggested.title = this.samples.changeOf(sample);
+  }
+
+  #odds([label, share], sample) {
+    const name = this.samples.names[label];
+    const isSuggested = label === sample.suggested && !this.samples.isMulti;
+    const role = label === sample.given ? 'is-given' : isSuggested ? 'is-suggested' : '';
+    return element(
+      'span',
+      { className: `odd ${role}`, title: name },
+      element('span', { className: 'name', textContent: name }),
+      bar(share),
+      element('span', { className: 'share', textContent: percent(share) }),
+    );
+  }
+}
+
+/** Added and removed labels as chips. @param {Samples} samples @param {Sample} sample @returns {Node[]} */
+function changeChips(samples, sample) {
+  const chip = (kind, sign) => (label) =>
+    element(
+      'span',
+      { className: `chip ${kind}`, title: `${kind} ${samples.names[label]}` },
+      `${sign} ${samples.names[label]}`,
+    );
+  const chips = [...sample.added.map(chip('added', '+')), ...sample.removed.map(chip('removed', '−'))];
+  return chips.length ? chips : [element('span', { className: 'chip', textContent: 'no change' })];
+}

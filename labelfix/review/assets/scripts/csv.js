@@ -1,0 +1,38 @@
+// decisions.csv: what labelfix reads back.
+
+/**
+ * Put an apostrophe before text that a spreadsheet would run as a formula; plain numbers stay. The same rule as
+ * in every CSV file of labelfix, which takes the apostrophe away on reading.
+ * @param {string} text
+ */
+function escapeCell(text) {
+  const runs = /^'*[=+\-@\t\r]/;
+  const number = /^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$/;
+  return runs.test(text) && !number.test(text) ? `'${text}` : text;
+}
+
+/** Quotes round a cell that needs them (RFC 4180). @param {string} cell */
+function quoteCell(cell) {
+  return /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
+}
+
+/**
+ * The decided samples by sample id, one line each.
+ * @param {Samples} samples
+ * @param {Decisions} decisions
+ */
+function decisionsCsv(samples, decisions) {
+  const ids = [...decisions.made.keys()].sort((a, b) => a - b);
+  const lines = ids.map((id) => {
+    const sample = samples.byId.get(id);
+    const decision = decisions.made.get(id);
+    const label = [decisions.labelOf(sample, decision) ?? []]
+      .flat()
+      .map((one) => samples.names[one])
+      .join(';');
+    return [String(id), sample.file, kindOf(decision), label]
+      .map((cell) => quoteCell(escapeCell(cell)))
+      .join(',');
+  });
+  return ['sample_id,file_name,decision,label', ...lines, ''].join('\n');
+}

@@ -1,0 +1,104 @@
+// Decisions and their history. A decision is a text: "accept", "keep", "skip" or "change:CLASS".
+
+/** What is decided, with undo and redo without limit; no element of the page, no storage. */
+class Decisions {
+  /** @param {Samples} samples */
+  constructor(samples) {
+    this.samples = samples;
+    /** @type {Map<number, string>} by sample id */
+    this.made = new Map();
+    /** Decisions of rows that are not on this page: kept for the page that has them. @type {Object<string, string>} */
+    this.elsewhere = {};
+    /** Steps: each a list of [id, before, after]. @type {[number, string|undefined, string|undefined][][]} */
+    this.done = [];
+    this.undone = [];
+  }
+
+  /** Take over what was stored; what does not fit its sample is dropped. @param {Object<string, any>} stored */
+  restore(stored) {
+    this.made.clear();
+    this.elsewhere = {};
+    for (const [id, decision] of Object.entries(stored)) {
+      const sample = this.samples.byId.get(Number(id));
+      if (!sample) this.elsewhere[id] = decision;
+      else if (this.allows(sample, decision)) this.made.set(sample.id, decision);
+    }
+  }
+
+  /** @returns {Object<string, string>} what `restore` reads */
+  stored() {
+    return { ...this.elsewhere, ...Object.fromEntries(this.made) };
+  }
+
+  /** Whether a decision is possible for a sample. @param {Sample} sample @param {string} decision */
+  allows(sample, decision) {
+    if (decision === 'keep') return sample.given !== null;
+    if (decision === 'accept' || decision === 'skip') return true;
+    if (this.samples.isMulti || !/^change:\d+$/.test(decision)) return false;
+    return Number(decision.slice(7)) < this.samples.names.length;
+  }
+
+  /** What choosing a class means: accept and keep where it is theirs. @param {Sample} sample @param {number} label */
+  choosing(sample, label) {
+    if (label === sample.suggested) return 'accept';
+    return label === sample.given ? 'keep' : `change:${label}`;
+  }
+
+  /**
+   * Make decisions; one step of the history, whatever their number.
+   * @param {[number, string|undefined][]} changes of sample ids; undefined takes a decision away
+   * @returns {number} how many were new
+   */
+  apply(changes) {
+    const step = changes
+      .map(([id, after]) => /** @type {any} */ ([id, this.made.get(id), after]))
+      .filter(([, before, after]) => before !== after);
+    if (!step.length) return 0;
+    step.forEach(([id, , after]) => this.#set(id, after));
+    this.done.push(step);
+    this.undone = [];
+    return step.length;
+  }
+
+  /** @returns {number[]|null} the samples whose decision went back, null where there is nothing to undo */
+  undo() {
+    const step = this.done.pop();
+    if (!step) return null;
+    step.forEach(([id, before]) => this.#set(id, before));
+    this.undone.push(step);
+    return step.map(([id]) => id);
+  }
+
+  /** @returns {number[]|null} as `undo`, the other way */
+  redo() {
+    const step = this.undone.pop();
+    if (!step) return null;
+    step.forEach(([id, , after]) => this.#set(id, after));
+    this.done.push(step);
+    return step.map(([id]) => id);
+  }
+
+  /** The label that a decision gives a sample, null for skip. @param {Sample} sample @param {string} decision */
+  labelOf(sample, decision) {
+    if (decision === 'accept') return this.samples.suggestionFor(sample);
+    if (decision === 'keep') return sample.given;
+    return decision === 'skip' ? null : Number(decision.slice(7));
+  }
+
+  /** @returns {Object<string, number>} samples by state: all, decided, undecided, accept, keep, change, skip */
+  tallies() {
+    const tallies = { all: this.samples.all.length, accept: 0, keep: 0, change: 0, skip: 0 };
+    for (const decision of this.made.values()) tallies[kindOf(decision)] += 1;
+    return { ...tallies, decided: this.made.size, undecided: tallies.all - this.made.size };
+  }
+
+  #set(id, decision) {
+    if (decision === undefined) this.made.delete(id);
+    else this.made.set(id, decision);
+  }
+}
+
+/** "change" of "change:3", and so on. @param {string} decision */
+function kindOf(decision) {
+  return decision.startsWith('change') ? 'change' : decision;
+}

@@ -1,0 +1,48 @@
+// The keyboard: one handler for the page, and none of its keys while somebody types.
+
+/** @param {any} review @param {KeyboardEvent} event */
+function onKey(review, event) {
+  const target = /** @type {any} */ (event.target);
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (event.defaultPrevented || event.altKey || belongsTo(target, key) || !review.takesKeys()) return;
+  const done =
+    event.ctrlKey || event.metaKey ? historyKey(review, key, event.shiftKey) : plainKey(review, key, event);
+  if (done) event.preventDefault();
+}
+
+/** Whether a field needs the key itself: all while typing, arrows and space for a slider or a choice. */
+function belongsTo(target, key) {
+  const field = target.closest('input, select, textarea');
+  if (!field) return false;
+  const isChoice = ['radio', 'checkbox', 'range'].includes(field.type);
+  return !isChoice || key.length > 1 || key === ' ';
+}
+
+/** Ctrl or Command with Z or Y. */
+function historyKey(review, key, shift) {
+  if (key === 'z') return shift ? review.redo() : review.undo();
+  return key === 'y' ? review.redo() : false;
+}
+
+/** @returns {boolean} whether the key meant something */
+function plainKey(review, key, event) {
+  const isCharacter = key.length === 1 && key !== ' ';
+  if (isCharacter && !review.singleKeys()) return false;
+  if (/^[1-9]$/.test(key)) return review.chooseLikely(Number(key) - 1);
+  const actions = {
+    a: () => review.decideActive('accept'),
+    g: () => review.decideActive('keep'),
+    s: () => review.decideActive('skip'),
+    c: () => review.searchClasses(),
+    z: () => (event.shiftKey ? review.redo() : review.undo()),
+    n: () => review.toNextUndecided(),
+    b: () => review.openBulk(),
+    d: () => review.download(),
+    '/': () => review.focusSearch(),
+    '?': () => review.openHelp(),
+    Backspace: () => review.decideActive(undefined),
+  };
+  if (key in actions) return actions[key]();
+  if ((key === 'Enter' || key === ' ') && !event.target.closest('a, button')) return review.toggleViewer();
+  return review.move(key, event.target);
+}

@@ -1,0 +1,71 @@
+// What a sample is, and what may be said about it.
+
+/**
+ * @typedef {object} Sample one row of the run
+ * @property {number} id row in the source, from 0
+ * @property {string} file name relative to the source
+ * @property {number|number[]|null} given class, or classes where a row has several; null: unlabelled
+ * @property {number|number[]} corrected class or classes
+ * @property {number} suggested the class that accepting takes; rows with several classes take `corrected`
+ * @property {number|null} score of noise, 0 to 1, high is suspect
+ * @property {number|null} confidence in `corrected`, 0 to 1
+ * @property {boolean} flagged by the run
+ * @property {[number, number][]} likely classes and their probabilities, falling, up to nine
+ * @property {number[]} [added] classes, of rows with several
+ * @property {number[]} [removed] classes, of rows with several
+ * @property {string|null} href of the original image
+ * @property {number} index in the page; added here
+ * @property {string} search file name in lower case; added here
+ * @property {string} pair key of given and suggested label; added here
+ */
+
+/** The page's samples, with what is looked up for each over and over. */
+class Samples {
+  /** @param {{run: {id: string, task: string}, class_names: string[], samples: Sample[]}} data */
+  constructor(data) {
+    this.names = data.class_names;
+    this.isMulti = data.run.task === 'multi';
+    this.all = data.samples;
+    this.byId = new Map();
+    this.all.forEach((sample, index) => {
+      sample.index = index;
+      sample.search = sample.file.toLowerCase();
+      sample.pair = pairKey(sample, this.isMulti);
+      this.byId.set(sample.id, sample);
+    });
+  }
+
+  /** @param {number|number[]|null} label @returns {string} */
+  nameOf(label) {
+    if (label === null) return 'unlabelled';
+    if (Array.isArray(label))
+      return label.length ? label.map((one) => this.names[one]).join(', ') : 'no label';
+    return this.names[label];
+  }
+
+  /** The label that accepting gives. @param {Sample} sample */
+  suggestionFor(sample) {
+    return this.isMulti ? sample.corrected : sample.suggested;
+  }
+
+  /** "cat → dog", or "+ dog, − cat" where rows have several labels. @param {Sample} sample */
+  changeOf(sample) {
+    if (!this.isMulti) return `${this.nameOf(sample.given)} → ${this.nameOf(sample.suggested)}`;
+    const signs = [
+      ...sample.added.map((one) => `+ ${this.names[one]}`),
+      ...sample.removed.map((one) => `− ${this.names[one]}`),
+    ];
+    return signs.length ? signs.join(', ') : 'no change';
+  }
+}
+
+/** @param {Sample} sample @param {boolean} isMulti @returns {string} equal for samples with the same change */
+function pairKey(sample, isMulti) {
+  return isMulti ? `+${sample.added}-${sample.removed}` : `${sample.given}>${sample.suggested}`;
+}
+
+/** Every class that a sample is about. @param {Sample} sample @returns {number[]} */
+function classesOf(sample) {
+  const labels = [sample.given, Array.isArray(sample.corrected) ? sample.corrected : sample.suggested];
+  return [...new Set(labels.flat())].filter((label) => label !== null);
+}

@@ -1,0 +1,140 @@
+"""Report: what the summary of a page says of the run, from the corrections and the files that lie beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelfix.corrections import Corrections
+from labelfix.originals import source_options
+from labelfix.review.charts import all_charts
+from labelfix.review.pictures import Pictures
+from labelfix.review.survey import Survey
+from labelfix.review.suspects import batches_of
+from labelfix.review.svg import drawn
+
+_PAIRS_SHOWN = 100
+
+
+def source_name(corrections: Corrections, pictures: Pictures) -> str:
+    """What the data are called: the last part of the path, no more, as pages are passed around."""
+    place = source_options(corrections.path).get("source")
+    if place is None and pictures.originals is not None:
+        place = pictures.originals.source
+    return "images in memory" if place is None else Path(place).name
+
+
+def report_of(corrections: Corrections, survey: Survey, source: str, shown: int) -> dict[str, Any]:
+    """What `render` takes as its report.
+
+    Args:
+        corrections: of the run; a file that was moved out of it is shown without what only the run knows.
+        survey: of the corrections.
+        source: name of the source.
+        shown: number of samples on the page.
+    """
+    metadata, names = corrections.metadata, corrections.metadata["class_names"]
+    summary = _json_beside(corrections, "summary.json")
+    epochs = _epochs_beside(corrections)
+    counts, reason = survey.counts, summary.get("fit_reason", "")
+    return {
+        "title": f"Review of {source}",
+        "source": source,
+        "method": metadata["method"],
+        "labelfix_version": metadata["labelfix_version"],
+        "noise_rate": metadata.get("noise_rate"),
+        "fit_ok": metadata["fit_ok"],
+        "fit_reason": reason,
+        "counts": {name: counts[name] for name in _COUNTS},
+        "shown": shown,
+        "suspects": max(counts["flagged"], shown),
+        "note": _note(counts["flagged"], shown, reason if metadata["fit_ok"] else ""),
+        "by_class": [
+            {"name": name, "rows": rows, "noise_rate": rate, "flagged": flagged, "corrected": corrected}
+            for name, rate, (rows, flagged, corrected) in zip(
+                names, survey.noise_by_class, survey.by_class.T.tolist(), strict=True
+            )
+        ],
+        "pairs": [
+            {"given": given, "corrected": corrected, "count": count}
+            for (given, corrected), count in survey.pairs.most_common(_PAIRS_SHOWN)
+        ],
+        "charts": [drawn(chart) for chart in all_charts(survey, names, summary, epochs)],
+        "invalid": _invalid(corrections, survey),
+        "invalid_total": counts["invalid"],
+        "settings": list(_settings(corrections, epochs)),
+    }
+
+
+_COUNTS = ("rows", "judged", "flagged", "corrected", "unlabelled", "trusted", "invalid")
+
+
+def _note(flagged: int, shown: int, reason: str) -> str:
+    """What to know of a fit that is fine and of rows that are shown though not flagged, in sentences; else empty."""
+    said = [f"{reason[0].upper()}{reason[1:]}."] if reason else []
+    if shown > flagged:
+        if flagged:
+            said.append(
+                f"Beside the {flagged:,} flagged rows the page shows those with the next highest noise scores."
+            )
+        else:
+            said.append("No row is flagged: the page shows those with the highest noise scores.")
+    return " ".join(said)
+
+
+def _invalid(corrections: Corrections, survey: Survey) -> list[dict[str, str | None]]:
+    batches = batches_of(corrections, np.array(survey.invalid, np.int64), ["file_name", "error"])
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+def _settings(corrections: Corrections, epochs: pa.Table | None) -> list[list[str]]:
+    """Names and values, as text without folders: whose machine it was is nobody's business."""
+    metadata = corrections.metadata
+    saved = _json_beside(corrections, "config.json")
+    config = saved.get("config") or {"method": metadata["method"], "seed": metadata["seed"]}
+    plain = {name: value for name, value in config.items() if name not in ("settings", "weights_sha256")}
+    if plain.get("weights"):
+        plain["weights"] = Path(plain["weights"]).name
+    if epochs is not None and len(epochs):
+        plain["epochs"] = max(epochs.column("epoch").to_pylist())
+    trusted = (saved.get("files") or {}).get("trusted")
+    plain |= {
+        "trusted": None if trusted is None else Path(trusted).name,
+        **(config.get("settings") or {}),
+        "rows out of sample": metadata["out_of_sample"],
+        "resumed elsewhere": metadata["resumed_elsewhere"],
+        "flag rule": metadata["flag_rule"],
+        "source fingerprint": metadata["source_fingerprint"],
+        **{
+            f"version of {name}": text
+            for name, text in (saved.get("environment") or {}).get("packages", {}).items()
+        },
+    }
+    return [[name.replace("_", " "), _text(value)] for name, value in plain.items() if value is not None]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _json_beside(corrections: Corrections, name: str) -> dict[str, Any]:
+    """A JSON object of the run; empty where it is not there."""
+    try:
+        value = json.loads((corrections.path.parent / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _epochs_beside(corrections: Corrections) -> pa.Table | None:
+    try:
+        return pq.read_table(corrections.path.parent / "epochs.parquet")
+    except (OSError, pa.ArrowInvalid):
+        return None

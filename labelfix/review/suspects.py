@@ -1,0 +1,150 @@
+"""Suspects: the rows that a page shows, each as the words and numbers that its card needs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelfix.corrections import Corrections
+from labelfix.review.survey import class_indices
+
+SORTS = ("score", "class", "confusion")
+_LIKELY = 9  # a digit key for each
+_DIGITS = 4
+# Few enough that a thousand probabilities a row take little memory.
+_ROWS_AT_ONCE = 8_192
+_COLUMNS = (
+    "sample_id", "file_name", "given_label", "noise_score", "is_label_issue", "corrected_label",
+    "corrected_confidence", "label_distribution", "predicted_label",
+)  # fmt: skip
+
+Sample = dict[str, Any]
+
+
+def read_samples(corrections: Corrections, rows: np.ndarray) -> list[Sample]:
+    """The rows with these sample_ids, int64 (n,), in that order, ready for the page but for href and thumb."""
+    names = pa.array(corrections.metadata["class_names"], pa.string())
+    is_multi = corrections.metadata["task"] == "multi"
+    columns = [*_COLUMNS, *(("added_labels", "removed_labels") if is_multi else ())]
+    found: dict[int, Sample] = {}
+    for batch in batches_of(corrections, rows, columns):
+        for sample in _samples(batch, names, is_multi=is_multi):
+            found[sample["id"]] = sample
+    return [found[row] for row in rows.tolist()]
+
+
+def batches_of(corrections: Corrections, rows: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows with these sample_ids (n,) in input order; row groups without any are not read."""
+    wanted = np.sort(rows)
+    with pq.ParquetFile(corrections.path) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        ends = np.cumsum([0, *sizes])
+        for group, (first, stop) in enumerate(pairwise(ends)):
+            left, right = np.searchsorted(wanted, [first, stop])
+            if left == right:
+                continue
+            for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=columns):
+                left, right = np.searchsorted(wanted, [first, first + len(batch)])
+                yield batch.take(pa.array(wanted[left:right] - first))
+                first += len(batch)
+
+
+def ordered(samples: list[Sample], sort: str) -> list[Sample]:
+    """Samples, most suspect first, in the order that a page opens with.
+
+    Args:
+        samples: by falling noise score.
+        sort: "score" leaves them; "class" goes by given label; "confusion" puts the most frequent pair of given and
+            suggested label first. Within a class or a pair the order stays.
+    """
+    if sort == "class":
+        return sorted(samples, key=lambda sample: _as_tuple(sample["given"]))
+    if sort == "confusion":
+        number = Counter(map(_pair, samples))
+        return sorted(samples, key=lambda sample: (-number[_pair(sample)], _pair(sample)))
+    return samples
+
+
+def _pair(sample: Sample) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return _as_tuple(sample["given"]), _as_tuple(sample["suggested"])
+
+
+def _as_tuple(label: int | list[int]) -> tuple[int, ...]:
+    return tuple(label) if isinstance(label, list) else (label,)
+
+
+def _samples(batch: pa.RecordBatch, names: pa.Array, *, is_multi: bool) -> Iterator[Sample]:
+    def labels_of(name: str) -> list[Any]:
+        return _labels(batch.column(name), names, is_multi=is_multi)
+
+    plain = [batch.column(name).to_pylist() for name in ("sample_id", "file_name", "is_label_issue")]
+    numbers = [_rounded(batch.column(name)) for name in ("noise_score", "corrected_confidence")]
+    nothing: list[list[int]] = [[]] * len(batch)
+    labels = [labels_of(name) for name in ("given_label", "corrected_label", "predicted_label")]
+    changes = [labels_of(name) if is_multi else nothing for name in ("added_labels", "removed_labels")]
+    likely = _likely(batch.column("label_distribution"))
+    for row in zip(*plain, *numbers, *labels, *changes, likely, strict=True):
+        (
+            sample_id,
+            file_name,
+            flagged,
+            score,
+            confidence,
+            given,
+            corrected,
+            predicted,
+            added,
+            removed,
+            best,
+        ) = row
+        yield {
+            "id": sample_id,
+            "file": file_name,
+            "given": given,
+            "corrected": corrected,
+            "suggested": corrected if is_multi else _suggested(given, corrected, predicted, best),
+            "score": score,
+            "confidence": confidence,
+            "flagged": flagged,
+            "likely": best,
+            "added": added,
+            "removed": removed,
+        }
+
+
+def _suggested(given: int, corrected: int, predicted: int | None, likely: list[tuple[int, float]]) -> int:
+    """What to accept: the correction, else the most likely of the other classes, as far as anything is known."""
+    others = [corrected, *(label for label, _ in likely), predicted]
+    return next((label for label in others if label not in (given, None)), corrected)
+
+
+def _labels(column: pa.Array, names: pa.Array, *, is_multi: bool) -> list[Any]:
+    """A class index or None for each row; multi-label: a list of them."""
+    parents, classes = class_indices(column, names)
+    lists: list[list[int]] = [[] for _ in range(len(column))]
+    for parent, label in zip(parents.tolist(), classes.tolist(), strict=True):
+        lists[parent].append(label)
+    return lists if is_multi else [labels[0] if labels else None for labels in lists]
+
+
+def _likely(column: pa.Array) -> list[list[tuple[int, float]]]:
+    """The most probable classes of each row with their probabilities, falling; none where the row has none."""
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    probs = column.drop_null().flatten().to_numpy().reshape(-1, column.type.list_size)
+    best = np.argsort(-probs, axis=1, kind="stable")[:, :_LIKELY]
+    shares = np.take_along_axis(probs, best, axis=1).astype(np.float64).round(_DIGITS)
+    found = (
+        list(zip(labels, some, strict=True))
+        for labels, some in zip(best.tolist(), shares.tolist(), strict=True)
+    )
+    return [next(found) if is_known else [] for is_known in known]
+
+
+def _rounded(column: pa.Array) -> list[float | None]:
+    return [None if value is None else round(value, _DIGITS) for value in column.to_pylist()]

@@ -13,7 +13,7 @@ The map of the house, from the path of an image to its row in corrections.parque
     job, cross_fitting, findings, pipeline    scan(): all of the above in one page
     prediction            predict(): a trained classifier on other images
     frame/                findings in pandas: read_corrections(), and df.labelfix
-    review/               review(): a page in which people look at the suspects and decide
+    reviews/              review(): a page in which people look at the suspects and decide
     exports/, scoring, metrics, corruption, noise, demo    what people do before and after
     benchmark/            bench(): methods side by side where the truth is known
     cli/                  the command line: one command, one function
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from labelfix.methods import method_card, method_names
     from labelfix.pipeline import Run, plan, scan
     from labelfix.prediction import predict
-    from labelfix.review import review
+    from labelfix.reviews import review
     from labelfix.scoring import evaluate
 
 __version__ = version("labelfix")
@@ -58,7 +58,7 @@ _HOMES = {
     "plan": "pipeline",
     "predict": "prediction",
     "read_corrections": "frame",
-    "review": "review",
+    "review": "reviews",
     "scan": "pipeline",
 }
 

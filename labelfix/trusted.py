@@ -84,4 +84,3 @@ def _scored(rows: np.ndarray, verified: np.ndarray, manifest: Manifest) -> np.nd
     usable = (given >= 0) & ~manifest.held_out[rows]
     by_class = [np.sort(rows[usable & (verified == label)])[1::2] for label in np.unique(verified)]
     return np.concatenate(by_class)
-

@@ -22,7 +22,7 @@ LAYERS = [
     {"cli", "__init__"},
     {"demo", "benchmark"},
     {"corruption", "prediction"},
-    {"pipeline", "exports", "review"},
+    {"pipeline", "exports", "reviews"},
     {"findings", "job"},
     {"cross_fitting"},
     {"resumable"},
@@ -60,7 +60,7 @@ FENCES = {
     "rich": {"cli"},
     "pyarrow": {
         "sources", "manifest", "store", "verified", "corrections", "frame", "scoring", "summary", "tables", "exports",
-        "corruption", "prediction", "benchmark", "decisions", "review",
+        "corruption", "prediction", "benchmark", "decisions", "reviews",
     },
     "PIL": {"store"},
     "torch.optim": {"trainer"},
@@ -71,7 +71,7 @@ WITHOUT_TORCH = [
     "labelfix.cli.corrupt", "labelfix.cli.bench", "labelfix.cli.demo", "labelfix.cli.methods",
     "labelfix.exports", "labelfix.scoring", "labelfix.corrections", "labelfix.corruption",
     "labelfix.cli.predict", "labelfix.store", "labelfix.manifest", "labelfix.sources", "labelfix.noise",
-    "labelfix.verdicts", "labelfix.trusted", "labelfix.metrics", "labelfix.frame", "labelfix.review",
+    "labelfix.verdicts", "labelfix.trusted", "labelfix.metrics", "labelfix.frame", "labelfix.reviews",
     "labelfix.cli.review",
 ]  # fmt: skip
 

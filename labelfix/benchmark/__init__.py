@@ -16,7 +16,7 @@ from labelfix.benchmark.agreement import SCHEMA as AGREEMENT_SCHEMA
 from labelfix.benchmark.agreement import make_agreement
 from labelfix.benchmark.grid import GIVEN, Cell, make_grid
 from labelfix.benchmark.materials import Materials, check_given, gather, plant_noise
-from labelfix.benchmark.plot import can_plot, write_plot
+from labelfix.benchmark.plot import write_plot
 from labelfix.benchmark.processes import scan_apart
 from labelfix.benchmark.rows import SCHEMA, is_current, make_row
 from labelfix.errors import InputError
@@ -78,7 +78,7 @@ def bench(
             batch_size, backbone, weights and image_size, see `labelfix.config.ScanOptions`.
 
     Returns:
-        JSON-able: out, table, plot (None without matplotlib); rows, a dict for each noise, method and seed, by the
+        JSON-able: out, table, plot; rows, a dict for each noise, method and seed, by the
         column names of bench.parquet; agreement, one for each noise and seed of which two runs or more are there, by
         those of agreement.parquet (see `labelfix.benchmark.agreement.make_agreement`). What is undefined is None:
         average precision of clean labels, errors_removed ((corrected - given) / (1 - given) of the label accuracies)
@@ -119,7 +119,7 @@ def bench(
         reporter.progress("runs", number, len(planned))
         told.append(run.row or _finish(run, materials, reporter, f"run {number + 1} of {len(planned)}"))
     reporter.progress("runs", len(planned), len(planned))
-    return _told(planned, told, materials, reporter)
+    return _told(planned, told, materials)
 
 
 @dataclass(frozen=True)
@@ -189,19 +189,18 @@ def _finish(run: _Planned, materials: Materials, reporter: Reporter, place: str)
     return row
 
 
-def _told(
-    planned: Sequence[_Planned], rows: list[dict[str, Any]], materials: Materials, reporter: Reporter
-) -> dict[str, Any]:
+def _told(planned: Sequence[_Planned], rows: list[dict[str, Any]], materials: Materials) -> dict[str, Any]:
     """Write the tables and the plot, and return what `bench` does."""
     table = materials.out / "bench.parquet"
     write_table(table, pa.Table.from_pylist(rows, SCHEMA))
     agreement = _agreement(planned, rows, materials)
     write_table(materials.out / "agreement.parquet", pa.Table.from_pylist(agreement, AGREEMENT_SCHEMA))
-    plot = _plot(materials.out / "bench.png", rows, reporter)
+    plot = materials.out / "bench.png"
+    write_plot(plot, rows)
     return {
         "out": str(materials.out),
         "table": str(table),
-        "plot": plot,
+        "plot": str(plot),
         "rows": rows,
         "agreement": agreement,
     }
@@ -225,14 +224,6 @@ def _agreement(
         for places in groups.values()
         if len(places) > 1
     ]
-
-
-def _plot(path: Path, rows: list[dict[str, Any]], reporter: Reporter) -> str | None:
-    if not can_plot():
-        reporter.message('no plot without matplotlib: pip install "labelfix[baselines]"')
-        return None
-    write_plot(path, rows)
-    return str(path)
 
 
 def _check_names(options: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _GROUP = 0.8  # width of the bars of one noise, whose place is 1 wide
-
-
-def can_plot() -> bool:
-    """Whether matplotlib is there."""
-    return find_spec("matplotlib") is not None
 
 
 def write_plot(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -87,8 +87,7 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
     if result["agreement"]:
         _print_agreement(result["agreement"])
     click.echo(f"\ntable: {result['table']}")
-    if result["plot"] is not None:
-        click.echo(f"plot: {result['plot']}")
+    click.echo(f"plot: {result['plot']}")
 
 
 _of_scan = {option.name: option for option in scan_command.params}

@@ -48,7 +48,7 @@ def command(corrections: str, as_json: bool, **options: Any) -> None:
     """
     from labelfix.cli.terminal import print_json
     from labelfix.corrections import find_corrections
-    from labelfix.review import review
+    from labelfix.reviews import review
 
     path, note = find_corrections(corrections)
     if note:

@@ -12,7 +12,7 @@ import numpy as np
 from labelfix.cache import cache_errors, cache_folder
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
-from labelfix.sources.columns import _extension as extension_of
+from labelfix.sources.columns import extension_of
 from labelfix.sources.folders import EXTENSIONS
 
 WAYS = ("copy", "hardlink", "symlink")

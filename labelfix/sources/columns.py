@@ -117,7 +117,7 @@ def image_rows(image: pa.Array, first: int) -> Rows:
     said = pc.struct_field(image, "path").to_pylist() if "path" in fields else [None] * len(image)
     heads = pc.binary_slice(data, 0, 12).to_pylist()
     names = [
-        path or f"row-{first + place:09d}.{_extension(head)}"
+        path or f"row-{first + place:09d}.{extension_of(head)}"
         for place, (path, head) in enumerate(zip(said, heads, strict=True))
     ]
     sizes = pc.fill_null(pc.cast(pc.binary_length(data), pa.int64()), -1).to_numpy(zero_copy_only=False)
@@ -183,7 +183,8 @@ def _read(
             return
 
 
-def _extension(head: bytes | None) -> str:
+def extension_of(head: bytes | None) -> str:
+    """The extension, without a dot, that the first bytes of an image ask for; "bin" where they say nothing."""
     for place, magic, extension in _MAGIC:
         if head is not None and head[place : place + len(magic)] == magic:
             return extension

@@ -8,7 +8,7 @@
  * @property {number|number[]} corrected class or classes
  * @property {number} suggested the class that accepting takes; rows with several classes take `corrected`
  * @property {number|null} score of noise, 0 to 1, high is suspect
- * @property {number|null} confidence in `corrected`, 0 to 1
+ * @property {number|null} confidence in `suggested`, 0 to 1
  * @property {boolean} flagged by the run
  * @property {[number, number][]} likely classes and their probabilities, falling, up to nine
  * @property {number[]} [added] classes, of rows with several

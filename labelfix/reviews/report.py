@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from labelfix.corrections import Corrections
 from labelfix.originals import source_options
-from labelfix.review.charts import all_charts
-from labelfix.review.pictures import Pictures
-from labelfix.review.survey import Survey
-from labelfix.review.suspects import batches_of
-from labelfix.review.svg import drawn
+from labelfix.reviews.charts import all_charts
+from labelfix.reviews.pictures import Pictures
+from labelfix.reviews.survey import Survey
+from labelfix.reviews.suspects import batches_of
+from labelfix.reviews.svg import drawn
 
 _PAIRS_SHOWN = 100
 

@@ -101,7 +101,7 @@ class Viewer {
       fact('Flagged', sample.flagged ? 'yes' : 'no'),
       fact('Decision', element('span', { id: 'viewer-decision', className: 'decision' })),
     ];
-    if (this.samples.isMulti) facts.push(fact('Labels after it', this.samples.nameOf(sample.corrected)));
+    if (this.samples.isMulti) facts.push(fact('Labels if accepted', this.samples.nameOf(sample.corrected)));
     byId('viewer-facts').replaceChildren(...facts);
   }
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.review.survey import SCORE_BINS, Survey
-from labelfix.review.svg import COLOURS, Chart
+from labelfix.reviews.survey import SCORE_BINS, Survey
+from labelfix.reviews.svg import COLOURS, Chart
 from labelfix.verdicts import FLAG_ABOVE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelfix.corrections import Corrections
-from labelfix.review.survey import class_indices
+from labelfix.reviews.survey import class_indices
 
 SORTS = ("score", "class", "confusion")
 _LIKELY = 9  # a digit key for each
@@ -103,14 +103,16 @@ def _samples(batch: pa.RecordBatch, names: pa.Array, *, is_multi: bool) -> Itera
             removed,
             best,
         ) = row
+        suggested = corrected if is_multi else _suggested(given, corrected, predicted, best)
         yield {
             "id": sample_id,
             "file": file_name,
             "given": given,
             "corrected": corrected,
-            "suggested": corrected if is_multi else _suggested(given, corrected, predicted, best),
+            "suggested": suggested,
             "score": score,
-            "confidence": confidence,
+            # In what is suggested, which need not be what the method dared to correct to.
+            "confidence": confidence if is_multi else dict(best).get(suggested, confidence),
             "flagged": flagged,
             "likely": best,
             "added": added,

@@ -19,7 +19,7 @@ class Cards {
     card.dataset.id = sample.id;
     this.image(card, sample);
     part('score').append('noise ', element('strong', { textContent: twoDecimals(sample.score) }));
-    part('sure').append('confidence ', element('strong', { textContent: percent(sample.confidence) }));
+    part('sure').append('conf. ', element('strong', { textContent: percent(sample.confidence) }));
     this.#labels(part('given'), part('suggested'), sample);
     part('odds').append(...sample.likely.slice(0, 3).map((odds) => this.#odds(odds, sample)));
     part('file').textContent = sample.file;

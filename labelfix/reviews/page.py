@@ -83,7 +83,7 @@ def main_style() -> str:
 def asset(path: str) -> str:
     """The text of one of the files that a page is made of, by its path under `assets`."""
     # read_text makes every line end a plain newline, as the browser's parser would before it hashes.
-    return (files("labelfix.review") / "assets" / path).read_text(encoding="utf-8")
+    return (files("labelfix.reviews") / "assets" / path).read_text(encoding="utf-8")
 
 
 def _policy(scripts: Iterable[str], styles: Iterable[str]) -> str:

@@ -189,8 +189,8 @@ class Grid {
     const covered = parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || 0;
     const bottom = top + this.height;
     const free = window.innerHeight - ROOM_FOR_TOAST;
-    if (top < covered) window.scrollBy(0, top - covered);
-    else if (bottom > free) window.scrollBy(0, Math.min(top - covered, bottom - free));
+    // The row goes to the top, with all that follows below it.
+    if (top < covered || bottom > free) window.scrollBy(0, top - covered);
   }
 
   #resized() {

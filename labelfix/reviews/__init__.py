@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,11 @@ import numpy as np
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.originals import scanned_source
-from labelfix.review.page import chunks
-from labelfix.review.pictures import Pictures
-from labelfix.review.report import report_of, source_name
-from labelfix.review.survey import Survey
-from labelfix.review.suspects import SORTS, Sample, ordered, read_samples
+from labelfix.reviews.page import chunks
+from labelfix.reviews.pictures import Pictures
+from labelfix.reviews.report import report_of, source_name
+from labelfix.reviews.survey import Survey
+from labelfix.reviews.suspects import SORTS, Sample, ordered, read_samples
 from labelfix.tables import atomic_path
 
 __all__ = ["SORTS", "review"]
@@ -74,7 +72,7 @@ def review(
     _add_pictures(samples, pictures, path)
     name = source_name(opened, pictures)
     data = {
-        "run": _run(opened, survey, name),
+        "run": {**_run(opened, survey, name), "sort": sort},
         "class_names": opened.metadata["class_names"],
         "samples": ordered(samples, sort),
     }
@@ -133,13 +131,3 @@ def _check_out(path: Path, sources: list[Path | None]) -> None:
             raise InputError(
                 f"--out {path} lies in the source {source}, where nothing is written; choose another"
             )
-
-
-class _Room(ModuleType):
-    """Room and function have the same name: `labelfix.review` can be called, whichever of them it has become."""
-
-    def __call__(self, *args: Any, **options: Any) -> dict[str, Any]:
-        return review(*args, **options)
-
-
-sys.modules[__name__].__class__ = _Room

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from sklearn.datasets import load_digits
 from labelfix.noise import parse_noise, plant
 from labelfix.store import encode
 
-# Two threads at most: the tests must give the same bytes wherever they run, and tiny steps gain from no more.
-torch.set_num_threads(min(2, torch.get_num_threads()))
+# Two threads at most: the tests must give the same bytes wherever they run, and tiny steps gain from no more. Beside
+# another worker a single one, which its child processes are told too: threads that wait for each other cost far more.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(min(2, int(os.environ.get("OMP_NUM_THREADS", "2")), torch.get_num_threads()))
 
 
 @pytest.fixture(autouse=True)

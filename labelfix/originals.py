@@ -37,21 +37,33 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
             "check the path" if source is not None else "if the data have moved, name them with --source"
         )
         raise InputError(f"{place}: the source of {corrections.path} is not there; {way_out}")
-    manifest = Manifest.read(
-        place,
-        rows=corrections.num_rows,
-        # A root of old is of no use where the data have moved.
-        root=options.get("root") if source is None or options.get("source") is None else None,
-        image_column=options.get("image_column"),
-        label_column=options.get("label_column"),
-        require_labels=False,
-    )
-    if manifest.fingerprint != corrections.metadata["source_fingerprint"]:
-        raise InputError(
-            f"{manifest.source} is not what {corrections.path} was made from, or has changed since (files, their"
-            " order, labels or sizes differ); scan it again, or name the right data with --source"
+    for root in _roots(options, source):
+        manifest = Manifest.read(
+            place,
+            rows=corrections.num_rows,
+            root=root,
+            image_column=options.get("image_column"),
+            label_column=options.get("label_column"),
+            require_labels=False,
         )
-    return manifest
+        if manifest.fingerprint == corrections.metadata["source_fingerprint"]:
+            return manifest
+    raise InputError(
+        f"{manifest.source} is not what {corrections.path} was made from, or has changed since (files, their"
+        " order, labels or sizes differ); scan it again, or name the right data with --source"
+    )
+
+
+def _roots(options: dict[str, Any], source: Any) -> list[str | None]:
+    """Where relative paths may start: at the root of the scan, and for a source named now also at its own folder."""
+    root = options.get("root")
+    if source is None and root is not None and not Path(root).is_dir():
+        raise InputError(
+            f"{root}: the folder that the paths of {options['source']} start from is not there; put it back, or name a"
+            " manifest beside its images with --source"
+        )
+    known = root is not None and Path(root).is_dir()
+    return ([root] if known else []) + ([] if known and source is None else [None])
 
 
 def stored_images(corrections: Corrections) -> ImageStore | None:

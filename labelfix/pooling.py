@@ -77,7 +77,10 @@ def pooled_evidence(
     noise = np.full(len(given), np.nan)
     noise[rows] = 1 - reading.beliefs[np.arange(len(rows)), given[rows]]
     beliefs = of_all_rows(reading.beliefs, rows, len(given))
-    diagnostics = {**described(reading.model), "reading": reading.facts()}
+    diagnostics = {
+        **described(reading.model, reading.losses, "loss relative to its class"),
+        "reading": reading.facts(),
+    }
     return Evidence(noise, beliefs, _pooled_fit(reading, averaged_epochs), diagnostics)
 
 
@@ -114,6 +117,7 @@ class Reading:
 
     Attributes:
         model: the mixture on the class-relative losses.
+        losses: those of the fitted rows.
         beliefs: (R, K) float64 about the true label, rows that sum to 1.
         sure_rows: how many rows the network is sure of.
         contradicted: share of those whose given label is another than the network's; 0 of none.
@@ -125,6 +129,7 @@ class Reading:
     """
 
     model: NoiseModel
+    losses: np.ndarray
     beliefs: np.ndarray
     sure_rows: int
     contradicted: float
@@ -190,6 +195,7 @@ def pooled_reading(
     sure = certainty >= _SURE
     reading = Reading(
         model=model,
+        losses=losses[fitted],
         beliefs=posterior,
         sure_rows=int(sure.sum()),
         contradicted=_mean(differs[sure]),

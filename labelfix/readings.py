@@ -17,6 +17,7 @@ _CLEAN_NOISE_RATE = 0.02
 _CLEAN_MEAN_GAP = 0.25
 _CLEAN_DISAGREEMENT = 0.05
 _TINY = 1e-12
+_BINS = 40  # of the histogram that a summary keeps
 
 
 def paper_evidence(
@@ -51,7 +52,9 @@ def paper_evidence(
         wrong = 1 - beliefs[np.arange(len(rows)), labels]
     noise = np.full(len(given), np.nan)
     noise[rows] = wrong
-    return Evidence(noise, of_all_rows(beliefs, rows, len(given)), fit, described(model))
+    return Evidence(
+        noise, of_all_rows(beliefs, rows, len(given)), fit, described(model, losses[rows], "loss")
+    )
 
 
 def both(first: Evidence, second: Evidence) -> Evidence:
@@ -80,12 +83,29 @@ def of_all_rows(beliefs: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndar
     return probs
 
 
-def described(model: NoiseModel) -> dict[str, Any]:
-    """The mixture and the losses that its ends stand for, for the summary; empty where there is none."""
+def described(model: NoiseModel, losses: np.ndarray, kind: str) -> dict[str, Any]:
+    """The mixture and what it was fitted to, for the summary; empty where there is none.
+
+    Args:
+        model: of the losses.
+        losses: (R,) float64.
+        kind: what the losses are, in words.
+
+    Returns:
+        mixture: its components; loss_low and loss_high: the losses that its ends 0 and 1 stand for; loss_histogram: how
+        many rows lie in each of 40 equal bins between them; loss_kind.
+    """
     if model.mixture is None:
         return {}
-    scale = model.scale
-    return {"mixture": model.mixture.components(), "loss_low": scale.low, "loss_high": scale.high}
+    low, high = model.scale.low, model.scale.high
+    counts, _ = np.histogram(losses, _BINS, (low, high))
+    return {
+        "mixture": model.mixture.components(),
+        "loss_low": low,
+        "loss_high": high,
+        "loss_histogram": counts.tolist(),
+        "loss_kind": kind,
+    }
 
 
 def _paper_fit(model: NoiseModel, noise_rate: float) -> Fit:

@@ -129,12 +129,14 @@ class _Entries:
     def is_skipped(self, entry: int) -> bool:
         return self.decisions is not None and self.decisions[entry] == SKIP
 
-    def said(self, entry: int) -> tuple[str | None, bool]:
-        """What a line comes to: the same label by another decision is no conflict."""
-        return (None, True) if self.is_skipped(entry) else (self.labels[entry], False)
+    def said(self, entry: int) -> tuple[str | None, str | None]:
+        """Decision and label of a line; those who skip a row may write what they like beside it."""
+        decision = None if self.decisions is None else self.decisions[entry]
+        return decision, None if decision == SKIP else self.labels[entry]
 
     def shown(self, entry: int) -> str:
-        return SKIP if self.is_skipped(entry) else repr(self.labels[entry])
+        decision, label = self.said(entry)
+        return " ".join([*filter(None, [decision]), *([] if decision == SKIP else [repr(label)])])
 
 
 def _entries(path: Path) -> _Entries:

@@ -79,3 +79,22 @@ def test_where_the_images_lie_is_no_reason_to_refuse_to_resume(run):
     facts = json.loads((run.path.parent / "config.json").read_text())
     assert "image_key" in facts["files"]
     assert "image_key" not in facts["source"]
+
+
+def test_a_manifest_whose_paths_start_elsewhere(digits, tmp_path):
+    names = sorted(path.relative_to(digits[0]).as_posix() for path in digits[0].glob("*/*.png"))[:60]
+    manifest = tmp_path / "lists" / "rows.csv"
+    manifest.parent.mkdir()
+    manifest.write_text("file_name,label\n" + "".join(f"{name},{name[0]}\n" for name in names))
+    found = labelfix.scan(manifest, root=digits[0], out=tmp_path / "run", **OPTIONS)
+    run = Corrections.open(found.corrections)
+    assert read_originals(run).num_rows == 60
+    moved = tmp_path / "moved.csv"
+    manifest.rename(moved)
+    assert read_originals(run, moved).source == moved  # the images have stayed where they were
+    away = shutil.move(digits[0], tmp_path / "away")
+    with pytest.raises(InputError, match="the folder that the paths of .* start from is not there"):
+        moved.rename(manifest)
+        read_originals(run)
+    beside = shutil.copy(manifest, away)
+    assert next(read_originals(run, beside).sample_images(np.array([0]))) == tmp_path / "away" / names[0]

@@ -140,6 +140,8 @@ def write_summary(folder, matrix):
             },
             "loss_low": -0.4,
             "loss_high": 2.8,
+            "loss_histogram": [*range(40, 0, -2), *range(1, 21)],
+            "loss_kind": "loss relative to its class",
         },
     }
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -201,7 +203,9 @@ class TestRows:
         data, _ = page_of(review(run))
         frame = labelfix.read_corrections(run)
         assert data["class_names"] == [str(label) for label in range(10)]
-        assert data["run"] | {"id": ""} == {"id": "", "source": "images", "method": "bmm", "task": "single"}
+        assert data["run"] | {"id": ""} == {
+            "id": "", "source": "images", "method": "bmm", "task": "single", "sort": "score",
+        }  # fmt: skip
         for sample in data["samples"]:
             row = frame.iloc[sample["id"]]
             given = int(row["given_label"])
@@ -214,20 +218,29 @@ class TestRows:
             assert sample["suggested"] == sample["corrected"]
             assert sample["score"] == pytest.approx(row["noise_score"], abs=1e-4)
             assert sample["confidence"] == pytest.approx(row["corrected_confidence"], abs=1e-4)
-            assert len(sample["likely"]) == 9
+            assert len(sample["likely"]) == 10
             assert sample["likely"][0] == [(given + 1) % 10, pytest.approx(1 / 1.9, abs=1e-4)]
             shares = [share for _, share in sample["likely"]]
             assert shares == sorted(shares, reverse=True)
 
-    def test_a_suggestion_is_never_the_given_label(self, tmp_path, images):
+    @pytest.mark.parametrize("flagged", [True, False])
+    def test_another_label_is_suggested_for_flagged_rows_alone(self, tmp_path, images, flagged):
         given = Manifest.read(images).given
         probs = np.full((40, 10), 0.02, np.float32)
         probs[np.arange(40), given] = 0.6
         probs[np.arange(40), (given + 3) % 10] = 0.24
-        run = make_run(tmp_path / "run", images, noise=np.full(40, 0.3), probs=probs, corrected=given)
+        run = make_run(
+            tmp_path / "run",
+            images,
+            noise=np.full(40, 0.6),
+            probs=probs,
+            corrected=given,
+            flagged=np.full(40, flagged),
+        )
         for sample in page_of(review(run))[0]["samples"]:
             assert sample["corrected"] == sample["given"]
-            assert sample["suggested"] == (sample["given"] + 3) % 10
+            assert sample["suggested"] == (sample["given"] + (3 if flagged else 0)) % 10
+            assert sample["confidence"] == pytest.approx(0.24 if flagged else 0.6, abs=0.1)
 
     def test_limit(self, run):
         assert ids(review(run, limit=2)) == [39, 38]
@@ -587,7 +600,7 @@ class TestCharts:
             summary["diagnostics"]["mixture"][name] = {"variance": 0.01, "weight": 0.5, "mean": mean}
         (told / "summary.json").write_text(json.dumps(summary))
         chart = self.charts(told)[2]
-        assert "around a loss of -0.08" in chart.told
+        assert "around a loss relative to its class of -0.08" in chart.told
         assert drawn(chart)["title"] == chart.title
 
 

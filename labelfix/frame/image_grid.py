@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -108,13 +109,14 @@ def _pictures(opened: Corrections, rows: np.ndarray, size: int, source: Any) -> 
 
 
 def _images(opened: Corrections, rows: np.ndarray, source: Any) -> Iterable[Path | bytes | np.ndarray | None]:
-    """The images of some rows, ascending: of the source, or as they were decoded where that was in memory."""
-    options = source_options(opened.path)
-    if source is None and options and options.get("source") is None:
-        store = stored_images(opened)
-        if store is not None:
-            return (store.images[row] if store.valid[row] else None for row in rows)
+    """The images of some rows, ascending: of the source, or as they were decoded where that is not to be had."""
     try:
         return read_originals(opened, source).sample_images(rows)
     except InputError as error:
+        store = stored_images(opened) if source is None else None
+        if store is not None:
+            if source_options(opened.path).get("source") is not None:
+                told = f"show: {error}. The pictures are the run's own copies, {store.stored_size} pixels wide"
+                warnings.warn(told, stacklevel=5)
+            return (store.images[row] if store.valid[row] else None for row in rows)
         raise InputError(f"show: {str(error).replace('--source', 'source=')}") from None

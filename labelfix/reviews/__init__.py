@@ -111,6 +111,7 @@ def _run(corrections: Corrections, survey: Survey, source: str) -> dict[str, str
         metadata["source_fingerprint"],
         metadata["method"],
         metadata["seed"],
+        metadata["class_names"],
         survey.proposals.hexdigest(),
     )
     return {

@@ -48,8 +48,8 @@ def all_charts(
     if survey.scores.any():
         yield score_chart(survey)
     diagnostics = summary.get("diagnostics") or {}
-    if "mixture" in diagnostics:
-        yield mixture_chart(diagnostics["mixture"], diagnostics["loss_low"], diagnostics["loss_high"])
+    if "loss_histogram" in diagnostics:
+        yield mixture_chart(diagnostics)
     if epochs is not None and len(epochs):
         losses = [name for name in epochs.column_names if name.startswith("loss_")]
         if losses:
@@ -137,8 +137,11 @@ def score_chart(survey: Survey) -> Chart:
     return Chart("scores", "Noise scores", caption, told, _WIDE, draw)
 
 
-def mixture_chart(mixture: dict[str, dict[str, float]], low: float, high: float) -> Chart:
-    """The two components that were fitted to the losses; `low` and `high` are the losses taken for 0 and 1."""
+def mixture_chart(diagnostics: dict[str, Any]) -> Chart:
+    """The losses of the rows and the two components that were fitted to them; of `labelfix.readings.described`."""
+    mixture, low, high = (diagnostics[name] for name in ("mixture", "loss_low", "loss_high"))
+    kind, counts = diagnostics["loss_kind"], np.array(diagnostics["loss_histogram"], np.float64)
+    heights = counts * len(counts) / max(counts.sum(), 1)
     x = np.linspace(0.002, 0.998, 400)
     clean, noisy = (mixture[name]["weight"] * _density(x, mixture[name]) for name in ("clean", "noisy"))
     losses = low + x * (high - low)
@@ -146,26 +149,27 @@ def mixture_chart(mixture: dict[str, dict[str, float]], low: float, high: float)
     top = 1.1 * max(part[(x > 0.03) & (x < 0.97)].max() for part in (clean, noisy))
     means = [low + mixture[name]["mean"] * (high - low) for name in ("clean", "noisy")]
     told = (
-        f"The clean component holds {mixture['clean']['weight']:.1%} of the rows around a loss of {means[0]:.2f}, the"
+        f"The clean component holds {mixture['clean']['weight']:.1%} of the rows around a {kind} of {means[0]:.2f}, the"
         f" noisy one {mixture['noisy']['weight']:.1%} around {means[1]:.2f}."
     )
     caption = (
-        "Two groups of rows by loss, as the run told them apart: labels that fit, and labels that do not."
+        "How many rows have which loss, and the two groups fitted to that: labels that fit, and labels that do not."
+        " One of the things that the noise scores rest on."
     )
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
+        edges = np.linspace(low, high, len(heights) + 1)
+        bars = np.minimum(heights, 2 * top)
+        axes.bar(edges[:-1], bars, np.diff(edges), align="edge", color=COLOURS["line"])
         for part, colour, name in ((clean, "muted", "clean"), (noisy, "accent", "noisy")):
             share = f"{name}, {mixture[name]['weight']:.0%}"
-            axes.fill_between(
-                losses, np.minimum(part, 2 * top), color=COLOURS[colour], alpha=0.2, linewidth=0
-            )
             axes.plot(losses, np.minimum(part, 2 * top), color=COLOURS[colour], linewidth=1.6, label=share)
-        axes.set(xlim=(losses[0], losses[-1]), ylim=(0, top), xlabel="loss", ylabel="density")
+        axes.set(xlim=(losses[0], losses[-1]), ylim=(0, top), xlabel=kind, ylabel="density")
         axes.set_yticks([])
         _legend(figure)
 
-    return Chart("mixture", "The fitted mixture of losses", caption, told, _WIDE, draw)
+    return Chart("mixture", "Losses and the fitted mixture", caption, told, _WIDE, draw)
 
 
 def _density(x: np.ndarray, component: dict[str, float]) -> np.ndarray:

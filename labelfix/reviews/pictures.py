@@ -101,8 +101,15 @@ def _linked(image: Image, links: list[str | None], folder: Path) -> Image:
     return image
 
 
-def relative_url(path: Path, folder: Path) -> str:
-    """The URL of a file as seen from a page in `folder`, both absolute; every odd character percent-encoded."""
+def relative_url(path: Path, folder: Path) -> str | None:
+    """The URL of a file as seen from a page in `folder`, both absolute; every odd character percent-encoded.
+
+    None where the way from one to the other would tell whose machine it was: where they have nothing in common, or are
+    not both inside somebody's home.
+    """
+    shared = Path(os.path.commonpath([path, folder]))
+    if shared == Path(shared.anchor) or shared in Path.home().parents:
+        return None
     relative = os.path.relpath(path, folder)
     return quote(os.fsencode(relative.replace(os.sep, "/")), safe="/")
 

@@ -41,7 +41,7 @@ def report_of(corrections: Corrections, survey: Survey, source: str, shown: int)
     metadata, names = corrections.metadata, corrections.metadata["class_names"]
     summary = _json_beside(corrections, "summary.json")
     epochs = _epochs_beside(corrections)
-    counts, reason = survey.counts, summary.get("fit_reason", "")
+    counts, reason = survey.counts, summary.get("fit_reason") or ""
     return {
         "title": f"Review of {source}",
         "source": source,

@@ -32,6 +32,7 @@ class Survey:
         counts: rows, judged, flagged, corrected, unlabelled, trusted, invalid.
         by_class: int64 (3, K), judged, flagged and corrected rows by given label.
         noise_of_class: float64 (K,), sum of the noise scores of the judged rows by given label.
+        scored_of_class: int64 (K,), how many of these have a score.
         pairs: (given, corrected) labels of the corrected rows, with their numbers.
         scores: int64 (SCORE_BINS,), noise scores of the judged rows in equal bins of [0, 1].
         flagged_scores: int64 (SCORE_BINS,), the same of the flagged rows.
@@ -51,6 +52,7 @@ class Survey:
     def __post_init__(self) -> None:
         self.by_class = np.zeros((3, self.num_classes), np.int64)
         self.noise_of_class = np.zeros(self.num_classes)
+        self.scored_of_class = np.zeros(self.num_classes, np.int64)
         self.scores, self.flagged_scores = np.zeros((2, SCORE_BINS), np.int64)
         self.ranked = np.empty(0, np.int64)
         self._ranks = np.empty((2, 0))
@@ -67,12 +69,9 @@ class Survey:
 
     @property
     def noise_by_class(self) -> list[float | None]:
-        """Mean noise score of the judged rows of each given label; None without rows."""
-        rows = self.by_class[0]
-        return [
-            float(total / count) if count else None
-            for total, count in zip(self.noise_of_class, rows, strict=True)
-        ]
+        """Mean noise score of the judged rows of each given label; None without rows, or where one has no score."""
+        rows = zip(self.noise_of_class, self.by_class[0], self.scored_of_class, strict=True)
+        return [float(total / count) if 0 < count == scored else None for total, count, scored in rows]
 
     def _add(self, batch: pa.RecordBatch, names: pa.Array, *, is_multi: bool) -> None:
         valid, trusted, flagged = (
@@ -97,6 +96,7 @@ class Survey:
         noise = _noise_of_label(batch, parents, classes) if is_multi else score[parents]
         counted = judged[parents] & np.isfinite(noise)
         self.noise_of_class += np.bincount(classes[counted], noise[counted], self.num_classes)
+        self.scored_of_class += np.bincount(classes[counted], minlength=self.num_classes)
         self.scores += _histogram(score[judged])
         self.flagged_scores += _histogram(score[flagged])
         self._count_pairs(batch, changed)

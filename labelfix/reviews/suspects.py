@@ -15,7 +15,7 @@ from labelfix.corrections import Corrections
 from labelfix.reviews.survey import class_indices
 
 SORTS = ("score", "class", "confusion")
-_LIKELY = 9  # a digit key for each
+_LIKELY = 10  # a digit key for each
 _DIGITS = 4
 # Few enough that a thousand probabilities a row take little memory.
 _ROWS_AT_ONCE = 8_192
@@ -103,7 +103,7 @@ def _samples(batch: pa.RecordBatch, names: pa.Array, *, is_multi: bool) -> Itera
             removed,
             best,
         ) = row
-        suggested = corrected if is_multi else _suggested(given, corrected, predicted, best)
+        suggested = corrected if is_multi else _suggested(given, corrected, predicted, best, flagged=flagged)
         yield {
             "id": sample_id,
             "file": file_name,
@@ -120,8 +120,15 @@ def _samples(batch: pa.RecordBatch, names: pa.Array, *, is_multi: bool) -> Itera
         }
 
 
-def _suggested(given: int, corrected: int, predicted: int | None, likely: list[tuple[int, float]]) -> int:
-    """What to accept: the correction, else the most likely of the other classes, as far as anything is known."""
+def _suggested(
+    given: int, corrected: int, predicted: int | None, likely: list[tuple[int, float]], *, flagged: bool
+) -> int:
+    """What to accept: the correction; where a flagged row has none the most likely of the other classes.
+
+    A row that is not flagged has the method's trust: nothing else is suggested for it.
+    """
+    if not flagged:
+        return corrected
     others = [corrected, *(label for label, _ in likely), predicted]
     return next((label for label in others if label not in (given, None)), corrected)
 

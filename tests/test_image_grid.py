@@ -13,7 +13,8 @@ from PIL import Image
 from test_accessor import ROWS, make_run, refuses
 
 import labelfix
-from labelfix.store import encode
+from labelfix.manifest import Manifest
+from labelfix.store import ImageStore, encode
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,16 @@ class TestShow:
         ]
         assert [values.shape for values in pixels] == [(8, 8, 3)] * 2
         assert [int(values.max()) for values in pixels] == [3, 1]
+
+    def test_data_that_moved_come_from_the_cache_and_that_is_said(self, tmp_path):
+        df = labelfix.read_corrections(make_run(tmp_path / "run"))
+        images = tmp_path / "run" / "images"
+        ImageStore.open_or_build(Manifest.read(images / "labels.parquet"), 8)
+        images.rename(tmp_path / "elsewhere")
+        with pytest.warns(
+            UserWarning, match="is not there.*The pictures are the run's own copies, 8 pixels wide"
+        ):
+            assert df.labelfix.show().count == 11
 
     def test_refused(self, df):
         refuses("show: n is 0", function=df.labelfix.show, n=0)

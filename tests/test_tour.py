@@ -7,13 +7,16 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from browser import Visit, open_browser
+from browser import Visit, executable, open_browser
 from conftest import write_digits
+
+import labelfix
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"```(console|python)\n(.*?)```", re.DOTALL)
@@ -42,7 +45,17 @@ def run(kind: str, text: str, folder: Path) -> list[str]:
 
 
 def review(file: Path, folder: Path) -> None:
-    """Accept the first five suspects, keep the label of the sixth, and download what was decided."""
+    """Accept the first five suspects, keep the label of the sixth, and download what was decided.
+
+    Without a browser the same is written by hand: the other lines of the tour are tested all the same.
+    """
+    if executable() is None or find_spec("playwright") is None:
+        rows = labelfix.read_corrections(file.parent).labelfix.top(6).reset_index()
+        decision = ["accept"] * 5 + ["keep"]
+        label = [*rows["corrected_label"][:5], rows["given_label"][5]]
+        made = rows[["sample_id", "file_name"]].assign(decision=decision, label=label)
+        made.to_csv(folder / "decisions.csv", index=False)
+        return
     with open_browser() as browser:
         visit = Visit(browser, file)
         visit.press(*"aaaaag")

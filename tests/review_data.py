@@ -40,6 +40,7 @@ def single(count: int = 24) -> dict[str, Any]:
             [10, 0.08],
             [11, 0.05],
             *([k, 0.01] for k in (5, 6, 7, 8, 9)),
+            [12, 0.005],
         ]
         sample: dict[str, Any] = {
             "id": 10 * row + 1, "file": f"train/{NAMES[given]}/{row:04d}.png", "given": given, "corrected": suggested,
@@ -52,6 +53,15 @@ def single(count: int = 24) -> dict[str, Any]:
     samples[3] |= {"thumb": None, "href": "javascript:alert(3)"}
     samples[4] |= {"file": HOSTILE_FILE}
     samples[5] |= {"file": '@a,"b".png'}
+    return _data("single", samples)
+
+
+def unchanged() -> dict[str, Any]:
+    """Eight samples as in `single`, but no change is suggested for 1 and 41, both cats, and for 71, a horse."""
+    samples = single(8)["samples"]
+    for place in (0, 4, 7):
+        given = samples[place]["given"]
+        samples[place] |= {"corrected": given, "suggested": given, "confidence": 0.1, "flagged": False}
     return _data("single", samples)
 
 

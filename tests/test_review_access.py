@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from review_data import NAMES
 
 pytest_plugins = ["review_visits"]
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
@@ -92,3 +93,81 @@ def test_on_a_phone(visit):
     it.page.tap("#viewer-close")
     it.page.tap("#tab-summary")
     assert it.page.evaluate(overflow) == 0
+
+
+def focused(visit):
+    return visit.page.evaluate("document.activeElement.id || document.activeElement.dataset.id")
+
+
+def test_skipping_to_the_content_stays_in_the_summary(visit):
+    it = visit(fragment="#summary")
+    it.page.focus(".skip-link")
+    it.press("Enter")
+    it.page.wait_for_function("() => location.hash === '#main'")
+    assert it.page.locator("#summary").is_visible()
+    assert it.page.locator("#review").is_hidden()
+    assert focused(it) == "main"
+    it.page.click("#tab-review")
+    assert it.page.locator("#review").is_visible()
+
+
+def test_the_key_sheet_opens_over_the_summary(visit):
+    it = visit(fragment="#summary")
+    it.press("a", "?")
+    assert it.page.locator("#help-dialog").is_visible()
+    assert "Choose one of the likeliest classes" in it.texts("#help-dialog")[0]
+    it.press("Escape")
+    assert it.page.locator("#progress").evaluate("bar => bar.value") == 0, "no other key acts there"
+
+
+def test_a_key_that_is_held_decides_once_and_moves_on(visit):
+    it = visit()
+    it.press("ArrowRight", "ArrowLeft")
+    for key in ("a", "3", "0", "Backspace"):
+        for _ in range(3):  # the second and third are repeats
+            it.page.keyboard.down(key)
+        it.page.keyboard.up(key)
+    assert it.texts("#progress-text") == ["3 decided, 21 left"]
+    for _ in range(3):
+        it.page.keyboard.down("z")
+    it.page.keyboard.up("z")
+    assert it.texts("#progress-text") == ["0 decided, 24 left"]
+    for _ in range(3):
+        it.page.keyboard.down("j")
+    it.page.keyboard.up("j")
+    assert focused(it) == "41"
+    it.press("Enter")
+    it.page.focus("[data-action=accept]")
+    for _ in range(3):
+        it.page.keyboard.down("Enter")
+    it.page.keyboard.up("Enter")
+    assert it.texts("#viewer-place") == ["5 of 24 · sample 51"]
+
+
+def test_the_tenth_class_has_a_key(visit):
+    it = visit(fragment="#sample=11")
+    assert it.texts("#viewer-likely kbd") == [*"123456789", "0"]
+    it.press("0", "k")
+    assert it.texts("#viewer-decision") == [f"Changed to {NAMES[-1]}"]
+
+
+@pytest.mark.parametrize("in_large_view", [False, True])
+def test_the_focus_has_a_place_where_nothing_is_left(visit, in_large_view):
+    it = visit("multi")
+    it.page.check("[name=state][value=undecided]")
+    it.page.focus(".card[data-id='0']")
+    if in_large_view:
+        it.press("Enter")
+    it.press("a", "g", "s")
+    it.page.wait_for_function("() => document.activeElement.id === 'empty-reset'")
+    it.press("Enter")
+    assert focused(it) == "0", "and goes back to the samples with them"
+
+
+def test_a_search_for_blanks_is_none(visit):
+    it = visit()
+    it.page.fill("#search", "   ")
+    assert it.page.locator("#reset-filters").is_disabled()
+    assert it.texts("#count") == ["24 samples"]
+    it.page.fill("#search", "  dog/ ")
+    assert it.texts("#count") == ["5 of 24 samples"]

@@ -311,13 +311,6 @@ def test_full_storage(visit):
     assert it.texts("#notices")[0].strip() == ""
 
 
-def test_two_tabs_show_the_same_decisions(visit):
-    it = visit()
-    other = it.tab()
-    it.press("a")
-    other.wait_for_function("document.getElementById('progress').value === 1")
-
-
 def test_decisions_of_rows_that_are_not_shown_stay(visit):
     it = visit()
     stored = {"999": "keep", "1": "accept", "11": "change:99", "21": "keep"}

@@ -25,8 +25,8 @@ STYLES = (
     "summary",
 )  # fmt: skip
 SCRIPTS = (
-    "elements", "samples", "decisions", "view", "csv", "storage", "wording", "thumbs", "card", "quick", "grid",
-    "score_range", "filters", "picker", "viewer", "dialogs", "notices", "counters", "keys", "app",
+    "elements", "samples", "decisions", "view", "csv", "storage", "shared", "wording", "thumbs", "card", "quick",
+    "grid", "score_range", "filters", "picker", "viewer", "dialogs", "notices", "counters", "keys", "app",
 )  # fmt: skip
 THUMBS_IN_A_BLOCK = 16
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})

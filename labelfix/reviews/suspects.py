@@ -15,6 +15,7 @@ from labelfix.corrections import Corrections
 from labelfix.reviews.survey import class_indices
 
 SORTS = ("score", "class", "confusion")
+_Pair = tuple[tuple[int, ...], tuple[int, ...]]
 _LIKELY = 10  # a digit key for each
 _DIGITS = 4
 # Few enough that a thousand probabilities a row take little memory.
@@ -61,18 +62,22 @@ def ordered(samples: list[Sample], sort: str) -> list[Sample]:
     Args:
         samples: by falling noise score.
         sort: "score" leaves them; "class" goes by given label; "confusion" puts the most frequent pair of given and
-            suggested label first. Within a class or a pair the order stays.
+            suggested label first, and rows without a suggestion last. Within a class or a pair the order stays.
     """
     if sort == "class":
         return sorted(samples, key=lambda sample: _as_tuple(sample["given"]))
     if sort == "confusion":
         number = Counter(map(_pair, samples))
-        return sorted(samples, key=lambda sample: (-number[_pair(sample)], _pair(sample)))
+        return sorted(samples, key=lambda sample: _place(_pair(sample), number))
     return samples
 
 
-def _pair(sample: Sample) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _pair(sample: Sample) -> _Pair:
     return _as_tuple(sample["given"]), _as_tuple(sample["suggested"])
+
+
+def _place(pair: _Pair, number: Counter[_Pair]) -> tuple[bool, int, _Pair]:
+    return pair[0] == pair[1], -number[pair], pair
 
 
 def _as_tuple(label: int | list[int]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ class Review {
     this.samples = new Samples(data);
     this.decisions = new Decisions(this.samples);
     this.kept = new KeptDecisions(data.run.id);
+    this.shared = new SharedDecisions(this.decisions, this.kept);
     this.thumbs = new Thumbs(Number(byId('review').dataset.block));
     this.cards = new Cards(this.samples, this.decisions, this.thumbs);
     this.grid = new Grid(byId('grid'), this.cards, (sample) => this.openViewer(sample));
@@ -36,9 +37,10 @@ class Review {
     this.help = new HelpDialog();
     byId('sort').value = data.run.sort ?? 'score';
     this.ordered = sorted(this.samples.all, byId('sort').value);
-    this.#restore();
+    this.#notices();
     this.#wire();
     this.showView(undefined, 0);
+    showPart(false);
     this.#followHash();
   }
 
@@ -56,12 +58,17 @@ class Review {
    * @param {number} otherwise place to go to where that is not shown any more
    */
   showView(id, otherwise) {
+    const held = document.activeElement;
+    const isHere = held === document.body || Boolean(held?.closest('.results'));
     const filters = this.form.value;
     const view = this.ordered.filter((sample) => passes(sample, filters, this.decisions.made.get(sample.id)));
     const place = view.findIndex((sample) => sample.id === id);
     this.grid.show(view, place < 0 ? otherwise : place);
     showCount(view.length, this.samples.all.length);
     this.#tallies();
+    // What had the focus is gone: it goes to what came instead.
+    if (byId('empty').contains(held)) this.grid.moveTo(this.grid.place);
+    else if (isHere) this.#focusWhereEmpty();
   }
 
   openViewer(sample = this.grid.active) {
@@ -117,13 +124,14 @@ class Review {
     return this.choose(odds[0]);
   }
 
-  /** @param {Sample} sample @param {string|undefined} decision undefined takes it away */
-  decide(sample, decision) {
+  /** @param {Sample} sample @param {string|undefined} wanted undefined takes it away */
+  decide(sample, wanted) {
+    const decision = this.decisions.meant(sample, wanted);
     if (decision !== undefined && !this.decisions.allows(sample, decision)) {
       this.announcer.say(`Sample ${sample.id} has no given label to keep`);
       return;
     }
-    this.decisions.apply([[sample.id, decision]]);
+    this.shared.apply([[sample.id, decision]]);
     const { view } = this.grid;
     const next = decision ? nextUndecided(view, view.indexOf(sample), this.decisions.made) : -1;
     this.#changed(next < 0 ? sample.id : view[next].id);
@@ -133,19 +141,15 @@ class Review {
   }
 
   undo() {
-    return this.#backOrForth(this.decisions.undo(), 'Undone');
+    return this.#backOrForth(this.shared.undo(), 'Undone', 'undo');
   }
 
   redo() {
-    return this.#backOrForth(this.decisions.redo(), 'Redone');
+    return this.#backOrForth(this.shared.redo(), 'Redone', 'redo');
   }
 
   download() {
-    const url = URL.createObjectURL(
-      new Blob([decisionsCsv(this.samples, this.decisions)], { type: 'text/csv' }),
-    );
-    element('a', { href: url, download: 'decisions.csv' }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60000);
+    offerCsv('decisions.csv', decisionsCsv(this.samples, this.decisions));
     this.announcer.say(`Saved ${counted(this.decisions.made.size, 'decision')} as decisions.csv`);
     return true;
   }
@@ -180,10 +184,10 @@ class Review {
     return this.help.choice.checked;
   }
 
-  /** Whether keys act: not under a small dialog, not over the summary. */
-  takesKeys() {
+  /** Whether a key acts: none under a small dialog, only the one for the key sheet over the summary. */
+  takesKeys(key) {
     const blocked = document.querySelector('dialog.dialog[open]');
-    return !blocked && (!byId('review').hidden || this.viewer.isOpen);
+    return !blocked && (key === '?' || !byId('review').hidden || this.viewer.isOpen);
   }
 
   /* Inside */
@@ -195,16 +199,12 @@ class Review {
       if (this.viewer.isOpen) this.openViewer();
     });
     window.addEventListener('hashchange', () => {
-      this.#followHash();
-      this.grid.moveTo(this.grid.place, false);
+      if (this.#followHash() && !byId('review').hidden) this.grid.moveTo(this.grid.place, false);
     });
     window.addEventListener('beforeunload', (event) => {
       if (!this.kept.works && this.decisions.made.size) event.preventDefault();
     });
-    this.kept.watch(() => {
-      this.decisions.restore(this.kept.load());
-      this.#changed(this.grid.active?.id, false);
-    });
+    this.kept.watch(() => this.shared.catchUp() && this.#changed(this.grid.active?.id));
     byId('sort').addEventListener('change', () => {
       this.ordered = sorted(this.samples.all, byId('sort').value);
       this.showFromStart();
@@ -220,16 +220,14 @@ class Review {
     wireTheme();
   }
 
-  #restore() {
-    this.decisions.restore(this.kept.load());
+  #notices() {
     noticeOfOthers(Object.keys(this.decisions.elsewhere).length);
     noticeOfStorage(this.kept.works);
   }
 
-  /** Decisions have changed: keep and show them, and stay at a sample. */
-  #changed(id, keep = true) {
-    if (keep) this.kept.save(this.decisions.stored());
-    noticeOfStorage(this.kept.works);
+  /** Decisions have changed, here or in another tab: show them, and stay at a sample. */
+  #changed(id) {
+    this.#notices();
     if (byId('filters').elements.namedItem('state').value === 'all') {
       this.grid.refresh();
       this.#tallies();
@@ -250,17 +248,17 @@ class Review {
     if (this.viewer.isOpen && this.viewer.sample !== this.grid.active) this.openViewer();
   }
 
-  #backOrForth(ids, word) {
-    if (!ids) return false;
-    this.#changed(ids[0]);
-    this.announcer.say(
-      ids.length === 1 ? `${word}: sample ${ids[0]}` : `${word}: ${counted(ids.length, 'sample')}`,
-    );
+  #backOrForth(ids, word, verb) {
+    // Another tab may have decided since about all that was done here.
+    this.#changed(ids ? ids[0] : this.grid.active?.id);
+    if (!ids) this.announcer.say(`Nothing to ${verb}`);
+    else if (ids.length === 1) this.announcer.say(`${word}: sample ${ids[0]}`);
+    else this.announcer.say(`${word}: ${counted(ids.length, 'sample')}`);
     return true;
   }
 
   #applyMany(changes, text) {
-    if (!this.decisions.apply(changes)) return;
+    this.shared.apply(changes);
     this.#changed(this.grid.active?.id);
     this.announcer.say(text, true);
   }
@@ -276,18 +274,24 @@ class Review {
     // The browser gives the focus back to the card that the large view was opened from.
     const place = this.grid.view.indexOf(this.viewer.sample);
     this.grid.moveTo(place < 0 ? this.grid.place : place);
+    this.#focusWhereEmpty();
   }
 
+  #focusWhereEmpty() {
+    if (!this.grid.view.length) byId('empty-reset').focus();
+  }
+
+  /** @returns {boolean} whether the address names a part of the page or a sample */
   #followHash() {
-    showPart(location.hash === '#summary');
+    if (!followPart(location.hash)) return false;
     const wanted = this.samples.byId.get(Number(/^#sample=(\d+)$/.exec(location.hash)?.[1] ?? NaN));
-    if (!wanted) return;
+    if (!wanted) return true;
     if (!this.grid.view.includes(wanted)) {
       this.form.clear();
       this.showView(wanted.id, 0);
     }
     this.grid.moveTo(this.grid.view.indexOf(wanted), false);
-    this.openViewer();
+    return this.openViewer();
   }
 }
 

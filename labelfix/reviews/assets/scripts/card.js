@@ -61,8 +61,12 @@ class Cards {
     } else {
       given.textContent = this.samples.nameOf(sample.given);
       given.classList.toggle('none', sample.given === null);
-      const name = element('span', { className: 'name', textContent: this.samples.nameOf(sample.suggested) });
-      suggested.append(element('span', { className: 'arrow', textContent: '→' }), name);
+      const hasChange = this.samples.hasChange(sample);
+      const text = hasChange ? this.samples.nameOf(sample.suggested) : this.samples.changeOf(sample);
+      if (hasChange) suggested.append(element('span', { className: 'arrow', textContent: '→' }));
+      suggested.append(element('span', { className: 'name', textContent: text }));
+      given.classList.toggle('stays', !hasChange);
+      suggested.classList.toggle('unchanged', !hasChange);
     }
     given.title = this.samples.nameOf(sample.given);
     suggested.title = this.samples.changeOf(sample);

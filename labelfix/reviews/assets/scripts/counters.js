@@ -23,6 +23,17 @@ function showCount(shown, all) {
   byId('bulk').disabled = !shown;
 }
 
+/**
+ * Show the part of the page that an address asks for.
+ * @param {string} hash
+ * @returns {boolean} whether it asks for one
+ */
+function followPart(hash) {
+  const isPart = /^(|#review|#summary|#sample=.*)$/.test(hash);
+  if (isPart) showPart(hash === '#summary');
+  return isPart;
+}
+
 /** Show one of the two parts of the page. @param {boolean} isSummary */
 function showPart(isSummary) {
   byId('summary').hidden = !isSummary;

@@ -36,3 +36,10 @@ function decisionsCsv(samples, decisions) {
   });
   return ['sample_id,file_name,decision,label', ...lines, ''].join('\n');
 }
+
+/** Hand a text to the reader as a file. @param {string} name of the file @param {string} text of a CSV file */
+function offerCsv(name, text) {
+  const url = URL.createObjectURL(new Blob([text], { type: 'text/csv' }));
+  element('a', { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+}

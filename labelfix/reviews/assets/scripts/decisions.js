@@ -14,8 +14,13 @@ class Decisions {
     this.undone = [];
   }
 
-  /** Take over what was stored; what does not fit its sample is dropped. @param {Object<string, any>} stored */
+  /**
+   * Take over what was stored; what does not fit its sample is dropped. Where somebody else has decided otherwise
+   * about a sample, that stands: it leaves the history, so that no undo here takes it away.
+   * @param {Object<string, any>} stored
+   */
   restore(stored) {
+    const before = new Map(this.made);
     this.made.clear();
     this.elsewhere = {};
     for (const [id, decision] of Object.entries(stored)) {
@@ -23,6 +28,10 @@ class Decisions {
       if (!sample) this.elsewhere[id] = decision;
       else if (this.allows(sample, decision)) this.made.set(sample.id, decision);
     }
+    const isOurs = ([id]) => before.get(id) === this.made.get(id);
+    const ours = (steps) => steps.map((step) => step.filter(isOurs)).filter((step) => step.length);
+    this.done = ours(this.done);
+    this.undone = ours(this.undone);
   }
 
   /** @returns {Object<string, string>} what `restore` reads */
@@ -33,15 +42,21 @@ class Decisions {
   /** Whether a decision is possible for a sample. @param {Sample} sample @param {string} decision */
   allows(sample, decision) {
     if (decision === 'keep') return sample.given !== null;
-    if (decision === 'accept' || decision === 'skip') return true;
+    if (decision === 'accept') return this.samples.hasChange(sample);
+    if (decision === 'skip') return true;
     if (this.samples.isMulti || !/^change:\d+$/.test(decision)) return false;
     return Number(decision.slice(7)) < this.samples.names.length;
   }
 
   /** What choosing a class means: accept and keep where it is theirs. @param {Sample} sample @param {number} label */
   choosing(sample, label) {
-    if (label === sample.suggested) return 'accept';
-    return label === sample.given ? 'keep' : `change:${label}`;
+    if (label === sample.given) return 'keep';
+    return label === sample.suggested ? 'accept' : `change:${label}`;
+  }
+
+  /** Where no change is suggested, to accept is to keep. @param {Sample} sample @param {string|undefined} decision */
+  meant(sample, decision) {
+    return decision === 'accept' && !this.samples.hasChange(sample) ? 'keep' : decision;
   }
 
   /**

@@ -48,21 +48,34 @@ class BulkDialog {
       return this.view.filter((sample) => made.has(sample.id)).map((sample) => [sample.id, undefined]);
     const overwrite = byId('bulk-overwrite').checked;
     return this.view
-      .filter((sample) => this.decisions.allows(sample, action) && (overwrite || !made.has(sample.id)))
-      .filter((sample) => made.get(sample.id) !== action)
-      .map((sample) => [sample.id, action]);
+      .filter((sample) => overwrite || !made.has(sample.id))
+      .map((sample) => /** @type {any} */ ([sample, this.decisions.meant(sample, action)]))
+      .filter(([sample, meant]) => this.decisions.allows(sample, meant) && made.get(sample.id) !== meant)
+      .map(([sample, meant]) => [sample.id, meant]);
   }
 
   #show() {
     const { action } = this;
-    const count = this.#changes().length;
-    const unlabelled = action === 'keep' ? this.view.filter((sample) => sample.given === null).length : 0;
+    const changes = this.#changes();
+    const count = changes.length;
     byId('bulk-decided').hidden = action === 'clear' || !this.decided;
-    byId('bulk-note').textContent = unlabelled
-      ? `${counted(unlabelled, 'unlabelled sample')} left out: no given label to keep.`
-      : '';
+    byId('bulk-note').textContent = this.#note(changes);
     byId('bulk-confirm').textContent = this.#sentence(count);
     byId('bulk-confirm').disabled = !count;
+  }
+
+  /** What the number of samples does not say. */
+  #note(changes) {
+    const { action } = this;
+    if (action === 'accept' && changes.length) {
+      const kept = keptAmong(changes);
+      const reason = kept ? ': no change is suggested' : '';
+      const changed = counted(changes.length - kept, 'label');
+      return `${changed} would change, ${grouped(kept)} would stay as given${reason}.`;
+    }
+    const unlabelled = this.view.filter((sample) => sample.given === null).length;
+    if (action !== 'keep' || !unlabelled) return '';
+    return `${counted(unlabelled, 'unlabelled sample')} left out: no given label to keep.`;
   }
 
   #sentence(count) {
@@ -75,9 +88,16 @@ class BulkDialog {
     const did = { accept: 'Accepted', keep: 'Kept', skip: 'Skipped', clear: 'Took away the decisions of' }[
       this.action
     ];
+    const stayed = this.action === 'accept' ? keptAmong(changes) : 0;
+    const rest = stayed ? `, ${grouped(stayed)} of them kept as given` : '';
     this.dialog.close();
-    this.apply(changes, `${did} ${counted(changes.length, 'sample')}`);
+    this.apply(changes, `${did} ${counted(changes.length, 'sample')}${rest}`);
   }
+}
+
+/** @param {[number, string|undefined][]} changes @returns {number} how many keep the given label */
+function keptAmong(changes) {
+  return changes.filter(([, decision]) => decision === 'keep').length;
 }
 
 /** Asks before all decisions go. */

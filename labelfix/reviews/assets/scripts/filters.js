@@ -31,7 +31,7 @@ class FilterForm {
   get value() {
     const [low, high] = this.range.value;
     return {
-      text: byId('search').value,
+      text: byId('search').value.trim(),
       state: this.form.elements.namedItem('state').value,
       label: byId('class-filter').value,
       pair: byId('pair-filter').value,

@@ -1,10 +1,13 @@
 // The keyboard: one handler for the page, and none of its keys while somebody types.
 
+/** What a key that is held down does but once; moving, undo and redo go on and on. */
+const ONCE = /^([agsbd0-9 ]|Backspace|Enter)$/;
+
 /** @param {any} review @param {KeyboardEvent} event */
 function onKey(review, event) {
   const target = /** @type {any} */ (event.target);
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (event.defaultPrevented || event.altKey || belongsTo(target, key) || !review.takesKeys()) return;
+  if (event.defaultPrevented || event.altKey || belongsTo(target, key) || !review.takesKeys(key)) return;
   const done =
     event.ctrlKey || event.metaKey ? historyKey(review, key, event.shiftKey) : plainKey(review, key, event);
   if (done) event.preventDefault();
@@ -28,13 +31,15 @@ function historyKey(review, key, shift) {
 function plainKey(review, key, event) {
   const isCharacter = key.length === 1 && key !== ' ';
   if (isCharacter && !review.singleKeys()) return false;
-  if (/^[1-9]$/.test(key)) return review.chooseLikely(Number(key) - 1);
+  if (event.repeat && ONCE.test(key)) return true;
+  if (/^[0-9]$/.test(key)) return review.chooseLikely((Number(key) + 9) % 10);
   const actions = {
     a: () => review.decideActive('accept'),
     g: () => review.decideActive('keep'),
     s: () => review.decideActive('skip'),
     c: () => review.searchClasses(),
     z: () => (event.shiftKey ? review.redo() : review.undo()),
+    y: () => review.redo(),
     n: () => review.toNextUndecided(),
     b: () => review.openBulk(),
     d: () => review.download(),

@@ -29,7 +29,8 @@ function notice(id, text) {
   const old = byId(id);
   if (!text) return old?.remove();
   if (old) {
-    old.querySelector('p').textContent = text;
+    // The same words again would be read out again.
+    if (old.textContent !== text) old.querySelector('p').textContent = text;
     return undefined;
   }
   const made = element(

@@ -6,17 +6,18 @@
  * @property {string} file name relative to the source
  * @property {number|number[]|null} given class, or classes where a row has several; null: unlabelled
  * @property {number|number[]} corrected class or classes
- * @property {number} suggested the class that accepting takes; rows with several classes take `corrected`
+ * @property {number} suggested the class that accepting takes, `given` where no change is suggested; rows with
+ *   several classes take `corrected`
  * @property {number|null} score of noise, 0 to 1, high is suspect
  * @property {number|null} confidence in `suggested`, 0 to 1
  * @property {boolean} flagged by the run
- * @property {[number, number][]} likely classes and their probabilities, falling, up to nine
+ * @property {[number, number][]} likely classes and their probabilities, falling, up to ten
  * @property {number[]} [added] classes, of rows with several
  * @property {number[]} [removed] classes, of rows with several
  * @property {string|null} href of the original image
  * @property {number} index in the page; added here
  * @property {string} search file name in lower case; added here
- * @property {string} pair key of given and suggested label; added here
+ * @property {string} pair key of given and suggested label, '' where they are one; added here
  */
 
 /** The page's samples, with what is looked up for each over and over. */
@@ -48,8 +49,17 @@ class Samples {
     return this.isMulti ? sample.corrected : sample.suggested;
   }
 
+  /**
+   * Whether there is another label than the given one to accept. A row with several labels can always be accepted.
+   * @param {Sample} sample
+   */
+  hasChange(sample) {
+    return this.isMulti || sample.suggested !== sample.given;
+  }
+
   /** "cat → dog", or "+ dog, − cat" where rows have several labels. @param {Sample} sample */
   changeOf(sample) {
+    if (!this.hasChange(sample)) return 'no change suggested';
     if (!this.isMulti) return `${this.nameOf(sample.given)} → ${this.nameOf(sample.suggested)}`;
     const signs = [
       ...sample.added.map((one) => `+ ${this.names[one]}`),
@@ -59,9 +69,10 @@ class Samples {
   }
 }
 
-/** @param {Sample} sample @param {boolean} isMulti @returns {string} equal for samples with the same change */
+/** @param {Sample} sample @param {boolean} isMulti @returns {string} equal for samples with the same change, '' for none */
 function pairKey(sample, isMulti) {
-  return isMulti ? `+${sample.added}-${sample.removed}` : `${sample.given}>${sample.suggested}`;
+  if (isMulti) return `+${sample.added}-${sample.removed}`;
+  return sample.given === sample.suggested ? '' : `${sample.given}>${sample.suggested}`;
 }
 
 /** Every class that a sample is about. @param {Sample} sample @returns {number[]} */

@@ -2,7 +2,7 @@
 
 /**
  * @typedef {object} Filters
- * @property {string} text part of the file name
+ * @property {string} text part of the file name, without blanks around it
  * @property {string} state all, undecided, decided, accept, keep, change or skip
  * @property {string} label class number, given or suggested; '' for all
  * @property {string} pair key; '' for all
@@ -33,7 +33,7 @@ function passes(sample, filters, decision) {
   if (filters.low > 0 || filters.high < 1) {
     if (sample.score === null || sample.score < filters.low || sample.score > filters.high) return false;
   }
-  return sample.search.includes(filters.text.trim().toLowerCase());
+  return sample.search.includes(filters.text.toLowerCase());
 }
 
 /** @param {string|undefined} decision @param {string} state */
@@ -44,10 +44,10 @@ function hasState(decision, state) {
   return decision !== undefined && kindOf(decision) === state;
 }
 
-/** How often each pair occurs. @param {Sample[]} samples @returns {Map<string, number>} */
+/** How often each pair occurs; rows without a change have none. @param {Sample[]} samples @returns {Map<string, number>} */
 function pairCounts(samples) {
   const counts = new Map();
-  for (const sample of samples) counts.set(sample.pair, (counts.get(sample.pair) || 0) + 1);
+  for (const { pair } of samples) if (pair) counts.set(pair, (counts.get(pair) || 0) + 1);
   return counts;
 }
 
@@ -62,7 +62,7 @@ function sorted(samples, order) {
     'score-low': (a, b) => (a.score ?? 2) - (b.score ?? 2) || a.id - b.id,
     class: (a, b) => firstClass(a) - firstClass(b) || byScore(a, b),
     confusion: (a, b) =>
-      counts.get(b.pair) - counts.get(a.pair) ||
+      (counts.get(b.pair) ?? 0) - (counts.get(a.pair) ?? 0) ||
       (a.pair < b.pair ? -1 : Number(a.pair > b.pair)) ||
       byScore(a, b),
     id: (a, b) => a.id - b.id,

@@ -83,6 +83,13 @@ class Viewer {
         ...content,
       );
     const given = side('Given', name(this.samples.nameOf(sample.given), 'given'));
+    const hasChange = this.samples.hasChange(sample);
+    byId('viewer-verdict').classList.toggle('unchanged', !hasChange);
+    if (!hasChange) {
+      given.append(element('span', { className: 'hint', textContent: this.samples.changeOf(sample) }));
+      byId('viewer-verdict').replaceChildren(given);
+      return;
+    }
     const suggested = this.samples.isMulti
       ? side(
           'Suggested change',
@@ -124,7 +131,7 @@ class Viewer {
     const button = element(
       'button',
       { type: 'button', className: 'choice', 'data-label': String(label), onclick: () => this.choose(label) },
-      element('kbd', { textContent: String(number + 1), 'aria-hidden': 'true' }),
+      element('kbd', { textContent: String((number + 1) % 10), 'aria-hidden': 'true' }),
       ...content,
     );
     return element('li', {}, button);
@@ -135,8 +142,13 @@ class Viewer {
     const link = byId('viewer-original');
     link.hidden = true;
     if (!sample.href) return;
-    const url = new URL(sample.href, document.baseURI);
-    if (!['file:', 'http:', 'https:'].includes(url.protocol)) return;
+    try {
+      const url = new URL(sample.href, document.baseURI);
+      if (!['file:', 'http:', 'https:'].includes(url.protocol)) return;
+    } catch {
+      // A page that was opened from a blob has no place that the image could be beside.
+      return;
+    }
     link.hidden = false;
     link.href = sample.href;
   }

@@ -38,9 +38,10 @@ function decided(decisions, sample) {
 /** All that a card shows, in one sentence. @param {Decisions} decisions @param {Sample} sample */
 function spoken(decisions, sample) {
   const { samples } = decisions;
-  const change = samples.isMulti
-    ? `change ${samples.changeOf(sample)}`
-    : `suggested ${samples.nameOf(sample.suggested)}`;
+  const suggested = samples.hasChange(sample)
+    ? `suggested ${samples.nameOf(sample.suggested)}`
+    : samples.changeOf(sample);
+  const change = samples.isMulti ? `change ${samples.changeOf(sample)}` : suggested;
   const facts = [
     `given ${samples.nameOf(sample.given)}`,
     change,

@@ -13,15 +13,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelfix.errors import InputError
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it over `path`.
 
     Raises:
+        InputError: `path` is a device, FIFO or socket, which a rename would replace.
         OSError: the folder cannot be made or written, or the disk is full; `path` is then untouched.
     """
     path = Path(path)
+    check_regular(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
@@ -35,6 +39,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is there and neither a file nor a folder.
+
+    Raises:
+        InputError: names the path.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is no regular file; choose another name")
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -73,6 +73,9 @@ class TestOutrank:
     def test_an_unlabelled_row_that_got_a_label_is_exported(self, run):
         rows = exported(run, decided(run, ["3,3.png,change,cat"]))
         assert labels(rows) == METHOD | {3: "cat"}
+        # Its label is not the given one: there was none.
+        summary = export(run.path, decisions=run.path.parent / "decisions.csv")
+        assert (summary["rows"], summary["changed"]) == (6, 3)
 
     def test_top_comes_by_score_with_the_decided_labels(self, run):
         rows = exported(run, decided(run, FOUR), top=2)

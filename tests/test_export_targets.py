@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import datasets
 import jsonschema
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,9 +43,9 @@ def picture(value):
     return encode(np.full((6, 6), value, np.uint8))
 
 
-def finish(folder, source, **findings):
+def finish(folder, source, root=None, **findings):
     """A finished run over a source: corrections and config.json."""
-    manifest = Manifest.read(source)
+    manifest = Manifest.read(source, root=root)
     folder.mkdir(parents=True)
     write_corrections(folder / "corrections.parquet", manifest, **findings)
     (folder / "config.json").write_text(json.dumps({"source": manifest.options}))
@@ -164,6 +165,35 @@ class TestHuggingFaceFolder:
         assert found["source_name"][:2] == ["row-000000000.png", "../../etc/1.png"]
         assert list(found["label"]) == corrected
 
+    def test_the_first_rows_of_all_are_left_out(self, hub, tmp_path, monkeypatch):
+        """`datasets` reads as many rows at once as the first row group has: it has to have some."""
+        monkeypatch.setattr("labelfix.corrections.ROW_GROUP", 5)
+        path, corrected, _ = hub
+        table = pq.read_table(path)
+        scores = pa.array([0.1] * 12 + [0.9] * 13, pa.float32())
+        pq.write_table(table.set_column(3, "noise_score", scores), path)
+        for out, options in (
+            ("clean", {"data_dir": "clean"}),
+            ("clean.parquet", {"data_files": "clean.parquet"}),
+        ):
+            export(path, to="hf", out=tmp_path / out, min_score=0.5)
+            kind, (name, place) = "parquet" if "." in out else "imagefolder", *options.items()
+            found = opened(kind, **{name: str(tmp_path / place)})
+            assert list(found["label"]) == corrected[12:]
+            assert [pixel(row["image"]) for row in found] == list(range(12, 25))
+
+    def test_a_source_column_of_the_name_of_one_of_decisions(self, tmp_path):
+        columns = {"file_name": ["a.png", "b.png"], "label": ["a", "b"], "review_status": ["x", "y"]}
+        pq.write_table(pa.table(columns), tmp_path / "s.parquet")
+        for name in columns["file_name"]:
+            (tmp_path / name).write_bytes(picture(1))
+        path, _ = finish(tmp_path / "run", tmp_path / "s.parquet")
+        export(path, to="hf", out=tmp_path / "run" / "clean")
+        assert list(opened("imagefolder", data_dir=str(tmp_path / "run" / "clean"))["review_status"]) == [
+            "x",
+            "y",
+        ]
+
     def test_two_columns_of_one_name(self, tmp_path):
         names = {"image": ["a.png", "b.png"], "file_name": ["a.png", "b.png"], "source_image": ["1", "2"]}
         pq.write_table(pa.table({**names, "label": ["a", "b"]}), tmp_path / "s.parquet")
@@ -250,6 +280,18 @@ class TestImageFolder:
         assert not (tmp_path / "again" / "007" / "y.png").is_symlink()
         shutil.rmtree(tmp_path / "again")
         assert link.read_bytes() == picture(2)
+
+    def test_a_class_of_the_name_of_the_list_of_classes(self, tmp_path):
+        for value, name in enumerate(("classes.json", "Classes.JSON", "cat")):
+            (tmp_path / "images" / name).mkdir(parents=True)
+            (tmp_path / "images" / name / "x.png").write_bytes(picture(value))
+        path, manifest = finish(tmp_path / "run", tmp_path / "images")
+        export(path, to="imagefolder", out=tmp_path / "clean")
+        folders = json.loads((tmp_path / "clean" / "classes.json").read_text())
+        assert sorted(folders.values()) == sorted(manifest.class_names)
+        found = ImageFolder(tmp_path / "clean")
+        seen = {folders[found.classes[label]]: pixel(image) for image, label in found}
+        assert seen == {"classes.json": 0, "Classes.JSON": 1, "cat": 2}
 
     def test_a_hard_link_over_devices(self, run, tmp_path, monkeypatch):
         def link(*_):
@@ -473,7 +515,7 @@ class TestLabelStudio:
     def test_addresses_and_text_that_is_markup(self, tmp_path, prefix, start):
         names = [
             "<img src=x onerror=alert(1)>.png",
-            "../../etc/passwd",
+            "..a/etc..passwd" if prefix is None else "../../etc/passwd",
             'a"%s b+c&d=\u732b.png',
             "plain/x-1.png",
         ]
@@ -505,6 +547,36 @@ class TestLabelStudio:
             if prefix is None:
                 # What the server makes of the address: its parameter d, below the folder above the source's.
                 assert parse_qs(urlsplit(data["image"]).query)["d"] == [f"s & co/{names[row]}"]
+
+    @pytest.mark.parametrize("name", ["/data/x.png", "../x.png", "a/../../x.png", ".."])
+    def test_images_outside_of_the_source_have_no_local_address(self, tmp_path, name):
+        table = pa.table({"file_name": ["a.png", name], "label": ["a", "b"]})
+        pq.write_table(table, tmp_path / "s.parquet")
+        path, _ = finish(tmp_path / "run", tmp_path / "s.parquet")
+        out = tmp_path / "run" / "ls"
+        refuses(repr(name), "--image-url-prefix", "imagefolder", corrections=path, to="labelstudio", out=out)
+        assert sorted(os.listdir(tmp_path / "run")) == ["config.json", "corrections.parquet"]
+        assert export(path, to="labelstudio", out=out, image_url_prefix="https://host")["rows"] == 2
+
+    def test_images_that_are_no_files_have_no_local_address(self, hub, tmp_path):
+        images = np.zeros((4, 5, 5), np.uint8)
+        in_memory, _ = finish(tmp_path / "memory", (images, ["a", "b", "a", "b"]))
+        (tmp_path / "shards").mkdir()
+        shutil.copy(tmp_path / "train.parquet", tmp_path / "shards" / "train-00000-of-00001.parquet")
+        shards, _ = finish(tmp_path / "of-shards", tmp_path / "shards")
+        for path in (hub[0], in_memory, shards):
+            refuses("no files", "--image-url-prefix", "imagefolder", corrections=path, to="labelstudio")
+            assert not (path.parent / "corrected-labelstudio").exists()
+            assert export(path, to="labelstudio", image_url_prefix="https://host")["rows"] > 3
+
+    def test_a_manifest_that_is_gone_was_in_a_folder(self, tmp_path):
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "s.csv").write_text("file_name,label\na.png,a\nb.png,b\n")
+        path, _ = finish(tmp_path / "run", tmp_path / "photos" / "s.csv")
+        (tmp_path / "photos" / "s.csv").unlink()
+        export(path, to="labelstudio", out=tmp_path / "ls")
+        tasks, _ = self.read(tmp_path / "ls")
+        assert tasks[0]["data"]["image"] == "/data/local-files/?d=photos/a.png"
 
     def test_what_xml_cannot_hold(self, tmp_path):
         names = {"file_name": ["a.png", "b.png"], "label": ["a\x01", "b"]}
@@ -598,8 +670,12 @@ class TestCleanlab:
 
     def test_no_row_at_all(self, tmp_path):
         path, *_ = self.make(tmp_path)
-        export(path, to="cleanlab", out=tmp_path / "cl", min_score=0.99)
-        assert np.load(tmp_path / "cl" / "pred_probs.npy").shape == (0, 3)
+        found = pq.read_table(path)
+        place = found.schema.get_field_index("predicted_probs")
+        field = found.schema.field(place)
+        pq.write_table(found.set_column(place, field, pa.nulls(300, field.type)), path)
+        refuses("300 lack what it needs", corrections=path, to="cleanlab", out=tmp_path / "cl")
+        assert not (tmp_path / "cl").exists()
 
 
 class TestFiftyOne:
@@ -627,6 +703,7 @@ class TestFiftyOne:
         path, corrected, _ = hub
         export(path, to="fiftyone", out=tmp_path / "fo", top=25)
         labels = json.loads((tmp_path / "fo" / "labels.json").read_text())["labels"]
+        assert len(labels) == len(os.listdir(tmp_path / "fo" / "data")) == 25
         for name, index in labels.items():
             row = pixel(Image.open(tmp_path / "fo" / "data" / f"{name}.png"))
             assert corrected[row] == index
@@ -673,8 +750,53 @@ class TestEveryTarget:
         assert written == (rows if to in OF_IMAGES else 0)
 
     @pytest.mark.parametrize("to", FOLDERS)
-    def test_no_row_at_all(self, run, to):
-        assert export(run, to=to, min_score=0.99)["rows"] == 0
+    def test_no_row_at_all(self, run, tmp_path, to):
+        for dry_run in (False, True):
+            refuses("no row is left", corrections=run, to=to, min_score=0.99, dry_run=dry_run)
+        if to == "hf":
+            refuses("no row is left", corrections=run, to=to, min_score=0.99, out=tmp_path / "a.parquet")
+            assert not (tmp_path / "a.parquet").exists()
+        assert sorted(os.listdir(run.parent)) == ["config.json", "corrections.parquet"]
+
+    def test_a_person_decided(self, run, tmp_path):
+        """Each with its own reader."""
+        decisions = tmp_path / "decisions.csv"
+        lines = ["1,007/b/x.png,keep,007", "4,cat/b/x.png,change,dog", "0,007/a/x.png,skip,"]
+        decisions.write_text("\n".join(["sample_id,file_name,decision,label", *lines]))
+        expected = EXPORTED | {1: "007", 4: "dog"}
+        for to in ("hf", "fiftyone", "labelstudio", "imagefolder"):
+            export(run, to=to, out=tmp_path / to, decisions=decisions)
+        found = opened("imagefolder", data_dir=str(tmp_path / "hf"))
+        assert found.column_names == ["image", "label", "source_name"]
+        label = found.features["label"].int2str
+        assert {pixel(row["image"]): label(row["label"]) for row in found} == expected
+        described = json.loads((tmp_path / "fiftyone" / "labels.json").read_text())
+        files = {os.path.splitext(path.name)[0]: path for path in (tmp_path / "fiftyone" / "data").iterdir()}
+        assert {
+            pixel(Image.open(files[key])): described["classes"][index]
+            for key, index in described["labels"].items()
+        } == expected
+        tasks, _ = TestLabelStudio().read(tmp_path / "labelstudio")
+        chosen = [task["predictions"][0]["result"][0]["value"]["choices"][0] for task in tasks]
+        assert {
+            task["data"]["sample_id"]: label for task, label in zip(tasks, chosen, strict=True)
+        } == expected
+        status = {task["data"]["sample_id"]: task["data"]["review_status"] for task in tasks}
+        assert status == {0: "skip", 1: "keep", 2: None, 4: "change", 5: None, 6: None}
+        folder = ImageFolder(tmp_path / "imagefolder")
+        assert {pixel(image): folder.classes[label] for image, label in folder} == expected
+
+    def test_an_unlabelled_row_that_was_verified(self, tmp_path):
+        (tmp_path / "s.csv").write_text("file_name,label\na.png,a\nb.png,b\nc.png,\nd.png,\n")
+        path, _ = finish(
+            tmp_path / "run", tmp_path / "s.csv", corrected=[0, 1, 1, 1], trusted=[-1, -1, 1, -1]
+        )
+        summary = export(path)
+        assert (summary["rows"], summary["changed"], summary["left_out"]) == (3, 1, 1)
+        assert "c.png,b" in (tmp_path / "run" / "corrected.csv").read_text()
+        export(path, to="labelstudio")
+        tasks = json.loads((tmp_path / "run" / "corrected-labelstudio" / "tasks.json").read_text())
+        assert [task["data"]["file_name"] for task in tasks] == ["a.png", "b.png", "c.png"]
 
     def test_nobodys_files_are_lost(self, run, tmp_path):
         (tmp_path / "out").mkdir()
@@ -704,6 +826,71 @@ class TestEveryTarget:
         assert export(run, to="labelstudio", source=moved)["rows"] == 6
         text = (run.parent / "corrected-labelstudio" / "tasks.json").read_text()
         assert "/data/local-files/?d=moved/cat" in text
+
+    def test_never_into_a_class_folder_that_is_a_link(self, run, tmp_path):
+        (tmp_path / "images" / "dog").rename(tmp_path / "dogs")
+        (tmp_path / "images" / "dog").symlink_to(tmp_path / "dogs")
+        for to in TARGETS:
+            out = tmp_path / "dogs" / f"new{TARGETS[to].SUFFIXES[-1]}"
+            refuses("lies in the source", corrections=run, to=to, out=out)
+        assert os.listdir(tmp_path / "dogs") == ["X.PNG"]
+
+    def test_another_source_does_not_open_the_first(self, run, tmp_path):
+        shutil.copytree(tmp_path / "images", tmp_path / "copy")
+        for folder in ("images", "copy"):
+            out = tmp_path / folder / "new"
+            refuses(
+                "lies in the source", corrections=run, to="imagefolder", out=out, source=tmp_path / "copy"
+            )
+        assert export(run, to="imagefolder", source=tmp_path / "copy", out=tmp_path / "new")["rows"] == 6
+
+    def test_a_source_that_does_nothing(self, run, tmp_path):
+        for to in TARGETS:
+            refuses("--source", "does not exist", corrections=run, to=to, source=tmp_path / "no")
+        for to in ("csv", "jsonl", "parquet", "cleanlab"):
+            refuses("--source is for", "leave it out", corrections=run, to=to, source=tmp_path / "images")
+        options = {"source": tmp_path / "images", "image_url_prefix": "https://host"}
+        refuses("--source is for", "leave it out", corrections=run, to="labelstudio", **options)
+        assert sorted(os.listdir(run.parent)) == ["config.json", "corrections.parquet"]
+
+    @pytest.mark.parametrize("kind", ["beside", "root", "absolute", "link", "frame"])
+    def test_never_among_the_images_of_a_manifest(self, tmp_path, monkeypatch, kind):
+        home = tmp_path / "home"
+        (home / "img" / "deep").mkdir(parents=True)
+        names = ["img/0.csv", "img/1.png", "img/deep/2.png"]
+        for value, name in enumerate(names):
+            (home / name).write_bytes(picture(value))
+        if kind == "absolute":
+            names = [str(home / name) for name in names]
+        if kind == "link":
+            (home / "link").symlink_to(home / "img")
+            names = [name.replace("img", "link") for name in names]
+        frame = pd.DataFrame({"file_name": names, "label": ["a", "b", "a"]})
+        source = tmp_path / "s.csv" if kind in ("root", "absolute") else home / "s.csv"
+        frame.to_csv(source, index=False)
+        monkeypatch.chdir(home)
+        runs = tmp_path / "runs" if kind == "root" else home / "runs"
+        path, _ = finish(runs, frame if kind == "frame" else source, root=home if kind == "root" else None)
+        before = tree(home / "img")
+        refuses("lies in the source", corrections=path, to="csv", out=home / "img" / "0.csv")
+        for to in FOLDERS:
+            for folder in ("img", "img/deep"):
+                refuses("lies in the source", corrections=path, to=to, out=home / folder / "new" / "one")
+        if kind == "root":
+            refuses("lies in the source", corrections=path, to="csv", out=home / "new.csv")
+        else:
+            # Where somebody works there is room for new files, and beside the corrections always.
+            assert export(path, to="csv", out=home / "new.csv")["rows"] == 3
+            assert export(path, to="cleanlab", out=home / "new")["rows"] == 3
+        assert export(path, to="cleanlab")["rows"] == 3
+        assert tree(home / "img") == before
+
+    def test_names_inside_a_parquet_file_are_no_files(self, tmp_path):
+        image = [{"bytes": picture(i), "path": f"{i}.png"} for i in range(2)]
+        (tmp_path / "data").mkdir()
+        pq.write_table(pa.table({"image": image, "label": ["a", "b"]}), tmp_path / "data" / "s.parquet")
+        path, _ = finish(tmp_path / "run", tmp_path / "data" / "s.parquet")
+        assert export(path, to="imagefolder", out=tmp_path / "data" / "clean")["rows"] == 2
 
     def test_names_of_other_formats(self, run, tmp_path):
         refuses("--to csv", corrections=run, to="imagefolder", out=tmp_path / "a.csv")
@@ -747,7 +934,7 @@ class TestEveryTarget:
             str(tmp_path / "out" / "new"),
             corrections=run,
             to=to,
-            out=tmp_path / "out" / "new",
+            out=tmp_path / "out" / f"new{TARGETS[to].SUFFIXES[0]}",
         )
         assert os.listdir(tmp_path / "out") == []
 
@@ -766,6 +953,54 @@ class TestEveryTarget:
         export(run, to="cleanlab", out=tmp_path / "out")
         assert (tmp_path / "out").is_symlink()
         assert (tmp_path / "disk" / "labels.npy").exists()
+
+
+class TestAnEmptyFolder:
+    """One that is there may be a disk, the folder somebody is in, or closed to others: it stays the same folder."""
+
+    @pytest.mark.parametrize("to", FOLDERS)
+    def test_it_stays(self, run, tmp_path, monkeypatch, to):
+        out = tmp_path / "out"
+        out.mkdir(mode=0o700)
+        before = out.stat()
+        monkeypatch.chdir(out)
+        export(run, to=to, out=".")
+        assert (out.stat().st_ino, out.stat().st_mode) == (before.st_ino, before.st_mode)
+        assert os.listdir(".") == os.listdir(out)
+        export(run, to=to, out=tmp_path / "new")
+        assert tree(out) == tree(tmp_path / "new")
+        assert (out.stat().st_mode & 0o777, sorted(os.listdir(tmp_path))) == (
+            0o700,
+            ["images", "new", "out", "runs"],
+        )
+
+    def test_an_error_leaves_it_empty(self, run, tmp_path, monkeypatch):
+        out = tmp_path / "out"
+        out.mkdir()
+        rename = Path.rename
+
+        def once(path, target):
+            if path.name == "labels.npy":
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", once)
+        refuses("--out", "cannot be written", corrections=run, to="cleanlab", out=out)
+        assert os.listdir(out) == []
+
+    def test_what_somebody_put_there_meanwhile_stays(self, run, tmp_path, monkeypatch):
+        out = tmp_path / "out"
+        out.mkdir()
+
+        def late(path, export):
+            (path / "labels.npy").write_bytes(b"ours")
+            (out / "labels.npy").write_bytes(b"theirs")
+            return {}
+
+        monkeypatch.setattr(TARGETS["cleanlab"], "write", late)
+        monkeypatch.setattr("labelfix.exports._check_rows", lambda *_: None)
+        refuses("no more empty", corrections=run, to="cleanlab", out=out)
+        assert tree(out) == {"labels.npy": b"theirs"}
 
 
 class TestCommand:

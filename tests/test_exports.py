@@ -26,6 +26,7 @@ from labelfix.evidence import Evidence, Fit
 from labelfix.exports import TARGETS, export
 from labelfix.manifest import Manifest
 from labelfix.sources import unescape_cell
+from labelfix.tables import write_json
 from labelfix.verdicts import Verdicts
 
 METADATA = {"method": "bmm", "seed": 0, "resumed_elsewhere": False}
@@ -45,7 +46,7 @@ EXPORTED = [0, 1, 2, 5, 6]
 TABLES = ("csv", "jsonl", "parquet")
 
 
-def write_corrections(path, manifest, *, corrected=None, noise=None, flagged=None, valid=None):
+def write_corrections(path, manifest, *, corrected=None, noise=None, flagged=None, valid=None, trusted=None):
     """A corrections file of a manifest, by the real writer."""
     count = manifest.num_rows
     noise = np.full(count, 0.25) if noise is None else np.array(noise, np.float64)
@@ -56,7 +57,8 @@ def write_corrections(path, manifest, *, corrected=None, noise=None, flagged=Non
         fit=Fit(),
     )
     valid = np.ones(count, bool) if valid is None else np.array(valid)
-    findings = Findings(Evidence(noise, probs), verdicts, probs, valid, {})
+    trusted = None if trusted is None else np.array(trusted)
+    findings = Findings(Evidence(noise, probs), verdicts, probs, valid, {}, trusted)
     corrections.write(path, manifest, findings, METADATA)
     return path
 
@@ -180,6 +182,9 @@ class TestFormats:
             "ratio": pa.array([float("inf"), 0.5] * 3 + [None], pa.float64()),
             "half": pa.array(np.full(7, 0.5, np.float16)),
             "took": pa.array([1] * 7, pa.duration("s")),
+            "late": pa.array([-1] * 7, pa.duration("s")),
+            "view": pa.array(["=1", "b"] * 3 + [None], pa.string_view()),
+            "views": pa.array([{"x": "a"}] * 7, pa.struct([("x", pa.string_view())])),
             "exact": pa.array([Decimal("1.00")] * 7, pa.decimal128(12, 2)),
         }
         run = make_run(tmp_path / "run", extra)
@@ -187,6 +192,7 @@ class TestFormats:
         cells = dict(zip(*read_csv(tmp_path / "run" / "corrected.csv")[:2], strict=True))
         assert cells["camera"] == "'=1+1"
         assert json.loads(cells["at"]) == {"x": 1, "who": 'a"b'}
+        assert (cells["late"], cells["view"]) == ("'-1 day, 23:59:59", "'=1")
         assert (cells["day"], cells["gap"], cells["exact"], cells["half"]) == (
             "2024-01-02",
             "",
@@ -196,17 +202,42 @@ class TestFormats:
         line = json.loads((tmp_path / "run" / "corrected.jsonl").read_text().splitlines()[0])
         assert line["boxes"] == [1.5, None]
         assert line["ratio"] is None
+        assert (line["view"], line["views"]) == ("=1", {"x": "a"})
         assert (line["day"], line["camera"], line["at"]) == ("2024-01-02", "=1+1", {"x": 1, "who": 'a"b'})
         table = pq.read_table(tmp_path / "run" / "corrected.parquet")
         assert table["at"][0].as_py() == {"x": 1, "who": 'a"b'}
-        assert [summary.get("escaped_cells") for summary in summaries] == [2, None, None]
+        assert table["view"].to_pylist() == ["=1", "b", "=1", "b", None]
+        # 5 durations, and of the rows that are exported two with "=1+1" and two with "=1".
+        assert [summary.get("escaped_cells") for summary in summaries] == [9, None, None]
+        export(run, to="jsonl", top=1)
+        assert json.loads((tmp_path / "run" / "corrected.jsonl").read_text())["view"] == "b"
 
-    @pytest.mark.parametrize("to", ["csv", "jsonl"])
-    def test_raw_bytes_need_parquet(self, tmp_path, to):
-        run = make_run(tmp_path / "run", {"mask": [b"\xff"] * 7})
-        refuses(f"--to {to}", "'mask'", "--to parquet", corrections=run, to=to)
-        assert not (tmp_path / "run" / f"corrected.{to}").exists()
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            pa.binary(),
+            pa.large_binary(),
+            pa.binary(1),
+            pa.binary_view(),
+            pa.list_(pa.binary()),
+            pa.struct([("at", pa.list_(pa.binary(1), 1))]),
+            pa.map_(pa.string(), pa.large_binary()),
+        ],
+        ids=str,
+    )
+    def test_raw_bytes_need_parquet(self, tmp_path, kind):
+        value = b"\xff"
+        if pa.types.is_nested(kind):
+            value = {"list": [value], "struct": {"at": [value]}, "map": [("a", value)]}[
+                str(kind).split("<")[0]
+            ]
+        run = make_run(tmp_path / "run", {"mask": pa.array([value] * 7, kind)})
+        for to in ("csv", "jsonl", "labelstudio"):
+            for dry_run in (False, True):
+                refuses(f"--to {to}", "'mask'", "--to parquet", corrections=run, to=to, dry_run=dry_run)
+        assert sorted(os.listdir(tmp_path / "run")) == ["corrections.parquet", "source.parquet"]
         assert export(run, to="parquet")["rows"] == 5
+        assert pq.read_table(tmp_path / "run" / "corrected.parquet")["mask"][0].as_py() == value
 
     def test_label_and_source_label(self, tmp_path):
         run = make_run(tmp_path / "run", {"label": ["x"] * 7, "source_label": ["y"] * 7})
@@ -220,6 +251,12 @@ class TestFormats:
         assert read_csv(run.parent / "corrected.csv") == [[*FULL, "frame", "source_label"]]
         assert (run.parent / "corrected.jsonl").read_text() == ""
         assert pq.read_table(run.parent / "corrected.parquet").num_rows == 0
+
+    def test_no_row_group_is_empty(self, run, tmp_path, monkeypatch):
+        monkeypatch.setattr("labelfix.corrections.ROW_GROUP", 2)
+        export(run, to="parquet", min_score=0.95)
+        found = pq.ParquetFile(run.parent / "corrected.parquet")
+        assert [found.metadata.row_group(i).num_rows for i in range(found.metadata.num_row_groups)] == [1]
 
     @pytest.mark.parametrize("to", TABLES)
     def test_twice_equals_once(self, run, to):
@@ -361,7 +398,8 @@ class TestWhereItMayWrite:
     def test_another_format_by_name(self, run, tmp_path):
         refuses("--to jsonl", corrections=run, out=tmp_path / "a.jsonl")
         refuses("--to csv", corrections=run, to="parquet", out=tmp_path / "a.csv")
-        assert export(run, out=tmp_path / "a.txt")["rows"] == 5
+        for name in ("0.png", "a.txt", "a"):
+            refuses(f"{name}: a file of csv is called *.csv", corrections=run, out=tmp_path / name)
 
     def test_into_the_source(self, run, tmp_path):
         images = tmp_path / "images"
@@ -371,6 +409,50 @@ class TestWhereItMayWrite:
         (run.parent / "config.json").write_text(json.dumps({"source": {"source": str(tmp_path / "a.csv")}}))
         refuses("lies in the source", corrections=run, out=tmp_path / "a.csv")
         assert export(run, out=tmp_path / "b.csv")["rows"] == 5
+
+    def test_onto_what_the_run_is_made_of(self, run, tmp_path):
+        (run.parent / "classifier").mkdir()
+        pq.write_table(pa.table({"epoch": [1]}), run.parent / "epochs.parquet")
+        before = (run.parent / "epochs.parquet").read_bytes()
+        (tmp_path / "link").symlink_to(run.parent)
+        for folder in (run.parent, tmp_path / "link"):
+            refuses("epochs.parquet of the run", corrections=run, to="parquet", out=folder / "epochs.parquet")
+            for to, name in (("csv", "new.csv"), ("cleanlab", "new")):
+                refuses("of the run", corrections=run, to=to, out=folder / "classifier" / name)
+        assert (run.parent / "epochs.parquet").read_bytes() == before
+        assert os.listdir(run.parent / "classifier") == []
+
+    def test_onto_the_decisions(self, run, tmp_path):
+        decisions = tmp_path / "decisions.csv"
+        decisions.write_text("sample_id,file_name,decision,label\n1,1.png,accept,dog\n")
+        before = decisions.read_bytes()
+        (tmp_path / "link.csv").symlink_to(decisions)
+        for name in ("decisions.csv", "link.csv", "../" + tmp_path.name + "/decisions.csv"):
+            refuses("--decisions", corrections=run, to="csv", out=tmp_path / name, decisions=decisions)
+        assert decisions.read_bytes() == before
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_what_is_no_file(self, run, tmp_path, dry_run):
+        os.mkfifo(tmp_path / "a.csv")
+        refuses("a.csv is no regular file", corrections=run, out=tmp_path / "a.csv", dry_run=dry_run)
+        assert (tmp_path / "a.csv").is_fifo()
+        # Nothing else that labelfix writes replaces one.
+        refuses("a.csv is no regular file", function=write_json, path=tmp_path / "a.csv", value=1)
+        assert (tmp_path / "a.csv").is_fifo()
+        assert not list(tmp_path.glob(".a.csv*"))
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_names_that_cannot_be(self, run, tmp_path, dry_run):
+        (tmp_path / "f").write_text("")
+        for to, suffix in (("csv", ".csv"), ("cleanlab", "")):
+            for out in (
+                tmp_path / "f" / f"x{suffix}",
+                tmp_path / ("x" * 250 + suffix),
+                tmp_path / ("\u732b" * 90),
+            ):
+                out = out.with_name(out.name.removesuffix(suffix) + suffix)
+                refuses("--out", out.name, "choose", corrections=run, to=to, out=out, dry_run=dry_run)
+        refuses("--out", "choose", corrections=run, out=tmp_path.joinpath(*["x" * 200] * 30, "a.csv"))
 
     def test_no_corrections(self, tmp_path):
         refuses("no such corrections file", corrections=tmp_path / "missing.parquet")

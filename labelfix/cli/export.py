@@ -30,8 +30,9 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The file; an earlier one is replaced. For hf, imagefolder, labelstudio, cleanlab and fiftyone a new or empty"
-    " folder.  [default: corrected.EXTENSION or corrected-FORMAT beside the corrections]",
+    help="The file, with the extension of its format; an earlier one is replaced. For hf, imagefolder, labelstudio,"
+    " cleanlab and fiftyone a new or empty folder.  [default: corrected.EXTENSION or corrected-FORMAT beside the"
+    " corrections]",
 )
 @click.option("--min-score", type=float, metavar="X", help="Only rows with a noise score of at least X.")
 @click.option("--only-issues", is_flag=True, help="Only flagged rows.")
@@ -51,7 +52,11 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
     metavar="FILE",
     help="A decisions.csv of labelfix review: what a person decided outranks the method.",
 )
-@click.option("--source", metavar="SOURCE", help="Where the images are now, if they have moved.")
+@click.option(
+    "--source",
+    metavar="SOURCE",
+    help="Where the images are now, if they have moved; for hf, imagefolder, fiftyone and labelstudio.",
+)
 @click.option(
     "--images",
     type=click.Choice(["copy", "hardlink", "symlink"]),
@@ -66,7 +71,7 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
 @click.option("--dry-run", is_flag=True, help="Count, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(corrections: str, as_json: bool, **options: Any) -> None:
-    """Write the corrected labels of CORRECTIONS, a row per valid labelled sample.
+    """Write the corrected labels of CORRECTIONS, a row per valid sample with a given or verified label.
 
     CORRECTIONS is a corrections file or a run folder; a file name that is not here is looked up in the newest
     finished run under runs/. Without --to: a CSV of file_name and label. Images are written as they are, and

@@ -6,6 +6,7 @@ A target is a module that offers what `labelfix.exports.target.Target` names. To
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from labelfix.exports.images import WAYS
 from labelfix.exports.places import checked_out, is_folder, written
 from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns, shown_schema
 from labelfix.exports.target import Export, Target
+from labelfix.exports.texts import check_no_bytes
 from labelfix.originals import read_originals
 
 __all__ = ["TARGETS", "Choice", "export"]
@@ -53,7 +55,7 @@ def export(
     image_url_prefix: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Write the corrected labels, a row per valid labelled sample; an earlier file is replaced, a folder never.
+    """Write the corrected labels, a row per valid sample with a given or verified label; an earlier file is replaced.
 
     Without `to` a CSV with exactly `file_name,label`. With csv, jsonl or parquet `file_name`, `label`,
     `given_label`, `noise_score`, `is_label_issue` and the source's own columns; one called `label` becomes
@@ -63,30 +65,31 @@ def export(
     Args:
         corrections: a corrections file or a run folder.
         to: a name in `TARGETS`.
-        out: the file, or a new or empty folder; beside the corrections by default: `corrected.<extension>`, or the
-            folder `corrected-<to>`.
+        out: the file, with the extension of its format, or a new or empty folder; beside the corrections by
+            default: `corrected.<extension>`, or the folder `corrected-<to>`.
         min_score: only rows with at least this noise score; excludes the next two.
         only_issues: only flagged rows.
         top: only so many rows, those with the highest noise scores, highest first.
         action: "relabel", or "drop" to leave flagged rows out (before the filters) that nobody has decided on.
         decisions: a decisions.csv of `labelfix review`, or a table like it: what a person decided outranks the method.
             Tables get the columns `reviewed_label` and `review_status`.
-        source: where the images are now, or the source in memory itself, for formats that hold images; by default
-            where the run found them.
+        source: where the images are now, or the source in memory itself, for formats that hold images; for
+            labelstudio the folder that its addresses name. By default where the run found them.
         images: how images come into a folder: "copy" (default), "hardlink" or "symlink". Whoever edits a linked
             image edits the original. Images that are no files are always written.
         image_url_prefix: labelstudio only: the address of the folder that file names start from.
         dry_run: count, but write nothing.
 
     Returns:
-        JSON-able. path, to, rows, changed (rows whose label is not the given one), left_out, dry_run; and
+        JSON-able. path, to, rows, changed (rows whose label is not the given one, if any), left_out, dry_run; and
         escaped_cells for csv (None on a dry run), renamed_images and renamed_classes for folders of images,
         without_probs and out_of_sample for cleanlab.
 
     Raises:
         InputError: not a corrections file, an unknown target or action, decisions that do not fit, filters that
             exclude each other, an option that is not for this target, an `out` that must not be written, a source
-            that is not the one that was scanned, or an image that cannot be read.
+            that is not the one that was scanned, images without an address, an image that cannot be read, a column
+            that the format cannot hold, or no row at all for anything but a table.
     """
     choice = Choice(min_score, only_issues, top, action)
     choice.check()
@@ -94,25 +97,26 @@ def export(
     if name not in TARGETS:
         raise InputError(f"--to {name}: it is one of {', '.join(TARGETS)}")
     target, opened = TARGETS[name], Corrections.open(corrections)
-    path = checked_out(opened, TARGETS, name, out, source)
-    _check_options(name, path, images, image_url_prefix)
+    path = checked_out(opened, TARGETS, name, out, source, decisions)
+    _check_options(name, path, images, source, image_url_prefix)
     if decisions is not None:
         choice = replace(choice, decisions=Decisions.read(decisions, opened))
     columns = export_columns(opened, choice, with_findings=to is not None)
     columns |= {column: column for column in target.NEEDS}
-    tally = _Tally()
+    tally, schema = _Tally(), shown_schema(opened, choice, columns)
+    if target.IS_TEXT:
+        check_no_bytes(schema, name)
     rows = Export(
         opened,
-        shown_schema(opened, choice, columns),
+        schema,
         tally.counted(chosen_rows(opened, choice, columns), columns, target.NEEDS),
         source,
         read_originals(opened, source) if target.HOLDS_IMAGES else None,
-        images or WAYS[0],
-        image_url_prefix,
+        is_reviewed=choice.decisions is not None,
+        images=images or WAYS[0],
+        image_url_prefix=image_url_prefix,
     )
-    report = _written(name, path, rows, dry_run=dry_run)
-    if name == "cleanlab":
-        report["without_probs"] = tally.incomplete
+    report = _written(name, path, rows, tally, dry_run=dry_run)
     return {
         "path": str(path),
         "to": name,
@@ -124,14 +128,27 @@ def export(
     }
 
 
-def _written(to: str, path: Path, rows: Export, *, dry_run: bool) -> dict[str, Any]:
+def _written(to: str, path: Path, rows: Export, tally: _Tally, *, dry_run: bool) -> dict[str, Any]:
     """Write the rows, or only go through them; the target's own part of the summary."""
     if dry_run:
         for _ in rows.batches:
             pass
-        return {"escaped_cells": None} if to == "csv" else {}
-    with written(TARGETS[to], path) as temporary:
-        return TARGETS[to].write(temporary, rows)
+        report: dict[str, Any] = {"escaped_cells": None} if to == "csv" else {}
+        _check_rows(to, tally)
+    else:
+        with written(TARGETS[to], path) as temporary:
+            report = TARGETS[to].write(temporary, rows)
+            _check_rows(to, tally)
+    return report | ({"without_probs": tally.incomplete} if to == "cleanlab" else {})
+
+
+def _check_rows(to: str, tally: _Tally) -> None:
+    """Refuse an export without rows, which only a table can be."""
+    if not tally.rows and TARGETS[to].SUFFIXES[0] == "":
+        left = f" ({tally.incomplete} lack what it needs)" if tally.incomplete else ""
+        raise InputError(
+            f"--to {to}: no row is left to write{left}; let the filters leave some, or scan again"
+        )
 
 
 @dataclass
@@ -154,12 +171,15 @@ class _Tally:
             self.incomplete += before - len(batch)
             given, corrected = (as_text(batch.column(name)) for name in ("given_label", "corrected_label"))
             self.rows += len(batch)
-            self.changed += pc.sum(pc.not_equal(given, corrected)).as_py() or 0
+            self.changed += pc.sum(pc.fill_null(pc.not_equal(given, corrected), True)).as_py() or 0
             yield shown_columns(batch, columns)
 
 
-def _check_options(to: str, path: Path, images: str | None, image_url_prefix: str | None) -> None:
+def _check_options(
+    to: str, path: Path, images: str | None, source: Any, image_url_prefix: str | None
+) -> None:
     """Refuse options that are not for this target."""
+    _check_source(to, source, image_url_prefix)
     if image_url_prefix is not None and to != "labelstudio":
         raise InputError("--image-url-prefix is for --to labelstudio; leave it out")
     if images is None:
@@ -170,3 +190,19 @@ def _check_options(to: str, path: Path, images: str | None, image_url_prefix: st
     if not (target.HOLDS_IMAGES and is_folder(target, path)):
         holders = ", ".join(name for name, other in TARGETS.items() if other.HOLDS_IMAGES)
         raise InputError(f"--images {images} is for folders of images (--to {holders}); leave it out")
+
+
+def _check_source(to: str, source: Any, image_url_prefix: str | None) -> None:
+    """Refuse a source that is not there, or that nothing would be done with."""
+    if source is None:
+        return
+    is_path = isinstance(source, str | os.PathLike)
+    if is_path and not Path(source).expanduser().exists():
+        raise InputError(f"--source {source} does not exist; check the path")
+    if TARGETS[to].HOLDS_IMAGES or (to == "labelstudio" and is_path and image_url_prefix is None):
+        return
+    holders = ", ".join(name for name, target in TARGETS.items() if target.HOLDS_IMAGES)
+    raise InputError(
+        f"--source is for formats that hold images (--to {holders}), or its path for the addresses of labelstudio"
+        " where there is no --image-url-prefix; leave it out"
+    )

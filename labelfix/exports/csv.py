@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from pyarrow.csv import WriteOptions, write_csv
 
 from labelfix.exports.target import Export
-from labelfix.exports.texts import check_no_bytes, holds, is_text, utf8
+from labelfix.exports.texts import holds, is_text, utf8
 from labelfix.sources import escape_cell
 
 SUFFIXES: tuple[str, ...] = (".csv",)
 NEEDS: tuple[str, ...] = ()
 HOLDS_IMAGES = False
+IS_TEXT = True
 _MAY_RUN = b"'=+-@\t\r"
 _NEEDS_QUOTES = b'",\r\n'
 
@@ -29,12 +30,8 @@ def write(path: Path, export: Export) -> dict[str, Any]:
 
     Returns:
         escaped_cells: how many cells, header included, got an apostrophe so that no spreadsheet runs them.
-
-    Raises:
-        InputError: a column of raw bytes, which CSV cannot hold.
     """
     schema = export.schema
-    check_no_bytes(schema, "csv")
     escaped = 0
     with path.open("wb") as file:
         names = [escape_cell(name) for name in schema.names]
@@ -76,7 +73,7 @@ def _cells(column: pa.Array) -> tuple[pa.Array, int]:
     if is_text(kind):
         return _escaped(column.cast(pa.string()))
     if pa.types.is_duration(kind) or pa.types.is_float16(kind):
-        return _texts(column, str), 0
+        return _escaped(_texts(column, str))
     return column, 0
 
 

@@ -18,6 +18,7 @@ from labelfix.exports.target import Export
 SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id",)
 HOLDS_IMAGES = True
+IS_TEXT = False
 
 
 def write(path: Path, export: Export) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from labelfix.sources import RESERVED_COLUMNS
 SUFFIXES: tuple[str, ...] = ("", ".parquet")
 NEEDS: tuple[str, ...] = ("sample_id",)
 HOLDS_IMAGES = True
+IS_TEXT = False
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _FILES_A_FOLDER = 10_000  # the most that the Hub takes well
@@ -120,7 +121,7 @@ def _extra(export: Export) -> dict[str, str]:
     `datasets` takes a column of the name X_file_name for images X: such a one becomes X_file. `image` becomes
     source_image.
     """
-    ours = RESERVED_COLUMNS | {"label", REVIEWED_LABEL, REVIEW_STATUS}
+    ours = RESERVED_COLUMNS | {"label"} | ({REVIEWED_LABEL, REVIEW_STATUS} if export.is_reviewed else set())
     extra: dict[str, str] = {}
     for name in export.schema.names:
         if name in ours:

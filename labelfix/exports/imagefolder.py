@@ -17,6 +17,9 @@ from labelfix.tables import write_json
 SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id",)
 HOLDS_IMAGES = True
+IS_TEXT = False
+
+CLASSES = "classes.json"
 
 
 def write(path: Path, export: Export) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def write(path: Path, export: Export) -> dict[str, Any]:
         renamed_images: how many files are not called as in the source; renamed_classes: how many folders are not
         called as their class.
     """
-    folders, names = folder_names(export.class_names), FileNames()
+    folders, names = folder_names(export.class_names, CLASSES), FileNames()
     made: set[str] = set()
     for batch in export.batches:
         rows = batch.column("sample_id").to_numpy()
@@ -38,6 +41,6 @@ def write(path: Path, export: Export) -> dict[str, Any]:
                 made.add(folder)
             name = names.name(folder, file_name, row, extension(image, file_name))
             write_original(image, path / folder / name, export.images)
-    write_json(path / "classes.json", {folder: label for label, folder in folders.items()})
+    write_json(path / CLASSES, {folder: label for label, folder in folders.items()})
     renamed = sum(label != folder for label, folder in folders.items())
     return {"renamed_images": names.renamed, "renamed_classes": renamed}

@@ -12,23 +12,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.exports.target import Export
-from labelfix.exports.texts import check_no_bytes, holds, is_text, utf8
+from labelfix.exports.texts import holds, is_text, utf8
 
 SUFFIXES: tuple[str, ...] = (".jsonl",)
 NEEDS: tuple[str, ...] = ()
 HOLDS_IMAGES = False
+IS_TEXT = True
 
 _PART = 8192  # rows; what is joined has to stay under 2 GiB
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str).encode
 
 
 def write(path: Path, export: Export) -> dict[str, Any]:
-    """Write UTF-8 JSON lines; NaN and infinities become null, dates their ISO text.
-
-    Raises:
-        InputError: a column of raw bytes, which JSON cannot hold.
-    """
-    check_no_bytes(export.schema, "jsonl")
+    """Write UTF-8 JSON lines; NaN and infinities become null, dates their ISO text."""
     keys = [f"{_encode(name)}: " for name in export.schema.names]
     with path.open("wb") as file:
         for batch in export.batches:

@@ -23,16 +23,23 @@ import pyarrow.compute as pc
 
 from labelfix.corrections import ROW_GROUP
 from labelfix.errors import InputError
+from labelfix.exports.guards import holds_images
 from labelfix.exports.jsonl import joined, parts
 from labelfix.exports.target import Export
-from labelfix.exports.texts import check_no_bytes
 from labelfix.originals import source_options
 
 SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id",)
 HOLDS_IMAGES = False
+IS_TEXT = True
 
 LOCAL_FILES = "/data/local-files/?d="
+_MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
+_OUTSIDE = r"^/|(^|/)\.\.(/|$)"
+_WAY_OUT = (
+    "Label Studio cannot serve {}; give their address with --image-url-prefix, or export with --to imagefolder first"
+    " and scan that"
+)
 _NO_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _NEEDS_QUOTING = "[^A-Za-z0-9_.~/-]"
 
@@ -41,9 +48,9 @@ def write(path: Path, export: Export) -> dict[str, Any]:
     """Write tasks and configuration.
 
     Raises:
-        InputError: a class name that XML cannot hold, a column of raw bytes, or columns of the same name.
+        InputError: a class name that XML cannot hold, columns of the same name, or images that are no files below
+            the source where there is no prefix for addresses of theirs.
     """
-    check_no_bytes(export.schema, "labelstudio")
     (path / "config.xml").write_text(_configuration(export.class_names), encoding="utf-8")
     names, prefix = _data_names(export), _prefix(export)
     found = export.corrections.metadata
@@ -54,6 +61,8 @@ def write(path: Path, export: Export) -> dict[str, Any]:
         is_first = True
         for batch in _worst_first(export, spool):
             for part in parts(batch):
+                if export.image_url_prefix is None:
+                    _check_served(part.column("file_name"))
                 tasks = joined([",\n", *_task(part, names, prefix, model)])
                 file.write(tasks[1:] if is_first else tasks)
                 is_first = False
@@ -126,6 +135,8 @@ def _prefix(export: Export) -> str:
     given = export.image_url_prefix
     if given is not None:
         return given if given.endswith(("/", "=")) else f"{given}/"
+    if holds_images(export.corrections.path, export.source):
+        raise InputError(f"--to labelstudio: {_WAY_OUT.format('images that are no files')}")
     options = source_options(export.corrections.path)
     source = export.source if isinstance(export.source, str | os.PathLike) else options.get("source")
     root = options.get("root") if export.source is None else None
@@ -133,8 +144,17 @@ def _prefix(export: Export) -> str:
     if place is None:
         return LOCAL_FILES
     folder = Path(place).expanduser()
-    folder = folder.parent if folder.is_file() else folder
+    # A manifest that is gone had its images beside it all the same.
+    folder = folder.parent if folder.suffix.lower() in _MANIFESTS and not folder.is_dir() else folder
     return f"{LOCAL_FILES}{quote(folder.name)}/"
+
+
+def _check_served(file_names: pa.Array) -> None:
+    """Refuse images that do not lie below the source, where Label Studio's local files are."""
+    outside = file_names.filter(pc.match_substring_regex(file_names, _OUTSIDE))
+    if len(outside):
+        what = f"{outside[0].as_py()!r}, which lies outside of the source"
+        raise InputError(f"--to labelstudio: {_WAY_OUT.format(what)}")
 
 
 def _addresses(file_names: pa.Array, prefix: str) -> pa.Array:

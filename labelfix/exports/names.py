@@ -16,15 +16,15 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*%]|^[. ]|[. ]$|^_(?=unlabeled$)')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
 
-def folder_names(class_names: list[str]) -> dict[str, str]:
-    """The name of a folder for each class: the class itself wherever that will do.
+def folder_names(class_names: list[str], reserved: str = "") -> dict[str, str]:
+    """The name of a folder for each class: the class itself wherever that will do, and not the reserved name.
 
     Unsafe characters become %XX, as in addresses. What is too long ends in ~ and the start of its SHA-256. Of
     classes whose names differ only in case or in how accents are composed, which are one folder on some systems, all
     but the first get ~2, ~3 and so on.
     """
     folders: dict[str, str] = {}
-    taken: set[str] = set()
+    taken = {_alike(reserved)}
     for label in class_names:
         name = _safe(label)
         if len(name.encode()) > _LONGEST:

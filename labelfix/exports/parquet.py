@@ -12,6 +12,7 @@ from labelfix.exports.target import Export
 SUFFIXES: tuple[str, ...] = (".parquet",)
 NEEDS: tuple[str, ...] = ()
 HOLDS_IMAGES = False
+IS_TEXT = False
 
 
 def write(path: Path, export: Export) -> dict[str, Any]:

@@ -13,9 +13,21 @@ from typing import Any
 
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
+from labelfix.exports.guards import check_protected
 from labelfix.exports.target import Target
-from labelfix.originals import scanned_source
-from labelfix.tables import atomic_path
+from labelfix.tables import atomic_path, check_regular
+
+_LONGEST = 240  # bytes in a name that leave room for a temporary one, on all common file systems
+_NOT_THERE = (
+    errno.EACCES,
+    errno.EBUSY,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.ENOTEMPTY,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 
 def is_folder(target: Target, path: Path) -> bool:
@@ -24,7 +36,12 @@ def is_folder(target: Target, path: Path) -> bool:
 
 
 def checked_out(
-    corrections: Corrections, targets: Mapping[str, Target], to: str, out: str | Path | None, source: Any
+    corrections: Corrections,
+    targets: Mapping[str, Target],
+    to: str,
+    out: str | Path | None,
+    source: Any,
+    decisions: str | Path | None,
 ) -> Path:
     """Where the target `to` writes; by default beside the corrections.
 
@@ -34,6 +51,7 @@ def checked_out(
         to: the name of one.
         out: as the user says.
         source: where the images are now, as the user says; None: where the run found them.
+        decisions: the file of a person's decisions.
 
     Raises:
         InputError: a place of the wrong kind, one that holds something that is to stay, or one in the source.
@@ -41,24 +59,10 @@ def checked_out(
     target = targets[to]
     name = f"corrected-{to}" if target.SUFFIXES[0] == "" else f"corrected{target.SUFFIXES[0]}"
     out = corrections.path.parent / name if out is None else Path(out)
-    _check_kind(target, to, out)
-    for other, its in targets.items():
-        if out.suffix and out.suffix.lower() in its.SUFFIXES and out.suffix.lower() not in target.SUFFIXES:
-            raise InputError(f"--out {out} would hold {to}; add --to {other}, or choose another name")
-    place = out.resolve()
-    if place == corrections.path.resolve():
-        raise InputError(f"--out {out} is the corrections file itself; choose another name")
-    scanned = (
-        Path(source).expanduser()
-        if isinstance(source, str | os.PathLike)
-        else scanned_source(corrections.path)
-    )
-    if scanned is not None and (
-        place == scanned.resolve() or (scanned.is_dir() and place.is_relative_to(scanned.resolve()))
-    ):
-        raise InputError(
-            f"--out {out} lies in the source {scanned}, where nothing is written; choose another"
-        )
+    with _naming(out):
+        _check_kind(targets[to], to, out)
+        _check_ending(targets, to, out)
+        check_protected(corrections, out, source, decisions, is_folder=is_folder(target, out))
     return out
 
 
@@ -67,36 +71,75 @@ def written(target: Target, path: Path) -> Iterator[Path]:
     """Yield a temporary file or folder for a target, and put it in its place at the end; on an error remove it.
 
     Raises:
-        InputError: the disk is full.
+        InputError: the disk is full, or the place cannot be written.
     """
+    with (
+        _naming(path),
+        _new_folder(path) if is_folder(target, path) else atomic_path(path) as temporary,
+    ):
+        yield temporary
+
+
+@contextmanager
+def _naming(out: Path) -> Iterator[None]:
+    """Say what is wrong with `out` in a line."""
     try:
-        with _new_folder(path) if is_folder(target, path) else atomic_path(path) as temporary:
-            yield temporary
+        yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(
-            f"--out {path}: the disk is full; free some space, or choose another place"
-        ) from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"--out {out}: the disk is full; free some space, or choose another place"
+            ) from None
+        if error.errno in _NOT_THERE:
+            raise InputError(
+                f"--out {out} cannot be written ({error.strerror}); choose another place"
+            ) from None
+        raise
 
 
 @contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside the new one; inside of one that is there, which may be a disk or somebody's own."""
     path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    is_there = path.is_dir()
+    above = path if is_there else path.parent
+    above.mkdir(parents=True, exist_ok=True)
+    temporary = above / f".{path.name}.{secrets.token_hex(4)}.tmp"
     temporary.mkdir()
     try:
         yield temporary
         # Once for all of them: flushing each of a million images by itself would take hours.
         os.sync()
-        temporary.replace(path)
+        if is_there:
+            _move_entries(temporary, path)
+        else:
+            temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _move_entries(temporary: Path, path: Path) -> None:
+    """Put all that is in a temporary folder into the one around it, which is empty but for that, or nothing of it."""
+    if os.listdir(path) != [temporary.name]:
+        raise InputError(f"--out {path} is no more empty; choose a new or empty folder")
+    moved: list[Path] = []
+    try:
+        for entry in sorted(temporary.iterdir()):
+            moved.append(entry.rename(path / entry.name))
+    except BaseException:
+        for entry in moved:
+            entry.rename(temporary / entry.name)
+        raise
+
+
 def _check_kind(target: Target, to: str, out: Path) -> None:
     """Refuse a folder where a file goes, and the other way round; a folder has to be empty, so that nothing is lost."""
+    if len(os.fsencode(out.name)) > _LONGEST:
+        raise InputError(f"--out {out}: the name has more than {_LONGEST} bytes; choose a shorter one")
+    above = next((folder for folder in out.parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"--out {out}: {above} is no folder; choose another place")
+    check_regular(out)
     if is_folder(target, out):
         if out.is_dir() and any(out.iterdir()):
             raise InputError(f"--out {out} is not empty; choose a new or empty folder")
@@ -105,3 +148,15 @@ def _check_kind(target: Target, to: str, out: Path) -> None:
     elif out.is_dir():
         name = f"corrected{target.SUFFIXES[-1]}"
         raise InputError(f"--out {out} is a folder; name a file in it, as in {out / name}")
+
+
+def _check_ending(targets: Mapping[str, Target], to: str, out: Path) -> None:
+    """Refuse the extension of another format, and any but the own of a file: images and other data are to stay."""
+    target, ending = targets[to], out.suffix.lower()
+    if ending in target.SUFFIXES:
+        return
+    other = next((name for name, its in targets.items() if ending and ending in its.SUFFIXES), None)
+    if other is not None:
+        raise InputError(f"--out {out} would hold {to}; add --to {other}, or choose another name")
+    if not is_folder(target, out):
+        raise InputError(f"--out {out}: a file of {to} is called *{target.SUFFIXES[-1]}; choose such a name")

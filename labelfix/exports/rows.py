@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 from labelfix.corrections import ROW_GROUP, Corrections
 from labelfix.decisions import REVIEW_STATUS, REVIEWED_LABEL, Decisions
 from labelfix.errors import InputError
+from labelfix.exports.texts import without_views
 from labelfix.sources import RESERVED_COLUMNS
 
 ACTIONS = ("relabel", "drop")
-_DECISIVE = ("is_valid", "given_label", "corrected_label", "is_label_issue", "noise_score")
+_DECISIVE = ("is_valid", "given_label", "corrected_label", "is_label_issue", "noise_score", "is_trusted")
 _REVIEWED = (REVIEWED_LABEL, REVIEW_STATUS)
 _LABELS = ("given_label", "corrected_label")
 _FINDINGS = ("given_label", "noise_score", "is_label_issue")
@@ -23,7 +24,7 @@ _FINDINGS = ("given_label", "noise_score", "is_label_issue")
 
 @dataclass(frozen=True)
 class Choice:
-    """Which rows to export: valid ones with a given or reviewed label, and of those what the filters leave.
+    """Which rows to export: valid ones with a given, verified or reviewed label, and of those what the filters leave.
 
     Attributes:
         min_score: only rows with at least this noise score, in [0, 1].
@@ -97,14 +98,17 @@ def export_columns(corrections: Corrections, choice: Choice, *, with_findings: b
 def chosen_rows(
     corrections: Corrections, choice: Choice, columns: dict[str, str]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the chosen rows, at most a row group at a time, with what decides beside what is shown.
+    """Yield the chosen rows, 1 to a row group at a time, with what decides beside what is shown.
 
     Rows come in input order, with `top` by falling noise score (ties in input order).
     """
     needed = sorted({*_DECISIVE, *columns.values()})
     if choice.top is None:
         for batch in _batches(corrections, choice, needed):
-            yield batch.filter(_mask(batch, choice))
+            chosen = batch.filter(_mask(batch, choice))
+            # Readers such as `datasets` trip over a row group without rows.
+            if len(chosen):
+                yield chosen
         return
     ranked = _ranked(corrections, choice, choice.top)
     for first in range(0, len(ranked), ROW_GROUP):
@@ -116,16 +120,16 @@ def shown_schema(corrections: Corrections, choice: Choice, columns: dict[str, st
     found = corrections.schema.remove_metadata()
     if choice.decisions is not None:
         found = pa.schema([*found, *(pa.field(name, pa.string()) for name in _REVIEWED)])
-    return shown_columns(pa.RecordBatch.from_pylist([], schema=found), columns).schema
+    return shown_columns(without_views(pa.RecordBatch.from_pylist([], schema=found)), columns).schema
 
 
 def _batches(corrections: Corrections, choice: Choice, needed: list[str]) -> Iterator[pa.RecordBatch]:
     """Some columns of the rows in order; decisions beside them, and in place of the corrected label."""
     if choice.decisions is None:
-        yield from corrections.batches(needed)
+        yield from map(without_views, corrections.batches(needed))
         return
     first = 0
-    for batch in corrections.batches([name for name in needed if name not in _REVIEWED]):
+    for batch in map(without_views, corrections.batches([name for name in needed if name not in _REVIEWED])):
         reviewed, status = choice.decisions.of(first, len(batch))
         first += len(batch)
         corrected = pc.coalesce(reviewed, as_text(batch.column("corrected_label")))
@@ -149,7 +153,8 @@ def as_text(labels: pa.Array) -> pa.Array:
 
 
 def _mask(batch: pa.RecordBatch, choice: Choice) -> pa.Array:
-    flagged, labelled = batch.column("is_label_issue"), pc.is_valid(batch.column("given_label"))
+    flagged = batch.column("is_label_issue")
+    labelled = pc.or_(pc.is_valid(batch.column("given_label")), batch.column("is_trusted"))
     decided = pa.scalar(False)
     if choice.decisions is not None:
         decided = pc.is_valid(batch.column(REVIEWED_LABEL))

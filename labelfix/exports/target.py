@@ -25,6 +25,7 @@ class Export:
         batches: the rows, once: the columns shown, labels as text, and those that the target needs.
         source: where the images are now, as the user says; None: where the run says.
         originals: the source, opened, for targets that hold images.
+        is_reviewed: whether there are decisions: else columns called as theirs are the source's own.
         images: copy, hardlink or symlink.
         image_url_prefix: what to put before the file names to make addresses of them; None: the target's own.
     """
@@ -34,6 +35,7 @@ class Export:
     batches: Iterator[pa.RecordBatch]
     source: Any = None
     originals: Manifest | None = None
+    is_reviewed: bool = False
     images: str = "copy"
     image_url_prefix: str | None = None
 
@@ -56,11 +58,13 @@ class Target(Protocol):
         SUFFIXES: the extensions that its `--out` can have, the default first; "" is a folder.
         NEEDS: columns of the corrections that it cannot do without; rows that have nothing there are left out.
         HOLDS_IMAGES: whether it writes the images themselves.
+        IS_TEXT: whether it writes the source's own columns as text, which cannot hold raw bytes.
     """
 
     SUFFIXES: tuple[str, ...]
     NEEDS: tuple[str, ...]
     HOLDS_IMAGES: bool
+    IS_TEXT: bool
 
     def write(self, path: Path, export: Export) -> dict[str, Any]:
         """Write to `path`, a new file or an empty folder; return the target's own part of the summary."""

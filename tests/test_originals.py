@@ -93,8 +93,8 @@ def test_a_manifest_whose_paths_start_elsewhere(digits, tmp_path):
     manifest.rename(moved)
     assert read_originals(run, moved).source == moved  # the images have stayed where they were
     away = shutil.move(digits[0], tmp_path / "away")
+    moved.rename(manifest)
     with pytest.raises(InputError, match="the folder that the paths of .* start from is not there"):
-        moved.rename(manifest)
         read_originals(run)
     beside = shutil.copy(manifest, away)
     assert next(read_originals(run, beside).sample_images(np.array([0]))) == tmp_path / "away" / names[0]

@@ -116,7 +116,9 @@ def _images(opened: Corrections, rows: np.ndarray, source: Any) -> Iterable[Path
         store = stored_images(opened) if source is None else None
         if store is not None:
             if source_options(opened.path).get("source") is not None:
-                told = f"show: {error}. The pictures are the run's own copies, {store.stored_size} pixels wide"
+                told = (
+                    f"show: {error}. The pictures are the run's own copies, {store.stored_size} pixels wide"
+                )
                 warnings.warn(told, stacklevel=5)
             return (store.images[row] if store.valid[row] else None for row in rows)
         raise InputError(f"show: {str(error).replace('--source', 'source=')}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -21,12 +22,15 @@ NAMES = ["01-review-in-pandas", "02-compare-methods", "03-train-on-the-corrected
 def execute(tmp_path, monkeypatch):
     """Runs a notebook in a temporary folder; returns its cells by id, and the values of some expressions at its end."""
     # Nothing of the user's own: settings, history, and above all kernels, among which python3 may be another Python.
-    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"):
+    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
         (tmp_path / variable).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.delenv("JUPYTER_PATH", raising=False)
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # Short: the sockets of processes lie in it, whose paths may have about a hundred characters.
+    work = tempfile.TemporaryDirectory()
+    monkeypatch.setenv("TMPDIR", work.name)
 
     def run(name, **expressions):
         book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
@@ -40,7 +44,8 @@ def execute(tmp_path, monkeypatch):
         assert (values.pop("python"), values.pop("file")) == (sys.executable, labelfix.__file__)
         return cells, values
 
-    return run
+    with work:
+        yield run
 
 
 def output(cell):

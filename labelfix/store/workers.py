@@ -125,8 +125,9 @@ def run_chunks(
             pool.stop()
             flush(target)
     except RuntimeError as error:  # what a pool without workers raises
+        reason = str(error) or error.__cause__
         raise LabelfixError(
-            f"the processes that decode images cannot be kept alive ({error}); run it again"
+            f"the processes that decode images cannot be kept alive ({reason}); run it again"
         ) from error
     return errors
 

@@ -69,7 +69,7 @@ def review(file: Path, folder: Path) -> None:
 def walked(tmp_path_factory):
     """The folder in which the whole tour was made."""
     folder = tmp_path_factory.mktemp("tour")
-    write_digits(folder / "images", 400, "symmetric-exclusive:0.2")
+    write_digits(folder / "images", 200, "symmetric-exclusive:0.2")
     for kind, text in tour():
         lines = run(kind, text, folder)
         if "labelfix review" in lines[-1]:
@@ -95,7 +95,7 @@ def test_what_was_decided_is_in_the_export(walked):
     for name, label in zip(decided["file_name"], decided["label"], strict=True):
         exported = [path.parent.name for path in (walked / "clean").glob(f"*/{Path(name).name}")]
         assert exported == [label]
-    assert len(list((walked / "clean").glob("*/*.png"))) == 400
+    assert len(list((walked / "clean").glob("*/*.png"))) == 200
 
 
 def test_the_second_round_starts_from_what_was_verified(walked):

@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 from labelfix import corrections
 from labelfix.corrections import Findings
 from labelfix.evidence import Evidence, Fit
-from labelfix.exports import export
+from labelfix.exports import TARGETS, export
 from labelfix.manifest import Manifest
 from labelfix.verdicts import Verdicts
 
-TARGETS = ("csv", "jsonl", "labelstudio", "parquet", "cleanlab")
+MEASURED = ("csv", "jsonl", "labelstudio", "parquet", "cleanlab")
 FULL = {
     "file_name": "file_name",
     "label": "corrected_label",
@@ -48,7 +48,7 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--to", choices=TARGETS, nargs="*", default=TARGETS)
+    parser.add_argument("--to", choices=MEASURED, nargs="*", default=MEASURED)
     parser.add_argument("--side", nargs=3, metavar=("SIDE", "TARGET", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
@@ -81,10 +81,11 @@ def measure(side: str, to: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as out:
         before = memory("VmRSS")
         started = time.perf_counter()
+        target = Path(out) / f"out{TARGETS[to].SUFFIXES[0]}"
         if side == "ours":
-            export(path, to=to, out=Path(out) / "out")
+            export(path, to=to, out=target)
         else:
-            write_plainly(to, path, Path(out) / "out")
+            write_plainly(to, path, target)
         print(time.perf_counter() - started, memory("VmHWM") - before)
 
 

@@ -14,7 +14,7 @@ The map of the house, from the path of an image to its row in corrections.parque
     prediction            predict(): a trained classifier on other images
     frame/                findings in pandas: read_corrections(), and df.labelfix
     reviews/              review(): a page in which people look at the suspects and decide
-    exports/, scoring, metrics, corruption, noise, demo    what people do before and after
+    guards, exports/, scoring, metrics, corruption, noise, demo    what people do before and after
     benchmark/            bench(): methods side by side where the truth is known
     cli/                  the command line: one command, one function
 

@@ -23,6 +23,7 @@ LAYERS = [
     {"demo", "benchmark"},
     {"corruption", "prediction"},
     {"pipeline", "exports", "reviews"},
+    {"guards"},
     {"findings", "job"},
     {"cross_fitting"},
     {"resumable"},
@@ -60,7 +61,7 @@ FENCES = {
     "rich": {"cli"},
     "pyarrow": {
         "sources", "manifest", "store", "verified", "corrections", "frame", "scoring", "summary", "tables", "exports",
-        "corruption", "prediction", "benchmark", "decisions", "reviews",
+        "corruption", "prediction", "benchmark", "decisions", "reviews", "guards",
     },
     "PIL": {"store"},
     "torch.optim": {"trainer"},

@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 
 from labelfix.corrections import ROW_GROUP
 from labelfix.errors import InputError
-from labelfix.exports.guards import holds_images
 from labelfix.exports.jsonl import joined, parts
 from labelfix.exports.target import Export
+from labelfix.guards import holds_images
 from labelfix.originals import source_options
 
 SUFFIXES: tuple[str, ...] = ("",)

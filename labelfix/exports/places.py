@@ -13,8 +13,8 @@ from typing import Any
 
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
-from labelfix.exports.guards import check_protected
 from labelfix.exports.target import Target
+from labelfix.guards import check_protected
 from labelfix.tables import atomic_path, check_regular
 
 _LONGEST = 240  # bytes in a name that leave room for a temporary one, on all common file systems

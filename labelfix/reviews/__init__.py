@@ -14,7 +14,7 @@ import numpy as np
 
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
-from labelfix.originals import scanned_source
+from labelfix.guards import check_protected
 from labelfix.reviews.page import chunks
 from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.report import report_of, source_name
@@ -64,9 +64,9 @@ def review(
         raise InputError(f"--limit {limit}: show at least 1 row")
     opened = Corrections.open(corrections)
     path = opened.path.parent / "review.html" if out is None else Path(out)
-    _check_out(path, [scanned_source(opened.path)])
+    _check_kind(path)
+    check_protected(opened, path, source, None, is_folder=False)
     pictures = Pictures.of(opened, source)
-    _check_out(path, [] if pictures.originals is None else [pictures.originals.source])
     survey = Survey.of(opened, MOST_FLAGGED if limit is None else limit)
     samples = read_samples(opened, survey.ranked[: _shown(survey, limit)])
     _add_pictures(samples, pictures, path)
@@ -122,13 +122,8 @@ def _run(corrections: Corrections, survey: Survey, source: str) -> dict[str, str
     }
 
 
-def _check_out(path: Path, sources: list[Path | None]) -> None:
+def _check_kind(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"--out {path} is a folder; name a file in it, as in {path / 'review.html'}")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: a page is an .html file; choose such a name")
-    for source in sources:
-        if source is not None and source.is_dir() and path.resolve().is_relative_to(source.resolve()):
-            raise InputError(
-                f"--out {path} lies in the source {source}, where nothing is written; choose another"
-            )

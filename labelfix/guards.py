@@ -1,4 +1,4 @@
-"""What no export replaces or writes into: the source and its images, the run and what a person decided."""
+"""What no export or page replaces or writes into: the source and its images, the run and what a person decided."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def execute(tmp_path, monkeypatch):
         listed = ", ".join(f"{key!r}: {expression}" for key, expression in asked.items())
         question = f"import json, sys\nprint(json.dumps({{{listed}}}, default=float))"
         book.cells.append(nbformat.v4.new_code_cell(question, id="question"))
-        NotebookClient(book, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+        NotebookClient(book, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
         cells = {cell["id"]: cell for cell in book.cells}
         values = json.loads(cells["question"]["outputs"][0]["text"])
         assert (values.pop("python"), values.pop("file")) == (sys.executable, labelfix.__file__)

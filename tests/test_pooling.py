@@ -87,6 +87,39 @@ def test_a_weak_network_corrects_only_what_it_has_watched_for_long(epochs, keeps
     assert ("too weak" in fit.reason) is keeps
 
 
+def half_known(share, rows):
+    """As `rows_of`, but of half of the rows the network knows nothing."""
+    probs, given, _ = rows_of(share, rows)
+    probs[::2] = np.random.default_rng(2).dirichlet(np.full(4, 30.0), rows // 2)
+    return probs, given
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "keeps"), [(1_100, 0.1, True), (1_300, 0.1, False), (1_100, 0.3, False)]
+)
+def test_a_weak_network_with_few_rows_corrects_only_what_contradicts_it_plainly(rows, share, keeps):
+    probs, given = half_known(share, rows)
+    reading = pooled_reading(probs, given)
+    assert reading.is_weak
+    assert not reading.looks_clean
+    assert (reading.noise_rate > 1.3 * reading.likely_doubt) is (share == 0.3)
+    fit = pooled_evidence(probs, given, 28).fit
+    assert (fit.ok, fit.keeps_labels) == (True, keeps)
+    assert ("had only 275 rows of a class to learn from" in fit.reason) is keeps
+
+
+def test_labels_that_look_clean_to_a_network_that_is_sure_of_few_may_be_wrong():
+    given = np.arange(2_000) % 4
+    probs = np.eye(4)[given] * 0.9 + 0.025
+    fit = pooled_evidence(probs, given, 28).fit
+    assert "look clean" in fit.reason
+    assert "only" not in fit.reason
+    probs[:1_000] = np.random.default_rng(2).dirichlet(np.full(4, 30.0), 1_000)
+    fit = pooled_evidence(probs, given, 28).fit
+    assert "look clean" in fit.reason
+    assert "it is sure of 50% of the rows only, and errors among the others may not show" in fit.reason
+
+
 def test_a_weak_network_is_seen_without_the_whole_reading():
     probs, given, _ = rows_of(0.3)
     more = np.vstack([probs, np.full((2, 4), np.nan)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -134,15 +135,15 @@ class Classifier:
         normalisation is inside; class names, H and the rule by which an image comes to H x H px stand in the metadata.
 
         Args:
-            path: of the file, replaced where it is there.
+            path: of the file, whose name ends in .onnx; it is replaced where it is there.
 
         Returns:
             The path.
 
         Raises:
-            InputError: a package of the extra `onnx` is missing.
+            InputError: another name, a folder, a place that cannot be written, or a package of the extra `onnx` is
+                missing.
             LabelfixError: a network that ONNX cannot hold, or whose file answers otherwise than the network.
-            OSError: the file cannot be written.
         """
         from labelfix.onnx_file import write_onnx
 
@@ -154,13 +155,21 @@ class Classifier:
         """Predict image files.
 
         Args:
-            paths: image files of any supported format.
+            paths: image files of any supported format, several of them; a folder is for `labelfix.predict`.
 
         Returns:
             A frame with a row per path: `file_name`, `predicted_label`, `confidence` (probability of that
             label, 0 to 1), `predicted_probs` (list of K floats in the order of `class_names`), `error`
             (text where the image could not be read, else None).
+
+        Raises:
+            InputError: a single path in place of several.
         """
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise InputError(
+                f"predict: {os.fsdecode(paths)!r} is one path; give a list of image files, [path] for one, or label a"
+                " folder with labelfix.predict(run, folder) or `labelfix predict RUN FOLDER`"
+            )
         import pandas as pd
 
         files = [Path(path) for path in paths]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from labelfix.corrections import Corrections
+from labelfix.corrections import METADATA_KEY, Corrections
 from labelfix.errors import InputError
-from labelfix.originals import scanned_source, source_options
+from labelfix.originals import scanned_source, source_options, verified_and_test
 from labelfix.run_folder import RunFolder
 from labelfix.sources import Query, open_source
 
 _Identity = tuple[int, int]
+_LONGEST_HEADER = 1 << 16
 
 
 def check_protected(
@@ -31,23 +36,49 @@ def check_protected(
         is_folder: whether `out` is to be a folder.
 
     Raises:
-        InputError: `out` is the corrections, the decisions or a file of the run, or lies in the source.
+        InputError: `out` is the corrections, the decisions, a file of the run or one that it was given, holds other
+            findings or decisions, or lies in the source.
     """
     above = _identities(out)
     if _identity(corrections.path) in above:
         raise InputError(f"--out {out} is the corrections file itself; choose another name")
-    if decisions is not None and _identity(Path(decisions).expanduser()) in above:
-        raise InputError(f"--out {out} is the file of --decisions; choose another name")
+    given = verified_and_test(corrections.path)
+    if decisions is not None and Path(decisions).expanduser().is_file():
+        given["--decisions"] = Path(decisions).expanduser()
+    for option, place in given.items():
+        if _identity(place) in above:
+            where = f"lies in {place}, the source of" if place.is_dir() else "is the file of"
+            raise InputError(f"--out {out} {where} {option}; choose another name")
     run = RunFolder(corrections.path.parent)
     for part in (run.config, run.summary, run.epochs, run.classifier, run.checkpoint):
         if _identity(part) in above:
             raise InputError(f"--out {out} would write over {part} of the run; choose another name")
+    if out.is_file():
+        _check_work(out)
     named = Path(source).expanduser() if isinstance(source, str | os.PathLike) else None
     sources = [place for place in (scanned_source(corrections.path), named) if place is not None]
     for place in sources:
         if _lies_in(out, place):
             raise _in_source(out, place)
     _check_images(corrections, out, source, sources, is_folder=is_folder)
+
+
+def _check_work(out: Path) -> None:
+    """Refuse to replace findings of any run, and decisions of a person; a file that cannot be read is neither."""
+    try:
+        if out.suffix.lower() == ".parquet":
+            if METADATA_KEY in (pq.read_schema(out).metadata or {}):
+                raise InputError(f"--out {out} holds findings of labelfix; choose another name")
+            return
+        with out.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline(_LONGEST_HEADER)
+        names = (
+            json.loads(first) if first.startswith("{") else next(csv.reader([first.replace("\t", ",")]), [])
+        )
+    except (OSError, ValueError, csv.Error, pa.ArrowInvalid):
+        return
+    if "decision" in names:
+        raise InputError(f"--out {out} holds what a person decided; choose another name")
 
 
 def holds_images(corrections: Path, source: Any) -> bool:

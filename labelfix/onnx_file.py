@@ -49,8 +49,12 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
         path: of the file.
 
     Raises:
-        InputError, LabelfixError, OSError: as `Classifier.to_onnx`.
+        InputError, LabelfixError: as `Classifier.to_onnx`.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file that ends in .onnx")
+    if path.suffix.lower() != ".onnx":
+        raise InputError(f"{path}: name a file that ends in .onnx")
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise InputError(f'to_onnx needs {", ".join(missing)}: pip install "labelfix[onnx]"')
@@ -59,14 +63,20 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > _LARGEST:
         raise LabelfixError(f"{path}: {backbone} has more than the 2 GiB of weights that one ONNX file holds")
     deployed = _Deployed(classifier).eval()
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(_exported(deployed, classifier))
-        difference = _difference(deployed, temporary, classifier.spec.image_size)
-        if not difference <= _TOLERANCE:
-            raise LabelfixError(
-                f"{path}: not written, since {backbone} answers otherwise in onnxruntime (by {difference:.1g} of its"
-                " largest logit); try other versions of torch and onnxruntime"
-            )
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(_exported(deployed, classifier))
+            difference = _difference(deployed, temporary, classifier.spec.image_size)
+            if not difference <= _TOLERANCE:
+                raise LabelfixError(
+                    f"{path}: not written, since {backbone} answers otherwise in onnxruntime (by {difference:.1g} of"
+                    " its largest logit); try other versions of torch and onnxruntime"
+                )
+    except OSError as error:
+        where = "" if error.filename is None else f": {error.filename}"
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}{where}); choose another place"
+        ) from None
 
 
 def _exported(deployed: _Deployed, classifier: Classifier) -> bytes:

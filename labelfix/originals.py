@@ -88,6 +88,18 @@ def source_options(corrections: Path) -> dict[str, Any]:
     return options if isinstance(options, dict) else {}
 
 
+def verified_and_test(corrections: Path) -> dict[str, Path]:
+    """The file of --trusted and the source of --test that a run was given, by option; what it had not is left out."""
+    files = _config(corrections).get("files")
+    files = files if isinstance(files, dict) else {}
+    test = files.get("test")
+    found = {
+        "--trusted": files.get("trusted"),
+        "--test": test.get("source") if isinstance(test, dict) else None,
+    }
+    return {option: Path(place) for option, place in found.items() if isinstance(place, str)}
+
+
 def _config(corrections: Path) -> dict[str, Any]:
     try:
         config = json.loads((corrections.parent / "config.json").read_text(encoding="utf-8"))

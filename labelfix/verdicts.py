@@ -131,6 +131,10 @@ def _checked(evidence: Evidence, judged: np.ndarray) -> Fit:
     """The fit as the method saw it, unless the scores show that it failed."""
     if not evidence.fit.ok:
         return evidence.fit
+    if not judged.any():
+        return Fit(
+            keeps_labels=True, reason="no label was judged: none is given, usable and not yet verified"
+        )
     noise = evidence.noise[judged]
     if not np.isfinite(noise).all() or not np.isfinite(evidence.probs[judged]).all():
         return Fit(ok=False, reason="the network's outputs are not finite: training diverged")

@@ -110,6 +110,7 @@ def test_strict_exits_3_for_invalid_images_and_failed_fits(said, digits):
         (["evaluate", "images", "--truth", "images"], "images holds no corrections.parquet"),
         (["corrupt", "images", "--noise", "fog:0.2"], "fog"),
         (["methods", "magic"], "choose one of bmm, "),
+        (["scan", "images", "--trusted", "a.csv", "--trusted", "b.csv"], "'--trusted': given 2 times"),
     ],
 )
 def test_bad_usage_exits_2_with_one_line(said, digits, tmp_path, args, message):

@@ -491,7 +491,19 @@ class TestLabelStudio:
             "noise_score": 0.9,
             "is_label_issue": True,
             "sample_id": 1,
+            "is_trusted": False,
         }
+
+    def test_verified_rows_come_last(self, tmp_path):
+        """Theirs is the verified label, which nobody need doubt."""
+        (tmp_path / "s.csv").write_text("file_name,label\na.png,a\nb.png,b\nc.png,b\n")
+        trusted = [1, -1, -1]
+        path, _ = finish(tmp_path / "run", tmp_path / "s.csv", noise=[1.0, 0.4, 0.6], trusted=trusted)
+        export(path, to="labelstudio", out=tmp_path / "ls")
+        tasks, _ = self.read(tmp_path / "ls")
+        assert [task["data"]["file_name"] for task in tasks] == ["c.png", "b.png", "a.png"]
+        assert [task["predictions"][0]["score"] for task in tasks] == pytest.approx([0.4, 0.6, 1.0])
+        assert tasks[2]["data"]["is_trusted"] is True
 
     def test_rows_without_a_score_come_last(self, tmp_path):
         pq.write_table(

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelfix import corrections
+from labelfix import corrections, read_corrections
 from labelfix.corrections import Findings, find_corrections
 from labelfix.errors import InputError
 from labelfix.evidence import Evidence, Fit
@@ -63,7 +63,7 @@ def write_corrections(path, manifest, *, corrected=None, noise=None, flagged=Non
     return path
 
 
-def make_run(folder, extra=None):
+def make_run(folder, extra=None, trusted=None):
     """A run folder with the corrections of ROWS; `extra` columns pass through from a Parquet manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{i}.png" for i in range(len(ROWS))]
@@ -79,6 +79,7 @@ def make_run(folder, extra=None):
         noise=[np.nan if score is None else score for score in noise],
         flagged=flagged,
         valid=valid,
+        trusted=trusted,
     )
 
 
@@ -283,6 +284,14 @@ class TestFilters:
         assert self.files(run, top=2) == [5, 1]
         assert self.files(run, top=100) == [5, 1, 2, 6, 0]
 
+    def test_what_was_verified_is_no_suspect(self, tmp_path):
+        """Row 5 has the highest score."""
+        run = make_run(tmp_path / "verified", trusted=[-1, -1, -1, -1, -1, 0, -1])
+        assert read_corrections(run).loc[5, "is_trusted"]
+        assert self.files(run, top=2) == [1, 2]
+        assert self.files(run, min_score=0.9) == [1]
+        assert self.files(run) == EXPORTED
+
     def test_drop(self, run):
         assert self.files(run, action="drop") == [0, 6]
         assert self.files(run, action="drop", top=1) == [6]
@@ -400,6 +409,42 @@ class TestWhereItMayWrite:
         refuses("--to csv", corrections=run, to="parquet", out=tmp_path / "a.csv")
         for name in ("0.png", "a.txt", "a"):
             refuses(f"{name}: a file of csv is called *.csv", corrections=run, out=tmp_path / name)
+
+    def test_onto_what_the_run_was_given(self, run, tmp_path):
+        (tmp_path / "test").mkdir()
+        verified = tmp_path / "verified.csv"
+        verified.write_text("sample_id,label\n0,cat\n")
+        files = {"trusted": str(verified), "test": {"source": str(tmp_path / "test")}}
+        (run.parent / "config.json").write_text(json.dumps({"files": files}))
+        refuses("is the file of --trusted; choose", corrections=run, out=verified)
+        refuses("the source of --test; choose", corrections=run, out=tmp_path / "test" / "new.csv")
+        assert verified.read_text() == "sample_id,label\n0,cat\n"
+        (run.parent / "config.json").write_text(json.dumps({"files": {"trusted": None, "test": None}}))
+        assert export(run, out=verified)["rows"] == 5
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("a.csv", "sample_id,file_name,decision,label\n0,0.png,skip,\n"),
+            ("a.jsonl", '{"sample_id": 0, "decision": "skip"}\n'),
+        ],
+    )
+    def test_onto_decisions(self, run, tmp_path, name, text):
+        (tmp_path / name).write_text(text)
+        refuses("a person decided", corrections=run, to=name.rpartition(".")[2], out=tmp_path / name)
+        assert (tmp_path / name).read_text() == text
+
+    def test_onto_findings_of_another_run_but_over_an_earlier_export(self, run, tmp_path):
+        other = make_run(tmp_path / "other")
+        before = other.read_bytes()
+        refuses("holds findings of labelfix", corrections=run, to="parquet", out=other)
+        assert other.read_bytes() == before
+        for name in ("a.csv", "a.jsonl", "a.parquet"):
+            for _ in range(2):
+                export(run, to=name.rpartition(".")[2], out=tmp_path / name)
+        for name, content in (("b.csv", b""), ("b.jsonl", b"{"), ("b.parquet", b"\xff no Parquet")):
+            (tmp_path / name).write_bytes(content)
+            assert export(run, to=name.rpartition(".")[2], out=tmp_path / name)["rows"] == 5
 
     def test_into_the_source(self, run, tmp_path):
         images = tmp_path / "images"
@@ -535,6 +580,11 @@ class TestCommand:
         done = invoke(run, "--dry-run", "--only-issues")
         assert "3 rows would be written" in done.stdout
         assert not (run.parent / "corrected.csv").exists()
+
+    def test_a_file_of_decisions_is_not_forgotten_for_another(self, run):
+        done = invoke(run, "--decisions", "a.csv", "--decisions", "b.csv")
+        assert done.exit_code == 2
+        assert "'--decisions': given 2 times; put the rows of all files into one" in done.stderr
 
     def test_targets_are_those_of_the_registry(self):
         from labelfix.cli.export import TARGETS as OFFERED

@@ -23,7 +23,7 @@ LAYERS = [
     {"demo", "benchmark"},
     {"corruption", "prediction"},
     {"pipeline", "exports", "reviews"},
-    {"guards"},
+    {"guards", "outputs"},
     {"findings", "job"},
     {"cross_fitting"},
     {"resumable"},

@@ -171,6 +171,27 @@ def test_a_diverged_network_is_written_as_it_is(tmp_path):
     assert np.isnan(answers(path, np.zeros((1, 3, 8, 8), np.float32))[0]).all()
 
 
+def test_only_an_onnx_file_is_written_and_nothing_else_replaced(tmp_path):
+    notes, folder, named = tmp_path / "notes.csv", tmp_path / "run", tmp_path / "model.onnx"
+    notes.write_text("mine")
+    folder.mkdir()
+    named.mkdir()
+    for path, reason in {
+        notes: f"{notes}: name a file that ends in .onnx",
+        folder: f"{folder} is a folder; name a file that ends in .onnx",
+        named: f"{named} is a folder; name a file that ends in .onnx",
+        notes
+        / "model.onnx": f"{notes / 'model.onnx'} cannot be written (File exists: {notes}); choose another place",
+        notes / "new" / "model.onnx": f"(Not a directory: {notes / 'new'}); choose another place",
+    }.items():
+        with pytest.raises(InputError) as caught:
+            small_of(Moody()).to_onnx(str(path))
+        assert str(caught.value).endswith(reason)
+        assert "\n" not in str(caught.value)
+    assert notes.read_text() == "mine"
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["model.onnx", "notes.csv", "run"]
+
+
 def test_without_the_extra_the_way_out_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxscript", None)  # how Python marks a module that cannot be had
     with pytest.raises(InputError, match=r'^to_onnx needs onnxscript: pip install "labelfix\[onnx\]"$'):

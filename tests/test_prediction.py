@@ -137,3 +137,16 @@ def test_an_image_manifest_is_never_its_own_output(run, tmp_path):
     with pytest.raises(InputError, match="SOURCE itself"):
         labelfix.predict(run.out, tmp_path / "list.parquet", out=tmp_path / "list.parquet", overwrite=True)
     assert (tmp_path / "list.parquet").read_bytes() == before
+
+
+def test_a_single_path_is_no_list_of_images(run, tmp_path):
+    write_digits(tmp_path / "images", 2)
+    classifier = labelfix.load_classifier(run.out)
+    folder, image = tmp_path / "images", next((tmp_path / "images").rglob("*.png"))
+    for one in (str(folder), folder, image, bytes(image)):
+        with pytest.raises(InputError, match=r"is one path; give a list of image files") as caught:
+            classifier.predict(one)
+        assert str(tmp_path) in str(caught.value)
+        assert "labelfix.predict(run, folder)" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert classifier.predict([image]).predicted_label.notna().all()

@@ -116,6 +116,7 @@ def test_the_key_sheet_opens_over_the_summary(visit):
     it.press("a", "?")
     assert it.page.locator("#help-dialog").is_visible()
     assert "Choose one of the likeliest classes" in it.texts("#help-dialog")[0]
+    assert "undecided and skipped samples take the method" in it.texts("#help-dialog")[0]
     it.press("Escape")
     assert it.page.locator("#progress").evaluate("bar => bar.value") == 0, "no other key acts there"
 

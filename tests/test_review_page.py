@@ -7,6 +7,7 @@ import io
 import json
 import random
 
+import pytest
 import review_data
 from review_data import HOSTILE, HOSTILE_FILE, NAMES, RUNS
 
@@ -93,6 +94,75 @@ def test_sorting(visit):
     assert ids(it)[:6] == [1, 41, 81, 121, 161, 201]
     it.page.select_option("#sort", "confusion")
     assert ids(it)[:3] == [1, 81, 161]
+
+
+def state_of(visit):
+    return visit.page.locator("[name=state]:checked").get_attribute("value")
+
+
+@pytest.mark.parametrize("chosen", ["undecided", "all"])
+def test_after_a_click_on_a_status_the_keys_are_for_the_samples(visit, chosen):
+    it = visit()
+    it.page.click(f".state-{chosen}")
+    assert has_focus(it, 1)
+    it.press("ArrowRight")
+    assert has_focus(it, 11)
+    assert state_of(it) == chosen
+    it.press("Enter")
+    assert it.page.locator("#viewer").is_visible()
+    assert it.texts("#viewer-place") == ["2 of 24 \N{MIDDLE DOT} sample 11"]
+
+
+def test_by_keyboard_a_status_keeps_the_keys(visit):
+    it = visit()
+    it.page.click(".state-all")
+    assert has_focus(it, 1)
+    it.page.focus("#search")
+    it.press("Tab", "ArrowDown", "ArrowRight")
+    assert state_of(it) == "decided"
+    it.press("ArrowUp", " ")
+    assert state_of(it) == "undecided"
+    it.page.wait_for_timeout(100)  # longer than a click needs to give the keys back
+    assert it.page.evaluate("document.activeElement.value") == "undecided"
+
+
+def test_a_status_without_samples_can_be_left_again(visit):
+    it = visit()
+    it.page.click(".state-skip")
+    assert it.page.locator("#empty").is_visible()
+    it.page.click(".state-all")
+    assert has_focus(it, 1)
+
+
+@pytest.mark.parametrize("select", ["class-filter", "pair-filter", "sort"])
+def test_a_list_opened_with_the_mouse_gives_the_keys_back(visit, select):
+    it = visit()
+    it.page.click(f"#{select}")
+    it.page.select_option(f"#{select}", index=1)
+    first = ids(it)[0]
+    assert has_focus(it, first)
+    it.page.focus(f"#{select}")
+    it.press("ArrowDown")
+    it.page.select_option(f"#{select}", index=2)  # as a list that was opened by key does
+    it.page.wait_for_timeout(100)
+    assert it.page.evaluate("document.activeElement.id") == select
+
+
+def test_resetting_with_the_mouse_gives_the_keys_back(visit):
+    it = visit()
+    it.page.fill("#search", "horse/")
+    it.page.click("#reset-filters")
+    assert has_focus(it, 1)
+    it.press("Enter")
+    assert it.page.locator("#viewer").is_visible()
+
+
+def test_a_tap_on_a_status_scrolls_nothing_away(visit):
+    it = visit(viewport={"width": 360, "height": 500}, has_touch=True, is_mobile=True)
+    it.page.tap("#filters-toggle")
+    it.page.tap(".state-undecided")
+    assert has_focus(it, 1)
+    assert it.page.evaluate("window.scrollY") == 0
 
 
 def test_review_by_keyboard_and_download(visit):

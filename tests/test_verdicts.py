@@ -67,6 +67,13 @@ def test_a_failed_fit_flags_nothing_and_keeps_every_label(noise, probs, reason):
     assert verdicts.corrected.tolist() == GIVEN.tolist()
 
 
+def test_where_nothing_was_judged_nothing_looks_clean():
+    found = evidence(NOISE, SURE, keeps_labels=True, reason="the labels look clean")
+    fit = decide(found, GIVEN, ~ALL, NOBODY, trusted=GIVEN).fit
+    assert (fit.ok, fit.keeps_labels) == (True, True)
+    assert fit.reason.startswith("no label was judged")
+
+
 def test_a_fit_that_the_method_gave_up_is_kept():
     verdicts = decide(evidence(NOISE, SURE, ok=False, reason="why"), GIVEN, ALL, NOBODY)
     assert verdicts.fit == Fit(ok=False, reason="why")

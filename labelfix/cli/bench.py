@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from labelfix.cli.one_file import one_file
 from labelfix.cli.scan import command as scan_command
 
 # As they are in scan.
@@ -55,6 +56,8 @@ Example:
 @click.option(
     "--trusted",
     type=click.Path(path_type=Path),
+    multiple=True,
+    callback=one_file,
     metavar="FILE",
     help="Verified labels, for methods that need some; their rows are left out of every evaluation.",
 )

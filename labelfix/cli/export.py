@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from labelfix.cli.one_file import one_file
+
 # The registry itself would import pyarrow; a test keeps the two equal.
 TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "cleanlab", "fiftyone")
 
@@ -34,10 +36,18 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
     " cleanlab and fiftyone a new or empty folder.  [default: corrected.EXTENSION or corrected-FORMAT beside the"
     " corrections]",
 )
-@click.option("--min-score", type=float, metavar="X", help="Only rows with a noise score of at least X.")
+@click.option(
+    "--min-score",
+    type=float,
+    metavar="X",
+    help="Only rows with a noise score of at least X; no verified ones.",
+)
 @click.option("--only-issues", is_flag=True, help="Only flagged rows.")
 @click.option(
-    "--top", type=int, metavar="N", help="Only the N rows with the highest noise scores, highest first."
+    "--top",
+    type=int,
+    metavar="N",
+    help="Only the N rows with the highest noise scores, highest first; no verified ones.",
 )
 @click.option(
     "--action",
@@ -49,6 +59,8 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
 @click.option(
     "--decisions",
     type=click.Path(path_type=Path),
+    multiple=True,
+    callback=one_file,
     metavar="FILE",
     help="A decisions.csv of labelfix review: what a person decided outranks the method.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from labelfix.cli.one_file import one_file
 from labelfix.methods import method_names
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--trusted",
         type=click.Path(path_type=Path),
+        multiple=True,
+        callback=one_file,
         metavar="FILE",
         help="Labels that a person has verified: sample_id or file_name, label, and maybe decision.",
     ),

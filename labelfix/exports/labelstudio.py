@@ -1,7 +1,8 @@
 """Label Studio: `tasks.json` with the corrected label of each image as its prediction, and the labelling configuration.
 
 Import `config.xml` as the labelling interface of a project and `tasks.json` as its data. Tasks come in the order of
-their prediction's score, 1 - noise_score, lowest first: the worst labels are looked at first. Without a prefix images
+their prediction's score, 1 - noise_score, lowest first: the worst labels are looked at first; where the label was
+verified the score is 1. Without a prefix images
 are Label Studio's local files: LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED is to be true, the folder above the source's
 LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, and the source's a local storage of the project.
 """
@@ -29,7 +30,7 @@ from labelfix.guards import holds_images
 from labelfix.originals import source_options
 
 SUFFIXES: tuple[str, ...] = ("",)
-NEEDS: tuple[str, ...] = ("sample_id",)
+NEEDS: tuple[str, ...] = ("sample_id", "is_trusted")
 HOLDS_IMAGES = False
 IS_TEXT = True
 
@@ -72,14 +73,14 @@ def write(path: Path, export: Export) -> dict[str, Any]:
 
 
 def _worst_first(export: Export, spool: Path) -> Iterator[pa.RecordBatch]:
-    """The rows by falling noise score, those without one last; they wait in a file, so that none is read twice."""
+    """The rows by rising score, those without one last; they wait in a file, so that none is read twice."""
     scores: list[np.ndarray] = [np.empty(0, np.float32)]
     with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_stream(file, export.schema) as writer:
         for batch in export.batches:
             if len(batch):
                 writer.write_batch(batch.cast(export.schema))
-                scores.append(batch.column("noise_score").to_numpy(zero_copy_only=False))
-    order = np.argsort(-np.concatenate(scores), kind="stable")
+                scores.append(_scores(batch).to_numpy(zero_copy_only=False))
+    order = np.argsort(np.concatenate(scores), kind="stable")
     starts = np.cumsum([len(part) for part in scores])
     with pa.memory_map(str(spool)) as mapped, pa.ipc.open_stream(mapped) as reader:
         batches = list(reader)
@@ -93,6 +94,12 @@ def _worst_first(export: Export, spool: Path) -> Iterator[pa.RecordBatch]:
             ]
             table = pa.Table.from_batches(found).unify_dictionaries()
             yield from table.take(pa.array(np.searchsorted(ascending, some))).combine_chunks().to_batches()
+
+
+def _scores(batch: pa.RecordBatch) -> pa.Array:
+    """Float32 (n,) of the predictions, which of verified rows are the verified labels; null where there is none."""
+    one = pa.scalar(1, pa.float32())
+    return pc.if_else(batch.column("is_trusted"), one, pc.subtract(one, batch.column("noise_score")))
 
 
 def _configuration(class_names: list[str]) -> str:
@@ -125,8 +132,7 @@ def _task(batch: pa.RecordBatch, names: dict[str, str], prefix: str, model: str)
     pieces = ['{"data": {"image": ', _addresses(batch.column("file_name"), prefix)]
     for name, column in names.items():
         pieces += [f", {json.dumps(name, ensure_ascii=False)}: ", batch.column(column)]
-    score = pc.subtract(pa.scalar(1, pa.float32()), batch.column("noise_score"))
-    pieces += [f'}}, "predictions": [{{"model_version": {model}, "score": ', score]
+    pieces += [f'}}, "predictions": [{{"model_version": {model}, "score": ', _scores(batch)]
     result = '"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ['
     return [*pieces, f', "result": [{{{result}', batch.column("label"), "]}}]}]}"]
 

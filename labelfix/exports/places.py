@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
@@ -15,19 +14,8 @@ from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.exports.target import Target
 from labelfix.guards import check_protected
-from labelfix.tables import atomic_path, check_regular
-
-_LONGEST = 240  # bytes in a name that leave room for a temporary one, on all common file systems
-_NOT_THERE = (
-    errno.EACCES,
-    errno.EBUSY,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.ENOTEMPTY,
-    errno.EPERM,
-    errno.EROFS,
-)
+from labelfix.outputs import check_place, naming
+from labelfix.tables import atomic_path
 
 
 def is_folder(target: Target, path: Path) -> bool:
@@ -59,7 +47,7 @@ def checked_out(
     target = targets[to]
     name = f"corrected-{to}" if target.SUFFIXES[0] == "" else f"corrected{target.SUFFIXES[0]}"
     out = corrections.path.parent / name if out is None else Path(out)
-    with _naming(out):
+    with naming(out):
         _check_kind(targets[to], to, out)
         _check_ending(targets, to, out)
         check_protected(corrections, out, source, decisions, is_folder=is_folder(target, out))
@@ -74,27 +62,10 @@ def written(target: Target, path: Path) -> Iterator[Path]:
         InputError: the disk is full, or the place cannot be written.
     """
     with (
-        _naming(path),
+        naming(path),
         _new_folder(path) if is_folder(target, path) else atomic_path(path) as temporary,
     ):
         yield temporary
-
-
-@contextmanager
-def _naming(out: Path) -> Iterator[None]:
-    """Say what is wrong with `out` in a line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"--out {out}: the disk is full; free some space, or choose another place"
-            ) from None
-        if error.errno in _NOT_THERE:
-            raise InputError(
-                f"--out {out} cannot be written ({error.strerror}); choose another place"
-            ) from None
-        raise
 
 
 @contextmanager
@@ -134,12 +105,7 @@ def _move_entries(temporary: Path, path: Path) -> None:
 
 def _check_kind(target: Target, to: str, out: Path) -> None:
     """Refuse a folder where a file goes, and the other way round; a folder has to be empty, so that nothing is lost."""
-    if len(os.fsencode(out.name)) > _LONGEST:
-        raise InputError(f"--out {out}: the name has more than {_LONGEST} bytes; choose a shorter one")
-    above = next((folder for folder in out.parents if folder.exists()), None)
-    if above is not None and not above.is_dir():
-        raise InputError(f"--out {out}: {above} is no folder; choose another place")
-    check_regular(out)
+    check_place(out)
     if is_folder(target, out):
         if out.is_dir() and any(out.iterdir()):
             raise InputError(f"--out {out} is not empty; choose a new or empty folder")

@@ -27,9 +27,9 @@ class Choice:
     """Which rows to export: valid ones with a given, verified or reviewed label, and of those what the filters leave.
 
     Attributes:
-        min_score: only rows with at least this noise score, in [0, 1].
+        min_score: only rows with at least this noise score, in [0, 1]; no trusted ones, which nobody need look at.
         only_issues: only flagged rows.
-        top: only so many rows with the highest noise scores, highest first.
+        top: only so many rows with the highest noise scores, highest first; no trusted ones either.
         action: "relabel" keeps flagged rows, "drop" leaves out those that nobody has decided on, before any filter.
         decisions: of a person, which outrank the method; None for none.
     """
@@ -164,6 +164,8 @@ def _mask(batch: pa.RecordBatch, choice: Choice) -> pa.Array:
         mask = pc.and_(mask, pc.or_(pc.invert(flagged), decided))
     if choice.only_issues:
         mask = pc.and_(mask, flagged)
+    if choice.min_score is not None or choice.top is not None:
+        mask = pc.and_(mask, pc.invert(batch.column("is_trusted")))
     if choice.min_score is not None:
         # Scores are float32: 0.9 has to be found by 0.9.
         least = pa.scalar(choice.min_score, pa.float32())

@@ -151,12 +151,16 @@ class FindingsAccessor:
         """How many wrong labels a review of the `n` most suspect judged rows is expected to find.
 
         That is the sum of their noise scores, and as good as these are probabilities: `rests_on` says what is known
-        of that. `low` and `high` are the 95 % that chance leaves open if they are; where all scores are too high or
-        too low, so is everything here.
+        of that. `low` and `high` are the 95 % that chance leaves open where verified labels have calibrated the
+        scores. Where none have, the scores promise too much, and `low` allows for the most that was measured: 60 % of
+        the wrong labels expected were there, 19 % with `cross-entropy` and `confident-learning` (`high`: 131 %). Where
+        the run left every label as it was, since its fit failed or for what `fit_reason` says, and where summary.json
+        is gone, `low` is 0 and `high` is `n`. All of that was measured on whole runs: among the rows of a single class
+        anything from none to twice the wrong labels expected were there.
 
         >>> review = df.labelfix.budget(3)
         >>> review.expected_errors, review.low, review.high, review.share_of_errors
-        (2.4, 1, 3, 0.6486)
+        (2.4, 0, 3, 0.6486)
 
         Args:
             n: how many rows, at least 1; all that have a score where there are fewer.

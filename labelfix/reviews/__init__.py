@@ -15,7 +15,8 @@ import numpy as np
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.guards import check_protected
-from labelfix.reviews.page import chunks
+from labelfix.outputs import check_place, naming
+from labelfix.reviews.page import chunks, is_page
 from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.report import report_of, source_name
 from labelfix.reviews.survey import Survey
@@ -44,7 +45,7 @@ def review(
 
     Args:
         corrections: a corrections file or a run folder.
-        out: the page, an .html file; `review.html` beside the corrections by default.
+        out: the page, an .html file, new or an earlier page; `review.html` beside the corrections by default.
         limit: number of rows, at least 1.
         sort: the order that the page opens with: "score", most suspect first; "class", by given label; or "confusion",
             most frequent pair of given and suggested label first.
@@ -64,8 +65,8 @@ def review(
         raise InputError(f"--limit {limit}: show at least 1 row")
     opened = Corrections.open(corrections)
     path = opened.path.parent / "review.html" if out is None else Path(out)
-    _check_kind(path)
-    check_protected(opened, path, source, None, is_folder=False)
+    with naming(path):
+        _check(path, opened, source)
     pictures = Pictures.of(opened, source)
     survey = Survey.of(opened, MOST_FLAGGED if limit is None else limit)
     samples = read_samples(opened, survey.ranked[: _shown(survey, limit)])
@@ -77,7 +78,11 @@ def review(
         "samples": ordered(samples, sort),
     }
     report = report_of(opened, survey, name, len(samples))
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with (
+        naming(path),
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
         file.writelines(chunks(data, report))
     return {
         "path": str(path),
@@ -122,8 +127,13 @@ def _run(corrections: Corrections, survey: Survey, source: str) -> dict[str, str
     }
 
 
-def _check_kind(path: Path) -> None:
+def _check(path: Path, corrections: Corrections, source: Any) -> None:
+    """Refuse what is no place for a page, and a file that is none: it would be lost."""
+    check_place(path)
     if path.is_dir():
         raise InputError(f"--out {path} is a folder; name a file in it, as in {path / 'review.html'}")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: a page is an .html file; choose such a name")
+    check_protected(corrections, path, source, None, is_folder=False)
+    if path.exists() and not is_page(path):
+        raise InputError(f"--out {path} is no review page of labelfix; choose another name")

@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -29,6 +30,9 @@ SCRIPTS = (
     "grid", "score_range", "filters", "picker", "viewer", "dialogs", "notices", "counters", "keys", "app",
 )  # fmt: skip
 THUMBS_IN_A_BLOCK = 16
+# Stands in the head of every page, behind the policy, which has some 500 bytes.
+_MARK = b'<meta name="generator" content="labelfix '
+_HEAD_BYTES = 4096
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
@@ -67,6 +71,16 @@ def chunks(data: dict[str, Any], report: dict[str, Any]) -> Iterator[str]:
             multi=data["run"]["task"] == "multi",
         )
     )
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page of a review, by this version or an earlier one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return _MARK in file.read(_HEAD_BYTES)
 
 
 def main_script() -> str:

@@ -27,6 +27,8 @@ from labelfix.sources.rows import (
     strings,
 )
 
+_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas"}
+
 
 def open_delimited(query: Query) -> Source:
     """Open a .csv or .tsv file with a header; blank lines are skipped.
@@ -69,7 +71,16 @@ def _header(path: Path) -> list[str]:
         raise InputError(f"{path} is empty: it needs a header line and a row per image")
     if not all(map(is_unicode, header[1])):
         raise InputError(f"{path}: the header is not valid UTF-8; save the file in UTF-8")
+    _check_separator(path, header[1])
     return header[1]
+
+
+def _check_separator(path: Path, names: list[str]) -> None:
+    """Refuse a header in one piece, as spreadsheets write it where the comma is the decimal sign."""
+    wanted = "commas" if path.suffix.lower() == ".csv" else "tabs"
+    for other, separator in _SEPARATORS.items():
+        if len(names) == 1 and other in names[0] and separator != wanted:
+            raise InputError(f"{path}: its columns are separated by {separator}; save it with {wanted}")
 
 
 def _read(query: Query, names: list[str], columns: Columns) -> Iterator[Rows]:

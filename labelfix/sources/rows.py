@@ -203,9 +203,10 @@ def strings(values: Sequence[str | None], path: Path, first_row: int) -> pa.Arra
         return pa.array(values, type=pa.string())
     except UnicodeEncodeError:
         place = next(i for i, value in enumerate(values) if value is not None and not is_unicode(value))
+        save = "" if path.is_dir() else "save the manifest in UTF-8, or "
         raise InputError(
-            f"{path}: row {first_row + place} is not valid UTF-8 ({ascii(values[place])[:100]}); save the"
-            " manifest in UTF-8, or rename the image"
+            f"{path}: row {first_row + place} is not valid UTF-8 ({ascii(values[place])[:100]}); {save}rename"
+            " the image"
         ) from None
 
 

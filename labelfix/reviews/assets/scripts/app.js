@@ -194,6 +194,7 @@ class Review {
 
   #wire() {
     document.addEventListener('keydown', (event) => onKey(this, event));
+    giveKeysBack(byId('review'), this.grid);
     document.addEventListener('DOMContentLoaded', () => {
       this.grid.fillImages();
       if (this.viewer.isOpen) this.openViewer();

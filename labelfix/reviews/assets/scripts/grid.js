@@ -68,6 +68,11 @@ class Grid {
     if (focus) card.focus({ preventScroll: true });
   }
 
+  /** Give the active one the keyboard where it is, be it out of sight. */
+  focus() {
+    this.#cardAt(this.place)?.focus({ preventScroll: true });
+  }
+
   /** @param {string} key @returns {boolean} whether it was a key that moves */
   key(key) {
     const page = this.columns * Math.max(1, Math.floor(window.innerHeight / this.height) - 1);

@@ -21,6 +21,23 @@ function belongsTo(target, key) {
   return !isChoice || key.length > 1 || key === ' ';
 }
 
+/**
+ * What is chosen with a pointer gives the keyboard back to the samples; who came by keyboard stays there.
+ * @param {any} root of the filters and the order
+ * @param {Grid} grid
+ */
+function giveKeysBack(root, grid) {
+  let byPointer = false;
+  const after = (selector) => (event) => {
+    // The browser goes on with a click after this: it checks a radio button, and the view changes.
+    if (byPointer && event.target.matches(selector)) setTimeout(() => grid.focus());
+  };
+  root.addEventListener('pointerdown', () => (byPointer = true));
+  root.addEventListener('keydown', () => (byPointer = false));
+  root.addEventListener('click', after('[name="state"], #reset-filters'));
+  root.addEventListener('change', after('select'));
+}
+
 /** Ctrl or Command with Z or Y. */
 function historyKey(review, key, shift) {
   if (key === 'z') return shift ? review.redo() : review.undo();

@@ -8,13 +8,14 @@ The map of the house, from the path of an image to its row in corrections.parque
     networks/             what is trained
     methods/, losses, look_ahead, mixture, readings, schedules    the papers
     trainer, checkpoint   the only loop, and how it survives a kill
-    evidence, calibration, verdicts    what a method says, and the one rule that turns it into flags and corrections
+    evidence, pooling, credibility, calibration    what a method says, and how far it can be believed
+    verdicts              the one rule that turns it into flags and corrections
     corrections, classifier, onnx_file, summary, model_card, run_folder    what comes out
     job, cross_fitting, findings, pipeline    scan(): all of the above in one page
     prediction            predict(): a trained classifier on other images
     frame/                findings in pandas: read_corrections(), and df.labelfix
     reviews/              review(): a page in which people look at the suspects and decide
-    guards, exports/, scoring, metrics, corruption, noise, demo    what people do before and after
+    guards, outputs, exports/, scoring, metrics, corruption, noise, demo    what people do before and after
     benchmark/            bench(): methods side by side where the truth is known
     cli/                  the command line: one command, one function
 

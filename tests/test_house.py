@@ -48,7 +48,7 @@ LAYERS = [
     {"verdicts", "batches", "calibration", "devices", "onnx_file"},
     {"store", "noise", "trusted", "folds"},
     {"manifest", "pooling", "verified"},
-    {"readings"},
+    {"readings", "credibility"},
     {"sources", "views", "look_ahead", "losses", "mixture", "schedules", "networks"},
     {"cache", "child_processes", "distortions", "epoch_report", "evidence", "metrics", "tables"},
     {"transfer"},
@@ -140,7 +140,8 @@ def test_fences_hold(path):
     [
         p
         for p in FILES
-        if room_of(p).split(".")[0] in {"losses", "mixture", "pooling", "readings", "schedules", "methods"}
+        if room_of(p).split(".")[0]
+        in {"losses", "mixture", "pooling", "credibility", "readings", "schedules", "methods"}
     ],
     ids=lambda path: str(path.relative_to(PACKAGE)),
 )

@@ -72,9 +72,7 @@ def _check_work(out: Path) -> None:
             return
         with out.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline(_LONGEST_HEADER)
-        names = (
-            json.loads(first) if first.startswith("{") else next(csv.reader([first.replace("\t", ",")]), [])
-        )
+        names = json.loads(first) if first.startswith("{") else next(csv.reader([first]), [])
     except (OSError, ValueError, csv.Error, pa.ArrowInvalid):
         return
     if "decision" in names:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
 from labelfix.errors import InputError
@@ -33,22 +30,16 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """`auto` is bf16 on a GPU or a processor with instructions for it, else fp32."""
+    """`auto` is bf16 on a GPU with instructions for it, else fp32.
+
+    On a processor it is fp32 whatever its instructions: bf16 gains little there (tests/benchmarks/precision.py), and
+    the same command would find something else on another machine.
+    """
     if precision != "auto":
         return precision
     if device == "cpu":
-        has_bf16 = has_bf16_instructions(torch.cpu.get_capabilities())
-    else:
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if has_bf16 else "fp32"
-
-
-def has_bf16_instructions(capabilities: Mapping[str, Any]) -> bool:
-    """Whether a processor multiplies bf16 itself (AMX or AVX-512), by `torch.cpu.get_capabilities()`.
-
-    Without them bf16 is emulated and slower than fp32. Detection is the same (tests/benchmarks/precision.py).
-    """
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def resolve_backbone(backbone: str, device: str, image_size: int) -> str:

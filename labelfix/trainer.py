@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -52,7 +53,7 @@ class Trainer:
         trained_rows: (R,) int64, rows that are trained on.
         predicted_rows: (P,) int64, rows with a valid image; what `predict` covers.
         seed: of everything random.
-        precision: torch.bfloat16 for automatic mixed precision.
+        precision: torch.bfloat16 to train in automatic mixed precision; what is predicted in the end is float32.
 
     Raises:
         InputError: fewer than two rows to train on.
@@ -134,11 +135,16 @@ class Trainer:
                 self._step(phase, batch)
             yield self._end_epoch(phase, started)
 
-    def predict(self, view: str = "plain", rows: np.ndarray | None = None) -> torch.Tensor:
-        """Logits (N, K) float32 of the predicted rows, or of others, NaN elsewhere; see `classifier.logits`."""
+    def predict(
+        self, view: str = "plain", rows: np.ndarray | None = None, precision: torch.dtype = torch.float32
+    ) -> torch.Tensor:
+        """Logits (N, K) float32 of the predicted rows, or of others, NaN elsewhere; see `classifier.logits`.
+
+        In float32, whatever the training: so the exported classifier says the same, on any machine.
+        """
         seed = seed_of(self._seed, _TRACKING, self.position.epoch)
         rows = self._predicted_rows if rows is None else rows
-        return logits(self.network, self.source, rows, view=view, seed=seed, precision=self._precision)
+        return logits(self.network, self.source, rows, view=view, seed=seed, precision=precision)
 
     def accuracy(self, source: Source, labels: np.ndarray) -> float:
         """Share of the labelled rows of a source that the network gets right, in evaluation mode.
@@ -151,7 +157,7 @@ class Trainer:
         """
         units = self.position.forward_units
         rows = np.flatnonzero(labels >= 0)
-        found = logits(self.network, source, rows, precision=self._precision)
+        found = logits(self.network, source, rows)
         self.position.forward_units = units
         return float((found[rows].argmax(dim=1).cpu().numpy() == labels[rows]).mean())
 
@@ -235,7 +241,7 @@ class Trainer:
     def _end_epoch(self, phase: Phase, started: float) -> EpochReport:
         when = self._moment(phase)
         rate = self.optimiser.param_groups[0]["lr"]
-        reported = self.method.after_epoch(when, self.predict)
+        reported = self.method.after_epoch(when, partial(self.predict, precision=self._precision))
         means = (self._loss_sums / self.position.step).tolist()
         losses = dict(zip(self.position.loss_names, means, strict=True))
         self.position.epoch += 1

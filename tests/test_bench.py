@@ -27,7 +27,6 @@ from labelfix.benchmark.agreement import make_agreement
 from labelfix.benchmark.grid import make_grid, parse_method, safe_name
 from labelfix.benchmark.plain import mark_of, write_plain
 from labelfix.benchmark.plot import write_plot
-from labelfix.benchmark.processes import peak_memory_mb
 from labelfix.benchmark.rows import SCHEMA, true_labels
 from labelfix.cli import cli
 from labelfix.errors import InputError, Interrupted
@@ -616,7 +615,17 @@ def test_the_plot_takes_undefined_numbers_and_any_text(tmp_path):
 
 
 def test_peak_memory_is_of_this_process():
-    before = peak_memory_mb()
-    block = np.ones(150 << 20, np.uint8)
-    assert 100 < peak_memory_mb() - before + 50 < 400
-    assert block.sum() == 150 << 20
+    # In a process of its own: what other tests of this one held once would hide what is added here.
+    script = """
+import numpy as np
+from labelfix.benchmark.processes import peak_memory_mb
+before = peak_memory_mb()
+block = np.ones(700 << 20, np.uint8)
+after = peak_memory_mb()
+del block
+print(after - before, peak_memory_mb() - after)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    grown, later = map(float, done.stdout.split())
+    assert 300 < grown < 1_000  # what the imports held for a moment may be part of it
+    assert abs(later) < 50  # giving memory back does not lower the peak

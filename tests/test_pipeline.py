@@ -563,6 +563,21 @@ class TestOptions:
         )
         assert labelfix.read_corrections(run.out).noise_score.notna().all()
 
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_the_classifier_says_what_the_table_says_whatever_it_was_trained_in(
+        self, digits, tmp_path, precision
+    ):
+        options = {"method": "cross-entropy", "rows": 100, "epochs": 2, "settings": {"average_from": "0"}}
+        run = labelfix.scan(digits[0], out=tmp_path / "run", precision=precision, **options)
+        table = labelfix.read_corrections(run.out)
+        found = labelfix.load_classifier(run.classifier).predict(
+            [digits[0] / name for name in table.file_name]
+        )
+        assert found.predicted_label.tolist() == table.predicted_label.astype(str).tolist()
+        np.testing.assert_allclose(
+            np.stack(found.predicted_probs), np.stack(table.predicted_probs), atol=1e-5
+        )
+
     def test_the_trained_network_starts_from_a_weights_file(self, digits, run, tmp_path):
         weights = run.out / "classifier" / "model.safetensors"
         again = labelfix.scan(digits[0], out=tmp_path / "again", weights=str(weights), **QUICK)

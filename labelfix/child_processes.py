@@ -1,4 +1,4 @@
-"""Processes of our own: they start without the user's script, and end with the process that started them."""
+"""Processes of our own: they run no foreign code, and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,38 @@ import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 
-_MAIN = threading.Lock()
+_STARTING = threading.RLock()
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 @contextmanager
-def without_script() -> Iterator[None]:
-    """Keep the user's script from a process that is started inside: it would import the script again.
+def only_our_code() -> Iterator[None]:
+    """Keep foreign code from the processes that are started inside, those that multiprocessing adds included.
 
-    One without `if __name__ == "__main__"` would then start itself over.
+    They start as `python -c`, with the working folder first on the import path: a folder of somebody's images that
+    holds a `random.py` would run it. And they would import the user's script again; one without
+    `if __name__ == "__main__"` would start itself over.
     """
-    with _MAIN:
-        main = sys.modules["__main__"]
+    with _STARTING:
+        main, before = sys.modules["__main__"], os.environ.get(_SAFE_PATH)
         sys.modules["__main__"] = types.ModuleType("__main__")
+        os.environ[_SAFE_PATH] = "1"
         try:
             yield
         finally:
             sys.modules["__main__"] = main
+            if before is None:
+                del os.environ[_SAFE_PATH]
+            else:
+                os.environ[_SAFE_PATH] = before
+
+
+def start_tracker() -> None:
+    """Start the process in which multiprocessing keeps track of locks, which else starts with the first lock."""
+    with only_our_code():
+        resource_tracker.ensure_running()
 
 
 def leave_with_parent() -> None:

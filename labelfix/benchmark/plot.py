@@ -23,6 +23,14 @@ def write_plot(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         path: the PNG file.
         rows: of the table.
     """
+    import matplotlib.style
+
+    # Not the look that a matplotlibrc in the working folder asks for: it can have LaTeX run.
+    with matplotlib.style.context("default"):
+        _draw(path, rows)
+
+
+def _draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     # A figure of its own: pyplot would keep it in a list of the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

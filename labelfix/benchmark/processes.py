@@ -13,14 +13,14 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import connection, context, resource_tracker
+from multiprocessing import connection, context
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
-from labelfix.child_processes import leave_with_parent, without_script
+from labelfix.child_processes import leave_with_parent, only_our_code, start_tracker
 from labelfix.errors import Interrupted, LabelfixError
 from labelfix.pipeline import scan
 from labelfix.reporting import Reporter
@@ -93,13 +93,13 @@ def _listen(receiver: connection.Connection, reporter: Reporter) -> LabelfixErro
 
 class _Process(context.SpawnProcess):
     def start(self) -> None:
-        with without_script():
+        with only_our_code():
             super().start()
 
 
 def _start_without_interrupts(process: _Process) -> None:
     # It starts with Ctrl-C held back, until it can save: see `_run`. The tracker would lift that, were it not there.
-    resource_tracker.ensure_running()
+    start_tracker()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         process.start()

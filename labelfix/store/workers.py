@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
-from labelfix.child_processes import leave_with_parent, without_script
+from labelfix.child_processes import leave_with_parent, only_our_code, start_tracker
 from labelfix.errors import LabelfixError
 from labelfix.store.decoding import BadImage, decode_quietly
 
@@ -192,6 +192,7 @@ def _chunks(manifest: Manifest, size: int) -> Iterator[Chunk]:
 def _pool(target: Path, workers: int) -> Iterator[ProcessPool]:
     forks = _Context()
     forks.set_forkserver_preload([__name__])
+    start_tracker()
     pool = ProcessPool(workers, initializer=_start_worker, initargs=(str(target),), context=forks)
     try:
         yield pool
@@ -203,7 +204,7 @@ def _pool(target: Path, workers: int) -> Iterator[ProcessPool]:
 
 class _Process(context.ForkServerProcess):
     def start(self) -> None:
-        with without_script():
+        with only_our_code():
             super().start()
 
 

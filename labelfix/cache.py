@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 
 from labelfix.errors import InputError
+from labelfix.output_paths import holding
+
+
+def cache_path() -> Path:
+    """Where the cache is to be: the folder in LABELFIX_CACHE, else `labelfix` in the user's cache folder."""
+    return Path(os.environ.get("LABELFIX_CACHE") or platformdirs.user_cache_dir("labelfix")).absolute()
 
 
 def cache_folder() -> Path:
-    """The cache: the folder in LABELFIX_CACHE, else `labelfix` in the user's cache folder; made if missing.
+    """The cache, made if missing.
 
     Raises:
         InputError: it cannot be made.
     """
-    folder = Path(os.environ.get("LABELFIX_CACHE") or platformdirs.user_cache_dir("labelfix")).absolute()
+    folder = cache_path()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -43,14 +49,18 @@ def cache_errors() -> Iterator[None]:
         ) from None
 
 
-def check_cache(source: Path) -> None:
-    """Refuse a cache inside a source, where nothing is ever written.
+def check_cache(places: Iterable[Path]) -> None:
+    """Refuse a cache inside a source, where nothing is ever written; it is not made for that.
+
+    Args:
+        places: of the source, see `labelfix.output_paths.source_places`.
 
     Raises:
         InputError: it lies there.
     """
-    if source.is_dir() and cache_folder().resolve().is_relative_to(source.resolve()):
+    place = holding(cache_path(), places)
+    if place is not None:
         raise InputError(
-            f"the cache folder {cache_folder()} lies inside {source}, where nothing is ever written; set LABELFIX_CACHE"
-            " to another"
+            f"the cache folder {cache_path()} lies in the source {place}, where nothing is ever written; set"
+            " LABELFIX_CACHE to another"
         )

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from labelfix.tables import atomic_path, write_json
 
 _KEPT = 2
+_NAMES = "[0-9]" * 9 + ".json"
 
 
 def save(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
@@ -31,14 +32,14 @@ def save(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], facts: 
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
         digest = _sha256(temporary)
     write_json(fact_path, {"sha256": digest, "facts": dict(facts)})
-    for path in sorted(folder.glob("*.json"))[:-_KEPT]:
+    for path in sorted(folder.glob(_NAMES))[:-_KEPT]:
         path.unlink()
         path.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 def load_newest(folder: Path) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]] | None:
     """Number, tensors (on the CPU) and facts of the newest whole checkpoint; None where there is none."""
-    for path in sorted(folder.glob("*.json"), reverse=True):
+    for path in sorted(folder.glob(_NAMES), reverse=True):
         tensors = path.with_suffix(".safetensors")
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

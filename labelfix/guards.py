@@ -10,22 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.corrections import METADATA_KEY, Corrections
 from labelfix.errors import InputError
 from labelfix.originals import scanned_source, source_options, verified_and_test
-from labelfix.run_folder import RunFolder
+from labelfix.output_paths import check_output, holding, identity, source_places
 from labelfix.sources import Query, open_source
+from labelfix.sources.image_places import folders_of
 
-_Identity = tuple[int, int]
 _LONGEST_HEADER = 1 << 16
 
 
-def check_protected(
-    corrections: Corrections, out: Path, source: Any, decisions: str | Path | None, *, is_folder: bool
-) -> None:
+def check_protected(corrections: Corrections, out: Path, source: Any, decisions: str | Path | None) -> None:
     """Refuse to write where something lies that has to stay.
 
     Args:
@@ -33,34 +30,39 @@ def check_protected(
         out: a file or folder, there or not.
         source: where the images are now, as the user says.
         decisions: the file of a person's decisions.
-        is_folder: whether `out` is to be a folder.
 
     Raises:
-        InputError: `out` is the corrections, the decisions, a file of the run or one that it was given, holds other
+        InputError: `out` is the corrections, the decisions, a file of a run or one that it was given, holds other
             findings or decisions, or lies in the source.
     """
-    above = _identities(out)
-    if _identity(corrections.path) in above:
+    if identity(out) == identity(corrections.path):
         raise InputError(f"--out {out} is the corrections file itself; choose another name")
     given = verified_and_test(corrections.path)
     if decisions is not None and Path(decisions).expanduser().is_file():
         given["--decisions"] = Path(decisions).expanduser()
     for option, place in given.items():
-        if _identity(place) in above:
+        if holding(out, [place]) is not None:
             where = f"lies in {place}, the source of" if place.is_dir() else "is the file of"
             raise InputError(f"--out {out} {where} {option}; choose another name")
-    run = RunFolder(corrections.path.parent)
-    for part in (run.config, run.summary, run.epochs, run.classifier, run.checkpoint):
-        if _identity(part) in above:
-            raise InputError(f"--out {out} would write over {part} of the run; choose another name")
     if out.is_file():
         _check_work(out)
-    named = Path(source).expanduser() if isinstance(source, str | os.PathLike) else None
+    check_output(out, {"the source": _places(corrections, source)})
+
+
+def _places(corrections: Corrections, source: Any) -> Iterator[Path]:
+    """Where nothing is written: the source that was scanned, and the one that is named now, with their images."""
+    options = source_options(corrections.path)
+    named = Path(source).expanduser().absolute() if isinstance(source, str | os.PathLike) else None
     sources = [place for place in (scanned_source(corrections.path), named) if place is not None]
+    folders: set[str] = set()
+    for batch in corrections.batches(["file_name"]):
+        folders |= folders_of(batch.column(0))
+    if options.get("root") is not None:
+        root, scanned = Path(options["root"]), scanned_source(corrections.path)
+        yield from source_places(scanned, root, folders, is_root_given=scanned is not None)
     for place in sources:
-        if _lies_in(out, place):
-            raise _in_source(out, place)
-    _check_images(corrections, out, source, sources, is_folder=is_folder)
+        base = place if place.is_dir() else place.parent
+        yield from source_places(place, base, folders if _names_are_paths(corrections.path, place) else ())
 
 
 def _check_work(out: Path) -> None:
@@ -100,68 +102,8 @@ def holds_images(corrections: Path, source: Any) -> bool:
     return open_source(Query(path, None, None, *columns, require_labels=False)).holds_images
 
 
-def _check_images(
-    corrections: Corrections, out: Path, source: Any, sources: list[Path], *, is_folder: bool
-) -> None:
-    """Refuse a folder that holds images of the source, or their root, and a file that is one of them.
-
-    Where the run itself lies there too, somebody works in that folder, and new files may join it.
-    """
-    around = _identities(corrections.path.parent)
-    above = {identity: path for identity, path in _identities(out).items() if identity not in around}
-    bases = [place if place.is_dir() else place.parent for place in sources]
-    root = source_options(corrections.path).get("root")
-    if root is not None:
-        bases.append(Path(root))
-        if _identity(Path(root)) in above:
-            raise _in_source(out, Path(root))
-    if not is_folder and not out.exists():
-        return
-    for name in _names(corrections, None if is_folder else out.name):
-        for base in bases:
-            place = above.get(_identity(base / name))
-            if place is not None:
-                if holds_images(corrections.path, source):
-                    return
-                raise _in_source(out, place)
-
-
-def _names(corrections: Corrections, ending: str | None) -> Iterator[str]:
-    """The images whose names end so, as the source calls them; without an ending the folders that images lie in."""
-    for batch in corrections.batches(["file_name"]):
-        names = batch.column(0)
-        names = names.filter(pc.not_equal(names, ""))
-        if ending is None:
-            yield from pc.unique(pc.replace_substring_regex(names, "[^/]*$", "")).to_pylist()
-        else:
-            yield from names.filter(pc.ends_with(names, ending)).to_pylist()
-
-
-def _lies_in(out: Path, source: Path) -> bool:
-    """Whether `out` is the source or lies in it, or in a class folder that is a link."""
-    folders = [source.resolve()]
-    if source.is_dir():
-        folders += [Path(entry.path).resolve() for entry in os.scandir(source) if entry.is_symlink()]
-    places = (out.resolve(), out.parent.resolve() / out.name)
-    return any(place.is_relative_to(folder) for place in places for folder in folders)
-
-
-def _in_source(out: Path, source: Path) -> InputError:
-    return InputError(f"--out {out} lies in the source {source}, where nothing is written; choose another")
-
-
-def _identities(path: Path) -> dict[_Identity | None, Path]:
-    """What is at a path, and all the folders above it, links or not."""
-    place, beside = path.resolve(), path.parent.resolve()
-    found = {_identity(part): part for part in (place, *place.parents, beside, *beside.parents)}
-    found.pop(None, None)
-    return found
-
-
-def _identity(path: Path) -> _Identity | None:
-    """What tells a file or folder from all others, whatever it is called; None where there is none."""
+def _names_are_paths(corrections: Path, source: Path) -> bool:
     try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
+        return not holds_images(corrections, source)
+    except InputError:
+        return True  # it has changed since; then more is protected, not less

@@ -14,6 +14,7 @@ from labelfix.config import ScanConfig, ScanOptions, environment
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.methods import method_class
+from labelfix.output_paths import check_output
 from labelfix.preparation import learned_apart
 from labelfix.reporting import Reporter
 from labelfix.run_folder import RunFolder, resolved_autos
@@ -68,7 +69,9 @@ class Job:
             chosen.method, manifest, ~manifest.held_out, trusted
         )  # refused before anything is decoded
         folder = RunFolder(chosen.run_path(manifest))
-        _check_apart(folder.path, test)
+        check_output(
+            folder.path, {"the source": manifest.places, "--test": () if test is None else test.places}
+        )
         return cls(
             manifest,
             trusted,
@@ -101,13 +104,6 @@ class Job:
             },
             "environment": environment(self.config.method),
         }
-
-
-def _check_apart(out: Path, test: Manifest | None) -> None:
-    if test is not None and test.source.is_dir() and out.resolve().is_relative_to(test.source.resolve()):
-        raise InputError(
-            f"--out {out} lies inside --test, where nothing is ever written; choose another folder"
-        )
 
 
 def _marks_sha256(manifest: Manifest) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.cache import cache_errors, cache_folder, check_cache
+from labelfix.cache import cache_errors, cache_folder
 from labelfix.errors import InputError
 from labelfix.sources import (
     BATCH_ROWS,
@@ -28,6 +29,7 @@ from labelfix.sources import (
     unique_file_names,
 )
 from labelfix.sources.checks import check_one_label_per_path, check_trusted, check_two_classes, rare_classes
+from labelfix.sources.image_places import ImagePlaces
 from labelfix.sources.keys import Keys
 from labelfix.sources.labels import Codes
 from labelfix.sources.marks import MarkedRows
@@ -61,6 +63,7 @@ class Manifest:
         options: source (None in memory), root, image_column and label_column: `Manifest.read(**options)` reads
             it again.
         pass_through: names of the columns that pass through to the output.
+        places: files and folders of the source, in which nothing is written, see `output_paths.source_places`.
     """
 
     source: Path
@@ -77,6 +80,7 @@ class Manifest:
     warnings: tuple[str, ...]
     options: dict[str, str | None]
     pass_through: tuple[str, ...]
+    places: tuple[Path, ...]
     _table: pa.Table  # file_name, path, then the pass-through columns
     _root: Path
     _image_bytes: ImageBytes | None
@@ -110,13 +114,12 @@ class Manifest:
         """
         is_path = isinstance(source, str | os.PathLike)
         path = _absolute(source) if is_path else Path(title_of(source))
-        check_cache(path)
-        base = None if root is None else _absolute(root)
-        query = Query(path, rows, base, image_column, label_column, require_labels)
+        start = None if root is None else _absolute(root)
+        query = Query(path, rows, start, image_column, label_column, require_labels)
         opened = open_source(query) if is_path else open_memory(source, query)
-        # The current folder is where a DataFrame's paths start, and may be another when it is read again.
-        has_root = base is not None or not (is_path or opened.holds_images)
-        table, labels, keys, marked = _collect(opened)
+        # The current folder, where a DataFrame's paths start, may be another when it is read again.
+        has_root = start is not None or not (is_path or opened.holds_images)
+        table, labels, keys, marked, places = _collect(opened, query, is_path=is_path)
         table, read_bytes = _without_images(table, opened)
         class_names, given = labels.indices(opened.class_names)
         manifest = cls(
@@ -139,6 +142,7 @@ class Manifest:
                 "label_column": label_column,
             },
             pass_through=tuple(opened.extra.names),
+            places=places,
             _table=table,
             _root=opened.root,
             _image_bytes=read_bytes,
@@ -217,8 +221,16 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))
 
 
-def _collect(source: Source) -> tuple[pa.Table, Codes, Keys, MarkedRows]:
-    """Write the rows to an Arrow file without a name, and map it; spooled images are its last column."""
+def _collect(
+    source: Source, query: Query, *, is_path: bool
+) -> tuple[pa.Table, Codes, Keys, MarkedRows, tuple[Path, ...]]:
+    """Write the rows to an Arrow file without a name, and map it; spooled images are its last column.
+
+    Nothing is written before it is known that the cache lies outside of the source, whose places come last.
+    """
+    image_places = ImagePlaces(source, is_path=is_path, is_root_given=query.root is not None)
+    batches = image_places.checked()
+    first = list(islice(batches, 1))
     labels, keys, marked = Codes(), Keys(), MarkedRows()
     text = pa.string()
     images = [pa.field("", pa.binary())] if source.is_spooled else []
@@ -226,7 +238,7 @@ def _collect(source: Source) -> tuple[pa.Table, Codes, Keys, MarkedRows]:
     with _unlinked_file() as path:
         # The stream format: the file format cannot hold dictionaries that change from batch to batch.
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for rows in source.read():
+            for rows in chain(first, batches):
                 labels.add(rows.labels)
                 marked.add(rows.marks, len(rows.file_names))
                 keys.add(rows, source.root)
@@ -237,7 +249,7 @@ def _collect(source: Source) -> tuple[pa.Table, Codes, Keys, MarkedRows]:
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     if source.holds_images and pc.count_distinct(table.column(0)).as_py() < len(table):
         table = table.set_column(0, schema.field(0), unique_file_names(table.column(0)))
-    return table, labels, keys, marked
+    return table, labels, keys, marked, image_places.all()
 
 
 def _without_images(table: pa.Table, source: Source) -> tuple[pa.Table, ImageBytes | None]:

@@ -92,7 +92,7 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
         job = Job.of(source, options, reporter)
     manifest, trusted, config, folder = job.manifest, job.trusted, job.config, job.folder
     with (
-        run_folder.locked(folder, manifest.source, job.facts(), overwrite=job.overwrite) as begin,
+        run_folder.locked(folder, job.facts(), overwrite=job.overwrite) as begin,
         own_random_state(config),
     ):
         with clock.stage("decode"):
@@ -134,7 +134,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     """
     job = Job.of(source, options, reporter or Silent())
     manifest, config, folder = job.manifest, job.config, job.folder
-    run_folder.check_out(folder, manifest.source, overwrite=job.overwrite)
+    run_folder.check_out(folder, overwrite=job.overwrite)
     method = method_class(config.method)
     with own_random_state(config):
         network = build_network(config, len(manifest.class_names), config.seed)

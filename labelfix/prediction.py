@@ -19,6 +19,7 @@ from labelfix.corrections import LABEL_TYPE, METADATA_KEY, ROW_GROUP, distributi
 from labelfix.devices import resolve_device
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
+from labelfix.output_paths import check_output
 from labelfix.reporting import Reporter, Silent
 from labelfix.store import ImageStore
 from labelfix.tables import atomic_path
@@ -124,12 +125,7 @@ def _check_out(out: Path, manifest: Manifest, *, overwrite: bool) -> None:
         raise InputError(f"--out {out} is a folder; name a .parquet file")
     if out.suffix.lower() != ".parquet":
         raise InputError(f"--out {out}: name a file that ends in .parquet")
-    if manifest.source.is_dir() and out.resolve().is_relative_to(manifest.source.resolve()):
-        raise InputError(
-            f"--out {out} lies inside SOURCE, where nothing is ever written; choose another place"
-        )
-    if out.exists() and (manifest.source.exists() and out.samefile(manifest.source)):
-        raise InputError(f"--out {out} is SOURCE itself, where nothing is ever written; choose another name")
+    check_output(out, {"the source": manifest.places})
     if out.exists() and not overwrite:
         raise InputError(f"--out {out} is there already; use --overwrite to replace it, or another name")
     if _CONFIDENCE in manifest.pass_through:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from labelfix import corrections
 from labelfix.errors import InputError
+from labelfix.output_paths import RUN_PARTS, check_no_links
 from labelfix.tables import write_json
 
 _DONE = ".checkpoint-done"
+_CHECKPOINT = re.compile(r"[0-9]{9}\.(json|safetensors)|\.[0-9]{9}\.(json|safetensors)\..*\.tmp")
+_FOLD = re.compile(r"fold-[0-9]+")
 # A person changes data, not a fingerprint.
 _MEANT = {
     "fingerprint": "set of images or labels in SOURCE",
@@ -82,10 +85,9 @@ class RunFolder:
 
     def finish(self) -> None:
         """Mark the run as finished: one rename, so that no kill leaves half a checkpoint in force."""
-        done = self.path / _DONE
-        shutil.rmtree(done, ignore_errors=True)
-        os.replace(self.checkpoint, done)
-        shutil.rmtree(done)
+        _remove_checkpoints(self.path / _DONE)
+        os.replace(self.checkpoint, self.path / _DONE)
+        _remove_checkpoints(self.path / _DONE)
 
     def saved_config(self) -> dict[str, Any] | None:
         """The config.json of an earlier start; None where there is none, or one that labelfix did not write."""
@@ -100,11 +102,23 @@ class RunFolder:
         """Remove the results and checkpoints of an earlier run, nothing else; its config marks the folder as ours."""
         for path in (self.corrections, self.summary, self.epochs, *self._parts()):
             path.unlink(missing_ok=True)
-        for path in self.checkpoint.rglob("[0-9]" * 9 + ".*"):
-            path.unlink()
+        _remove_checkpoints(self.checkpoint)
+
+    def check_checkpoints(self) -> None:
+        """Refuse folders of checkpoints that hold what a scan did not write: they are emptied at its end.
+
+        Raises:
+            InputError: names it.
+        """
+        for folder in (self.checkpoint, self.path / _DONE):
+            for path in _checkpoint_parts(folder).foreign:
+                raise InputError(
+                    f"{path} is no checkpoint of labelfix, and would lie in the way; move it, or choose another --out"
+                )
 
     def sweep(self) -> None:
-        """Remove the temporary files that a kill while writing left behind."""
+        """Remove what a kill left behind: temporary files, and the checkpoints of a finished run."""
+        _remove_checkpoints(self.path / _DONE)
         for path in (self.corrections, self.summary, self.epochs, self.config, *self._parts()):
             for left in path.parent.glob(f".{path.name}.*.tmp"):
                 left.unlink()
@@ -114,31 +128,63 @@ class RunFolder:
         return self.classifier / "model.safetensors", self.classifier / "classifier.json", self.card
 
 
-def check_out(folder: RunFolder, source: Path, *, overwrite: bool) -> None:
-    """Refuse an output folder that a scan must not write to.
+class _CheckpointParts(NamedTuple):
+    """What lies in a folder of checkpoints and in those of its folds; folders come after what is in them."""
+
+    files: list[Path]
+    folders: list[Path]
+    foreign: list[Path]
+
+
+def _checkpoint_parts(folder: Path) -> _CheckpointParts:
+    parts = _CheckpointParts([], [], [])
+    if not folder.is_dir() or folder.is_symlink():
+        return parts
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = Path(entry.path)
+        if entry.is_file(follow_symlinks=False) and _CHECKPOINT.fullmatch(entry.name):
+            parts.files.append(path)
+        elif entry.is_dir(follow_symlinks=False) and _FOLD.fullmatch(entry.name):
+            for found, its in zip(parts, _checkpoint_parts(path), strict=True):
+                found.extend(its)
+        else:
+            parts.foreign.append(path)
+    parts.folders.append(folder)
+    return parts
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    """Remove our own files, by their names, and the folders that are empty then."""
+    parts = _checkpoint_parts(folder)
+    for path in parts.files:
+        path.unlink()
+    for path in parts.folders:
+        if not any(path.iterdir()):
+            path.rmdir()
+
+
+def check_out(folder: RunFolder, *, overwrite: bool) -> None:
+    """Refuse an output folder that a scan must not write to, wherever it lies.
 
     Raises:
-        InputError: inside the source, a file, somebody else's folder, or a finished run without `overwrite`.
+        InputError: a file, somebody else's folder, one with parts that are links or hold what is not ours, or a
+            finished run without `overwrite`.
     """
     out = folder.path
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise InputError(
-            f"--out {out} lies inside SOURCE, where nothing is ever written; choose another folder"
-        )
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; choose a folder")
     if out.is_dir() and folder.saved_config() is None and _holds_more_than_a_half_written_config(out):
         raise InputError(
             f"--out {out} holds files that are no run of labelfix; choose an empty or new folder"
         )
+    check_no_links(out, RUN_PARTS)
+    folder.check_checkpoints()
     if folder.is_finished and not overwrite:
         raise InputError(f"{out} holds a finished run; use --overwrite to replace it, or another --out")
 
 
 @contextmanager
-def locked(
-    folder: RunFolder, source: Path, facts: dict[str, Any], *, overwrite: bool
-) -> Iterator[Callable[[], bool]]:
+def locked(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> Iterator[Callable[[], bool]]:
     """Keep the folder for one scan, after checking that this scan may write there.
 
     Nothing in the folder changes until the scan calls what is yielded: first it should have found its options to
@@ -146,7 +192,6 @@ def locked(
 
     Args:
         folder: of the run.
-        source: absolute path of what is scanned.
         facts: config.json of this scan: `config`, `source` and `environment`.
         overwrite: whether a finished or different run may be replaced.
 
@@ -157,7 +202,7 @@ def locked(
     Raises:
         InputError: as `check_out`; another scan is writing here; the unfinished run has other options.
     """
-    check_out(folder, source, overwrite=overwrite)
+    check_out(folder, overwrite=overwrite)
     made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder.path, os.O_RDONLY)
@@ -168,7 +213,7 @@ def locked(
             raise InputError(
                 f"{folder.path}: another scan is writing here; wait for it, or use another --out"
             ) from None
-        check_out(folder, source, overwrite=overwrite)  # again: what was there a moment ago may have finished
+        check_out(folder, overwrite=overwrite)  # again: what was there a moment ago may have finished
         saved = None if folder.is_finished else folder.saved_config()
         changed = [] if saved is None else changes(saved, facts)
         if changed and not overwrite:

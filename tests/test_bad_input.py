@@ -157,8 +157,8 @@ BAD = {
     "scan images --set =": ("--set =", "no such setting", "batch_size"),
     "scan images --magic": ("--magic",),
     # where a run goes
-    "scan images --test broken --out broken/run": ("--out broken/run", "inside --test", "choose another folder"),
-    "scan images --out images/run": ("--out images/run", "inside SOURCE", "choose another folder"),
+    "scan images --test broken --out broken/run": ("--out broken/run", "lies in --test", "choose another"),
+    "scan images --out images/run": ("--out images/run", "lies in the source", "choose another"),
     "scan images --out images.txt": ("--out images.txt is a file", "choose a folder"),
     "scan images --out mine": ("--out mine", "no run of labelfix", "choose an empty or new folder"),
     "scan images --out mine --overwrite": ("--out mine", "no run of labelfix"),
@@ -198,7 +198,7 @@ BAD = {
     "corrupt images --noise symmetric:many.csv": ("many.csv", "line 3", "'20'", "from 0 to 1"),
     "corrupt images --noise confusion:half.csv": ("half.csv", "line 2", "sums to 0.7", "sum to 1"),
     "corrupt true.csv --noise pair:0.5": ("true.csv: the column 'true_label'", "rename or remove it"),
-    "corrupt images --noise pair:0.5 --out images/x.parquet": ("images/x.parquet", "inside the source", "choose"),
+    "corrupt images --noise pair:0.5 --out images/x.parquet": ("images/x.parquet", "lies in the source", "choose"),
     "corrupt images --noise pair:0.5 --out truth.csv": ("truth.csv", "ends in .parquet"),
     "corrupt images --noise pair:0.5 --out lists.parquet": ("lists.parquet exists", "--overwrite"),
     # a trained classifier
@@ -206,7 +206,7 @@ BAD = {
     "predict run nowhere": ("nowhere does not exist", "check the path"),
     "predict run images --out mine": ("--out mine is a folder", "name a .parquet file"),
     "predict run images --out x.csv": ("--out x.csv", "ends in .parquet"),
-    "predict run images --out images/x.parquet": ("images/x.parquet", "inside SOURCE", "choose another"),
+    "predict run images --out images/x.parquet": ("images/x.parquet", "lies in the source", "choose another"),
     "predict run lists.jsonl": ("lists.jsonl", "row 1", "one label per row"),
     "predict run truth.csv --out lists.parquet": ("lists.parquet is there already", "--overwrite"),
     "predict run sure.csv": ("sure.csv: the column 'confidence'", "rename or remove it"),

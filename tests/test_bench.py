@@ -514,7 +514,7 @@ class TestRefused:
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "truth.parquet").write_text("notes")
         refuses("no bench of labelfix", source=digits[0], out=tmp_path / "mine", **given)
-        refuses("inside SOURCE", source=digits[0], out=digits[0] / "out", **given)
+        refuses("lies in the source", source=digits[0], out=digits[0] / "out", **given)
         refuses("is a file", source=digits[0], out=tmp_path / "mine" / "truth.parquet", **given)
 
     def test_options_that_fit_no_run(self, digits, tmp_path):

@@ -367,14 +367,14 @@ class TestRefused:
         assert pq.read_metadata(out).num_rows == 40
 
     def test_out_inside_the_class_folders(self, folder, monkeypatch):
-        refuses("inside the source", source=folder, noise="pair:0.3", out=folder / "noisy.parquet")
+        refuses("lies in the source", source=folder, noise="pair:0.3", out=folder / "noisy.parquet")
         monkeypatch.chdir(folder / "cat")
-        refuses("inside the source", source="..", noise="pair:0.3")
+        refuses("lies in the source", source="..", noise="pair:0.3")
 
     def test_out_is_the_source(self, tmp_path):
         source = write_hf(tmp_path / "hf.parquet")
         before = source.read_bytes()
-        refuses("source itself", source=source, noise="pair:0.3", out=source, overwrite=True)
+        refuses("is the source", source=source, noise="pair:0.3", out=source, overwrite=True)
         assert source.read_bytes() == before
 
     def test_out_is_a_folder(self, folder, tmp_path):

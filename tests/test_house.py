@@ -23,7 +23,7 @@ LAYERS = [
     {"demo", "benchmark"},
     {"corruption", "prediction"},
     {"pipeline", "exports", "reviews"},
-    {"guards", "outputs"},
+    {"guards"},
     {"findings", "job"},
     {"cross_fitting"},
     {"resumable"},
@@ -50,8 +50,9 @@ LAYERS = [
     {"manifest", "pooling", "verified"},
     {"readings", "credibility"},
     {"sources", "views", "look_ahead", "losses", "mixture", "schedules", "networks"},
-    {"cache", "child_processes", "distortions", "epoch_report", "evidence", "metrics", "tables"},
-    {"transfer"},
+    {"cache", "child_processes", "distortions", "epoch_report", "evidence", "metrics"},
+    {"output_paths", "transfer"},
+    {"tables"},
     {"errors"},
 ]  # fmt: skip
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

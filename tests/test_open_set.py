@@ -240,7 +240,7 @@ class TestRefused:
 
     def test_out_inside_the_second_source(self, both):
         options = {"open_set": both[1], "out": both[1] / "noisy.parquet"}
-        refuses("lies inside the source", "theirs", source=both[0], noise="open-set:0.5", **options)
+        refuses("lies in --open-set", "theirs", source=both[0], noise="open-set:0.5", **options)
 
     def test_a_negative_seed(self, both, tmp_path):
         options = {"open_set": both[1], "out": tmp_path / "noisy.parquet", "seed": -1}

@@ -447,7 +447,7 @@ class TestKills:
 
 class TestOut:
     def test_never_inside_the_source(self, digits):
-        with pytest.raises(InputError, match="lies inside SOURCE"):
+        with pytest.raises(InputError, match="lies in the source"):
             labelfix.scan(digits[0], out=digits[0] / "run", **QUICK)
 
     def test_never_into_somebody_elses_folder(self, digits, tmp_path):

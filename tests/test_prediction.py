@@ -112,7 +112,7 @@ def test_bad_input_is_one_line_with_a_way_out(run, tmp_path, monkeypatch, capsys
     cases = [
         ((tmp_path, images), "no classifier here"),
         ((run.out, tmp_path / "nowhere"), "does not exist"),
-        ((run.out, images, "--out", images / "p.parquet"), "inside SOURCE"),
+        ((run.out, images, "--out", images / "p.parquet"), "lies in the source"),
         ((run.out, images, "--out", tmp_path / "there.parquet"), "--overwrite"),
         ((run.out, images, "--out", tmp_path / "p.csv"), ".parquet"),
         ((run.out, images, "--out", tmp_path), "is a folder"),
@@ -134,7 +134,7 @@ def test_an_image_manifest_is_never_its_own_output(run, tmp_path):
     names = [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / "images").rglob("*.png"))]
     pd.DataFrame({"file_name": names}).to_parquet(tmp_path / "list.parquet")
     before = (tmp_path / "list.parquet").read_bytes()
-    with pytest.raises(InputError, match="SOURCE itself"):
+    with pytest.raises(InputError, match="is the source"):
         labelfix.predict(run.out, tmp_path / "list.parquet", out=tmp_path / "list.parquet", overwrite=True)
     assert (tmp_path / "list.parquet").read_bytes() == before
 

@@ -14,7 +14,7 @@ from test_review import make_run, refuses
 from labelfix.cli import main
 from labelfix.errors import InputError
 from labelfix.exports import export
-from labelfix.outputs import naming
+from labelfix.output_paths import naming
 from labelfix.reviews import page, review
 
 needs_linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="places that only Linux has")

@@ -19,6 +19,7 @@ from labelfix.corruption.noise_file import NoiseFile, read_noise_file
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.noise import NoiseSpec, parse_noise
+from labelfix.output_paths import check_no_links, check_output
 from labelfix.reporting import Reporter
 from labelfix.sources.parquet import shards_in
 from labelfix.tables import write_json, write_table
@@ -106,8 +107,10 @@ def gather(
         wrong = str(error) if truth_column is None else str(error).replace("--label-column", "--truth-column")
         raise InputError(wrong) from None
     verified = Trusted.of(manifest, trusted)
-    _check_out(out, manifest, test)
+    _check_out(out, manifest)
     tested = _read_test(test, manifest, column, options)
+    other = {} if tested is None else {"--test": tested[0].places}
+    check_output(out, {"the source": manifest.places, **other})
     truth = out / "truth.parquet"
     if not truth.is_file():
         write_table(truth, _truth_table(manifest))
@@ -191,16 +194,12 @@ def _truth_table(manifest: Manifest) -> pa.Table:
     return pa.table(columns).replace_schema_metadata({MARK: manifest.fingerprint.encode()})
 
 
-def _check_out(out: Path, manifest: Manifest, test: str | Path | None) -> None:
-    for name, source in (("SOURCE", manifest.source), ("--test", Path(test or manifest.source).expanduser())):
-        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-            raise InputError(
-                f"--out {out} lies inside {name}, where nothing is ever written; choose another folder"
-            )
+def _check_out(out: Path, manifest: Manifest) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; choose a folder")
     if not out.is_dir() or all(path.match(".truth.parquet.*.tmp") for path in out.iterdir()):
         return
+    check_no_links(out, ("noisy", "rows", "runs"))
     found = mark_of(out / "truth.parquet")
     if found is None:
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from labelfix.corruption.writing import check_columns, check_out, write_noisy
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.noise import NoiseSpec, flip_rates, parse_noise, plant, realised_transition
+from labelfix.output_paths import check_output
 from labelfix.reporting import Reporter, Silent
 
 DEFAULT_OUT = "noisy.parquet"
@@ -76,11 +76,13 @@ def corrupt(
     _check_open_set(spec, open_set)
     file = read_noise_file(spec)
     path = Path(out if out is not None else DEFAULT_OUT)
-    check_out(path, [_path_of(source), _path_of(open_set)], overwrite=overwrite)
     manifest = Manifest.read(
         source, rows=rows, root=root, image_column=image_column, label_column=label_column
     )
     foreign = None if open_set is None else open_foreign(open_set, manifest, image_column)
+    other = {} if foreign is None else {"--open-set": foreign.places}
+    check_output(path, {"the source": manifest.places, **other})
+    check_out(path, overwrite=overwrite)
     return corrupt_manifest(manifest, spec, path, file=file, open_set=foreign, seed=seed, reporter=reporter)
 
 
@@ -166,7 +168,3 @@ def _check_open_set(noise: NoiseSpec, open_set: Any) -> None:
         raise InputError(
             f"--open-set: --noise {noise} needs no second source; leave it out, or plant --noise open-set:0.3"
         )
-
-
-def _path_of(source: Any) -> Path | None:
-    return Path(source).expanduser() if isinstance(source, str | os.PathLike) else None

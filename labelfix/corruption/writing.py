@@ -24,26 +24,18 @@ _PIECE_ROWS = 65_536
 _PIECE_BYTES = 64 << 20
 
 
-def check_out(out: Path, sources: Sequence[Path | None], *, overwrite: bool) -> None:
-    """Refuse an `out` that must not be written.
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse an `out` that must not be written, whatever is read.
 
     Args:
         out: the file.
-        sources: paths of what is read; None for what is in memory.
         overwrite: whether it may be there already.
 
     Raises:
-        InputError: it is no .parquet file, a source or inside one, or there already.
+        InputError: it is no .parquet file, or there already.
     """
     if out.suffix.lower() != ".parquet":
         raise InputError(f"--out {out}: the result is a Parquet file; give it a name that ends in .parquet")
-    for source in sources:
-        if source is not None and out.resolve() == source.resolve():
-            raise InputError(f"--out {out} is the source itself; choose another file")
-        if source is not None and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-            raise InputError(
-                f"--out {out} lies inside the source {source}, which is never written to; choose another"
-            )
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; name a file in it, as in {out / 'noisy.parquet'}")
     if out.exists() and not overwrite:

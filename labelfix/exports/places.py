@@ -14,7 +14,7 @@ from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.exports.target import Target
 from labelfix.guards import check_protected
-from labelfix.outputs import check_place, naming
+from labelfix.output_paths import check_place, naming
 from labelfix.tables import atomic_path
 
 
@@ -50,7 +50,7 @@ def checked_out(
     with naming(out):
         _check_kind(targets[to], to, out)
         _check_ending(targets, to, out)
-        check_protected(corrections, out, source, decisions, is_folder=is_folder(target, out))
+        check_protected(corrections, out, source, decisions)
     return out
 
 

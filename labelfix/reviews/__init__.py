@@ -15,7 +15,7 @@ import numpy as np
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.guards import check_protected
-from labelfix.outputs import check_place, naming
+from labelfix.output_paths import check_place, naming
 from labelfix.reviews.page import chunks, is_page
 from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.report import report_of, source_name
@@ -134,6 +134,6 @@ def _check(path: Path, corrections: Corrections, source: Any) -> None:
         raise InputError(f"--out {path} is a folder; name a file in it, as in {path / 'review.html'}")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: a page is an .html file; choose such a name")
-    check_protected(corrections, path, source, None, is_folder=False)
+    check_protected(corrections, path, source, None)
     if path.exists() and not is_page(path):
         raise InputError(f"--out {path} is no review page of labelfix; choose another name")

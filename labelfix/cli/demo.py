@@ -14,10 +14,10 @@ import click
     type=click.Path(path_type=Path),
     default="labelfix-demo",
     show_default=True,
-    help="Folder of the demo.",
+    help="Folder of the demo: a new or empty one, or that of an earlier demo.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
-@click.option("--overwrite", is_flag=True, help="Replace a finished demo.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier demo, finished or of another seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress, no messages.")
 @click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")

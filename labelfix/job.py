@@ -99,6 +99,7 @@ class Job:
             # Where they lie does not matter when a run is resumed, what they hold does.
             "files": {
                 "image_key": self.manifest.image_key,
+                "num_links": self.manifest.num_links,
                 "trusted": None if self.trusted_path is None else str(self.trusted_path),
                 "test": None if self.test is None else self.test.options,
             },

@@ -59,6 +59,7 @@ class Manifest:
             moved.
         image_key: SHA-256 (hex) over paths, sizes, modification times and the number of rows, or the Parquet
             files', or over pixels in memory; never labels. Pixels decoded under one key can be used again.
+        num_links: how many images are links to files.
         warnings: sentences for the user.
         options: source (None in memory), root, image_column and label_column: `Manifest.read(**options)` reads
             it again.
@@ -77,6 +78,7 @@ class Manifest:
     task: str
     fingerprint: str
     image_key: str
+    num_links: int
     warnings: tuple[str, ...]
     options: dict[str, str | None]
     pass_through: tuple[str, ...]
@@ -134,6 +136,7 @@ class Manifest:
             task="single",
             fingerprint=keys.fingerprint(table.column(0), class_names, given),
             image_key=keys.image_key(opened, len(table)),
+            num_links=keys.num_links,
             warnings=tuple(opened.warnings),
             options={
                 "source": str(path) if is_path else None,
@@ -148,10 +151,11 @@ class Manifest:
             _image_bytes=read_bytes,
         )
         _check(manifest, require_labels=require_labels)
-        if not require_labels:
-            return manifest
-        rare = rare_classes(path, given, manifest.held_out, class_names)
-        return replace(manifest, warnings=(*manifest.warnings, *marked.warnings(path), *rare))
+        return manifest._with_warnings(marked) if require_labels else manifest
+
+    def _with_warnings(self, marked: MarkedRows) -> Manifest:
+        rare = rare_classes(self.source, self.given, self.held_out, self.class_names)
+        return replace(self, warnings=(*self.warnings, *marked.warnings(self.source), *rare))
 
     @property
     def num_rows(self) -> int:

@@ -21,7 +21,8 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
         source: where the data are now, anything that `Manifest.read` takes; None: where config.json says.
 
     Raises:
-        InputError: the run does not say what it scanned, its source is gone, in memory or has changed since.
+        InputError: the run does not say what it scanned, its source is gone, in memory or has changed since, or more
+            of its images are links, and `source` does not say that they may be.
     """
     options = source_options(corrections.path)
     if source is None and not options:
@@ -47,11 +48,23 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
             require_labels=False,
         )
         if manifest.fingerprint == corrections.metadata["source_fingerprint"]:
+            if source is None:
+                _check_links(manifest, corrections.path)
             return manifest
     raise InputError(
         f"{manifest.source} is not what {corrections.path} was made from, or has changed since (files, their"
         " order, labels or sizes differ); scan it again, or name the right data with --source"
     )
+
+
+def _check_links(manifest: Manifest, corrections: Path) -> None:
+    """Refuse links where the scan saw files: they may lead to what nobody meant to show."""
+    scanned = _files(corrections).get("num_links")
+    if isinstance(scanned, int) and manifest.num_links > scanned:
+        raise InputError(
+            f"{manifest.source}: {manifest.num_links:,} of its images are links, and {scanned:,} were when it was"
+            " scanned; put the files back, or, where the links are right, name it with --source"
+        )
 
 
 def _roots(options: dict[str, Any], source: Any) -> list[str | None]:
@@ -90,14 +103,18 @@ def source_options(corrections: Path) -> dict[str, Any]:
 
 def verified_and_test(corrections: Path) -> dict[str, Path]:
     """The file of --trusted and the source of --test that a run was given, by option; what it had not is left out."""
-    files = _config(corrections).get("files")
-    files = files if isinstance(files, dict) else {}
+    files = _files(corrections)
     test = files.get("test")
     found = {
         "--trusted": files.get("trusted"),
         "--test": test.get("source") if isinstance(test, dict) else None,
     }
     return {option: Path(place) for option, place in found.items() if isinstance(place, str)}
+
+
+def _files(corrections: Path) -> dict[str, Any]:
+    files = _config(corrections).get("files")
+    return files if isinstance(files, dict) else {}
 
 
 def _config(corrections: Path) -> dict[str, Any]:

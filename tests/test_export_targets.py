@@ -954,7 +954,7 @@ class TestEveryTarget:
         def interrupted(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("labelfix.exports.imagefolder.write_original", interrupted)
+        monkeypatch.setattr("labelfix.exports.images.Original.write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             export(run, to="imagefolder", out=tmp_path / "out" / "new")
         assert os.listdir(tmp_path / "out") == []

@@ -46,6 +46,31 @@ def test_data_that_have_changed(run, digits):
         read_originals(run)
 
 
+def test_files_that_have_become_links(run, digits, tmp_path):
+    assert json.loads((run.path.parent / "config.json").read_text())["files"]["num_links"] == 0
+    first = next(read_originals(run).sample_images(np.array([0])))
+    (tmp_path / "private.png").write_bytes(first.read_bytes())
+    first.unlink()
+    first.symlink_to(tmp_path / "private.png")
+    with pytest.raises(
+        InputError, match="images: 1 of its images are links, and 0 were when .* with --source"
+    ):
+        read_originals(run)
+    assert read_originals(run, digits[0]).num_links == 1
+
+
+def test_links_that_were_scanned(digits, tmp_path):
+    pool = digits[0].rename(tmp_path / "pool")
+    for path in sorted(pool.glob("*/*.png")):
+        (digits[0] / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (digits[0] / path.parent.name / path.name).symlink_to(path)
+    linked = labelfix.scan(digits[0], out=tmp_path / "run", rows=60, **OPTIONS)
+    assert read_originals(Corrections.open(linked.corrections)).num_links == 60
+    # Whether an image is a link is no part of what it is.
+    plain = labelfix.scan(pool, out=tmp_path / "plain", rows=60, **OPTIONS)
+    assert linked.corrections.read_bytes() == plain.corrections.read_bytes()
+
+
 def test_corrections_away_from_their_run(run, digits, tmp_path):
     (tmp_path / "away").mkdir()
     lone = Corrections.open(shutil.copy(run.path, tmp_path / "away"))

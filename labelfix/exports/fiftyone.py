@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from labelfix.exports.images import extension, originals, write_original
+from labelfix.exports.images import originals
 from labelfix.exports.names import FileNames
 from labelfix.exports.target import Export
 
@@ -39,8 +39,8 @@ def write(path: Path, export: Export) -> dict[str, Any]:
             for image, row, label, file_name in zip(
                 originals(export.originals, rows), rows, labels, file_names, strict=True
             ):
-                name = names.name("", file_name, row, extension(image, file_name))
-                write_original(image, data / name, export.images)
+                name = names.name("", file_name, row, image.extension(file_name))
+                image.write(data / name, export.images)
                 key = json.dumps(os.path.splitext(name)[0], ensure_ascii=False)
                 file.write(f"{separator}{key}: {label}")
                 separator = ",\n"

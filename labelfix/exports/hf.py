@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from labelfix.decisions import REVIEW_STATUS, REVIEWED_LABEL
 from labelfix.errors import InputError
-from labelfix.exports.images import extension, originals, read_original, write_original
+from labelfix.exports.images import Original, originals
 from labelfix.exports.target import Export
 from labelfix.sources import RESERVED_COLUMNS
 
@@ -58,10 +58,10 @@ def _write_folder(path: Path, export: Export, extra: dict[str, str]) -> None:
             found = originals(export.originals, rows)
             for image, row, file_name in zip(found, rows, file_names, strict=True):
                 folder = f"images/{row // _FILES_A_FOLDER:06d}"
-                names.append(f"{folder}/{row:09d}{extension(image, file_name)}")
+                names.append(f"{folder}/{row:09d}{image.extension(file_name)}")
                 if len(names) == 1 or not names[-2].startswith(folder):
                     (path / folder).mkdir(parents=True, exist_ok=True)
-                write_original(image, path / names[-1], export.images)
+                image.write(path / names[-1], export.images)
             _write_rows(metadata, schema, pa.array(names, pa.string()), batch, export, named | extra)
 
 
@@ -79,12 +79,12 @@ def _write_file(path: Path, export: Export, extra: dict[str, str]) -> None:
                 first += len(images)
 
 
-def _groups(found: Iterator[Path | bytes]) -> Iterator[list[bytes]]:
+def _groups(found: Iterator[Original]) -> Iterator[list[bytes]]:
     """The bytes of the images in lists that are small enough for one row group."""
     images: list[bytes] = []
     weight = 0
     for image in found:
-        images.append(read_original(image))
+        images.append(image.read())
         weight += len(images[-1])
         if len(images) == _GROUP_ROWS or weight >= _GROUP_BYTES:
             yield images

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labelfix.exports.images import extension, originals, write_original
+from labelfix.exports.images import originals
 from labelfix.exports.names import FileNames, folder_names
 from labelfix.exports.target import Export
 from labelfix.tables import write_json
@@ -39,8 +39,8 @@ def write(path: Path, export: Export) -> dict[str, Any]:
             if folder not in made:
                 (path / folder).mkdir()
                 made.add(folder)
-            name = names.name(folder, file_name, row, extension(image, file_name))
-            write_original(image, path / folder / name, export.images)
+            name = names.name(folder, file_name, row, image.extension(file_name))
+            image.write(path / folder / name, export.images)
     write_json(path / CLASSES, {folder: label for label, folder in folders.items()})
     renamed = sum(label != folder for label, folder in folders.items())
     return {"renamed_images": names.renamed, "renamed_classes": renamed}

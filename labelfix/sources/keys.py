@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,14 @@ from labelfix.sources.rows import Rows, Source
 
 
 class Keys:
-    """The fingerprint and the image key, fed row by row."""
+    """The fingerprint and the image key, fed row by row.
+
+    Attributes:
+        num_links: how many images are links to files.
+    """
 
     def __init__(self) -> None:
+        self.num_links = 0
         self.sizes = hashlib.sha256()
         self.times = hashlib.sha256()
         self.paths = _TextHash()
@@ -29,7 +35,8 @@ class Keys:
             return
         sizes = rows.sizes
         if sizes is None:
-            sizes, times = _stat(rows.paths, root)
+            sizes, times, num_links = _stat(rows.paths, root)
+            self.num_links += num_links
             self.times.update(times.tobytes())
             self.paths.add(rows.paths)
         self.sizes.update(np.ascontiguousarray(sizes, dtype="<i8").tobytes())
@@ -53,19 +60,23 @@ class Keys:
         return _hash_json([num_rows, self.paths.digest(), self.sizes.hexdigest(), self.times.hexdigest()])
 
 
-def _stat(paths: pa.Array, root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Size in bytes and modification time in ns of each file; -1 and 0 where there is none."""
+def _stat(paths: pa.Array, root: Path) -> tuple[np.ndarray, np.ndarray, int]:
+    """Size in bytes and modification time in ns of each file, -1 and 0 where there is none; how many are links."""
     found = []
+    num_links = 0
     base = f"{root}/"
     for path in paths.to_pylist():
         try:
             # Joined by hand: this line runs once a row.
-            status = os.stat(path if path[:1] == "/" else base + path) if path else None
+            status = os.lstat(path if path[:1] == "/" else base + path) if path else None
+            if status is not None and stat.S_ISLNK(status.st_mode):
+                num_links += 1
+                status = os.stat(root / path)
         except (OSError, ValueError):
             status = None
         found.append((-1, 0) if status is None else (status.st_size, status.st_mtime_ns))
     table = np.array(found, "<i8").reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+    return table[:, 0], table[:, 1], num_links
 
 
 class _TextHash:

@@ -28,6 +28,12 @@ FORMATS = (
     WebPImagePlugin.WebPImageFile.format,
     TiffImagePlugin.TiffImageFile.format,
 )
+HEAD_SIZE = 18  # bytes that tell images of these formats from other files
+_MAGIC = (
+    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a",
+    b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+",
+)  # fmt: skip
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes; many a text starts with BM
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -71,6 +77,13 @@ def encode(pixels: np.ndarray, format: str = "PNG") -> bytes:  # noqa: A002 (Pil
     sink = io.BytesIO()
     picture.save(sink, format)
     return sink.getvalue()
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file that starts with these 18 bytes is one that the decoder would open."""
+    if head.startswith(b"BM"):
+        return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    return head.startswith(_MAGIC) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
 
 
 def decode_quietly(data: str | Path | bytes, size: int) -> np.ndarray:

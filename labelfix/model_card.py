@@ -52,7 +52,7 @@ def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
         finalize=_escaped,
-        autoescape=False,  # noqa: S701 (this is no HTML; `finalize` escapes it)
+        autoescape=False,  # noqa: S701  # nosec B701 # this is no HTML; `finalize` escapes it
     )
     environment.filters.update(percent=_percent, yaml=_yaml)
     text = (files("labelfix") / "model_card.md.jinja").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
@@ -84,6 +85,26 @@ def test_the_readme_has_the_two_set_up_commands():
     ]
     assert any("pip install" in line and "labelfix demo" in line for line in commands)
     assert any("[test]" in line and "pytest" in line for line in commands)
+
+
+def test_the_security_policy_is_linked_and_shipped():
+    assert "(SECURITY.md)" in README
+    assert (ROOT / "SECURITY.md").is_file()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "SECURITY.md" in project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+
+
+def test_contributors_run_bandit_and_every_exception_says_why():
+    assert "bandit -q -r labelfix -c pyproject.toml" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    lines = [
+        line
+        for path in (ROOT / "labelfix").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "nosec" in line
+    ]
+    assert lines
+    for line in lines:
+        assert re.search(r"# nosec B\d{3} # \w+ \w+", line), line
 
 
 def test_the_changelog_names_this_version():

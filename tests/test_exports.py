@@ -125,9 +125,9 @@ class TestDefault:
         assert export(run.parent)["rows"] == 5
 
     def test_an_earlier_export_is_replaced(self, run):
-        (run.parent / "corrected.csv").write_text("old")
+        export(run, top=1)
         export(run)
-        assert read_csv(run.parent / "corrected.csv")[0] == ["file_name", "label"]
+        assert len(read_csv(run.parent / "corrected.csv")) == 1 + 5
         assert not list(run.parent.glob(".corrected*"))
 
     def test_dry_run_counts_and_writes_nothing(self, run):
@@ -420,7 +420,7 @@ class TestWhereItMayWrite:
         refuses("the source of --test; choose", corrections=run, out=tmp_path / "test" / "new.csv")
         assert verified.read_text() == "sample_id,label\n0,cat\n"
         (run.parent / "config.json").write_text(json.dumps({"files": {"trusted": None, "test": None}}))
-        assert export(run, out=verified)["rows"] == 5
+        assert export(run, out=verified, overwrite=True)["rows"] == 5
 
     @pytest.mark.parametrize(
         ("name", "text"),
@@ -444,7 +444,46 @@ class TestWhereItMayWrite:
                 export(run, to=name.rpartition(".")[2], out=tmp_path / name)
         for name, content in (("b.csv", b""), ("b.jsonl", b"{"), ("b.parquet", b"\xff no Parquet")):
             (tmp_path / name).write_bytes(content)
-            assert export(run, to=name.rpartition(".")[2], out=tmp_path / name)["rows"] == 5
+            options = {"to": name.rpartition(".")[2], "out": tmp_path / name}
+            assert export(run, overwrite=True, **options)["rows"] == 5
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_onto_a_file_that_no_export_wrote(self, run, tmp_path, dry_run):
+        texts = {"csv": "file_name,label\nmine.png,cat\n", "jsonl": '{"label": 1}\n', "parquet": "PAR1"}
+        for to, text in texts.items():
+            out = tmp_path / f"mywork.{to}"
+            out.write_text(text)
+            refuses("is there already", "--overwrite", corrections=run, to=to, out=out, dry_run=dry_run)
+            assert out.read_text() == text
+            assert export(run, to=to, out=out, overwrite=True)["rows"] == 5
+            assert export(run, to=to, out=out, dry_run=dry_run)["rows"] == 5
+
+    def test_onto_an_export_that_was_edited(self, run, tmp_path, monkeypatch):
+        out = tmp_path / "labels.csv"
+        export(run, out=out)
+        written = out.read_bytes()
+        out.write_bytes(written + b"mine.png,dog\n")
+        refuses("is there already", corrections=run, out=out)
+        out.write_bytes(written)
+        export(run, out=out)
+        monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "another"))
+        refuses("is there already", corrections=run, out=out)
+
+    def test_a_cache_that_cannot_be_written_costs_only_the_memory_of_it(self, run, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "file" / "cache"))
+        assert export(run, out=tmp_path / "a.csv")["rows"] == 5
+        refuses("is there already", corrections=run, out=tmp_path / "a.csv")
+
+    def test_overwrite_is_for_files(self, run, tmp_path):
+        refuses(
+            "--overwrite",
+            "leave it out",
+            corrections=run,
+            to="cleanlab",
+            out=tmp_path / "new",
+            overwrite=True,
+        )
 
     def test_into_the_source(self, run, tmp_path):
         images = tmp_path / "images"

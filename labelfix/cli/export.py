@@ -32,7 +32,7 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The file, with the extension of its format; an earlier one is replaced. For hf, imagefolder, labelstudio,"
+    help="The file, with the extension of its format; an earlier export is replaced. For hf, imagefolder, labelstudio,"
     " cleanlab and fiftyone a new or empty folder.  [default: corrected.EXTENSION or corrected-FORMAT beside the"
     " corrections]",
 )
@@ -79,6 +79,9 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
     "--image-url-prefix",
     metavar="URL",
     help="labelstudio: the address of the folder that file names start from.  [default: Label Studio's local files]",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace a file that no export wrote, or that was changed since."
 )
 @click.option("--dry-run", is_flag=True, help="Count, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from labelfix.demo.digits import Digits, noisy_digits
 from labelfix.errors import InputError
-from labelfix.outputs import check_place, naming
+from labelfix.output_paths import check_place, naming
 from labelfix.run_folder import RunFolder
 from labelfix.tables import atomic_path, write_json
 

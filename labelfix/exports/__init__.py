@@ -53,9 +53,12 @@ def export(
     source: Any = None,
     images: str | None = None,
     image_url_prefix: str | None = None,
+    overwrite: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Write the corrected labels, a row per valid sample with a given or verified label; an earlier file is replaced.
+    """Write the corrected labels, a row per valid sample with a given or verified label.
+
+    A file that an export wrote is replaced as long as nobody has changed it; any other only with `overwrite`.
 
     Without `to` a CSV with exactly `file_name,label`. With csv, jsonl or parquet `file_name`, `label`,
     `given_label`, `noise_score`, `is_label_issue` and the source's own columns; one called `label` becomes
@@ -78,6 +81,7 @@ def export(
         images: how images come into a folder: "copy" (default), "hardlink" or "symlink". Whoever edits a linked
             image edits the original. Images that are no files are always written.
         image_url_prefix: labelstudio only: the address of the folder that file names start from.
+        overwrite: replace a file that is there, whoever wrote it; folders have to be new or empty all the same.
         dry_run: count, but write nothing.
 
     Returns:
@@ -97,12 +101,11 @@ def export(
     if name not in TARGETS:
         raise InputError(f"--to {name}: it is one of {', '.join(TARGETS)}")
     target, opened = TARGETS[name], Corrections.open(corrections)
-    path = checked_out(opened, TARGETS, name, out, source, decisions)
-    _check_options(name, path, images, source, image_url_prefix)
+    path = checked_out(opened, TARGETS, name, out, source, decisions, overwrite=overwrite)
+    _check_options(name, path, images, source, image_url_prefix, overwrite=overwrite)
     if decisions is not None:
         choice = replace(choice, decisions=Decisions.read(decisions, opened))
-    columns = export_columns(opened, choice, with_findings=to is not None)
-    columns |= {column: column for column in target.NEEDS}
+    columns = export_columns(opened, choice, with_findings=to is not None) | {n: n for n in target.NEEDS}
     tally, schema = _Tally(), shown_schema(opened, choice, columns)
     if target.IS_TEXT:
         check_no_bytes(schema, name)
@@ -176,10 +179,14 @@ class _Tally:
 
 
 def _check_options(
-    to: str, path: Path, images: str | None, source: Any, image_url_prefix: str | None
+    to: str, path: Path, images: str | None, source: Any, image_url_prefix: str | None, *, overwrite: bool
 ) -> None:
     """Refuse options that are not for this target."""
     _check_source(to, source, image_url_prefix)
+    if overwrite and is_folder(TARGETS[to], path):
+        raise InputError(
+            "--overwrite is for files, and --out of this format a new or empty folder; leave it out"
+        )
     if image_url_prefix is not None and to != "labelstudio":
         raise InputError("--image-url-prefix is for --to labelstudio; leave it out")
     if images is None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
+from labelfix.exports.known import is_known, remember
 from labelfix.exports.target import Target
 from labelfix.guards import check_protected
 from labelfix.output_paths import check_place, naming
@@ -30,6 +31,8 @@ def checked_out(
     out: str | Path | None,
     source: Any,
     decisions: str | Path | None,
+    *,
+    overwrite: bool,
 ) -> Path:
     """Where the target `to` writes; by default beside the corrections.
 
@@ -40,6 +43,7 @@ def checked_out(
         out: as the user says.
         source: where the images are now, as the user says; None: where the run found them.
         decisions: the file of a person's decisions.
+        overwrite: whether a file there may be replaced that no export has written.
 
     Raises:
         InputError: a place of the wrong kind, one that holds something that is to stay, or one in the source.
@@ -51,6 +55,11 @@ def checked_out(
         _check_kind(targets[to], to, out)
         _check_ending(targets, to, out)
         check_protected(corrections, out, source, decisions)
+        if out.is_file() and not (overwrite or is_known(out)):
+            raise InputError(
+                f"--out {out} is there already, and not as an export left it; use --overwrite to replace it, or"
+                " another name"
+            )
     return out
 
 
@@ -66,6 +75,8 @@ def written(target: Target, path: Path) -> Iterator[Path]:
         _new_folder(path) if is_folder(target, path) else atomic_path(path) as temporary,
     ):
         yield temporary
+        if temporary.is_file():
+            remember(temporary)
 
 
 @contextmanager

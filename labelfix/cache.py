@@ -1,7 +1,8 @@
-"""The cache: where decoded images and manifests in work lie, never inside a source."""
+"""The cache: where decoded images and manifests in work lie, private to the user and never inside a source."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,10 @@ import platformdirs
 from labelfix.errors import InputError
 from labelfix.output_paths import holding
 
+IMAGES = "images"
+EXPORTS = "exports"
+MANIFEST_PREFIX = "manifest-"
+
 
 def cache_path() -> Path:
     """Where the cache is to be: the folder in LABELFIX_CACHE, else `labelfix` in the user's cache folder."""
@@ -21,17 +26,37 @@ def cache_path() -> Path:
 def cache_folder() -> Path:
     """The cache, made if missing.
 
+    Nobody else may look into it, unless the user has other things there.
+
     Raises:
-        InputError: it cannot be made.
+        InputError: it cannot be made, or belongs to somebody else.
     """
+    given = os.environ.get("LABELFIX_CACHE")
     folder = cache_path()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        owners = {found.st_uid, folder.lstat().st_uid}
+        is_own = not given or all(map(_is_of_the_cache, os.listdir(folder)))
     except OSError as error:
         raise InputError(
             f"the cache folder {folder} cannot be made ({error.strerror}); set LABELFIX_CACHE to another"
         ) from None
+    if owners != {os.geteuid()}:
+        raise InputError(
+            f"the cache folder {folder} is, or leads to, somebody else's, who could put other images there; set"
+            " LABELFIX_CACHE to a folder of your own"
+        )
+    if is_own and found.st_mode & 0o077:
+        # A disk without permissions keeps those that it was mounted with.
+        with contextlib.suppress(PermissionError):
+            folder.chmod(0o700)
     return folder
+
+
+def _is_of_the_cache(name: str) -> bool:
+    """Whether something in the cache folder is called as what labelfix puts there."""
+    return name in (IMAGES, EXPORTS) or name.startswith(MANIFEST_PREFIX)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.cache import cache_errors, cache_folder
+from labelfix.cache import MANIFEST_PREFIX, cache_errors, cache_folder
 from labelfix.errors import InputError
 from labelfix.sources import (
     BATCH_ROWS,
@@ -268,7 +268,7 @@ def _without_images(table: pa.Table, source: Source) -> tuple[pa.Table, ImageByt
 def _unlinked_file() -> Iterator[Path]:
     """A file in the cache that loses its name at the end; a mapping of it lives on."""
     with cache_errors():
-        file = tempfile.NamedTemporaryFile(dir=cache_folder(), prefix="manifest-")  # noqa: SIM115
+        file = tempfile.NamedTemporaryFile(dir=cache_folder(), prefix=MANIFEST_PREFIX)  # noqa: SIM115
     with file:
         yield Path(file.name)
 

@@ -10,16 +10,14 @@ import hashlib
 from contextlib import suppress
 from pathlib import Path
 
-from labelfix.cache import cache_folder, cache_path
+from labelfix.cache import EXPORTS, cache_folder, cache_path
 from labelfix.errors import InputError
-
-_FOLDER = "exports"
 
 
 def remember(path: Path) -> None:
     """Note the content of a file that was just written; where the cache cannot be written it stays unknown."""
     with suppress(OSError, InputError):
-        folder = cache_folder() / _FOLDER
+        folder = cache_folder() / EXPORTS
         folder.mkdir(exist_ok=True)
         (folder / _sha256(path)).touch()
 
@@ -27,7 +25,7 @@ def remember(path: Path) -> None:
 def is_known(path: Path) -> bool:
     """Whether a file holds what an export wrote, byte for byte."""
     try:
-        return (cache_path() / _FOLDER / _sha256(path)).is_file()
+        return (cache_path() / EXPORTS / _sha256(path)).is_file()
     except OSError:
         return False
 

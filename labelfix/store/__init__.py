@@ -1,20 +1,22 @@
 """ImageStore: every image of a manifest decoded once, in parallel, to a memory-mapped uint8 array.
 
-`decoding` holds the one decoder and encoder, `workers` the processes that decode in parallel. The workers
-import these three modules, and so they import only NumPy and Pillow at their top.
+`decoding` holds the one decoder and encoder, `workers` the processes that decode in parallel, `folders` where stores
+lie. The workers import these modules, and so they import only NumPy and Pillow at their top.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ import numpy as np
 
 from labelfix.errors import InputError, LabelfixError
 from labelfix.store.decoding import DECODER_VERSION, BadImage, decode, encode, open_picture
+from labelfix.store.folders import clear, is_ours, locked, place_of_stores
 from labelfix.store.workers import decode_all, flush, num_cores
 
 if TYPE_CHECKING:
@@ -113,14 +116,12 @@ class ImageStore:
             InputError: the size is not positive, or the store would take too much of the disk.
             LabelfixError: the decoding processes cannot be started.
         """
-        from labelfix.cache import cache_folder
-
         if image_size < 1:
             raise InputError(f"--image-size {image_size}: give a number of pixels, at least 1")
-        folder = cache_folder() / "images" / _key(manifest.image_key, image_size)
+        folder = place_of_stores() / _key(manifest.image_key, image_size)
         if (store := cls._open(folder, manifest.num_rows, image_size, 0)) is not None:
             return store
-        with _lock(folder):
+        with locked(folder):
             if (store := cls._open(folder, manifest.num_rows, image_size, 0)) is not None:
                 return store
             _build(folder, manifest, image_size, on_progress, workers)
@@ -132,28 +133,23 @@ class ImageStore:
     @classmethod
     def find(cls, image_key: str, num_rows: int, image_size: int) -> ImageStore | None:
         """The images in the cache, by the `image_key` of their manifest; None where they are not there."""
-        from labelfix.cache import cache_folder
-
-        return cls._open(cache_folder() / "images" / _key(image_key, image_size), num_rows, image_size, 0)
+        return cls._open(place_of_stores() / _key(image_key, image_size), num_rows, image_size, 0)
 
     @classmethod
     def _open(cls, folder: Path, num_rows: int, image_size: int, num_decoded: int) -> ImageStore | None:
-        """The store in `folder`; None where it is missing, incomplete or broken."""
+        """The store in `folder`; None where it is missing, incomplete, broken or not this user's own."""
         side = stored_size(image_size)
+        said, pixels = folder / "rows.json", folder / "images.npy"
+        if not all(is_ours(place, stat.S_ISDIR) for place in (folder.parent, folder)):
+            return None
+        if not all(is_ours(place, stat.S_ISREG) for place in (said, pixels)):
+            return None
         try:
-            said = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-            errors = {int(row): str(reason) for row, reason in said["errors"].items()}
-            images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+            errors = _read_errors(said, num_rows)
+            images = _map(pixels, (num_rows, 3, side, side))
+        except (OSError, ValueError, RecursionError):
             return None
         valid = np.ones(num_rows, dtype=bool)
-        shape = (num_rows, 3, side, side)
-        if (
-            images.shape != shape
-            or images.dtype != np.uint8
-            or any(not 0 <= row < num_rows for row in errors)
-        ):
-            return None
         valid[list(errors)] = False
         return cls(images, valid, errors, image_size, side, num_decoded)
 
@@ -162,13 +158,29 @@ def _key(image_key: str, image_size: int) -> str:
     return hashlib.sha256(f"{image_key} {image_size} {DECODER_VERSION}".encode()).hexdigest()
 
 
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a store; the kernel drops it when this process dies."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _read_errors(path: Path, num_rows: int) -> dict[int, str]:
+    """Why rows are not valid, by row; ValueError where that is not what the file says."""
+    said = json.loads(path.read_text(encoding="utf-8"))
+    found = said.get("errors") if isinstance(said, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(reason, str) for reason in found.values()):
+        raise ValueError("no errors by row")
+    errors = {int(row): reason for row, reason in found.items()}
+    if any(not 0 <= row < num_rows for row in errors):
+        raise ValueError("errors of rows that are not there")
+    return errors
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The uint8 array of this shape in a .npy file, mapped; ValueError where the file is not exactly that."""
+    sink = io.BytesIO()
+    described = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(sink, described)
+    header = sink.getvalue()
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != len(header) + math.prod(shape) or file.read(len(header)) != header:
+            raise ValueError("another array")
+        return np.memmap(file, np.uint8, "r", len(header), shape)
 
 
 def _build(
@@ -181,9 +193,7 @@ def _build(
     from labelfix.tables import write_json
 
     # Under the lock, so whatever lies here is broken or was left by a build that was killed.
-    for leftover in folder.parent.glob(f"{folder.name}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
+    clear(folder)
     side = stored_size(image_size)
     _check_space(manifest.num_rows * 3 * side * side, folder.parent, manifest.num_rows, side)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))

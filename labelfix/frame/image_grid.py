@@ -6,7 +6,6 @@ import warnings
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.frame.rows import PATH, check_count, require
 from labelfix.originals import read_originals, source_options, stored_images
-from labelfix.store.thumbnails import thumbnails
+from labelfix.store.thumbnails import Thumbnail, thumbnail, thumbnails
 
 _NEEDED = ("sample_id", "file_name", "given_label", "corrected_label", "noise_score", "error")
 _SIZES = (16, 1024)
@@ -103,15 +102,15 @@ def _pictures(opened: Corrections, rows: np.ndarray, size: int, source: Any) -> 
         raise InputError(f"show: {opened.path} has the sample_ids 0 to {last}; the frame has others")
     drawn = [
         None if made is None else f"data:{made[1]};base64,{b64encode(made[0]).decode('ascii')}"
-        for made in thumbnails(_images(opened, wanted, source), size)
+        for made in _thumbnails(opened, wanted, size, source)
     ]
     return [drawn[row] for row in place]
 
 
-def _images(opened: Corrections, rows: np.ndarray, source: Any) -> Iterable[Path | bytes | np.ndarray | None]:
-    """The images of some rows, ascending: of the source, or as they were decoded where that is not to be had."""
+def _thumbnails(opened: Corrections, rows: np.ndarray, size: int, source: Any) -> Iterable[Thumbnail | None]:
+    """Of some rows, ascending: from the source, or from what was decoded where that is not to be had."""
     try:
-        return read_originals(opened, source).sample_images(rows)
+        return thumbnails(read_originals(opened, source).sample_images(rows), size)
     except InputError as error:
         store = stored_images(opened) if source is None else None
         if store is not None:
@@ -120,5 +119,5 @@ def _images(opened: Corrections, rows: np.ndarray, source: Any) -> Iterable[Path
                     f"show: {error}. The pictures are the run's own copies, {store.stored_size} pixels wide"
                 )
                 warnings.warn(told, stacklevel=5)
-            return (store.images[row] if store.valid[row] else None for row in rows)
+            return (thumbnail(store.images[row], size) if store.valid[row] else None for row in rows)
         raise InputError(f"show: {str(error).replace('--source', 'source=')}") from None

@@ -17,11 +17,11 @@ from labelfix.errors import InputError
 from labelfix.manifest import Manifest
 from labelfix.originals import read_originals, source_options, stored_images
 from labelfix.store import ImageStore
-from labelfix.store.thumbnails import Thumbnail, thumbnails
+from labelfix.store.thumbnails import Thumbnail, thumbnail, thumbnails
 
 THUMBNAIL_SIDE = 100
 
-Image = Path | bytes | np.ndarray | None
+Image = Path | bytes | None
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,18 @@ class Pictures:
             images = self.originals.sample_images(rows)
         links: list[str | None] = []
         kept = (_linked(image, links, folder) for image in images)
-        if self.kind == "store":
-            made = thumbnails((self._stored(row) for row, _ in zip(rows, kept, strict=True)), THUMBNAIL_SIDE)
-        else:
+        made: Iterable[Thumbnail | None] = (None for _ in kept)
+        if self.kind == "originals":
             made = thumbnails(kept, THUMBNAIL_SIDE)
         # Whoever makes thumbnails is ahead of us, so the link is there.
         for place, (row, found) in enumerate(zip(rows, made, strict=True)):
-            yield links[place], _data_uri(found or self._stand_in(row))
+            yield links[place], _data_uri(found or self._stored(row))
 
-    def _stored(self, row: int) -> np.ndarray | None:
-        return self.store.images[row] if self.store is not None and self.store.valid[row] else None
-
-    def _stand_in(self, row: int) -> Thumbnail | None:
-        return next(thumbnails([self._stored(row)], THUMBNAIL_SIDE, workers=1))
+    def _stored(self, row: int) -> Thumbnail | None:
+        """The thumbnail of what the store has: pixels of our own, which need no process with limits."""
+        if self.store is None or not self.store.valid[row]:
+            return None
+        return thumbnail(self.store.images[row], THUMBNAIL_SIDE)
 
 
 def _linked(image: Image, links: list[str | None], folder: Path) -> Image:

@@ -17,6 +17,9 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 DECODER_VERSION = 1
 PIXEL_LIMIT = 178_956_970  # half a GiB as RGB
+# Its reader keeps four copies of a picture, so that fewer pixels fit into the memory of a worker.
+_PIXEL_LIMITS = {"WEBP": PIXEL_LIMIT * 3 // 4}
+_TILE_PIXELS = 1 << 18
 _TOO_LARGE = f"over the limit of {PIXEL_LIMIT} pixels"
 # Only these: Pillow knows formats that start other programs (EPS). Naming the last two through their modules
 # loads their readers, which Pillow would otherwise look for in all its modules.
@@ -112,8 +115,9 @@ def open_picture(data: str | Path | bytes) -> Iterator[Image.Image]:
         except Exception as error:
             raise BadImage(reason_of(error)) from None
         with picture:
-            if picture.width * picture.height > PIXEL_LIMIT:
-                raise BadImage(_TOO_LARGE)
+            limit = _PIXEL_LIMITS.get(picture.format or "", PIXEL_LIMIT)
+            if picture.width * picture.height > limit:
+                raise BadImage(f"over the limit of {limit} pixels")
             yield picture
 
 
@@ -174,7 +178,7 @@ def _orientation(picture: Image.Image) -> int:
 def _plain_mode(picture: Image.Image) -> Image.Image:
     """A mode whose pixels can be averaged."""
     if picture.mode.startswith(("I", "F")):
-        return Image.fromarray(_to_8_bit(np.asarray(picture)))
+        return _to_8_bit(picture)
     if picture.has_transparency_data and picture.mode not in ("RGBA", "LA", "RGBa", "La"):
         return picture.convert("RGBA")
     if picture.mode in ("P", "1"):
@@ -182,20 +186,38 @@ def _plain_mode(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    wide = np.nan_to_num(values.astype(np.float64))
-    low, high = wide.min(), wide.max()
-    if low < 0 or high > 65_535 or (high > 255 and values.dtype.kind == "f"):
-        wide = (wide - low) / max(high - low, 1e-300) * 255
-    elif values.dtype.kind != "f":
-        wide = wide / 257
-    elif high <= 1:
-        wide = wide * 255
-    return np.rint(wide).astype(np.uint8)
+def _to_8_bit(picture: Image.Image) -> Image.Image:
+    """Wide grey as mode L, a tile at a time: as numbers the whole of it would take 24 times the memory of L."""
+    is_float = picture.mode.startswith("F")
+    ranges = [(values.min(), values.max()) for _, values in _tiles(picture)]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    grey = Image.new("L", picture.size)
+    for place, values in _tiles(picture):
+        if low < 0 or high > 65_535 or (high > 255 and is_float):
+            values = (values - low) / max(high - low, 1e-300) * 255
+        elif not is_float:
+            values = values / 257
+        elif high <= 1:
+            values = values * 255
+        grey.paste(Image.fromarray(np.rint(values).astype(np.uint8)), place)
+    return grey
+
+
+def _tiles(picture: Image.Image) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """Left upper corners, and the values there as float64 (h, w) without NaN."""
+    width, height = picture.size
+    across = min(width, _TILE_PIXELS)
+    down = _TILE_PIXELS // across
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            box = (left, top, min(left + across, width), min(top + down, height))
+            yield (left, top), np.nan_to_num(np.asarray(picture.crop(box)).astype(np.float64))
 
 
 def reason_of(error: Exception) -> str:
     """One line that is the same wherever and whenever the image is decoded."""
+    if isinstance(error, MemoryError):
+        return "takes too much memory to decode"
     lines = str(error).splitlines() or [type(error).__name__]
     text = re.sub(r"<[^<>]*>|0x[0-9a-fA-F]+", "...", lines[0])[:200]
     return text if text.startswith("image file is truncated") else f"undecodable: {text}"

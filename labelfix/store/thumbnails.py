@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import io
-import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from labelfix.store.decoding import BadImage, loaded, open_picture, reason_of, upright_rgb
-from labelfix.store.workers import num_cores
+from labelfix.store.workers import Chunk, chunks_of, each_of, num_cores, results_of, worker_pool
 
 # Smaller pictures are shown enlarged, where JPEG's blocks would be all there is to see.
 _SMALL_SIDE = 48
 # No photograph has so few; drawings, charts and scanned text are sharper as PNG, and often smaller.
 _FEW_COLOURS = 256
 _JPEG_QUALITY = 82
-_AHEAD_PER_CORE = 16
+_CHUNK_IMAGES = 16
 
 Thumbnail = tuple[bytes, str]
 
 
-def thumbnail(data: Path | bytes | np.ndarray, size: int) -> Thumbnail:
+def thumbnail(data: str | Path | bytes | np.ndarray, size: int) -> Thumbnail:
     """Make the thumbnail of one image: all of it, upright, never enlarged.
 
     Args:
@@ -54,32 +53,42 @@ def thumbnail(data: Path | bytes | np.ndarray, size: int) -> Thumbnail:
 
 
 def thumbnails(
-    images: Iterable[Path | bytes | np.ndarray | None], size: int, workers: int | None = None
+    images: Iterable[Path | bytes | None], size: int, workers: int | None = None
 ) -> Iterator[Thumbnail | None]:
-    """Yield the thumbnail of every image in order, made by threads; None for one that is missing or broken.
+    """Yield the thumbnail of every image file in order; None for one that is missing or broken.
+
+    They are made by processes with the limits of the decoder: a file that is slow, huge or kills its process costs
+    its own thumbnail only.
 
     Args:
-        images: as `thumbnail` takes them; read a little ahead of what is yielded.
+        images: paths of regular files, or the bytes of one; read a little ahead of what is yielded.
         size: longest side, in pixels.
-        workers: number of threads; default one per core that this process may use.
+        workers: number of processes; default one per core that this process may use.
+
+    Raises:
+        LabelfixError: the processes cannot be started.
     """
     workers = workers or num_cores()
-    waiting: deque[Future[Thumbnail | None]] = deque()
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        warnings.simplefilter("ignore")  # of Pillow, about odd files
-        for image in images:
-            waiting.append(pool.submit(_thumbnail_or_none, image, size))
-            if len(waiting) >= _AHEAD_PER_CORE * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    chunks = chunks_of(images, _CHUNK_IMAGES)
+    # Few images are not worth a process for every core.
+    head = list(islice(chunks, workers))
+    if not head:
+        return
+    made: dict[int, Thumbnail | BadImage] = {}
+    following = 0
+    with worker_pool(len(head)) as pool:
+        work = partial(thumbnail_chunk, size=size)
+        for first, results in results_of(pool, len(head), chain(head, chunks), work):
+            made.update(enumerate(results, first))
+            while following in made:
+                found = made.pop(following)
+                yield None if isinstance(found, BadImage) else found
+                following += 1
 
 
-def _thumbnail_or_none(image: Path | bytes | np.ndarray | None, size: int) -> Thumbnail | None:
-    try:
-        return None if image is None else thumbnail(image, size)
-    except BadImage:
-        return None
+def thumbnail_chunk(chunk: Chunk, size: int) -> list[Thumbnail | BadImage]:
+    """In a worker: make the thumbnails of images, in order, until the time is up."""
+    return each_of(chunk, lambda _, image: thumbnail(image, size))
 
 
 def _fitting(sides: tuple[int, int], size: int) -> tuple[int, int]:

@@ -1,29 +1,36 @@
-"""Decoding in parallel: processes that write pixels into the array file and return only what went wrong."""
+"""Decoding in parallel: processes with limits of time and memory, so that a picture costs no more than itself.
+
+Those of a store write pixels into the array file and return only what went wrong.
+"""
 
 from __future__ import annotations
 
 import os
+import resource
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
+from itertools import chain
 from multiprocessing import context
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
 from labelfix.child_processes import leave_with_parent, only_our_code, start_tracker
 from labelfix.errors import LabelfixError
-from labelfix.store.decoding import BadImage, decode_quietly
+from labelfix.store.decoding import BadImage, decode_quietly, reason_of
 
 if TYPE_CHECKING:
     from labelfix.manifest import Manifest
 
 SECONDS_PER_IMAGE = 30.0
+# What a worker may take above what it starts with: no format takes more for a picture within the limit of pixels.
+BYTES_PER_WORKER = 2 << 30
 # A worker hands back what is left of a chunk after so long, so that slow images do not look like a hang.
 CHUNK_SECONDS = 1.0
 # So often the disk is asked for what was decoded: at the end it would hold everybody up.
@@ -41,7 +48,9 @@ class Chunk(NamedTuple):
     images: Sequence[str | bytes | None]
 
 
-Work = Callable[[Chunk], tuple[int, dict[int, str]]]
+Result = TypeVar("Result")
+# Results of the first images of a chunk, at least one; BadImage where there is none.
+Work = Callable[[Chunk], list[Result | BadImage]]
 
 
 def num_cores() -> int:
@@ -70,7 +79,8 @@ def decode_all(
     """
     # Few images are spread over all workers.
     size = max(1, min(_CHUNK_IMAGES, _CHUNK_PIXELS // side**2, manifest.num_rows // (4 * workers)))
-    chunks = _chunks(manifest, size)
+    images = chain.from_iterable(images for _, images in manifest.image_chunks(size))
+    chunks = chunks_of(images, size)
 
     def report(done: int) -> None:
         if on_progress is not None:
@@ -79,76 +89,102 @@ def decode_all(
     return run_chunks(chunks, target, workers, report)
 
 
+def chunks_of(images: Iterable[Path | bytes | None], size: int) -> Iterator[Chunk]:
+    """The images in chunks of at most `size`, and of about 4 MiB where they are bytes."""
+    first = weight = 0
+    some: list[str | bytes | None] = []
+    for image in images:
+        length = len(image) if isinstance(image, bytes) else 0
+        if some and (len(some) == size or weight + length > _CHUNK_BYTES):
+            yield Chunk(first, some)
+            first, weight, some = first + len(some), 0, []
+        some.append(os.fspath(image) if isinstance(image, Path) else image)
+        weight += length
+    if some:
+        yield Chunk(first, some)
+
+
 def run_chunks(
     chunks: Iterable[Chunk],
     target: Path,
     workers: int,
     report: Callable[[int], None],
-    work: Work | None = None,
+    work: Work[None] | None = None,
 ) -> dict[int, str]:
-    """Send chunks through `work` in worker processes, a few at a time, and collect the errors by row.
-
-    A chunk whose worker dies or takes too long is done again image by image, so that it costs only the row
-    that is to blame.
-    """
-    work = work or decode_chunk
-    fresh, again = iter(chunks), deque[Chunk]()
-    running: dict[Future[tuple[int, dict[int, str]]], Chunk] = {}
+    """Send chunks through `work` in worker processes, and collect the errors by row; see `decode_all`."""
     errors: dict[int, str] = {}
     num_done = 0
     flushed = time.monotonic()
-    try:
-        with _pool(target, workers) as pool:
-            while True:
-                while len(running) < 2 * workers + 1:
-                    chunk = again.popleft() if again else next(fresh, None)
-                    if chunk is None:
-                        break
-                    running[pool.schedule(work, (chunk,), timeout=SECONDS_PER_IMAGE + CHUNK_SECONDS)] = chunk
-                if not running:
-                    break
-                finished = wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done
-                if not finished and not pool.active:
-                    # A pool that breaks down forgets work that none of its workers has seen.
-                    raise RuntimeError("all workers expired")
-                for future in finished:
-                    chunk = running.pop(future)
-                    done, found, rest = _outcome(future, chunk)
-                    num_done += done
-                    errors |= found
-                    again.extend(rest)
-                report(num_done)
-                if time.monotonic() > flushed + _FLUSH_SECONDS:
-                    flush(target)
-                    flushed = time.monotonic()
-            # Its threads look only now and then whether they should end; the disk works meanwhile.
-            pool.stop()
-            flush(target)
-    except RuntimeError as error:  # what a pool without workers raises
-        reason = str(error) or error.__cause__
-        raise LabelfixError(
-            f"the processes that decode images cannot be kept alive ({reason}); run it again"
-        ) from error
+    with worker_pool(workers, _map_target, str(target)) as pool:
+        for first, results in results_of(pool, workers, chunks, work or decode_chunk):
+            num_done += len(results)
+            errors |= {
+                row: str(error) for row, error in enumerate(results, first) if isinstance(error, BadImage)
+            }
+            report(num_done)
+            if time.monotonic() > flushed + _FLUSH_SECONDS:
+                flush(target)
+                flushed = time.monotonic()
+        # Its threads look only now and then whether they should end; the disk works meanwhile.
+        pool.stop()
+        flush(target)
     return errors
 
 
-def decode_chunk(chunk: Chunk) -> tuple[int, dict[int, str]]:
-    """In a worker: decode images in order until the time is up; return how many, and the errors by row."""
-    errors: dict[int, str] = {}
+def results_of(
+    pool: ProcessPool, workers: int, chunks: Iterable[Chunk], work: Work[Result]
+) -> Iterator[tuple[int, list[Result | BadImage]]]:
+    """Send chunks through `work`, a few at a time; yield their first images and results as they come back.
+
+    A chunk whose worker dies or takes too long is done again image by image, so that it costs only the image
+    that is to blame.
+    """
+    fresh, again = iter(chunks), deque[Chunk]()
+    running: dict[Future[list[Result | BadImage]], Chunk] = {}
+    while True:
+        while len(running) < 2 * workers + 1:
+            chunk = again.popleft() if again else next(fresh, None)
+            if chunk is None:
+                break
+            running[pool.schedule(work, (chunk,), timeout=SECONDS_PER_IMAGE + CHUNK_SECONDS)] = chunk
+        if not running:
+            return
+        finished = wait(running, timeout=1.0, return_when=FIRST_COMPLETED).done
+        if not finished and not pool.active:
+            # A pool that breaks down forgets work that none of its workers has seen.
+            raise RuntimeError("all workers expired")
+        for future in finished:
+            chunk = running.pop(future)
+            results, rest = _outcome(future, chunk)
+            again.extend(rest)
+            if results:
+                yield chunk.first, results
+
+
+def decode_chunk(chunk: Chunk) -> list[BadImage | None]:
+    """In a worker: decode images into the array file, in order, until the time is up."""
     side = _pixels.shape[-1]
+
+    def decode(row: int, image: str | bytes) -> None:
+        _pixels[row] = decode_quietly(image, side)
+
+    return each_of(chunk, decode)
+
+
+def each_of(chunk: Chunk, make: Callable[[int, str | bytes], Result]) -> list[Result | BadImage]:
+    """In a worker: what `make` gives for each place and image of a chunk, in order, until the time is up."""
+    results: list[Result | BadImage] = []
     end = time.monotonic() + CHUNK_SECONDS
-    done = 0
-    for row, image in enumerate(chunk.images, chunk.first):
+    for place, image in enumerate(chunk.images, chunk.first):
         try:
             if image is None:
                 raise BadImage("no image given")
-            _pixels[row] = decode_quietly(image, side)
+            results.append(make(place, image))
         except BadImage as error:
-            errors[row] = str(error)
-        done += 1
+            results.append(BadImage(str(error)))
         if time.monotonic() > end:
             break
-    return done, errors
+    return results
 
 
 def flush(path: Path) -> None:
@@ -161,41 +197,47 @@ def flush(path: Path) -> None:
 
 
 def _outcome(
-    future: Future[tuple[int, dict[int, str]]], chunk: Chunk
-) -> tuple[int, dict[int, str], list[Chunk]]:
-    """Rows done, errors, and the chunks that are still to do."""
+    future: Future[list[Result | BadImage]], chunk: Chunk
+) -> tuple[list[Result | BadImage], list[Chunk]]:
+    """The results, and the chunks that are still to do."""
     try:
-        done, errors = future.result()
-    except (ProcessExpired, TimeoutError) as error:
+        results = future.result()
+    except (ProcessExpired, TimeoutError, MemoryError) as error:
         if len(chunk.images) > 1:
-            return 0, {}, [Chunk(chunk.first + i, [image]) for i, image in enumerate(chunk.images)]
-        slow = isinstance(error, TimeoutError)
-        reason = f"took longer than {SECONDS_PER_IMAGE:g} s to decode" if slow else "the decoder crashed"
-        return 1, {chunk.first: reason}, []
+            return [], [Chunk(chunk.first + i, [image]) for i, image in enumerate(chunk.images)]
+        return [BadImage(_blame(error))], []
+    done = len(results)
     rest = chunk.images[done:]
-    return done, errors, [Chunk(chunk.first + done, rest)] if rest else []
+    return results, [Chunk(chunk.first + done, rest)] if rest else []
 
 
-def _chunks(manifest: Manifest, size: int) -> Iterator[Chunk]:
-    for first, images in manifest.image_chunks(size):
-        plain = [os.fspath(image) if isinstance(image, Path) else image for image in images]
-        start = weight = 0
-        for place, image in enumerate(plain):
-            weight += len(image) if isinstance(image, bytes) else 0
-            if weight > _CHUNK_BYTES and place > start:
-                yield Chunk(first + start, plain[start:place])
-                start, weight = place, len(image or b"")
-        yield Chunk(first + start, plain[start:])
+def _blame(error: Exception) -> str:
+    """Why a worker has given nothing for its only image."""
+    if isinstance(error, TimeoutError):
+        return f"took longer than {SECONDS_PER_IMAGE:g} s to decode"
+    return reason_of(error) if isinstance(error, MemoryError) else "the decoder crashed"
 
 
 @contextmanager
-def _pool(target: Path, workers: int) -> Iterator[ProcessPool]:
+def worker_pool(
+    workers: int, start: Callable[..., None] | None = None, *arguments: str
+) -> Iterator[ProcessPool]:
+    """Processes that decode, from a server that is started once; each calls `start` when it begins.
+
+    Raises:
+        LabelfixError: they cannot be started, or keep dying without an image in hand.
+    """
     forks = _Context()
     forks.set_forkserver_preload([__name__])
     start_tracker()
-    pool = ProcessPool(workers, initializer=_start_worker, initargs=(str(target),), context=forks)
+    pool = ProcessPool(workers, initializer=_start_worker, initargs=(start, arguments), context=forks)
     try:
         yield pool
+    except RuntimeError as error:  # what a pool without workers raises
+        reason = str(error) or error.__cause__
+        raise LabelfixError(
+            f"the processes that decode images cannot be kept alive ({reason}); run it again"
+        ) from error
     finally:
         # Closing it would make an interrupted user wait for the chunks on their way.
         pool.stop()
@@ -212,11 +254,32 @@ class _Context(context.ForkServerContext):
     Process = _Process
 
 
-def _start_worker(target: str) -> None:
-    global _pixels
+def _start_worker(start: Callable[..., None] | None, arguments: Sequence[str]) -> None:
     warnings.simplefilter("ignore")
-    _pixels = np.asarray(np.load(target, mmap_mode="r+"))
+    if start is not None:
+        start(*arguments)
     leave_with_parent()
+    _limit_memory()
 
 
-_pixels: np.ndarray  # in a worker: the array file, uint8 (N, 3, S, S)
+def _limit_memory() -> None:
+    """Bound the private memory of this process; the mapped array file is none.
+
+    Only Linux holds processes to it; elsewhere the limit of pixels alone bounds what a picture takes.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    except FileNotFoundError:
+        return
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = pages * resource.getpagesize() + BYTES_PER_WORKER
+    known = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *known]), limits[1]))
+
+
+def _map_target(target: str) -> None:
+    global _pixels
+    _pixels = np.asarray(np.load(target, mmap_mode="r+"))
+
+
+_pixels: np.ndarray  # in a worker of a store: the array file, uint8 (N, 3, S, S)

@@ -3,6 +3,7 @@
 The map of the house, from the path of an image to its row in corrections.parquet:
 
     manifest, sources/    the rows: file name and given label; trusted: which labels a person has verified
+    parquet_file          what opens every Parquet file, and looks at what it unpacks to
     cache, store          every image decoded once
     batches, views, distortions    rows as batches of augmented views
     networks/             what is trained

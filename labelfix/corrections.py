@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from labelfix.errors import InputError
 from labelfix.evidence import Evidence
 from labelfix.manifest import Manifest
+from labelfix.parquet_file import open_parquet_file
 from labelfix.tables import atomic_path
 from labelfix.verdicts import FLAG_RULE, Verdicts
 
@@ -192,7 +193,8 @@ class Corrections:
         if not path.is_file():
             raise InputError(f"{path}: no such corrections file; name a corrections.parquet or a run folder")
         try:
-            found = pq.read_schema(path)
+            with open_parquet_file(path) as file:
+                found = file.schema_arrow
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
         metadata = found.metadata or {}
@@ -215,7 +217,7 @@ class Corrections:
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows in order, at most a row group at a time."""
-        with pq.ParquetFile(self.path) as file:
+        with open_parquet_file(self.path) as file:
             yield from file.iter_batches(ROW_GROUP, columns=columns)
 
 

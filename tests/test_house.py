@@ -50,7 +50,7 @@ LAYERS = [
     {"manifest", "pooling", "verified"},
     {"readings", "credibility"},
     {"sources", "views", "look_ahead", "losses", "mixture", "schedules", "networks"},
-    {"cache", "child_processes", "distortions", "epoch_report", "evidence", "metrics"},
+    {"cache", "child_processes", "distortions", "epoch_report", "evidence", "metrics", "parquet_file"},
     {"output_paths", "transfer"},
     {"tables"},
     {"errors"},
@@ -62,7 +62,7 @@ FENCES = {
     "rich": {"cli"},
     "pyarrow": {
         "sources", "manifest", "store", "verified", "corrections", "frame", "scoring", "summary", "tables", "exports",
-        "corruption", "prediction", "benchmark", "decisions", "reviews", "guards",
+        "corruption", "prediction", "benchmark", "decisions", "reviews", "guards", "parquet_file",
     },
     "PIL": {"store"},
     "torch.optim": {"trainer"},

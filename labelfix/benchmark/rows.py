@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from labelfix.benchmark.grid import Cell
 from labelfix.benchmark.materials import Materials
 from labelfix.corrections import Corrections
 from labelfix.metrics import flag_metrics, label_metrics
+from labelfix.parquet_file import open_parquet_file
 from labelfix.run_folder import RunFolder
 from labelfix.scoring import evaluate
 
@@ -153,8 +153,9 @@ def true_labels(truth: Path, class_names: list[str]) -> np.ndarray:
         truth: Parquet file with `true_label` and maybe `is_corrupted`: the bench's truth.parquet, or planted labels.
         class_names: of the run.
     """
-    there = pq.read_schema(truth).names
-    table = pq.read_table(truth, columns=[name for name in ("true_label", "is_corrupted") if name in there])
+    with open_parquet_file(truth) as file:
+        there = file.schema_arrow.names
+        table = file.read([name for name in ("true_label", "is_corrupted") if name in there])
     label = table["true_label"]
     known = pc.fill_null(pc.index_in(label, pa.array(class_names, pa.string())), len(class_names))
     # A true label that is no class of the run is one all the same.

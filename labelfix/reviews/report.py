@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from labelfix.corrections import Corrections
+from labelfix.errors import InputError
 from labelfix.originals import source_options
+from labelfix.parquet_file import open_parquet_file
 from labelfix.reviews.charts import all_charts
 from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.survey import Survey
@@ -135,6 +136,7 @@ def _json_beside(corrections: Corrections, name: str) -> dict[str, Any]:
 
 def _epochs_beside(corrections: Corrections) -> pa.Table | None:
     try:
-        return pq.read_table(corrections.path.parent / "epochs.parquet")
-    except (OSError, pa.ArrowInvalid):
+        with open_parquet_file(corrections.path.parent / "epochs.parquet") as file:
+            return file.read()
+    except (OSError, pa.ArrowInvalid, InputError):
         return None

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from labelfix.corrections import Corrections
+from labelfix.parquet_file import open_parquet_file
 from labelfix.reviews.survey import class_indices
 
 SORTS = ("score", "class", "confusion")
@@ -43,7 +43,7 @@ def read_samples(corrections: Corrections, rows: np.ndarray) -> list[Sample]:
 def batches_of(corrections: Corrections, rows: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows with these sample_ids (n,) in input order; row groups without any are not read."""
     wanted = np.sort(rows)
-    with pq.ParquetFile(corrections.path) as file:
+    with open_parquet_file(corrections.path) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         ends = np.cumsum([0, *sizes])
         for group, (first, stop) in enumerate(pairwise(ends)):

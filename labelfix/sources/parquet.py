@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.errors import InputError
+from labelfix.parquet_file import open_parquet_file
 from labelfix.sources.columns import (
     class_names,
     image_rows,
@@ -81,7 +82,7 @@ def parquet_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[
     Raises:
         InputError: no Parquet file, a name that stands there twice, or a column that cannot become text.
     """
-    with _reading(path), _open(path) as file:
+    with _reading(path), open_parquet_file(path) as file:
         schema = file.schema_arrow
         check_names(schema.names, path)
         table = file.read([name for name in wanted if name in schema.names])
@@ -140,7 +141,7 @@ def _common_schema(query: Query, files: list[Path]) -> pa.Schema:
 
 
 def _schema(path: Path) -> pa.Schema:
-    with _reading(path), _open(path) as file:
+    with _reading(path), open_parquet_file(path) as file:
         return file.schema_arrow
 
 
@@ -163,7 +164,7 @@ def _image_bytes(files: list[Path], column: str, wanted: np.ndarray) -> Iterator
     """The bytes of the `wanted` rows, ascending int64 (n,), in lists; row groups without any are not read."""
     start = 0
     for path in files:
-        with _reading(path), _open(path) as file:
+        with _reading(path), open_parquet_file(path) as file:
             for group in range(file.num_row_groups):
                 stop = start + file.metadata.row_group(group).num_rows
                 left, right = np.searchsorted(wanted, [start, stop])
@@ -176,7 +177,7 @@ def _image_bytes(files: list[Path], column: str, wanted: np.ndarray) -> Iterator
 
 def _batches_of(files: list[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
     for path in files:
-        with _reading(path), _open(path) as file:
+        with _reading(path), open_parquet_file(path) as file:
             yield from _batches(file, columns, range(file.num_row_groups))
 
 
@@ -188,11 +189,6 @@ def _batches(file: pq.ParquetFile, columns: list[str], groups: range | list[int]
     )
     size = int(min(BATCH_ROWS, max(1, _BATCH_BYTES // max(1, heaviest))))
     return file.iter_batches(batch_size=size, columns=columns, row_groups=list(groups))
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    # Buffered reading keeps a column of a row group from being loaded whole.
-    return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
 
 
 @contextmanager

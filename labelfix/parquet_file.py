@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ _FREE_BYTES = 256 << 20
 _UNPACKED_PER_BYTE = 200
 _CELL_BYTES = 256 << 20
 _FIRST_ROWS = 64
+_SHORT = 1 << 10
 # Buffered reading keeps a column of a row group from being loaded whole.
 _BUFFER = 1 << 20
 
@@ -79,29 +80,50 @@ def _dictionary_bytes(chunk: pq.ColumnChunkMetaData) -> int:
     return min(held, packed + max(0, held - chunk.total_compressed_size))
 
 
+def longest_repeated(path: Path, meta: pq.FileMetaData, groups: Iterable[int], columns: Sequence[str]) -> int:
+    """At most so many bytes takes a text or image of some columns that row groups hold once and repeat by number."""
+    longest = 0
+    for number in groups:
+        group = meta.row_group(number)
+        for place in range(group.num_columns):
+            chunk = group.column(place)
+            if not any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns):
+                continue
+            held = _dictionary_bytes(chunk)
+            # To look is cheap where texts are short, and reads them all where they are images.
+            if held > _SHORT and chunk.total_uncompressed_size < _SHORT * chunk.num_values:
+                held = _longest(path, number, chunk)
+            longest = max(longest, held)
+    return longest
+
+
 def _unpacked(path: Path, group: int, chunk: pq.ColumnChunkMetaData, limit: int) -> int:
     """The bytes that a chunk takes with its repetitions, which are counted, not made; 0 where they are few."""
-    column = chunk.path_in_schema
-    with pq.ParquetFile(path, read_dictionary=[column], buffer_size=_BUFFER, pre_buffer=False) as file:
-
-        def read(rows: int) -> Iterator[pa.DictionaryArray]:
-            for batch in file.iter_batches(rows, row_groups=[group], columns=[column]):
-                yield from _dictionaries(batch.column(0))
-
-        first = next(read(_FIRST_ROWS), None)
-        if first is None or _longest(first) * chunk.num_values <= limit:
-            return 0
-        total = 0
-        for values in read(1 << 16):
-            lengths = pc.cast(pc.binary_length(values.dictionary), pa.int64())
-            total += pc.sum(lengths.take(values.indices)).as_py() or 0
-            if total > limit:
-                break
+    if _longest(path, group, chunk) * chunk.num_values <= limit:
+        return 0
+    total = 0
+    for values in _read_repeated(path, group, chunk, 1 << 16):
+        lengths = pc.cast(pc.binary_length(values.dictionary), pa.int64())
+        total += pc.sum(lengths.take(values.indices)).as_py() or 0
+        if total > limit:
+            break
     return total
 
 
-def _longest(values: pa.DictionaryArray) -> int:
-    return pc.max(pc.binary_length(values.dictionary)).as_py() or 0
+def _longest(path: Path, group: int, chunk: pq.ColumnChunkMetaData) -> int:
+    """Length in bytes of the longest text that a chunk repeats; its first rows come with all of those."""
+    first = next(_read_repeated(path, group, chunk, _FIRST_ROWS), None)
+    return 0 if first is None else pc.max(pc.binary_length(first.dictionary)).as_py() or 0
+
+
+def _read_repeated(
+    path: Path, group: int, chunk: pq.ColumnChunkMetaData, rows: int
+) -> Iterator[pa.DictionaryArray]:
+    """Yield a column of a row group by number, so many rows at a time: what is repeated is in memory once."""
+    column = chunk.path_in_schema
+    with pq.ParquetFile(path, read_dictionary=[column], buffer_size=_BUFFER, pre_buffer=False) as file:
+        for batch in file.iter_batches(rows, row_groups=[group], columns=[column]):
+            yield from _dictionaries(batch.column(0))
 
 
 def _dictionaries(array: pa.Array) -> Iterator[pa.DictionaryArray]:

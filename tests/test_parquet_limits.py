@@ -125,6 +125,27 @@ def test_corrections_are_looked_at_too(tmp_path):
     refuses(path, lambda: labelfix.export(path, out=tmp_path / "out.csv"))
 
 
+def test_what_is_repeated_is_read_a_few_rows_at_a_time(tmp_path):
+    """Enough besides it that 4 GB of one image pass: they are never in memory at once."""
+    random = np.random.default_rng(0)
+    images = pa.array([{"bytes": random.bytes(1_000_000), "path": None}] * 500, PICTURE)
+    table = pa.concat_tables([pa.table({"image": images, "label": ["a", "b"] * 250})] * 8)
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=4_000)
+    with (tmp_path / "x.parquet").open("r+b") as file:
+        # Padding in front of the footer is read by nobody.
+        data = file.read()
+        length = int.from_bytes(data[-8:-4], "little") + 8
+        file.seek(len(data) - length)
+        file.write(random.bytes(30_000_000) + data[-length:])
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(tmp_path / "x.parquet")], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    rows, megabytes = done.stdout.splitlines()
+    assert rows == "4000"
+    assert float(megabytes) < 1_500
+
+
 # ---------------------------------------------------------------- honest files
 
 

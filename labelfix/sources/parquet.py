@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.errors import InputError
-from labelfix.parquet_file import open_parquet_file
+from labelfix.parquet_file import longest_repeated, open_parquet_file
 from labelfix.sources.columns import (
     class_names,
     image_rows,
@@ -28,6 +28,7 @@ from labelfix.sources.rows import BATCH_ROWS, Query, Rows, Source, check_names
 
 SPLITS = ("train", "training", "val", "valid", "validation", "test")
 _BATCH_BYTES = 64 << 20
+_MOST_BYTES = 256 << 20
 _NUMBERED = re.compile(r"(.+)-[0-9]+-of-[0-9]+")
 _FIRST_WORD = re.compile(r"[a-z]*")
 
@@ -169,7 +170,7 @@ def _image_bytes(files: list[Path], column: str, wanted: np.ndarray) -> Iterator
                 stop = start + file.metadata.row_group(group).num_rows
                 left, right = np.searchsorted(wanted, [start, stop])
                 if right > left:
-                    batches = _batches(file, [column], [group])
+                    batches = _batches(path, file, [column], [group])
                     data = (pc.struct_field(batch.column(column), "bytes") for batch in batches)
                     yield from picked(data, wanted[left:right] - start)
                 start = stop
@@ -178,17 +179,34 @@ def _image_bytes(files: list[Path], column: str, wanted: np.ndarray) -> Iterator
 def _batches_of(files: list[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
     for path in files:
         with _reading(path), open_parquet_file(path) as file:
-            yield from _batches(file, columns, range(file.num_row_groups))
+            yield from _batches(path, file, columns, range(file.num_row_groups))
 
 
-def _batches(file: pq.ParquetFile, columns: list[str], groups: range | list[int]) -> Iterator[pa.RecordBatch]:
+def _batches(
+    path: Path, file: pq.ParquetFile, columns: list[str], groups: range | list[int]
+) -> Iterator[pa.RecordBatch]:
     """Batches of at most 65,536 rows and about 64 MiB, so that image bytes never fill the memory."""
     meta = file.metadata
     heaviest = max(
         (meta.row_group(i).total_byte_size / max(1, meta.row_group(i).num_rows) for i in groups), default=1
     )
     size = int(min(BATCH_ROWS, max(1, _BATCH_BYTES // max(1, heaviest))))
-    return file.iter_batches(batch_size=size, columns=columns, row_groups=list(groups))
+    # What is written once and repeated may be all that a batch holds.
+    repeated = longest_repeated(path, meta, groups, columns)
+    at_once = min(size, max(1, _MOST_BYTES // max(1, repeated)))
+    some: list[pa.RecordBatch] = []
+    weight = 0
+    for batch in file.iter_batches(batch_size=at_once, columns=columns, row_groups=list(groups)):
+        some.append(batch)
+        weight += batch.nbytes
+        if weight >= _BATCH_BYTES or len(some) * at_once >= size:
+            yield from _as_one(some)
+            some, weight = [], 0
+    yield from _as_one(some)
+
+
+def _as_one(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    return batches if len(batches) < 2 else pa.Table.from_batches(batches).combine_chunks().to_batches()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import date
@@ -365,6 +366,50 @@ class TestSpreadsheets:
         escaped = sum(row[-1] != cell for row, cell in zip(rows, kept, strict=True))
         assert escaped == 4
         assert summary["escaped_cells"] == escaped + 1
+
+    @pytest.mark.parametrize("separator", [";", "\t"])
+    def test_nothing_runs_where_another_sign_separates_cells(self, separator, tmp_path):
+        attack = f"a{separator}=cmd|'/C calc'!A0{separator}b"
+        harmful = [
+            attack,
+            f'"{attack}"',
+            f'a{separator}"=1+1{separator}b',
+            "a\n=1+1\nb",
+            "-1",
+            "\n=1",
+            "\uff1d1",
+        ]
+        nested = [{"who": attack}] * len(ROWS)
+        run = make_run(tmp_path / "run", {attack: harmful, "nested": nested, "plain": ["x"] * len(ROWS)})
+        summary = export(run, to="csv")
+        text = (tmp_path / "run" / "corrected.csv").read_bytes().decode()
+        # What a spreadsheet starts a cell with, whichever quotes it takes for quotes.
+        assert not re.search(f'(?:^|[{separator}\r\n])"*[=+@\uff1d-]', text)
+        header, *rows = read_csv(tmp_path / "run" / "corrected.csv")
+        assert unescape_cell(header[5]) == attack
+        assert [unescape_cell(row[5]) for row in rows] == [harmful[i] for i in EXPORTED]
+        assert [json.loads(unescape_cell(row[6])) for row in rows] == [nested[0]] * len(EXPORTED)
+        changed = sum(unescape_cell(cell) != cell for row in (header, *rows) for cell in row)
+        assert summary["escaped_cells"] == changed
+
+    @pytest.mark.parametrize("sign", [";", "\t", ",", '"', "\r", "\n"])
+    def test_texts_that_hold_a_separator_stand_in_quotes(self, sign, tmp_path):
+        run = make_run(tmp_path / "run", {f"x{sign}y": [f"a{sign}b"] * len(ROWS)})
+        export(run, to="csv")
+        text = (tmp_path / "run" / "corrected.csv").read_bytes().decode()
+        doubled = sign * (1 + (sign == '"'))
+        assert (text.count(f'"x{doubled}y"'), text.count(f'"a{doubled}b"')) == (1, len(EXPORTED))
+
+    def test_a_number_that_begins_a_line_is_escaped(self, tmp_path):
+        """With a comma as the decimal sign, `-1,5+A1` goes on from it."""
+        names = pa.array(["-1", "+2", "3"])
+        table = pa.table({"file_name": names, "label": ["5+A1", "-4", "-4"]})
+        pq.write_table(table, tmp_path / "source.parquet")
+        run = write_corrections(tmp_path / "corrections.parquet", Manifest.read(tmp_path / "source.parquet"))
+        assert export(run)["escaped_cells"] == 2
+        assert (tmp_path / "corrected.csv").read_text() == "file_name,label\n'-1,5+A1\n'+2,-4\n3,-4\n"
+        back = Manifest.read(tmp_path / "corrected.csv")
+        assert back.file_names().to_pylist() == names.to_pylist()
 
     def test_jsonl_and_parquet_are_never_escaped(self, tmp_path):
         run = make_run(tmp_path / "run", {"=note": list(self.HARMFUL)})

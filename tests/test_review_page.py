@@ -347,7 +347,7 @@ def test_several_labels(visit):
     ]
     it.press("ArrowRight", "ArrowLeft", "a", "1", "g", "a")
     rows = downloaded(it).splitlines()[1:]
-    assert rows == ["0,a.png,accept,cat;dog", f"1,b.png,keep,cat;{HOSTILE}", "2,c.png,accept,dog"]
+    assert rows == ['0,a.png,accept,"cat;dog"', f'1,b.png,keep,"cat;{HOSTILE}"', "2,c.png,accept,dog"]
     it.page.click(".card[data-id='1'] .frame")
     assert it.page.locator("#picker-input").count() == 0
 
@@ -410,10 +410,13 @@ def test_cells_are_escaped_as_everywhere_else(visit):
         "\r",
         "@x",
         "-1\n",
+        "a;=cmd()",
+        "a\t=1",
+        'a;"\uff1d1',
         "\u0663",
         "\N{MINUS SIGN}1",
     ]
-    cells += ["".join(draw.choices("'=+-@\t\r\n1.eEa,\"", k=draw.randint(1, 6))) for _ in range(2_000)]
+    cells += ["".join(draw.choices("'=+-@\t\r\n1.eEa,;\"\uff20", k=draw.randint(1, 6))) for _ in range(2_000)]
     script = page.asset("scripts/csv.js")
     found = it.page.evaluate(f"(() => {{ {script}; return {json.dumps(cells)}.map(escapeCell) }})()")
     assert found == [escape_cell(cell) for cell in cells]

@@ -291,10 +291,28 @@ def test_csv_cells_that_we_escaped_are_read_back_and_tsv_is_left_alone(tmp_path)
     assert raw == {"note": [escape_cell(cell) for cell in cells]}
 
 
-@given(st.one_of(st.text(), st.text(alphabet="'=+-@\t\r1.5e")))
-def test_escaping_and_unescaping_a_cell_gives_it_back(text):
-    assert unescape_cell(escape_cell(text)) == text
-    assert not escape_cell(text).startswith(("=", "@", "\t", "\r"))
+@given(st.one_of(st.text(), st.text(alphabet="'=+-@\t\r\n1.5e;\"\uff1d")), st.booleans())
+def test_escaping_and_unescaping_a_cell_gives_it_back(text, is_first):
+    escaped = escape_cell(text, is_first=is_first)
+    assert unescape_cell(escaped) == text
+    assert not escaped.startswith(("=", "@", "\t", "\r", "\n", "\uff1d"))
+    assert not is_first or not escaped.startswith(("+", "-"))
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a;=cmd()", "a;'=cmd()"),
+        ("a\t=1+1", "a\t'=1+1"),
+        ("a\n+1\r\n-2", "a\n'+1\r\n'-2"),
+        ('a;""=1', 'a;""\'=1'),
+        ("a;'=1", "a;''=1"),
+        ("\uff1d1;\uff201", "'\uff1d1;'\uff201"),
+        ("a;b, =1; =2", "a;b, =1; =2"),
+    ],
+)
+def test_a_formula_after_what_separates_cells_elsewhere_is_escaped(text, escaped):
+    assert escape_cell(text) == escaped
 
 
 @pytest.mark.parametrize("number", ["-1", "+3.5e4", "-.5", "+7.", "-1E-3"])

@@ -1,4 +1,7 @@
-"""CSV: a header and a line per row; cells that a spreadsheet would run are escaped and counted."""
+"""CSV: a header and a line per row; cells that a spreadsheet would run are escaped and counted.
+
+Texts with a comma, semicolon, tab, quote or line break stand in quotes: no reader of quotes splits them.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,15 @@ from pyarrow.csv import WriteOptions, write_csv
 from labelfix.exports.target import Export
 from labelfix.exports.texts import holds, is_text, utf8
 from labelfix.sources import escape_cell
+from labelfix.sources.cells import INSIDE, SEPARATORS
 
 SUFFIXES: tuple[str, ...] = (".csv",)
 NEEDS: tuple[str, ...] = ()
 HOLDS_IMAGES = False
 IS_TEXT = True
-_MAY_RUN = b"'=+-@\t\r"
-_NEEDS_QUOTES = b'",\r\n'
+# The last one begins the UTF-8 of wide signs.
+_MAY_RUN = b"'=+-@\t\r\n\xef"
+_NEEDS_QUOTES = b'",' + SEPARATORS.encode()
 
 
 def write(path: Path, export: Export) -> dict[str, Any]:
@@ -39,8 +44,8 @@ def write(path: Path, export: Export) -> dict[str, Any]:
         file.write(_header(names))
         for batch in export.batches:
             columns = []
-            for column in batch.columns:
-                cells, count = _cells(column)
+            for place, column in enumerate(batch.columns):
+                cells, count = _cells(column, is_first=not place)
                 columns.append(cells)
                 escaped += count
             file.write(_lines(pa.RecordBatch.from_arrays(columns, names=schema.names)))
@@ -48,8 +53,11 @@ def write(path: Path, export: Export) -> dict[str, Any]:
 
 
 def _header(names: list[str]) -> bytes:
+    quoted = any(sign in name for name in names for sign in _NEEDS_QUOTES.decode())
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(names)
+    csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL).writerow(
+        names
+    )
     return line.getvalue().encode()
 
 
@@ -63,34 +71,39 @@ def _lines(batch: pa.RecordBatch) -> bytes:
     return sink.getvalue()
 
 
-def _cells(column: pa.Array) -> tuple[pa.Array, int]:
+def _cells(column: pa.Array, *, is_first: bool) -> tuple[pa.Array, int]:
     """A column as CSV can hold it, and how many of its cells were escaped."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
     if pa.types.is_nested(kind):
-        return _texts(column, lambda value: json.dumps(value, ensure_ascii=False, default=str)), 0
-    if is_text(kind):
-        return _escaped(column.cast(pa.string()))
-    if pa.types.is_duration(kind) or pa.types.is_float16(kind):
-        return _escaped(_texts(column, str))
-    return column, 0
+        column = _texts(column, lambda value: json.dumps(value, ensure_ascii=False, default=str))
+    elif is_text(kind):
+        column = column.cast(pa.string())
+    elif pa.types.is_duration(kind) or pa.types.is_float16(kind):
+        column = _texts(column, str)
+    else:
+        return column, 0
+    return _escaped(column, is_first=is_first)
 
 
 def _texts(column: pa.Array, text_of: Any) -> pa.Array:
     return pa.array([None if value is None else text_of(value) for value in column.to_pylist()], pa.string())
 
 
-def _escaped(column: pa.Array) -> tuple[pa.Array, int]:
-    # Few cells even start with such a sign; only those are looked at one by one.
+def _escaped(column: pa.Array, *, is_first: bool) -> tuple[pa.Array, int]:
+    # Few cells hold such a sign where it could matter; only those are looked at one by one.
     text, edges = utf8(column)
     if not len(text):
         return column, 0
     first = text[np.minimum(edges[:-1], len(text) - 1)]
     starts_so = np.isin(first, np.frombuffer(_MAY_RUN, np.uint8)) & (edges[1:] > edges[:-1])
-    suspect = pc.and_(pa.array(starts_so), pc.is_valid(column))
+    suspect = pa.array(starts_so)
+    if holds(text, SEPARATORS.encode()):
+        suspect = pc.or_(suspect, pc.fill_null(pc.match_substring_regex(column, INSIDE), False))
+    suspect = pc.and_(suspect, pc.is_valid(column))
     cells = column.filter(suspect).to_pylist()
-    safe = [escape_cell(cell) for cell in cells]
+    safe = [escape_cell(cell, is_first=is_first) for cell in cells]
     count = sum(cell != escaped for cell, escaped in zip(cells, safe, strict=True))
     if not count:
         return column, 0

@@ -127,7 +127,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _unescaped(record: list[str]) -> list[str]:
-    return [unescape_cell(cell) if cell[:1] == "'" else cell for cell in record]
+    return [unescape_cell(cell) if "'" in cell else cell for cell in record]
 
 
 def _parsed(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:

@@ -1,19 +1,21 @@
 // decisions.csv: what labelfix reads back.
 
 /**
- * Put an apostrophe before text that a spreadsheet would run as a formula; plain numbers stay. The same rule as
- * in every CSV file of labelfix, which takes the apostrophe away on reading.
+ * Put an apostrophe before what a spreadsheet of any locale would run as a formula, also after what separates cells or
+ * lines inside a text; plain numbers stay. The same rule as in every CSV file of labelfix, which takes the apostrophes
+ * away on reading.
  * @param {string} text
  */
 function escapeCell(text) {
-  const runs = /^'*[=+\-@\t\r]/;
+  const runs = /^'*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]/;
   const number = /^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$/;
-  return runs.test(text) && !number.test(text) ? `'${text}` : text;
+  const inside = text.replaceAll(/([;\t\r\n]"*)('*[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'$2");
+  return runs.test(text) && !number.test(text) ? `'${inside}` : inside;
 }
 
-/** Quotes round a cell that needs them (RFC 4180). @param {string} cell */
+/** Quotes round a cell that needs them (RFC 4180, and what separates cells elsewhere). @param {string} cell */
 function quoteCell(cell) {
-  return /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
+  return /[",;\t\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
 }
 
 /**

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +18,7 @@ import pytest
 from conftest import write_digits
 
 from labelfix.cli import main
+from labelfix.cli.terminal import Terminal, shown
 from labelfix.methods import method_names
 from labelfix.pipeline import scan as labelfix_scan
 
@@ -121,6 +125,82 @@ def test_bad_usage_exits_2_with_one_line(said, digits, tmp_path, args, message):
     assert message in done.err
     assert done.err.count("\n") == 1
     assert done.out == ""
+
+
+# Red, an alarm, a title for the window by C1, text from right to left, and a line of its own.
+HOSTILE = "cat\x1b[31m\x07\x9b0;x\x9c\u202ed\nlabelfix: all is well\x7f"
+
+
+def is_tame(text: str) -> bool:
+    return not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text) and "\nlabelfix: all" not in text
+
+
+class TestNothingInTheDataSteersTheTerminal:
+    @pytest.fixture
+    def hostile(self, tmp_path):
+        write_digits(tmp_path / "images", 40)
+        (tmp_path / "images" / "0").rename(tmp_path / "images" / HOSTILE)
+        return tmp_path
+
+    def test_results_messages_and_json(self, said, hostile):
+        planted = said("corrupt", "images", "--noise", "symmetric:0.4", "--out", f"{HOSTILE}.parquet")
+        assert planted.returncode == 0
+        assert is_tame(planted.out + planted.err)
+        assert "cat\\x1b[31m\\x07\\x9b0;x\\x9c\\u202ed\\nlabelfix: all is well\\x7f" in planted.out
+        told = said("corrupt", "images", "--noise", "symmetric:0.4", "--json")
+        assert is_tame(told.out)
+        assert HOSTILE in json.loads(told.out)["class_names"]
+        planned = said("scan", "images", "--dry-run", "--out", HOSTILE)
+        assert planned.returncode == 0
+        assert is_tame(planned.out + planned.err)
+
+    def test_errors_are_one_line(self, said, hostile):
+        for args in (
+            ("scan", HOSTILE),
+            ("scan", "images", "--set", HOSTILE),
+            ("scan", "images", "--method", HOSTILE),
+            ("export", HOSTILE),
+            (HOSTILE,),
+        ):
+            ended = said(*args)
+            assert (ended.returncode, ended.out) == (2, "")
+            assert ended.err.count("\n") == 1
+            assert is_tame(ended.err)
+
+    def test_names_that_are_no_unicode_are_shown(self, said, hostile):
+        os.rename(hostile / "images", os.fsencode(hostile) + b"/caf\xe9")
+        ended = said("scan", os.fsdecode(b"caf\xe9"), "--dry-run", "--out", os.fsdecode(b"out\xe9"))
+        assert ended.returncode == 0
+        assert "out\\udce9" in ended.out
+
+    def test_what_libraries_warn_of(self, said, hostile, monkeypatch):
+        def warn(*_args, **_options):
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                warnings.warn(HOSTILE, stacklevel=1)
+            return {"path": "x", "rows": 0, "changed": 0, "left_out": 0, "dry_run": True}
+
+        monkeypatch.setattr("labelfix.exports.export", warn)
+        (hostile / "x.parquet").touch()
+        ended = said("export", "x.parquet")
+        assert (ended.err.count("\n"), ended.returncode) == (1, 0)
+        assert ended.err.startswith("warning: cat\\x1b")
+
+    def test_beside_a_bar(self, monkeypatch):
+        screen = io.StringIO()
+        monkeypatch.setattr(screen, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stderr", screen)
+        monkeypatch.setenv("TERM", "xterm")
+        with Terminal(quiet=False, bar=True) as terminal:
+            terminal.progress(HOSTILE, 1, 2)
+            terminal.message(f":cat: {HOSTILE}")
+        assert f":cat: {shown(HOSTILE)}" in screen.getvalue()
+        assert not {"\x07", "\x9b", "\x7f", "\u202e"} & set(screen.getvalue())
+
+    def test_other_text_stays(self):
+        text = "caf\N{LATIN SMALL LETTER E WITH ACUTE} \N{GRINNING FACE} \u05d0 \\ \u200d"
+        assert shown(text) == text
+        assert shown("\t\r\u2028\udce9") == "\\t\\r\\u2028\\udce9"
 
 
 def test_a_bug_is_one_line_and_a_traceback_on_request(said, digits, monkeypatch):

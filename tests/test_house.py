@@ -157,6 +157,18 @@ def test_methods_know_no_files(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_terminal_prints(path):
+    """There what steers a terminal is taken out of the data."""
+    called = {
+        ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    }
+    prints = called & {"print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"}
+    if path != PACKAGE / "cli" / "terminal.py":
+        assert not prints
+        assert not any(name.startswith("rich") for name in imports_of(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_and_functions_are_short(path):
     text = path.read_text(encoding="utf-8")
     assert code_lines(text) <= 300

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
+from typing import Any
 
 import click
 
+from labelfix.cli.terminal import say
 from labelfix.errors import LabelfixError
 
 COMMANDS = {
@@ -61,7 +64,7 @@ def main() -> None:
     """Run the program and turn every ending into its exit code."""
     debug = os.environ.get("LABELFIX_DEBUG") == "1"
     try:
-        code = cli.main(prog_name="labelfix", standalone_mode=False)
+        code = _run(debug=debug)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
@@ -85,6 +88,18 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _run(*, debug: bool) -> Any:
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = _warn
+        return cli.main(prog_name="labelfix", standalone_mode=False)
+
+
 def _complain(text: str, code: int) -> int:
-    click.echo(f"labelfix: {' '.join(text.split())}", err=True)
+    say(f"labelfix: {' '.join(text.split())}", err=True)
     return code
+
+
+def _warn(message: Warning | str, *_where: Any, **_file: Any) -> None:
+    """In place of `warnings.showwarning`: what a library warns of is one line too."""
+    say(f"warning: {' '.join(str(message).split())}", err=True)

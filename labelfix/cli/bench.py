@@ -10,6 +10,7 @@ import click
 
 from labelfix.cli.one_file import one_file
 from labelfix.cli.scan import command as scan_command
+from labelfix.cli.terminal import print_table, say
 
 # As they are in scan.
 _AS_IN_SCAN = (
@@ -89,8 +90,7 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
     _print_means(result["rows"])
     if result["agreement"]:
         _print_agreement(result["agreement"])
-    click.echo(f"\ntable: {result['table']}")
-    click.echo(f"plot: {result['plot']}")
+    say("", f"table: {result['table']}", f"plot: {result['plot']}")
 
 
 _of_scan = {option.name: option for option in scan_command.params}
@@ -106,13 +106,14 @@ def _print_means(rows: list[dict[str, Any]]) -> None:
         + [_shown(name, [row[column] for row in some]) for name, column in _MEANS.items()]
         for (noise, method), some in groups.items()
     ]
-    _print_table(["noise", "method", "seeds", *_MEANS], lines, left=("noise", "method"))
+    print_table(["noise", "method", "seeds", *_MEANS], lines, left=("noise", "method"))
 
 
 def _print_agreement(agreement: list[dict[str, Any]]) -> None:
-    click.echo(
-        "\nAverage precision of the mean rank over the methods, beside that of the best of them; and how many rows"
-        "\nno method flags, one, two, ..., with the share of them that is wrong:"
+    say(
+        "",
+        "Average precision of the mean rank over the methods, beside that of the best of them; and how many rows",
+        "no method flags, one, two, ..., with the share of them that is wrong:",
     )
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in agreement:
@@ -128,7 +129,7 @@ def _print_agreement(agreement: list[dict[str, Any]]) -> None:
         counts = [_flagged_by(runs, some) for runs in range(most + 1)]
         lines.append([noise, len(some), *means, " or ".join(best) or "-", *counts])
     names = ["noise", "seeds", "mean rank AP", "best AP", "best", *map(str, range(most + 1))]
-    _print_table(names, lines, left=("noise", "best"))
+    print_table(names, lines, left=("noise", "best"))
 
 
 def _flagged_by(runs: int, rows: list[dict[str, Any]]) -> str:
@@ -139,21 +140,6 @@ def _flagged_by(runs: int, rows: list[dict[str, Any]]) -> str:
         return "0"
     wrong = sum(row["rows"][runs] * row["share_wrong"][runs] for row in known if row["rows"][runs])
     return f"{count / len(known):.0f} ({wrong / count:.0%})"
-
-
-def _print_table(names: list[str], lines: list[list[Any]], left: tuple[str, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
-    for line in lines:
-        # Noise may name a file: nothing in it is markup.
-        table.add_row(*(Text(str(cell)) for cell in line))
-    # Wide enough for any row: a narrow terminal, or none, must not cut the numbers off.
-    Console(highlight=False, width=1_000).print(table)
 
 
 def _shown(name: str, values: list[float | None]) -> str:

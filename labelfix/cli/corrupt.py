@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from labelfix.cli.terminal import print_table, say
+
 _LARGEST_MATRIX = 12
 _EPILOG = """\b
 Kinds of noise:
@@ -76,25 +78,19 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
 
 
 def _print_result(result: dict[str, Any]) -> None:
-    click.echo(
+    say(
         f"{result['path']}: {result['corrupted']} of {result['labelled']} labels wrong"
         f" ({result['realised_rate']:.1%}), {result['rows']} rows"
     )
     if len(result["class_names"]) <= _LARGEST_MATRIX:
         _print_matrix(result["class_names"], result["transition_matrix"])
     path = shlex.quote(result["path"])
-    click.echo(f"\nnext:\n  labelfix scan {path} --method bmm")
+    say("", "next:", f"  labelfix scan {path} --method bmm")
 
 
 def _print_matrix(names: list[str], matrix: list[list[float]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    # Class names are the user's text: nothing in them is markup.
-    table = Table(box=None)
-    for name in ("true \\ label", *names):
-        table.add_column(Text(name))
-    for name, row in zip(names, matrix, strict=True):
-        table.add_row(Text(name), *(f"{share:.2f}" if share else "." for share in row))
-    Console(highlight=False).print(table)
+    rows = [
+        [name, *(f"{share:.2f}" if share else "." for share in row)]
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    print_table(["true \\ label", *names], rows, left=("true \\ label",))

@@ -23,7 +23,7 @@ import click
 @click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")
 def command(out: Path, seed: int, overwrite: bool, as_json: bool, quiet: bool, no_progress: bool) -> None:
     """Scan 1,797 real handwritten digits, 20 % of them wrongly labelled, and compare with the truth."""
-    from labelfix.cli.terminal import Terminal, print_json
+    from labelfix.cli.terminal import Terminal, print_json, say
     from labelfix.demo import demo
 
     with Terminal(quiet=quiet, bar=not no_progress) as terminal:
@@ -31,7 +31,7 @@ def command(out: Path, seed: int, overwrite: bool, as_json: bool, quiet: bool, n
     if as_json:
         print_json(result)
         return
-    click.echo(f"{result['images']} digits, {result['noise_rate_true']:.1%} of the labels wrong\n")
+    say(f"{result['images']} digits, {result['noise_rate_true']:.1%} of the labels wrong", "")
     for name, key in (
         ("estimated noise rate", "noise_rate_estimated"),
         ("average precision of noise_score", "average_precision"),
@@ -41,6 +41,6 @@ def command(out: Path, seed: int, overwrite: bool, as_json: bool, quiet: bool, n
         ("labels right after", "label_accuracy_corrected"),
     ):
         shown = "-" if result[key] is None else f"{result[key]:.3f}"
-        click.echo(f"  {name:<36}{shown}")
-    click.echo(f"\ntrained for {result['training_seconds']:.0f} s; findings in {result['run']}; now try")
-    click.echo(f"  labelfix review {shlex.quote(result['run'])}")
+        say(f"  {name:<36}{shown}")
+    say("", f"trained for {result['training_seconds']:.0f} s; findings in {result['run']}; now try")
+    say(f"  labelfix review {shlex.quote(result['run'])}")

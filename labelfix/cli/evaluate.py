@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from labelfix.cli.terminal import print_table, say
 
 _SECTIONS = {
     "noise": ("noise_rate_true", "noise_rate_estimated"),
@@ -42,7 +41,7 @@ def command(corrections: str, truth: str, truth_column: str | None, as_json: boo
 
     path, note = find_corrections(corrections)
     if note:
-        click.echo(note, err=True)
+        say(note, err=True)
     result = evaluate(path, truth=truth, truth_column=truth_column)
     if as_json:
         print_json(result)
@@ -51,34 +50,34 @@ def command(corrections: str, truth: str, truth_column: str | None, as_json: boo
 
 
 def _print_result(result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     joined = "file name" if result["joined_by"] == "file_name" else "row"
-    click.echo(f"{result['rows_evaluated']} of {result['rows']} rows evaluated, joined by {joined}")
-    table = Table("", "metric", "value", "", box=None, show_header=False, pad_edge=False)
-    for section, metrics in _SECTIONS.items():
-        for place, metric in enumerate(metrics):
-            name = metric.replace("_", " ")
-            table.add_row(
-                "" if place else section, name, _shown(result[metric]), result["reasons"].get(metric, "")
-            )
-    console = Console(highlight=False)
-    console.print(table)
+    say(f"{result['rows_evaluated']} of {result['rows']} rows evaluated, joined by {joined}")
+    rows = [
+        [
+            "" if place else section,
+            name.replace("_", " "),
+            _shown(result[name]),
+            result["reasons"].get(name, ""),
+        ]
+        for section, metrics in _SECTIONS.items()
+        for place, name in enumerate(metrics)
+    ]
+    names = ("section", "metric", "value", "reason")
+    print_table(names, rows, left=names, has_header=False)
     if result["reliability"] is not None:
-        console.print(_reliability_table(result["reliability"]))
+        _print_reliability(result["reliability"])
 
 
-def _reliability_table(bins: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
-
-    table = Table("noise score", box=None, pad_edge=False, title="\nreliability", title_justify="left")
-    for name in ("rows", "mean score", "share wrong"):
-        table.add_column(name, justify="right")
-    for part in bins:
-        numbers = (part["count"], part["mean_score"], part["share_wrong"])
-        table.add_row(f"{part['lower']:.1f} to {part['upper']:.1f}", *map(_shown, numbers))
-    return table
+def _print_reliability(bins: list[dict[str, Any]]) -> None:
+    rows = [
+        [
+            f"{part['lower']:.1f} to {part['upper']:.1f}",
+            *map(_shown, (part["count"], part["mean_score"], part["share_wrong"])),
+        ]
+        for part in bins
+    ]
+    names = ("noise score", "rows", "mean score", "share wrong")
+    print_table(names, rows, left=("noise score",), title="\nreliability")
 
 
 def _shown(value: float | int | None) -> str:

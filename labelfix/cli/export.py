@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from labelfix.cli.one_file import one_file
+from labelfix.cli.terminal import say
 
 # The registry itself would import pyarrow; a test keeps the two equal.
 TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "cleanlab", "fiftyone")
@@ -98,7 +99,7 @@ def command(corrections: str, as_json: bool, **options: Any) -> None:
 
     path, note = find_corrections(corrections)
     if note:
-        click.echo(note, err=True)
+        say(note, err=True)
     summary = export(path, **options)
     if as_json:
         print_json(summary)
@@ -108,21 +109,19 @@ def command(corrections: str, as_json: bool, **options: Any) -> None:
 
 def _print_summary(summary: dict[str, Any]) -> None:
     verb = "would be written" if summary["dry_run"] else "written"
-    click.echo(f"{summary['path']}: {summary['rows']} rows {verb}, {summary['changed']} with a new label")
+    say(f"{summary['path']}: {summary['rows']} rows {verb}, {summary['changed']} with a new label")
     if summary["left_out"]:
-        click.echo(f"{summary['left_out']} rows left out")
+        say(f"{summary['left_out']} rows left out")
     if summary.get("without_probs"):
-        click.echo(f"{summary['without_probs']} of them have no given label or no predicted probabilities")
+        say(f"{summary['without_probs']} of them have no given label or no predicted probabilities")
     if summary.get("escaped_cells"):
-        click.echo(f"{summary['escaped_cells']} cells escaped by an apostrophe: a spreadsheet would run them")
+        say(f"{summary['escaped_cells']} cells escaped by an apostrophe: a spreadsheet would run them")
     if summary.get("renamed_images"):
-        click.echo(
-            f"{summary['renamed_images']} images go by another name: theirs was unsafe, or there already"
-        )
+        say(f"{summary['renamed_images']} images go by another name: theirs was unsafe, or there already")
     if summary.get("renamed_classes"):
-        click.echo(f"{summary['renamed_classes']} class folders go by another name: see classes.json")
+        say(f"{summary['renamed_classes']} class folders go by another name: see classes.json")
     if summary.get("out_of_sample") is False:
-        click.echo(
+        say(
             "the probabilities are those of a network trained on these very labels: cleanlab finds more with those of"
             " a scan with --folds"
         )

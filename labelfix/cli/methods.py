@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from labelfix.cli.terminal import say
+
 
 @click.command("methods", epilog="\b\nExample:\n  labelfix methods bmm")
 @click.argument("name", required=False)
@@ -23,13 +25,14 @@ def command(name: str | None, as_json: bool) -> None:
     else:
         width = max(len(card["name"]) for card in cards) + 2
         for card in cards:
-            click.echo(f"{card['name']:<{width}}{card['summary']}")
+            say(f"{card['name']:<{width}}{card['summary']}")
 
 
 def _print_card(card: dict[str, Any]) -> None:
-    click.echo(f"{card['card']}\n\nPresets: {', '.join(card['presets'])}\n\nSettings (--set NAME=VALUE):")
+    say(*card["card"].splitlines(), "", f"Presets: {', '.join(card['presets'])}", "")
+    say("Settings (--set NAME=VALUE):")
     for setting in card["settings"]:
         choices = f" ({'|'.join(setting['choices'])})" if setting["choices"] else ""
         default = ",".join(map(str, d)) if isinstance(d := setting["default"], tuple) else d
-        click.echo(f"  {setting['name']} = {default}{choices}")
-        click.echo(f"      {setting['meaning']}; source: {setting['source']}")
+        say(f"  {setting['name']} = {default}{choices}")
+        say(f"      {setting['meaning']}; source: {setting['source']}")

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from labelfix.cli.terminal import say
+
 
 @click.command(
     "predict",
@@ -49,7 +51,7 @@ def command(
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found['predicted']} images predicted")
+    say(f"{found['predicted']} images predicted")
     if found["invalid"]:
-        click.echo(f"{found['invalid']} invalid images: see the column `error`")
-    click.echo(f"predictions: {shlex.quote(found['path'])}")
+        say(f"{found['invalid']} invalid images: see the column `error`")
+    say(f"predictions: {shlex.quote(found['path'])}")

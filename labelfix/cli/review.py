@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from labelfix.cli.terminal import say
+
 # The registry itself would import pyarrow; a test keeps the two equal.
 SORTS = ("score", "class", "confusion")
 
@@ -52,10 +54,10 @@ def command(corrections: str, as_json: bool, **options: Any) -> None:
 
     path, note = find_corrections(corrections)
     if note:
-        click.echo(note, err=True)
+        say(note, err=True)
     summary = review(path, **options)
     if summary["message"]:
-        click.echo(summary["message"], err=True)
+        say(summary["message"], err=True)
     if as_json:
         print_json(summary)
     else:
@@ -65,12 +67,10 @@ def command(corrections: str, as_json: bool, **options: Any) -> None:
 def _print_summary(summary: dict[str, Any]) -> None:
     shown, flagged = summary["shown"], summary["flagged"]
     size = f"{summary['bytes'] / 1e6:.1f} MB"
-    click.echo(f"{summary['path']}: {shown} rows to review, {size}; open it in a browser")
+    say(f"{summary['path']}: {shown} rows to review, {size}; open it in a browser")
     if shown < flagged:
-        click.echo(f"{flagged} rows are flagged; --limit {flagged} shows them all")
+        say(f"{flagged} rows are flagged; --limit {flagged} shows them all")
     elif shown > flagged:
-        click.echo(f"{flagged} rows are flagged; the others have the highest scores of the rest")
+        say(f"{flagged} rows are flagged; the others have the highest scores of the rest")
     if summary["without_picture"]:
-        click.echo(
-            f"{summary['without_picture']} rows without a thumbnail: their images cannot be read any more"
-        )
+        say(f"{summary['without_picture']} rows without a thumbnail: their images cannot be read any more")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labelfix.cli.one_file import one_file
+from labelfix.cli.terminal import say
 from labelfix.methods import method_names
 
 if TYPE_CHECKING:
@@ -149,24 +150,22 @@ def _settings(changes: tuple[str, ...]) -> dict[str, str]:
 def _print_plan(planned: dict[str, Any]) -> None:
     for name, value in planned.items():
         shown = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"{name.replace('_', ' ')}: {shown}")
+        say(f"{name.replace('_', ' ')}: {shown}")
 
 
 def _print_run(run: Run) -> None:
     summary = run.summary
     counts = summary["counts"]
-    click.echo(
-        f"{counts['judged']} labels judged, {counts['flagged']} flagged, {counts['corrected']} corrected"
-    )
+    say(f"{counts['judged']} labels judged, {counts['flagged']} flagged, {counts['corrected']} corrected")
     if summary["noise_rate"] is not None:
-        click.echo(f"estimated noise rate: {summary['noise_rate']:.1%}")
+        say(f"estimated noise rate: {summary['noise_rate']:.1%}")
     if summary["fit_reason"]:
-        click.echo(("note: " if summary["fit_ok"] else "the fit failed: ") + summary["fit_reason"])
+        say(("note: " if summary["fit_ok"] else "the fit failed: ") + summary["fit_reason"])
     if "test_accuracy" in summary:
-        click.echo(f"accuracy on the test images: {summary['test_accuracy']:.1%}")
+        say(f"accuracy on the test images: {summary['test_accuracy']:.1%}")
     if counts["invalid"]:
-        click.echo(f"{counts['invalid']} invalid images: see the column `error`")
+        say(f"{counts['invalid']} invalid images: see the column `error`")
     path = shlex.quote(str(run.corrections))
-    click.echo(f"\nfindings: {run.corrections}\nnext:")
-    click.echo(f"  labelfix review {path}")
-    click.echo(f"  labelfix export {path}")
+    say("", f"findings: {run.corrections}", "next:")
+    say(f"  labelfix review {path}")
+    say(f"  labelfix export {path}")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from labelfix.json_files import is_object, is_text, load_object
 from labelfix.tables import atomic_path, write_json
 
 _KEPT = 2
-_NAMES = "[0-9]" * 9 + ".json"
 
 
 def save(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
@@ -32,22 +32,32 @@ def save(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], facts: 
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
         digest = _sha256(temporary)
     write_json(fact_path, {"sha256": digest, "facts": dict(facts)})
-    for path in sorted(folder.glob(_NAMES))[:-_KEPT]:
+    for path in _records(folder)[:-_KEPT]:
         path.unlink()
         path.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def load_newest(folder: Path) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Number, tensors (on the CPU) and facts of the newest whole checkpoint; None where there is none."""
-    for path in sorted(folder.glob(_NAMES), reverse=True):
+def newest_first(folder: Path) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any]]]:
+    """Yield tensors (on the CPU) and facts of the whole checkpoints; half-written or damaged ones are none."""
+    for path in reversed(_records(folder)):
         tensors = path.with_suffix(".safetensors")
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if _sha256(tensors) == record["sha256"]:
-                return int(path.stem), load_file(tensors), record["facts"]
-        except (OSError, ValueError, KeyError):
-            continue  # half-written or damaged: the one before it counts
-    return None
+            record = load_object(path, {"sha256": is_text, "facts": is_object})
+            if not tensors.is_file() or _sha256(tensors) != record["sha256"]:
+                continue
+            found = load_file(tensors)
+        except (OSError, ValueError, SafetensorError):
+            continue
+        yield found, record["facts"]
+
+
+def newest_number(folder: Path) -> int:
+    """Number of the newest checkpoint, whole or not; 0 where there is none."""
+    return max((int(path.stem) for path in _records(folder)), default=0)
+
+
+def _records(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{'[0-9]' * 9}.json"))
 
 
 def _sha256(path: Path) -> str:

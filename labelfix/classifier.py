@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from labelfix import networks
 from labelfix.batches import Source, seed_of
 from labelfix.errors import InputError
+from labelfix.json_files import Checks, are, are_names, is_count, is_number, is_text, load_object
 from labelfix.networks import NetworkSpec
+from labelfix.run_json import is_image_size
 from labelfix.store import BadImage, ImageStore, decode, stored_size
 from labelfix.tables import atomic_path, write_json
 from labelfix.views import Augmentation
@@ -235,24 +237,48 @@ def load_classifier(folder: str | Path) -> Classifier:
     if (folder / "classifier" / "classifier.json").is_file():
         folder = folder / "classifier"
     try:
-        facts = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
-        spec = NetworkSpec(**facts["network"])
-        names = tuple(facts["class_names"])
+        facts = load_object(folder / "classifier.json", _FACTS)
+        spec, names, norm = NetworkSpec(**facts["network"]), facts["class_names"], facts["normalisation"]
         if len(names) != spec.num_classes:
             raise ValueError(f"{len(names)} class names for {spec.num_classes} outputs")
-        with torch.random.fork_rng(devices=[]):  # first weights are drawn, only to be replaced
-            network = networks.build(spec)
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-        norm = facts["normalisation"]
-        network = network.to(memory_format=torch.channels_last).eval()
-        return Classifier(network, spec, names, tuple(norm["mean"]), tuple(norm["std"]), facts["method"])
+        network = _load_network(spec, folder / "model.safetensors")
     except FileNotFoundError as error:
         raise InputError(
             f"{folder}: no classifier here ({Path(error.filename or 'model.safetensors').name} is missing); "
             "name a finished run or its classifier/ folder"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, InputError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{folder}: the classifier cannot be read ({reason}); name another run, or scan again"
         ) from error
+    return Classifier(network, spec, tuple(names), tuple(norm["mean"]), tuple(norm["std"]), facts["method"])
+
+
+def _load_network(spec: NetworkSpec, path: Path) -> nn.Module:
+    """The trained network, in evaluation mode; built only once the file is known to hold weights of its shapes."""
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "missing", path.name)
+    with torch.device("meta"):
+        planned = {name: tuple(value.shape) for name, value in networks.build(spec).state_dict().items()}
+    # A header that says more than the file holds is refused by safetensors.
+    with safe_open(path, "pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    if found != planned:
+        raise ValueError(f"model.safetensors holds the weights of another network than {spec.backbone}")
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn, only to be replaced
+        network = networks.build(spec)
+    network.load_state_dict(load_file(path))
+    return network.to(memory_format=torch.channels_last).eval()
+
+
+def _is_colour(value: Any) -> bool:
+    return are(is_number)(value) and len(value) == 3
+
+
+_FACTS: Checks = {
+    "network": {"backbone": is_text, "num_classes": is_count, "image_size": is_image_size},
+    "class_names": are_names,
+    "normalisation": {"mean": _is_colour, "std": lambda value: _is_colour(value) and min(value) > 0},
+    "method": is_text,
+}

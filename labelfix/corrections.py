@@ -11,10 +11,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.errors import InputError
 from labelfix.evidence import Evidence
+from labelfix.json_files import (
+    Checks,
+    are_names,
+    is_count,
+    is_flag,
+    is_share,
+    is_text,
+    maybe,
+    parse_object,
+)
 from labelfix.manifest import Manifest
 from labelfix.parquet_file import open_parquet_file
 from labelfix.tables import atomic_path
@@ -24,6 +35,21 @@ FILE_NAME = "corrections.parquet"
 METADATA_KEY = b"labelfix"
 ROW_GROUP = 65_536
 LABEL_TYPE = pa.dictionary(pa.int32(), pa.string())
+_WAY_OUT = "scan again, or name another run"
+_METADATA: Checks = {
+    "schema_version": lambda value: value == 1,
+    "labelfix_version": is_text,
+    "class_names": are_names,
+    "task": lambda value: value in ("single", "multi"),
+    "method": is_text,
+    "seed": is_count,
+    "flag_rule": is_text,
+    "fit_ok": is_flag,
+    "noise_rate": maybe(is_share),
+    "source_fingerprint": is_text,
+    "out_of_sample": is_flag,
+    "resumed_elsewhere": is_flag,
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +89,15 @@ class Findings:
 
 def schema(manifest: Manifest, metadata: dict[str, Any]) -> pa.Schema:
     """The Arrow schema of corrections.parquet with its metadata, pass-through columns last."""
-    probs = pa.list_(pa.float32(), len(manifest.class_names))
-    fields = [
+    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True)
+    fields = [*_fields(len(manifest.class_names)), *manifest.pass_through_fields]
+    return pa.schema(fields, metadata={METADATA_KEY: text.encode()})
+
+
+def _fields(num_classes: int) -> list[pa.Field]:
+    """The columns that every corrections file has."""
+    probs = pa.list_(pa.float32(), num_classes)
+    return [
         pa.field("sample_id", pa.int64(), nullable=False),
         pa.field("file_name", pa.string()),
         pa.field("given_label", LABEL_TYPE),
@@ -80,8 +113,6 @@ def schema(manifest: Manifest, metadata: dict[str, Any]) -> pa.Schema:
         pa.field("is_valid", pa.bool_(), nullable=False),
         pa.field("error", pa.string()),
     ]
-    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True)
-    return pa.schema([*fields, *manifest.pass_through_fields], metadata={METADATA_KEY: text.encode()})
 
 
 def write(path: Path, manifest: Manifest, findings: Findings, metadata: dict[str, Any]) -> None:
@@ -186,7 +217,7 @@ class Corrections:
         """Open a corrections file, or the one of a run folder.
 
         Raises:
-            InputError: no such file, or not one that labelfix wrote.
+            InputError: no such file, or not one that labelfix wrote, or its columns or metadata were changed since.
         """
         path = Path(path)
         path = path / FILE_NAME if path.is_dir() else path
@@ -203,7 +234,12 @@ class Corrections:
             raise InputError(
                 f"{path}: not written by labelfix scan; name a corrections.parquet or a run folder"
             )
-        return cls(path, json.loads(metadata[METADATA_KEY]))
+        try:
+            opened = cls(path, parse_object(metadata[METADATA_KEY], _METADATA))
+            opened._check_schema(found)
+        except ValueError as error:
+            raise InputError(f"{path} is not as labelfix writes it: {error}; {_WAY_OUT}") from None
+        return opened
 
     @property
     def schema(self) -> pa.Schema:
@@ -216,9 +252,84 @@ class Corrections:
         return int(pq.read_metadata(self.path).num_rows)
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows in order, at most a row group at a time."""
-        with open_parquet_file(self.path) as file:
-            yield from file.iter_batches(ROW_GROUP, columns=columns)
+        """The rows in order, at most a row group at a time.
+
+        Raises:
+            InputError: they cannot be read, or hold what labelfix does not write, see `checked`.
+        """
+        first = 0
+        try:
+            with open_parquet_file(self.path) as file:
+                for batch in file.iter_batches(ROW_GROUP, columns=columns):
+                    yield self.checked(batch, first)
+                    first += len(batch)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{self.path}: cannot be read as Parquet ({error}); {_WAY_OUT}") from None
+
+    def checked(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
+        """The same rows, of which the first is row `first`.
+
+        Raises:
+            InputError: a sample_id that is not its row, no flag, a label that is no class, a number that is no
+                probability.
+        """
+        for name in set(batch.schema.names) & _VALUES.keys():
+            column = batch.column(name)
+            if name == "sample_id":
+                right = np.array_equal(_numbers(column), np.arange(first, first + len(column)))
+            else:
+                right = _VALUES[name](column, self.metadata["class_names"])
+            if not right:
+                where = f"rows {first} to {first + len(batch) - 1} of the column {name!r}"
+                raise InputError(f"{self.path} is not as labelfix writes it: see {where}; {_WAY_OUT}")
+        return batch
+
+    def _check_schema(self, found: pa.Schema) -> None:
+        num_classes, labels = len(self.metadata["class_names"]), pa.list_(pa.string())
+        kinds = {field.name: field.type for field in _fields(num_classes)}
+        if self.metadata["task"] == "multi":
+            kinds = {name: labels if kind == LABEL_TYPE else kind for name, kind in kinds.items()}
+            kinds |= {"added_labels": labels, "removed_labels": labels}
+            kinds["class_noise_scores"] = pa.list_(pa.float32(), num_classes)
+        for name, kind in kinds.items():
+            if found.names.count(name) != 1 or found.field(name).type != kind:
+                raise ValueError(f"it has no column {name!r} of {kind}")
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """A column without nulls as numbers, or the values of its lists; those that are null are left out."""
+    known = column.drop_null()
+    found: np.ndarray = (known.flatten() if pa.types.is_nested(known.type) else known).to_numpy(
+        zero_copy_only=False
+    )
+    return found
+
+
+def _are_probabilities(column: pa.Array, _class_names: list[str]) -> bool:
+    """Whether all numbers are from 0 to 1, but for rounding; NaN is not."""
+    numbers = _numbers(column)
+    return not len(numbers) or bool(numbers.min() >= 0 and numbers.max() <= _MOST)
+
+
+def _are_flags(column: pa.Array, _class_names: list[str]) -> bool:
+    return not column.null_count
+
+
+def _are_labels(column: pa.Array, class_names: list[str]) -> bool:
+    labels = column.dictionary if pa.types.is_dictionary(column.type) else column.flatten()
+    return not pc.index_in(labels, value_set=pa.array(class_names, pa.string())).null_count
+
+
+_MOST = 1.001
+_VALUES = {
+    "sample_id": _are_flags,
+    **dict.fromkeys(
+        ("given_label", "corrected_label", "predicted_label", "added_labels", "removed_labels"), _are_labels
+    ),
+    **dict.fromkeys(("is_label_issue", "is_trusted", "is_valid"), _are_flags),
+    **dict.fromkeys(("noise_score", "label_score", "corrected_confidence"), _are_probabilities),
+    **dict.fromkeys(("label_distribution", "predicted_probs", "class_noise_scores"), _are_probabilities),
+}
 
 
 def find_corrections(path: str | Path) -> tuple[Path, str | None]:

@@ -16,6 +16,7 @@ from labelfix.config import ScanConfig
 from labelfix.epoch_report import EpochReport
 from labelfix.errors import InputError
 from labelfix.folds import deal_folds
+from labelfix.json_files import is_count, wrong_key
 from labelfix.preparation import Watched, make_trainer
 from labelfix.reporting import Reporter
 from labelfix.resumable import train
@@ -106,7 +107,7 @@ def cross_fit(
     for fold in range(config.folds):
         rows = np.flatnonzero(fold_of_row == fold)
         kept, stage = folder / f"fold-{fold}", f"fold {fold + 1} of {config.folds}"
-        found = _finished(kept)
+        found = _finished(kept, (len(rows), num_classes))
         if found is None:
             masked = np.where(fold_of_row == fold, -1, labels)
             trained = np.flatnonzero(masked >= 0)
@@ -116,18 +117,26 @@ def cross_fit(
                 "reports": [report.to_json() for report in done],
                 "forward_units": trainer.position.forward_units,
             }
-            found = trainer.predict("plain", rows)[rows].cpu(), facts
-            newest = checkpoint.load_newest(kept)
-            number = 1 if newest is None else newest[0] + 1
-            checkpoint.save(kept, number, {"held_out": found[0]}, {"finished": facts})
+            held_out = trainer.predict("plain", rows)[rows].cpu()
+            number = checkpoint.newest_number(kept) + 1
+            checkpoint.save(kept, number, {"held_out": held_out}, {"finished": facts})
+            found = held_out, done, facts["forward_units"]
         logits[rows] = found[0].numpy()
-        reports[fold] = [EpochReport.from_json(report) for report in found[1]["reports"]]
-        units += found[1]["forward_units"]
+        reports[fold] = found[1]
+        units += found[2]
     return CrossFit(fold_of_row, logits, reports, units)
 
 
-def _finished(folder: Path) -> tuple[torch.Tensor, dict[str, Any]] | None:
-    found = checkpoint.load_newest(folder)
-    if found is None or "finished" not in found[2]:
-        return None
-    return found[1]["held_out"], found[2]["finished"]
+def _finished(folder: Path, shape: tuple[int, int]) -> tuple[torch.Tensor, list[EpochReport], int] | None:
+    """Logits of the rows held out, reports and network passes of a fold; None where it is not finished."""
+    for tensors, facts in checkpoint.newest_first(folder):
+        finished, held_out = facts.get("finished"), tensors.get("held_out")
+        if held_out is None or held_out.shape != shape or held_out.dtype is not torch.float32:
+            continue
+        if not isinstance(finished, dict) or wrong_key(finished, {"forward_units": is_count}):
+            continue
+        try:
+            return held_out, EpochReport.all_from_json(finished.get("reports")), finished["forward_units"]
+        except ValueError:
+            continue
+    return None

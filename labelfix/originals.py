@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.manifest import Manifest
+from labelfix.run_json import read_config
 from labelfix.store import ImageStore
 
 
@@ -59,8 +59,8 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
 
 def _check_links(manifest: Manifest, corrections: Path) -> None:
     """Refuse links where the scan saw files: they may lead to what nobody meant to show."""
-    scanned = _files(corrections).get("num_links")
-    if isinstance(scanned, int) and manifest.num_links > scanned:
+    scanned = (read_config(corrections.parent).get("files") or {}).get("num_links")
+    if scanned is not None and manifest.num_links > scanned:
         raise InputError(
             f"{manifest.source}: {manifest.num_links:,} of its images are links, and {scanned:,} were when it was"
             " scanned; put the files back, or, where the links are right, name it with --source"
@@ -81,10 +81,10 @@ def _roots(options: dict[str, Any], source: Any) -> list[str | None]:
 
 def stored_images(corrections: Corrections) -> ImageStore | None:
     """The images of a run as they were decoded for it, without its source; None where the cache has lost them."""
-    config = _config(corrections.path)
-    try:
-        key, size = config["files"]["image_key"], config["config"]["image_size"]
-    except (KeyError, TypeError):
+    config = read_config(corrections.path.parent)
+    key = (config.get("files") or {}).get("image_key")
+    size = (config.get("config") or {}).get("image_size")
+    if key is None or size is None:
         return None  # a corrections file that was moved out of its run
     return ImageStore.find(key, corrections.num_rows, size)
 
@@ -97,29 +97,11 @@ def scanned_source(corrections: Path) -> Path | None:
 
 def source_options(corrections: Path) -> dict[str, Any]:
     """Source, root and columns of the run that a corrections file lies in; empty where it was moved out of it."""
-    options = _config(corrections).get("source")
-    return options if isinstance(options, dict) else {}
+    return read_config(corrections.parent).get("source") or {}
 
 
 def verified_and_test(corrections: Path) -> dict[str, Path]:
     """The file of --trusted and the source of --test that a run was given, by option; what it had not is left out."""
-    files = _files(corrections)
-    test = files.get("test")
-    found = {
-        "--trusted": files.get("trusted"),
-        "--test": test.get("source") if isinstance(test, dict) else None,
-    }
-    return {option: Path(place) for option, place in found.items() if isinstance(place, str)}
-
-
-def _files(corrections: Path) -> dict[str, Any]:
-    files = _config(corrections).get("files")
-    return files if isinstance(files, dict) else {}
-
-
-def _config(corrections: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((corrections.parent / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
+    files = read_config(corrections.parent).get("files") or {}
+    found = {"--trusted": files.get("trusted"), "--test": (files.get("test") or {}).get("source")}
+    return {option: Path(place) for option, place in found.items() if place is not None}

@@ -7,13 +7,13 @@ not tell `A` from `a` opens no back door; also where nothing is there yet.
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from labelfix.errors import InputError
+from labelfix.json_files import load_object
 from labelfix.tables import check_regular
 
 # What a scan makes in its run folder, and will make again: nothing else may lie there under these names.
@@ -26,7 +26,8 @@ RUN_PARTS = (
     "checkpoint",
     ".checkpoint-done",
 )
-_RUN_KEYS = {"config", "source", "environment"}
+# Keys of the config.json of a run, by which its folder is known.
+RUN_KEYS = {"config", "source", "environment"}
 _LONGEST_NAME = 240  # bytes that leave room for a temporary one, on all common file systems
 _NOT_WRITABLE = (
     errno.EACCES,
@@ -112,10 +113,10 @@ def is_run(folder: Path) -> bool:
     if (folder / "corrections.parquet").is_file():
         return True
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = load_object(folder / "config.json", {})
+    except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and config.keys() >= _RUN_KEYS
+    return config.keys() >= RUN_KEYS
 
 
 def check_no_links(folder: Path, names: Sequence[str]) -> None:

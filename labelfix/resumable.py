@@ -76,12 +76,19 @@ def _save(trainer: Trainer, folder: Path, reports: list[EpochReport], number: in
 
 
 def _restore(trainer: Trainer, folder: Path) -> tuple[int, list[EpochReport]]:
-    found = checkpoint.load_newest(folder)
-    if found is None:
-        return 0, []
-    number, tensors, facts = found
-    trainer.restore(tensors, facts["position"])
-    return number, [EpochReport.from_json(report) for report in facts["reports"]]
+    """Go back to the newest checkpoint that fits; its number, or that of a newer one, and the epochs before it."""
+    number = checkpoint.newest_number(folder)
+    for tensors, facts in checkpoint.newest_first(folder):
+        try:
+            reports = EpochReport.all_from_json(facts.get("reports"))
+            position = facts.get("position")
+            if not isinstance(position, dict) or position.get("epoch") != len(reports):
+                raise ValueError("there is a report for every epoch")
+            trainer.restore(tensors, position)
+        except ValueError:
+            continue  # of another kind than was saved here: the one before it counts
+        return number, reports
+    return number, []
 
 
 @contextmanager

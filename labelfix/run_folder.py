@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from labelfix import corrections
 from labelfix.errors import InputError
 from labelfix.output_paths import RUN_PARTS, check_no_links
+from labelfix.run_json import read_scan
 from labelfix.tables import write_json
 
 _DONE = ".checkpoint-done"
@@ -90,13 +91,12 @@ class RunFolder:
         _remove_checkpoints(self.path / _DONE)
 
     def saved_config(self) -> dict[str, Any] | None:
-        """The config.json of an earlier start; None where there is none, or one that labelfix did not write."""
-        try:
-            saved = json.loads(self.config.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
-        ours = isinstance(saved, dict) and saved.keys() >= {"config", "source", "environment"}
-        return saved if ours else None
+        """The config.json of an earlier start; None where there is none, or one that labelfix did not write.
+
+        Raises:
+            InputError: it was changed to what labelfix does not write.
+        """
+        return read_scan(self.config)
 
     def clear(self) -> None:
         """Remove the results and checkpoints of an earlier run, nothing else; its config marks the folder as ours."""
@@ -238,7 +238,8 @@ def resolved_autos(folder: RunFolder) -> dict[str, Any]:
     saved = folder.saved_config()
     if saved is None or folder.is_finished:
         return {}
-    return {name: saved["config"][name] for name, value in saved.get("asked", {}).items() if value == "auto"}
+    asked = saved.get("asked") or {}
+    return {name: saved["config"][name] for name in ("image_size", "backbone") if asked.get(name) == "auto"}
 
 
 def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | None) -> bool:

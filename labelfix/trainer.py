@@ -19,6 +19,7 @@ from labelfix.batches import Batch, Source, even_slices, seed_of
 from labelfix.classifier import logits
 from labelfix.epoch_report import EpochReport
 from labelfix.errors import InputError
+from labelfix.json_files import Checks, are, is_count, is_number, is_text, wrong_key
 from labelfix.methods.base import Method, Moment, Phase
 
 # Draws of different kinds must never share a seed.
@@ -42,6 +43,15 @@ class Position:
     forward_units: int = 0
     epoch_seconds: float = 0.0
     loss_names: list[str] = field(default_factory=list)
+
+
+_POSITION: Checks = {
+    "epoch": is_count,
+    "step": is_count,
+    "forward_units": is_count,
+    "epoch_seconds": is_number,
+    "loss_names": are(is_text),
+}
 
 
 class Trainer:
@@ -171,9 +181,15 @@ class Trainer:
         tensors["loss_sums"] = self._loss_sums
         return tensors, asdict(self.position)
 
-    def restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        """Put the trainer back where `state` was taken."""
-        self.position = Position(**facts)
+    def restore(self, tensors: dict[str, torch.Tensor], facts: Any) -> None:
+        """Put the trainer back where `state` was taken.
+
+        Raises:
+            ValueError: it was taken of another trainer, or is no state at all; nothing has changed then.
+        """
+        position = self._checked(facts)
+        self._check_tensors(tensors, len(position.loss_names))
+        self.position = position
         self._loss_sums = tensors["loss_sums"].to(self.source.device)
         self.method.load_state_dict(_under("method.", tensors))
         if self._averaged is not None:
@@ -183,6 +199,27 @@ class Trainer:
             if momentum is not None:
                 buffer = torch.empty_like(parameter.detach()).copy_(momentum)
                 self.optimiser.state[parameter]["momentum_buffer"] = buffer
+
+    def _checked(self, facts: Any) -> Position:
+        if not isinstance(facts, dict) or facts.keys() != _POSITION.keys() or wrong_key(facts, _POSITION):
+            raise ValueError("the position is of another kind")
+        position = Position(**facts)
+        last = position.epoch == self.num_epochs and not position.step
+        if not last and not (position.epoch < self.num_epochs and position.step < self.steps_per_epoch):
+            raise ValueError("the position is beyond the last step")
+        return position
+
+    def _check_tensors(self, tensors: dict[str, torch.Tensor], num_losses: int) -> None:
+        """Refuse tensors that are not those of `state`, but that momentum may be missing."""
+        expected = {f"method.{name}": value for name, value in self.method.state_dict().items()}
+        for name, value in () if self._averaged is None else self._averaged.state_dict().items():
+            expected[f"averaged.{name}"] = value
+        momentum = {f"momentum.{name}": value for name, value in self.method.named_parameters()}
+        expected |= {name: value for name, value in momentum.items() if name in tensors}
+        shapes = {name: (value.shape, value.dtype) for name, value in expected.items()}
+        shapes["loss_sums"] = (torch.Size([num_losses]), torch.float32)
+        if {name: (value.shape, value.dtype) for name, value in tensors.items()} != shapes:
+            raise ValueError("the tensors are those of another training")
 
     def _epoch_batches(self, phase: Phase) -> Iterator[Batch]:
         epoch, first = self.position.epoch, self.position.step

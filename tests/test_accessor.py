@@ -93,7 +93,10 @@ def make_run(folder, rows=ROWS, *, fit_ok=True, summary=SUMMARY, names=None, in_
     findings = Findings(Evidence(noise, probs), verdicts, probs, valid, errors, trusted)
     out = folder / "run"
     corrections.write(
-        out / "corrections.parquet", manifest, findings, {"method": "bmm", "resumed_elsewhere": False}
+        out / "corrections.parquet",
+        manifest,
+        findings,
+        {"method": "bmm", "seed": 0, "resumed_elsewhere": False},
     )
     config = {"source": manifest.options, "files": {"image_key": manifest.image_key}}
     (out / "config.json").write_text(json.dumps({**config, "config": {"image_size": 8}}))

@@ -11,8 +11,8 @@ from labelfix import checkpoint
 def test_the_newest_whole_checkpoint_comes_back(tmp_path):
     for number in (1, 2, 3):
         checkpoint.save(tmp_path, number, {"x": torch.full((2,), float(number))}, {"epoch": number})
-    number, tensors, facts = checkpoint.load_newest(tmp_path)
-    assert number == 3
+    tensors, facts = next(checkpoint.newest_first(tmp_path))
+    assert checkpoint.newest_number(tmp_path) == 3
     assert tensors["x"].tolist() == [3.0, 3.0]
     assert facts == {"epoch": 3}
 
@@ -36,23 +36,24 @@ def test_a_damaged_one_is_passed_over(tmp_path, damage):
         newest.with_suffix(".json").write_text('{"sha256": "')
     else:
         newest.unlink()
-    assert checkpoint.load_newest(tmp_path)[0] == 1
+    assert [facts["epoch"] for _, facts in checkpoint.newest_first(tmp_path)] == [1]
 
 
 def test_no_checkpoint_is_none(tmp_path):
-    assert checkpoint.load_newest(tmp_path) is None
-    assert checkpoint.load_newest(tmp_path / "nothing") is None
+    for folder in (tmp_path, tmp_path / "nothing"):
+        assert not list(checkpoint.newest_first(folder))
+        assert checkpoint.newest_number(folder) == 0
 
 
 def test_tensors_without_their_json_do_not_count(tmp_path):
     """A kill between the two files leaves tensors that nobody vouches for."""
     checkpoint.save(tmp_path, 1, {"x": torch.zeros(1)}, {})
     (tmp_path / "000000001.json").unlink()
-    assert checkpoint.load_newest(tmp_path) is None
+    assert not list(checkpoint.newest_first(tmp_path))
 
 
 def test_layouts_survive_as_values(tmp_path):
     tensor = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
     checkpoint.save(tmp_path, 1, {"x": tensor}, {})
-    assert torch.equal(checkpoint.load_newest(tmp_path)[1]["x"], tensor)
+    assert torch.equal(next(checkpoint.newest_first(tmp_path))[0]["x"], tensor)
     assert json.loads((tmp_path / "000000001.json").read_text())["sha256"]

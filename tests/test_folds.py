@@ -295,7 +295,7 @@ COMMAND = (
 # 300 rows make 5 steps an epoch, the 150 of a fold make 3.
 STEP = "labelfix.trainer.Trainer._step = after({}, labelfix.trainer.Trainer._step)"
 WITHIN_A_FOLD, ON_ALL_ROWS = STEP.format(3 + 2), STEP.format(2 * 6 + 7)
-BEFORE_A_FOLD_IS_KEPT = "labelfix.checkpoint.load_newest = after(3, labelfix.checkpoint.load_newest)"
+BEFORE_A_FOLD_IS_KEPT = "labelfix.checkpoint.newest_number = after(2, labelfix.checkpoint.newest_number)"
 BETWEEN_FOLDS = "labelfix.cross_fitting._finished = after(2, labelfix.cross_fitting._finished)"
 
 

@@ -50,9 +50,9 @@ LAYERS = [
     {"manifest", "pooling", "verified"},
     {"readings", "credibility"},
     {"sources", "views", "look_ahead", "losses", "mixture", "schedules", "networks"},
-    {"cache", "child_processes", "distortions", "epoch_report", "evidence", "metrics", "parquet_file"},
+    {"cache", "child_processes", "distortions", "epoch_report", "evidence", "metrics", "parquet_file", "run_json"},
     {"output_paths", "transfer"},
-    {"tables"},
+    {"tables", "json_files"},
     {"errors"},
 ]  # fmt: skip
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -625,11 +625,13 @@ class TestMultiLabel:
                 "file_name": ["0.png", "1.png", "2.png"],
                 "given_label": pa.array(given, labels),
                 "noise_score": pa.array([max(noise) for noise in class_noise], pa.float32()),
+                "label_score": pa.array([1 - max(noise) for noise in class_noise], pa.float32()),
                 "is_label_issue": pa.array(flagged),
                 "corrected_label": pa.array(corrected, labels),
                 "corrected_confidence": pa.array([0.8, 0.8, 0.7], pa.float32()),
                 "label_distribution": pa.array(probs, numbers),
                 "predicted_label": pa.array(corrected, labels),
+                "predicted_probs": pa.array(probs, numbers),
                 "is_trusted": pa.array([False] * 3),
                 "is_valid": pa.array([True] * 3),
                 "error": pa.nulls(3, pa.string()),
@@ -647,7 +649,7 @@ class TestMultiLabel:
         metadata = {
             "method": "cross-entropy", "seed": 0, "task": "multi", "class_names": names, "fit_ok": True,
             "labelfix_version": "0.1.0", "noise_rate": 0.3, "source_fingerprint": manifest.fingerprint,
-            "out_of_sample": False, "resumed_elsewhere": False, "flag_rule": "a rule",
+            "schema_version": 1, "out_of_sample": False, "resumed_elsewhere": False, "flag_rule": "a rule",
         }  # fmt: skip
         table = table.replace_schema_metadata({corrections.METADATA_KEY: json.dumps(metadata).encode()})
         pq.write_table(table, tmp_path / "corrections.parquet")

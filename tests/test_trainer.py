@@ -101,11 +101,11 @@ class TestFreshPhase:
         losses = [report.losses for report in first.epochs(stop_after(steps))]
         checkpoint.save(tmp_path, 1, *first.state())
         second = make_trainer("joint", warm_start="false")
-        second.restore(*checkpoint.load_newest(tmp_path)[1:])
+        second.restore(*next(checkpoint.newest_first(tmp_path)))
         losses += [report.losses for report in second.epochs(stop_after(0))]  # and again, before any step
         checkpoint.save(tmp_path, 2, *second.state())
         third = make_trainer("joint", warm_start="false")
-        third.restore(*checkpoint.load_newest(tmp_path)[1:])
+        third.restore(*next(checkpoint.newest_first(tmp_path)))
         losses += [report.losses for report in third.epochs()]
 
         assert_same(state_of(whole), state_of(third))
@@ -183,7 +183,7 @@ def test_diverged_training_says_so():
 
 def test_a_report_survives_json():
     report = EpochReport(3, "train", 0.1, {"a": 1.5, "b": float("nan")}, {"share": 0.25}, 2.0)
-    back = EpochReport.from_json(report.to_json())
+    back = EpochReport.all_from_json([report.to_json()])[0]
     assert back.losses["a"] == 1.5
     assert np.isnan(back.losses["b"])
     assert back.reported == report.reported

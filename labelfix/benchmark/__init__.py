@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,9 +17,10 @@ from labelfix.benchmark.grid import GIVEN, Cell, make_grid
 from labelfix.benchmark.materials import Materials, check_given, gather, plant_noise
 from labelfix.benchmark.plot import write_plot
 from labelfix.benchmark.processes import scan_apart
-from labelfix.benchmark.rows import SCHEMA, is_current, make_row
+from labelfix.benchmark.rows import SAVED, SCHEMA, is_current, make_row
 from labelfix.errors import InputError
 from labelfix.job import Job
+from labelfix.json_files import read_object
 from labelfix.methods import method_class
 from labelfix.reporting import Reporter, Silent
 from labelfix.run_folder import RunFolder, changes
@@ -162,7 +162,7 @@ def _plan(cell: Cell, materials: Materials, shared: dict[str, Any]) -> _Planned:
     }
     facts = Job.of(source, options, Silent()).facts()
     path = materials.out / "rows" / f"{cell.name}.json"
-    saved = _read_json(path)
+    saved = read_object(path, SAVED, "delete it, and the row is made again")
     # A row outlives its run.
     before = folder.saved_config() or (saved and saved["made"])
     changed = changes(before, facts) if before else []
@@ -239,11 +239,3 @@ def _check_trusted(cell: Cell, trusted: str | Path | None) -> None:
         raise InputError(
             f"--methods {cell.method.text}: {cell.method.name} needs labels to trust; add --trusted FILE"
         )
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from labelfix.benchmark.plain import MARK, column_of, mark_of, write_plain
 from labelfix.corruption import corrupt_manifest
 from labelfix.corruption.noise_file import NoiseFile, read_noise_file
 from labelfix.errors import InputError
+from labelfix.json_files import is_text, maybe, read_object
 from labelfix.manifest import Manifest
 from labelfix.noise import NoiseSpec, parse_noise
 from labelfix.output_paths import check_no_links, check_output
@@ -254,11 +254,14 @@ def _write_test(path: Path, manifest: Manifest, rows: np.ndarray) -> Path:
 
 
 def _is_planted(path: Path, noise: NoiseSpec, file: NoiseFile | None) -> bool:
-    try:
-        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    facts = read_object(
+        path.with_suffix(".json"),
+        {"noise_file_sha256": maybe(is_text)},
+        "delete it, and the noise is planted again",
+    )
+    if facts is None:
         return False
-    if facts["noise_file_sha256"] != (None if file is None else file.sha256):
+    if facts.get("noise_file_sha256") != (None if file is None else file.sha256):
         raise InputError(
             f"--noise {noise}: the file is another than the one that {path} was made with; choose another --out"
         )

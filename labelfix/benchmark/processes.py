@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import resource
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 
+from labelfix.benchmark.rows import read_process
 from labelfix.child_processes import leave_with_parent, only_our_code, start_tracker
 from labelfix.errors import Interrupted, LabelfixError
 from labelfix.pipeline import scan
@@ -163,13 +163,12 @@ def _run(pipe: connection.Connection, source: Path, options: dict[str, Any], rec
 @contextmanager
 def _recorded(record: Path) -> Iterator[None]:
     """Write what the work inside took, also when it is interrupted."""
-    started = time.monotonic()
+    before, started = read_process(record), time.monotonic()
     try:
         yield
     finally:
-        before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         used = {
-            "seconds_total": round(before.get("seconds_total", 0.0) + time.monotonic() - started, 3),
+            "seconds_total": round((before.get("seconds_total") or 0.0) + time.monotonic() - started, 3),
             "peak_memory_mb": _larger(before.get("peak_memory_mb"), peak_memory_mb()),
             "peak_gpu_memory_mb": _larger(before.get("peak_gpu_memory_mb"), _peak_gpu_memory_mb()),
         }

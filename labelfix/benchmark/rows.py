@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +14,11 @@ import pyarrow.compute as pc
 from labelfix.benchmark.grid import Cell
 from labelfix.benchmark.materials import Materials
 from labelfix.corrections import Corrections
+from labelfix.json_files import Checks, is_count, is_flag, is_number, is_text, maybe, read_object
 from labelfix.metrics import flag_metrics, label_metrics
 from labelfix.parquet_file import open_parquet_file
 from labelfix.run_folder import RunFolder
+from labelfix.run_json import SCANNED, read_summary
 from labelfix.scoring import evaluate
 
 _TEXT, _COUNT, _FLAG, _NUMBER = pa.string(), pa.int64(), pa.bool_(), pa.float64()
@@ -57,6 +58,17 @@ SCHEMA = pa.schema(
         ("cleanlab_label_accuracy", _NUMBER),
     ]
 )
+_KINDS = {_TEXT: is_text, _COUNT: is_count, _FLAG: is_flag, _NUMBER: is_number}
+# What is kept of a finished row, and what a process notes.
+SAVED: Checks = {
+    "row": {
+        **{field.name: maybe(_KINDS[field.type]) for field in SCHEMA},
+        **{"noise": is_text, "method": is_text, "seed": is_count, "folds": is_count},
+    },
+    "made": SCANNED,
+    "left_out_sha256": maybe(is_text),
+}
+_PROCESS: Checks = dict.fromkeys(("seconds_total", "peak_memory_mb", "peak_gpu_memory_mb"), maybe(is_number))
 _CLEANLAB = ("cleanlab_precision", "cleanlab_recall", "cleanlab_f1", "cleanlab_label_accuracy")
 NO_TRUTH, _NO_CLASS = -1, -2
 
@@ -70,8 +82,7 @@ def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) 
         folder: of the run.
         record: what its process noted of time and memory; it may be missing.
     """
-    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
-    config = json.loads(folder.config.read_text(encoding="utf-8"))["config"]
+    summary, config = read_summary(folder.path), folder.saved_config() or {}
     found = evaluate(folder.corrections, truth=materials.truth_of(cell), leave_out=materials.left_out)
     given, corrected = found["label_accuracy_given"], found["label_accuracy_corrected"]
     has_errors = given is not None and given < 1
@@ -82,15 +93,24 @@ def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) 
         "seed": cell.seed,
         "errors_removed": (corrected - given) / (1 - given) if has_errors else None,
         "test_accuracy": summary.get("test_accuracy"),
-        "forward_units_per_row": summary["forward_units_per_row"],
-        "seconds": summary["training_seconds"],
-        **(json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}),
-        "folds": config["folds"],
+        "forward_units_per_row": summary.get("forward_units_per_row"),
+        "seconds": summary.get("training_seconds"),
+        **read_process(record),
+        "folds": config.get("config", {}).get("folds"),
         **cleanlab_metrics(
             Corrections.open(folder.corrections), materials.truth_of(cell), materials.left_out
         ),
     }
     return {name: row.get(name) for name in SCHEMA.names}
+
+
+def read_process(record: Path) -> dict[str, Any]:
+    """What the process of a run noted of time and memory; empty where it noted nothing.
+
+    Raises:
+        InputError: it is not as labelfix writes it.
+    """
+    return read_object(record, _PROCESS, "delete it") or {}
 
 
 def is_current(saved: Mapping[str, Any], materials: Materials) -> bool:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from labelfix.corrections import Corrections
 from labelfix.errors import InputError
 from labelfix.frame import budget, classes, disagreements
 from labelfix.frame.rows import JUDGED, LABELS, METADATA, PATH, check_count, class_indices, require, suspects
-from labelfix.parquet_file import open_parquet_file
 
 if TYPE_CHECKING:
     from labelfix.frame.image_grid import ImageGrid
@@ -31,8 +31,7 @@ def read_corrections(path: str | Path) -> pd.DataFrame:
         InputError: no such file, or not one that labelfix wrote.
     """
     opened = Corrections.open(path)
-    with open_parquet_file(opened.path) as file:
-        frame = file.read().to_pandas()
+    frame = pa.Table.from_batches(opened.batches(), opened.schema).unify_dictionaries().to_pandas()
     frame.attrs[METADATA] = opened.metadata
     frame.attrs[PATH] = os.path.abspath(opened.path)
     return frame

@@ -20,7 +20,6 @@ and 0.24 to 1.02 with `confident-learning` under the other noises.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ import pandas as pd
 
 from labelfix.errors import InputError
 from labelfix.frame.rows import JUDGED, METADATA, PATH, check_count, require, suspects
+from labelfix.run_json import read_summary
 
 _NORMAL_95 = 1.959964  # standard deviations on either side that hold 95 % of a normal distribution
 # Of the wrong labels that uncalibrated scores promise, the least and the most that were there: see above.
@@ -111,7 +111,7 @@ def _found_of_promised(frame: pd.DataFrame, said: dict[str, Any]) -> tuple[float
     1 and 1 for calibrated scores; 0 and infinite where nothing is known or the run doubts itself.
     """
     run = frame.attrs.get(METADATA, {})
-    if said.get("diagnostics", {}).get("calibration", {}).get("is_calibrated"):
+    if _diagnostics(said, "calibration").get("is_calibrated"):
         return 1.0, 1.0
     if not said or not run.get("fit_ok", True) or said.get("fit_reason"):
         return 0.0, math.inf
@@ -120,8 +120,7 @@ def _found_of_promised(frame: pd.DataFrame, said: dict[str, Any]) -> tuple[float
 
 def _rests_on(frame: pd.DataFrame, said: dict[str, Any], least: float, most: float) -> str:
     """What is known of how far the noise scores are probabilities, in one sentence."""
-    diagnostics = said.get("diagnostics", {})
-    calibration, trusted = diagnostics.get("calibration", {}), diagnostics.get("trusted", {})
+    calibration, trusted = _diagnostics(said, "calibration"), _diagnostics(said, "trusted")
     parts = ["the noise scores of the rows, read as the probability that a given label is wrong"]
     why = said.get("fit_reason")
     if not frame.attrs.get(METADATA, {}).get("fit_ok", True):
@@ -161,12 +160,12 @@ def _own_estimates(least: float) -> str:
     )
 
 
+def _diagnostics(said: dict[str, Any], part: str) -> dict[str, Any]:
+    return (said.get("diagnostics") or {}).get(part) or {}
+
+
 def _summary(frame: pd.DataFrame) -> dict[str, Any]:
     """The summary.json of the run that the frame was read from; empty where it is not there."""
     if PATH not in frame.attrs:
         return {}
-    try:
-        said = json.loads((Path(frame.attrs[PATH]).parent / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
+    return read_summary(Path(frame.attrs[PATH]).parent)

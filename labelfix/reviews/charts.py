@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_OF_MIXTURE = ("mixture", "loss_low", "loss_high", "loss_kind", "loss_histogram")
 _MOST_CLASSES = 30
 _MOST_NUMBERED = 12  # classes whose cells have room for a number
 _LONGEST_NAME = 18
@@ -48,7 +49,7 @@ def all_charts(
     if survey.scores.any():
         yield score_chart(survey)
     diagnostics = summary.get("diagnostics") or {}
-    if "loss_histogram" in diagnostics:
+    if all(diagnostics.get(name) is not None for name in _OF_MIXTURE):
         yield mixture_chart(diagnostics)
     if epochs is not None and len(epochs):
         losses = [name for name in epochs.column_names if name.startswith("loss_")]

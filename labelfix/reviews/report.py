@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.survey import Survey
 from labelfix.reviews.suspects import batches_of
 from labelfix.reviews.svg import drawn
+from labelfix.run_json import read_config, read_summary
 
 _PAIRS_SHOWN = 100
 
@@ -40,7 +40,7 @@ def report_of(corrections: Corrections, survey: Survey, source: str, shown: int)
         shown: number of samples on the page.
     """
     metadata, names = corrections.metadata, corrections.metadata["class_names"]
-    summary = _json_beside(corrections, "summary.json")
+    summary = read_summary(corrections.path.parent)
     epochs = _epochs_beside(corrections)
     counts, reason = survey.counts, summary.get("fit_reason") or ""
     return {
@@ -96,7 +96,7 @@ def _invalid(corrections: Corrections, survey: Survey) -> list[dict[str, str | N
 def _settings(corrections: Corrections, epochs: pa.Table | None) -> list[list[str]]:
     """Names and values, as text without folders: whose machine it was is nobody's business."""
     metadata = corrections.metadata
-    saved = _json_beside(corrections, "config.json")
+    saved = read_config(corrections.path.parent)
     config = saved.get("config") or {"method": metadata["method"], "seed": metadata["seed"]}
     plain = {name: value for name, value in config.items() if name not in ("settings", "weights_sha256")}
     if plain.get("weights"):
@@ -113,7 +113,7 @@ def _settings(corrections: Corrections, epochs: pa.Table | None) -> list[list[st
         "source fingerprint": metadata["source_fingerprint"],
         **{
             f"version of {name}": text
-            for name, text in (saved.get("environment") or {}).get("packages", {}).items()
+            for name, text in ((saved.get("environment") or {}).get("packages") or {}).items()
         },
     }
     return [[name.replace("_", " "), _text(value)] for name, value in plain.items() if value is not None]
@@ -123,15 +123,6 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
-
-
-def _json_beside(corrections: Corrections, name: str) -> dict[str, Any]:
-    """A JSON object of the run; empty where it is not there."""
-    try:
-        value = json.loads((corrections.path.parent / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _epochs_beside(corrections: Corrections) -> pa.Table | None:

@@ -52,6 +52,7 @@ def batches_of(corrections: Corrections, rows: np.ndarray, columns: list[str]) -
                 continue
             for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=columns):
                 left, right = np.searchsorted(wanted, [first, first + len(batch)])
+                batch = corrections.checked(batch, first)
                 yield batch.take(pa.array(wanted[left:right] - first))
                 first += len(batch)
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.errors import InputError
+from labelfix.json_files import are, is_text
 from labelfix.sources.labels import check_label_type, column_labels
 from labelfix.sources.marks import read_marks
 from labelfix.sources.rows import (
@@ -30,6 +31,7 @@ Batches = Callable[[list[str]], Iterator[pa.RecordBatch]]
 # Rows without labels, of an image column struct{bytes, path} and the row that it starts at.
 ByteRows = Callable[[pa.Array, int], Rows]
 
+_MOST_CLASSES = 100_000
 _MAGIC = (
     (0, b"\xff\xd8\xff", "jpg"),
     (0, b"\x89PNG", "png"),
@@ -97,16 +99,22 @@ def class_names(schema: pa.Schema, column: str, path: Path) -> tuple[str, ...] |
     """Class names of a ClassLabel column from the `huggingface` schema metadata; None without any.
 
     Raises:
-        InputError: they are empty or repeated.
+        InputError: they are no texts, too many, empty or repeated.
     """
     if not pa.types.is_integer(schema.field(column).type):
         return None
     names = _feature(schema, column).get("names")
     if names is None:
         return None
-    stripped = tuple(str(name).strip() for name in names)
+    if not are(is_text)(names) or len(names) > _MOST_CLASSES:
+        raise InputError(
+            f"{path}: the class names of {column!r} in its huggingface metadata are no list of at most"
+            f" {_MOST_CLASSES:,} texts; correct them, or take the metadata out"
+        )
+    stripped = tuple(name.strip() for name in names)
     if "" in stripped or len(set(stripped)) < len(stripped):
-        raise InputError(f"{path}: the class names of {column!r} are empty or repeated: {list(stripped)}")
+        shown = ", ".join(map(repr, stripped[:20])) + (", ..." if len(stripped) > 20 else "")
+        raise InputError(f"{path}: the class names of {column!r} are empty or repeated: {shown}")
     return stripped
 
 
@@ -210,6 +218,6 @@ def _feature(schema: pa.Schema, column: str) -> dict[str, Any]:
     text = (schema.metadata or {}).get(b"huggingface", b"{}")
     try:
         feature = json.loads(text)["info"]["features"][column]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return feature if isinstance(feature, dict) else {}

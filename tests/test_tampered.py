@@ -1,0 +1,289 @@
+"""Files that somebody changed: every command that reads them ends with 0 or 2, and with one line where it is 2."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import write_digits
+
+import labelfix
+from labelfix import checkpoint
+from labelfix.cli import main
+from labelfix.corrections import METADATA_KEY, Corrections
+from labelfix.errors import InputError
+from labelfix.manifest import Manifest
+
+QUICK = {"epochs": 1, "method": "cross-entropy", "batch_size": 16, "image_size": 8, "precision": "fp32"}
+SCAN = (
+    "--epochs", "1", "--method", "cross-entropy", "--batch-size", "16", "--image-size", "8", "--precision", "fp32",
+)  # fmt: skip
+WRONG = (None, -1, 1e308, "x", "\ud800", "\0", [], {}, [[]], 10**400, True)
+HUGE = "[" * 100_000
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A source of 40 digits, a finished run over it, and one that stopped before its findings."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELFIX_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        write_digits(folder / "images", 40)
+        labelfix.scan("images", out="run", **QUICK)
+        with patch.context() as stop:
+            stop.setattr("labelfix.pipeline.find", lambda *_: sys.exit(9))
+            with pytest.raises(SystemExit):
+                labelfix.scan("images", out="stopped", **QUICK)
+    return folder
+
+
+@pytest.fixture
+def place(made, tmp_path, monkeypatch, capfd):
+    """A copy to tamper with; `ends` runs a command there and checks how it ends."""
+    monkeypatch.setenv("LABELFIX_CACHE", str(made / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("run", "stopped"):
+        shutil.copytree(made / name, tmp_path / name)
+    config = (tmp_path / "run" / "config.json").read_text()
+    assert str(made / "images") in config
+
+    def ends(*args, code=None):
+        monkeypatch.setattr(sys, "argv", ["labelfix", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        told = capfd.readouterr().err
+        assert end.value.code in ((0, 2) if code is None else (code,)), (args, told)
+        if end.value.code == 2:
+            assert told.count("\n") == 1
+        return told
+
+    return SimpleNamespace(folder=tmp_path, images=made / "images", ends=ends)
+
+
+def changed(value, depth=4):
+    """The same JSON value many times, each time with one of its parts replaced by what it cannot be."""
+    if depth and isinstance(value, dict):
+        for name, inner in value.items():
+            yield {other: part for other, part in value.items() if other != name}
+            yield from ({**value, name: part} for part in changed(inner, depth - 1))
+    if depth and isinstance(value, list) and value:
+        yield from ([part, *value[1:]] for part in changed(value[0], depth - 1))
+        yield [*value, *value]
+    yield from (wrong for wrong in WRONG if type(wrong) is not type(value) or wrong != value)
+
+
+def tampered(path):
+    """Write each of these in place of a file, and what is no JSON at all."""
+    whole = path.read_text()
+    for value in changed(json.loads(whole)):
+        path.write_text(json.dumps(value))
+        yield
+    for text in ("", HUGE, whole[:-9], '{"a": NaN}', '{"config": 1e999}'):
+        path.write_text(text)
+        yield
+    path.write_text(whole)
+
+
+def with_metadata(path, metadata):
+    table = pq.read_table(path)
+    text = metadata if isinstance(metadata, bytes) else json.dumps(metadata).encode()
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: text}), path)
+
+
+class TestCorrections:
+    def test_metadata(self, place):
+        path = place.folder / "run" / "corrections.parquet"
+        metadata = Corrections.open(path).metadata
+        for value in [*changed(metadata), HUGE.encode(), b"\xff", {**metadata, "class_names": ["a"] * 10}]:
+            with_metadata(path, value)
+            place.ends("export", "run", "--to", "csv", "--out", "x.csv")
+        with_metadata(path, {**metadata, "class_names": metadata["class_names"][:-1]})
+        for args in (("review", "run"), ("export", "run"), ("evaluate", "run", "--truth", place.images)):
+            assert "not as labelfix writes it" in place.ends(*args, code=2)
+
+    @pytest.mark.parametrize(
+        ("column", "values"),
+        [
+            ("sample_id", np.arange(40)[::-1]),
+            ("noise_score", np.full(40, np.nan, np.float32)),
+            ("noise_score", np.full(40, 1e30, np.float32)),
+            ("label_distribution", pa.array([[-1.0] * 10] * 40, pa.list_(pa.float32(), 10))),
+            ("label_distribution", pa.array([[0.5]] * 40, pa.list_(pa.float32(), 1))),
+            ("given_label", pa.array(["stranger"] * 40).dictionary_encode()),
+            ("corrected_label", pa.array([1] * 40)),
+            ("is_valid", pa.array([None] * 40, pa.bool_())),
+            ("is_label_issue", pa.array(["no"] * 40)),
+            ("file_name", pa.array([b"x"] * 40)),
+            ("error", None),
+            ("predicted_probs", None),
+        ],
+    )
+    def test_columns(self, place, column, values):
+        path = place.folder / "run" / "corrections.parquet"
+        table = pq.read_table(path)
+        number = table.schema.get_field_index(column)
+        table = table.remove_column(number)
+        if values is not None:
+            table = table.add_column(number, column, pa.chunked_array([pa.array(values)]))
+        pq.write_table(table, path)
+        told = place.ends("review", "run", code=2)
+        assert "is not as labelfix writes it" in told
+        assert column in told
+        with pytest.raises(InputError, match="is not as labelfix writes it"):
+            labelfix.read_corrections(path)
+
+    def test_broken_pages(self, place):
+        path = place.folder / "run" / "corrections.parquet"
+        data = bytearray(path.read_bytes())
+        data[4:400] = b"\xff" * 396
+        path.write_bytes(data)
+        for args in (("export", "run"), ("review", "run")):
+            assert "cannot be read" in place.ends(*args, code=2)
+
+
+def test_the_config_of_a_run(place):
+    for _ in tampered(place.folder / "run" / "config.json"):
+        place.ends("export", "run", "--to", "csv", "--out", "x.csv")
+        place.ends("scan", place.images, "--out", "run", "--dry-run", *SCAN)
+    assert "missing, or of another kind" in _with(place, "run/config.json", {"source": 7}, "export", "run")
+    for _ in tampered(place.folder / "stopped" / "config.json"):
+        place.ends("scan", place.images, "--out", "stopped", "--dry-run", *SCAN)
+
+
+def _with(place, name, value, *args):
+    (place.folder / name).write_text(json.dumps(value))
+    return place.ends(*args, code=2)
+
+
+def test_the_summary_of_a_run(place, monkeypatch):
+    def drawn(chart):
+        return {
+            "name": chart.name,
+            "title": chart.title,
+            "caption": chart.caption,
+            "told": chart.told,
+            "svg": "",
+        }
+
+    monkeypatch.setattr("labelfix.reviews.report.drawn", drawn)  # the pictures take seconds
+    for _ in tampered(place.folder / "run" / "summary.json"):
+        place.ends("review", "run", "--limit", "1")
+
+
+def test_the_description_of_a_classifier(place, monkeypatch):
+    path = place.folder / "run" / "classifier" / "classifier.json"
+    facts = json.loads(path.read_text())
+    for _ in tampered(path):
+        place.ends("predict", "run", place.images / "none")
+    wrong = [
+        {"network": {**facts["network"], "backbone": "vit_h_14"}},
+        {"network": {**facts["network"], "backbone": "nothing"}},
+        {"normalisation": {**facts["normalisation"], "std": [0.0, 1, 1]}},
+        {"normalisation": {**facts["normalisation"], "mean": [0.0, 1]}},
+        {
+            "network": {**facts["network"], "num_classes": 200_000},
+            "class_names": [str(number) for number in range(200_000)],
+        },
+    ]
+    build = labelfix.networks.build
+
+    def on_paper_only(spec):
+        assert torch.empty(0).is_meta, "memory before the file is known to fit"
+        return build(spec)
+
+    monkeypatch.setattr("labelfix.classifier.networks.build", on_paper_only)
+    for change in wrong:
+        path.write_text(json.dumps({**facts, **change}))
+        with pytest.raises(InputError, match="classifier cannot be read"):
+            labelfix.load_classifier("run")
+
+
+def test_weights_whose_header_lies(place):
+    path = place.folder / "run" / "classifier" / "model.safetensors"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    name = next(key for key in header if key != "__metadata__")
+    huge = {**header, name: {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    for lie in (huge, {**header, name: 1}, {}, []):
+        text = json.dumps(lie).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+        with pytest.raises(InputError, match="classifier cannot be read"):
+            labelfix.load_classifier("run")
+    path.write_bytes(b"\xff" * 100)
+    with pytest.raises(InputError, match="classifier cannot be read"):
+        labelfix.load_classifier("run")
+
+
+class TestCheckpoints:
+    def newest(self, place):
+        return max((place.folder / "stopped" / "checkpoint").glob("*.json"))
+
+    def test_one_of_another_kind_is_passed_over(self, place, monkeypatch):
+        """As damaged ones: training starts where the one before it was, here anew."""
+        path = self.newest(place)
+        for other in path.parent.glob("*.json"):
+            if other != path:
+                other.unlink()
+        record = json.loads(path.read_text())
+        starts = []
+
+        def stopped(trainer, *_):
+            starts.append(trainer.position.epoch)
+            raise InputError("stopped")
+
+        monkeypatch.setattr("labelfix.trainer.Trainer.epochs", stopped)
+        whole = path.read_text()
+        place.ends("scan", place.images, "--out", "stopped", *SCAN, code=2)
+        assert starts == [1]
+        for _ in (path.write_text(json.dumps(value)) for value in changed(record)):
+            place.ends("scan", place.images, "--out", "stopped", *SCAN, code=2)
+        assert set(starts[1:]) <= {0, 1}
+        facts = record["facts"]
+        for wrong in ({"epoch": 10**9}, {"epoch": "1"}, {"step": 10**9}, {"loss_names": ["a", "b", "c"]}):
+            starts.clear()
+            position = {**facts["position"], **wrong}
+            path.write_text(json.dumps({**record, "facts": {**facts, "position": position}}))
+            place.ends("scan", place.images, "--out", "stopped", *SCAN, code=2)
+            assert starts == [0], wrong
+        path.write_text(whole)
+
+    def test_tensors_of_another_training(self, place):
+        folder = place.folder / "stopped" / "checkpoint"
+        facts = json.loads(self.newest(place).read_text())["facts"]
+        checkpoint.save(folder, 7, {"loss_sums": torch.zeros(1)}, facts)
+        place.ends("scan", place.images, "--out", "stopped", *SCAN, code=0)
+
+
+@pytest.mark.parametrize(
+    "names", [7, "abc", {"a": 1}, ["a", 7], ["a", None], ["a", "a"], [""], ["\ud800", "b"]]
+)
+def test_class_names_in_huggingface_metadata(tmp_path, names):
+    features = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    table = pa.table({"file_name": ["0.png", "1.png"], "label": [0, 1]})
+    pq.write_table(
+        table.replace_schema_metadata({b"huggingface": json.dumps(features).encode()}), tmp_path / "x.parquet"
+    )
+    with pytest.raises(InputError, match="class names of 'label'"):
+        Manifest.read(tmp_path / "x.parquet")
+
+
+def test_huge_huggingface_metadata(tmp_path):
+    names = [str(number) for number in range(100_001)]
+    deep = b'{"info": ' + HUGE.encode()
+    many = json.dumps({"info": {"features": {"label": {"names": names}}}}).encode()
+    table = pa.table({"file_name": ["0.png", "1.png"], "label": [0, 1]})
+    pq.write_table(table.replace_schema_metadata({b"huggingface": deep}), tmp_path / "x.parquet")
+    assert Manifest.read(tmp_path / "x.parquet").class_names == ("0", "1")
+    pq.write_table(table.replace_schema_metadata({b"huggingface": many}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="no list of at most 100,000 texts") as refused:
+        Manifest.read(tmp_path / "x.parquet")
+    assert len(str(refused.value)) < 300

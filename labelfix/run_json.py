@@ -78,15 +78,13 @@ SCANNED: Checks = {
 
 
 def _is_positive(value: Any) -> bool:
-    return is_number(value) and value > 0
+    return is_number(value) and value > 1e-9
 
 
 def _is_component(value: Any) -> bool:
-    """A part of a mixture: a beta distribution, or a normal one."""
-    is_beta = isinstance(value, dict) and "alpha" in value
-    shape = dict.fromkeys(("alpha", "beta") if is_beta else ("variance",), _is_positive)
-    checks: Checks = {"weight": is_share, "mean": is_number, **shape}
-    return isinstance(value, dict) and wrong_key(value, checks) is None
+    shapes = ({"variance": _is_positive}, {"alpha": _is_positive, "beta": _is_positive})
+    place = {"weight": is_share, "mean": is_share}
+    return is_object(value) and any(wrong_key(value, {**place, **shape}) is None for shape in shapes)
 
 
 _SUMMARY: Checks = {

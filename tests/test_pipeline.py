@@ -330,7 +330,8 @@ KILLS = {
     "writing": "labelfix.corrections._columns = after(1, labelfix.corrections._columns)",
     "config": "labelfix.run_folder.write_json = after(1, labelfix.run_folder.write_json)",
     "half a config": "labelfix.tables._flush = after(1, labelfix.tables._flush)",
-    "finishing": "labelfix.run_folder.shutil.rmtree = after(2, labelfix.run_folder.shutil.rmtree)",
+    # Two folders are looked at twice before anything is written, then for three removals; now the run is finished.
+    "finishing": "labelfix.run_folder._checkpoint_parts = after(8, labelfix.run_folder._checkpoint_parts)",
 }
 
 
@@ -369,6 +370,7 @@ class TestKills:
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert result_bytes(tmp_path / "run", with_card=True) == expected
         assert not (tmp_path / "run" / "checkpoint").exists()
+        assert any((tmp_path / "run" / ".checkpoint-done").iterdir())
         with pytest.raises(InputError, match="holds a finished run"):
             labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
 

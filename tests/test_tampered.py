@@ -164,17 +164,21 @@ def _with(place, name, value, *args):
 
 
 def test_the_summary_of_a_run(place, monkeypatch):
-    def drawn(chart):
-        return {
-            "name": chart.name,
-            "title": chart.title,
-            "caption": chart.caption,
-            "told": chart.told,
-            "svg": "",
-        }
+    """As much of it as a page shows, of a method with a mixture."""
 
-    monkeypatch.setattr("labelfix.reviews.report.drawn", drawn)  # the pictures take seconds
-    for _ in tampered(place.folder / "run" / "summary.json"):
+    def drawn(chart):  # the pictures take seconds
+        return {"title": chart.title, "caption": chart.caption, "svg": ""}
+
+    path = place.folder / "run" / "summary.json"
+    clean = {"alpha": 0.5, "beta": 9.0, "weight": 0.8, "mean": 0.05}
+    noisy = {"variance": 0.1, "weight": 0.2, "mean": 0.75}
+    loss = {"loss_low": -0.4, "loss_high": 2.8, "loss_histogram": [3, 2, 1], "loss_kind": "loss"}
+    diagnostics = {"mixture": {"clean": clean, "noisy": noisy}, **loss}
+    matrix = np.eye(10).tolist()
+    summary = {"fit_reason": "", "transition_matrix": matrix, "diagnostics": diagnostics}
+    path.write_text(json.dumps(summary))
+    monkeypatch.setattr("labelfix.reviews.report.drawn", drawn)
+    for _ in tampered(path):
         place.ends("review", "run", "--limit", "1")
 
 

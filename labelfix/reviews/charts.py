@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_OF_MIXTURE = ("mixture", "loss_low", "loss_high", "loss_kind", "loss_histogram")
 _MOST_CLASSES = 30
 _MOST_NUMBERED = 12  # classes whose cells have room for a number
 _LONGEST_NAME = 18
@@ -30,6 +29,9 @@ _LINES = [
     ("accent", "--"),
     ("accent-2", ":"),
 ]
+
+
+_OF_MIXTURE = ("mixture", "loss_low", "loss_high", "loss_kind", "loss_histogram")
 
 
 def all_charts(
@@ -49,7 +51,7 @@ def all_charts(
     if survey.scores.any():
         yield score_chart(survey)
     diagnostics = summary.get("diagnostics") or {}
-    if all(diagnostics.get(name) is not None for name in _OF_MIXTURE):
+    if all(diagnostics.get(name) is not None for name in _OF_MIXTURE) and diagnostics["loss_histogram"]:
         yield mixture_chart(diagnostics)
     if epochs is not None and len(epochs):
         losses = [name for name in epochs.column_names if name.startswith("loss_")]

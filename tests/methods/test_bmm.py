@@ -51,8 +51,8 @@ class TestTracking:
         seen = []
         original = trainer.predict
 
-        def spy(view="plain"):
-            logits = original(view)
+        def spy(view="plain", **options):
+            logits = original(view, **options)
             seen.append((view, logits))
             return logits
 

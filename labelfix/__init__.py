@@ -1,24 +1,26 @@
 """labelfix finds and corrects wrong labels in image datasets by training networks that survive them.
 
-The map of the house, from the path of an image to its row in corrections.parquet:
+The map of the code, from the path of an image to its row in corrections.parquet. A family imports only from families
+above it here:
 
-    manifest, sources/    the rows: file name and given label; trusted: which labels a person has verified
-    parquet_file          what opens every Parquet file, and looks at what it unpacks to
-    cache, store          every image decoded once
-    batches, views, distortions    rows as batches of augmented views
-    networks/             what is trained
-    methods/, losses, look_ahead, mixture, readings, schedules    the papers
-    trainer, checkpoint   the only loop, and how it survives a kill
-    evidence, pooling, credibility, calibration    what a method says, and how far it can be believed
-    verdicts              the one rule that turns it into flags and corrections
-    corrections, classifier, onnx_file, summary, model_card, run_folder    what comes out
-    job, cross_fitting, findings, pipeline    scan(): all of the above in one page
-    prediction            predict(): a trained classifier on other images
-    frame/                findings in pandas: read_corrections(), and df.labelfix
-    reviews/              review(): a page in which people look at the suspects and decide
-    guards, outputs, exports/, scoring, metrics, corruption, noise, demo    what people do before and after
-    benchmark/            bench(): methods side by side where the truth is known
-    cli/                  the command line: one command, one function
+    data/           the rows of a source, its readers, verified labels, every image decoded once
+    networks/       what is trained
+    estimation/     from predictions to verdicts: posterior, reliability, mixture, calibration, and the rule of the
+        flags
+    methods/        one paper a file, over base; what the papers share: losses, schedules, look_ahead
+    training/       the only loop: batches, augmentation, folds, checkpoint and resume, predictions
+    config          the options of a scan, resolved
+    results/        what a run leaves: corrections.parquet, summary, model card, classifier, decisions
+    accessor/       read_corrections(), and df.labelfix
+    pipeline        scan() and plan(): all of the above in one page
+    prediction      predict(): a trained classifier on other images
+    evaluation      evaluate(): a run against the truth
+    reviews/        review(): a page in which people look at the suspects and decide
+    exports/        export(): the corrected labels for the next tool, one target a file
+    noise/          corrupt(): noise of known truth
+    demo            demo(): the whole way on digits
+    benchmark/      bench(): methods side by side where the truth is known
+    cli/            the command line: one command, one function
 
 Names are loaded when they are first used, so that importing labelfix is quick and imports no torch.
 """
@@ -30,36 +32,36 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labelfix.accessor import read_corrections
     from labelfix.benchmark import bench
-    from labelfix.classifier import Classifier, load_classifier
-    from labelfix.corruption import corrupt
     from labelfix.errors import InputError, Interrupted, LabelfixError
+    from labelfix.evaluation import evaluate
     from labelfix.exports import export
-    from labelfix.frame import read_corrections
     from labelfix.methods import method_card, method_names
+    from labelfix.noise.corruption import corrupt
     from labelfix.pipeline import Run, plan, scan
     from labelfix.prediction import predict
+    from labelfix.results.classifier import Classifier, load_classifier
     from labelfix.reviews import review
-    from labelfix.scoring import evaluate
 
 __version__ = version("labelfix")
 
 _HOMES = {
-    "Classifier": "classifier",
+    "Classifier": "results.classifier",
     "InputError": "errors",
     "Interrupted": "errors",
     "LabelfixError": "errors",
     "Run": "pipeline",
     "bench": "benchmark",
-    "corrupt": "corruption",
-    "evaluate": "scoring",
+    "corrupt": "noise.corruption",
+    "evaluate": "evaluation",
     "export": "exports",
-    "load_classifier": "classifier",
+    "load_classifier": "results.classifier",
     "method_card": "methods",
     "method_names": "methods",
     "plan": "pipeline",
     "predict": "prediction",
-    "read_corrections": "frame",
+    "read_corrections": "accessor",
     "review": "reviews",
     "scan": "pipeline",
 }

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
+from labelfix.data.images.store import auto_image_size
+from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
-from labelfix.manifest import Manifest
 from labelfix.methods import method_class
 from labelfix.methods.settings import MethodSettings
-from labelfix.store import auto_image_size
+from labelfix.training.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
 
@@ -101,7 +101,7 @@ class ScanOptions:
         weights: none, imagenet, or a file of weights.
         image_size: auto, or the side of the network's input in pixels.
         rows: only the first so many rows; None for all.
-        trusted: file of verified labels, see `labelfix.trusted`; None for none.
+        trusted: file of verified labels, see `labelfix.data.verified_labels`; None for none.
         test: source of labelled images for the accuracy after every epoch; None for the rows of a test split. The
             names of its columns are those of the source where it has them, else the usual ones.
         root: folder that a manifest's relative paths start from; None for the manifest's.

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from labelfix.config import ScanConfig, ScanOptions, environment
+from labelfix.data.manifest import Manifest
+from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
-from labelfix.manifest import Manifest
 from labelfix.methods import method_class
 from labelfix.output_paths import check_output
-from labelfix.preparation import learned_apart
 from labelfix.reporting import Reporter
-from labelfix.run_folder import RunFolder, resolved_autos
-from labelfix.trusted import Trusted
+from labelfix.results.run_folder import RunFolder, resolved_autos
+from labelfix.training.setup import learned_apart
 
 
 @dataclass(frozen=True)

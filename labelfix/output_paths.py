@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from labelfix.atomic_files import check_regular
 from labelfix.errors import InputError
 from labelfix.json_files import load_object
-from labelfix.tables import check_regular
 
 # What a scan makes in its run folder, and will make again: nothing else may lie there under these names.
 RUN_PARTS = (

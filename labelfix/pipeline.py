@@ -12,31 +12,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelfix import corrections, model_card, run_folder
-from labelfix.batches import Labels
+from labelfix.atomic_files import write_json, write_table
 from labelfix.config import ScanConfig
-from labelfix.cross_fitting import CrossFit, cross_fit, deal
-from labelfix.epoch_report import EpochReport
-from labelfix.findings import find
+from labelfix.data.images.store import ImageStore
+from labelfix.data.manifest import Manifest
 from labelfix.job import Job
-from labelfix.manifest import Manifest
 from labelfix.methods import method_class
-from labelfix.preparation import (
+from labelfix.methods.batch import Labels
+from labelfix.reporting import Reporter, Silent
+from labelfix.results import corrections, model_card, run_folder
+from labelfix.results.classifier import make_classifier
+from labelfix.results.findings import find
+from labelfix.results.summary import cost, epochs_table, summarise, units_per_row
+from labelfix.training.epoch_report import EpochReport
+from labelfix.training.folds import CrossFit, cross_fit, deal
+from labelfix.training.resume import train
+from labelfix.training.setup import (
     build_network,
     learned_apart,
-    make_classifier,
     make_trainer,
     open_images,
     seconds_per_unit,
     training_labels,
     watch,
 )
-from labelfix.reporting import Reporter, Silent
-from labelfix.resumable import train
-from labelfix.store import ImageStore
-from labelfix.summary import cost, epochs_table, summarise, units_per_row
-from labelfix.tables import write_json, write_table
-from labelfix.trainer import Trainer
+from labelfix.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

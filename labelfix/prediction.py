@@ -13,16 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from labelfix.batches import Source
-from labelfix.classifier import Classifier, batch_logits, load_classifier
-from labelfix.corrections import LABEL_TYPE, METADATA_KEY, ROW_GROUP, distribution_array, label_array
-from labelfix.devices import resolve_device
+from labelfix.atomic_files import atomic_path
+from labelfix.data.images.store import ImageStore
+from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
-from labelfix.manifest import Manifest
 from labelfix.output_paths import check_output
 from labelfix.reporting import Reporter, Silent
-from labelfix.store import ImageStore
-from labelfix.tables import atomic_path
+from labelfix.results.classifier import Classifier, load_classifier
+from labelfix.results.corrections import LABEL_TYPE, METADATA_KEY, ROW_GROUP, distribution_array, label_array
+from labelfix.training.batches import Source
+from labelfix.training.devices import resolve_device
+from labelfix.training.predictions import batch_logits
 
 DEFAULT_OUT = "predictions.parquet"
 _CONFIDENCE = "confidence"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from labelfix.noise import parse_noise, plant
-from labelfix.store import encode
+from labelfix.data.images.decoding import encode
+from labelfix.noise.planting import parse_noise, plant
 
 # Two threads at most: the tests must give the same bytes wherever they run, and tiny steps gain from no more. Beside
 # another worker a single one, which its child processes are told too: threads that wait for each other cost far more.

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from labelfix.manifest import Manifest
-from labelfix.noise import parse_noise, plant
-from labelfix.store import ImageStore
+from labelfix.data.images.store import ImageStore
+from labelfix.data.manifest import Manifest
+from labelfix.noise.planting import parse_noise, plant
 
 
 def pixels(count, *shape, seed=0):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from labelfix.store import encode
+from labelfix.data.images.decoding import encode
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 HOSTILE_FILE = "../../etc/<script>alert(2)</script>.png"

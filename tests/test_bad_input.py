@@ -15,7 +15,7 @@ from memory_data import digit_arrays
 
 import labelfix
 from labelfix import cli
-from labelfix.store import encode
+from labelfix.data.images.decoding import encode
 
 NAMES = [f"{label}/{row}.png" for label in ("cat", "dog") for row in range(4)]
 LIST = "file_name,label\n" + "".join(f"{name},{name[:3]}\n" for name in NAMES)

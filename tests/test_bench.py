@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from conftest import write_digits
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
-from test_scoring import CASE, make_run
+from test_evaluation import CASE, make_run
 
 import labelfix
 from labelfix.benchmark.agreement import SCHEMA as AGREEMENT_SCHEMA
@@ -29,8 +29,8 @@ from labelfix.benchmark.plain import mark_of, write_plain
 from labelfix.benchmark.plot import write_plot
 from labelfix.benchmark.rows import SCHEMA, true_labels
 from labelfix.cli import cli
+from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError, Interrupted
-from labelfix.manifest import Manifest
 from labelfix.reporting import Silent
 
 ROWS, HELD_OUT = 240, 40

@@ -184,7 +184,7 @@ def test_a_demo_killed_while_it_writes_goes_on_with_the_same_bytes(tmp_path, mon
     calls = []
 
     def encode(pixels):
-        from labelfix.store import encode
+        from labelfix.data.images.decoding import encode
 
         calls.append(pixels)
         if len(calls) == 700:

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
-from labelfix import corrections
 from labelfix.cli import COMMANDS, cli
 from labelfix.methods import method_card, method_names
+from labelfix.results import corrections
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_every_scan_option_is_in_the_readme():
 
 
 def test_every_column_is_in_the_readme():
-    text = (ROOT / "labelfix" / "corrections.py").read_text(encoding="utf-8")
+    text = (ROOT / "labelfix" / "results" / "corrections.py").read_text(encoding="utf-8")
     columns = re.findall(r'pa\.field\("(\w+)"', text)
     assert len(columns) == 14
     for column in columns:

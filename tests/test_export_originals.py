@@ -16,10 +16,10 @@ from PIL import Image
 from test_export_targets import finish, picture
 from test_exports import refuses
 
+from labelfix.data.images.decoding import FORMATS, HEAD_SIZE, decode, is_image
 from labelfix.exports import export
 from labelfix.exports.images import WAYS
-from labelfix.originals import read_originals
-from labelfix.store.decoding import FORMATS, HEAD_SIZE, decode, is_image
+from labelfix.results.originals import read_originals
 
 # Every way that an image has into an export; None writes Parquet.
 HOW = [(to, way) for to in ("imagefolder", "hf", "fiftyone") for way in WAYS] + [("hf", None)]

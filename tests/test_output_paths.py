@@ -12,7 +12,7 @@ from conftest import write_digits
 import labelfix
 from labelfix.errors import InputError
 from labelfix.output_paths import RUN_PARTS, check_output, holding, source_places
-from labelfix.run_folder import RunFolder
+from labelfix.results.run_folder import RunFolder
 
 QUICK = {"epochs": 1, "method": "cross-entropy"}
 

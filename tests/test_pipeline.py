@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_digits
-from test_store import png_header
+from test_images import png_header
 
 import labelfix
-import labelfix.trainer
+import labelfix.training.trainer
 from labelfix.config import environment
 from labelfix.errors import InputError
 
@@ -300,7 +300,8 @@ class TestRepeats:
 # Runs in a process of its own, so that the kill is a real one; the moment is chosen to the step.
 SCRIPT = """
 import os, signal, sys
-import labelfix.corrections, labelfix.pipeline, labelfix.trainer, labelfix.run_folder, labelfix.tables
+import labelfix.results.corrections, labelfix.pipeline
+import labelfix.training.trainer, labelfix.results.run_folder, labelfix.atomic_files
 from labelfix.cli import main
 from labelfix.cli.terminal import Terminal
 
@@ -323,15 +324,19 @@ main()
 """
 KILLS = {
     "decode": "Terminal.progress = after(2, Terminal.progress)",
-    "training, first step": "labelfix.trainer.Trainer._step = after(1, labelfix.trainer.Trainer._step)",
-    "training, later": "labelfix.trainer.Trainer._step = after(12, labelfix.trainer.Trainer._step)",
-    "checkpoint": "labelfix.checkpoint.write_json = after(2, labelfix.checkpoint.write_json)",
-    "findings": "labelfix.findings.decide = after(1, labelfix.findings.decide)",
-    "writing": "labelfix.corrections._columns = after(1, labelfix.corrections._columns)",
-    "config": "labelfix.run_folder.write_json = after(1, labelfix.run_folder.write_json)",
-    "half a config": "labelfix.tables._flush = after(1, labelfix.tables._flush)",
+    "training, first step": (
+        "labelfix.training.trainer.Trainer._step = after(1, labelfix.training.trainer.Trainer._step)"
+    ),
+    "training, later": "labelfix.training.trainer.Trainer._step = after(12, labelfix.training.trainer.Trainer._step)",
+    "checkpoint": "labelfix.training.checkpoint.write_json = after(2, labelfix.training.checkpoint.write_json)",
+    "findings": "labelfix.results.findings.decide = after(1, labelfix.results.findings.decide)",
+    "writing": "labelfix.results.corrections._columns = after(1, labelfix.results.corrections._columns)",
+    "config": "labelfix.results.run_folder.write_json = after(1, labelfix.results.run_folder.write_json)",
+    "half a config": "labelfix.atomic_files._flush = after(1, labelfix.atomic_files._flush)",
     # Two folders are looked at twice before anything is written, then for three removals; now the run is finished.
-    "finishing": "labelfix.run_folder._checkpoint_parts = after(8, labelfix.run_folder._checkpoint_parts)",
+    "finishing": (
+        "labelfix.results.run_folder._checkpoint_parts = after(8, labelfix.results.run_folder._checkpoint_parts)"
+    ),
 }
 
 
@@ -391,7 +396,7 @@ class TestKills:
 
     @pytest.fixture
     def unfinished(self, digits, tmp_path, monkeypatch):
-        step, seen = labelfix.trainer.Trainer._step, []
+        step, seen = labelfix.training.trainer.Trainer._step, []
 
         def interrupted(*args, **kwargs):
             seen.append(1)
@@ -400,7 +405,7 @@ class TestKills:
             return step(*args, **kwargs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(labelfix.trainer.Trainer, "_step", interrupted)
+            patch.setattr(labelfix.training.trainer.Trainer, "_step", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
         assert (tmp_path / "run" / "checkpoint").is_dir()

@@ -15,11 +15,11 @@ import torch
 from conftest import write_digits
 
 import labelfix
-from labelfix import checkpoint
 from labelfix.cli import main
-from labelfix.corrections import METADATA_KEY, Corrections
+from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
-from labelfix.manifest import Manifest
+from labelfix.results.corrections import METADATA_KEY, Corrections
+from labelfix.training import checkpoint
 
 QUICK = {"epochs": 1, "method": "cross-entropy", "batch_size": 16, "image_size": 8, "precision": "fp32"}
 SCAN = (
@@ -203,7 +203,7 @@ def test_the_description_of_a_classifier(place, monkeypatch):
         assert torch.empty(0).is_meta, "memory before the file is known to fit"
         return build(spec)
 
-    monkeypatch.setattr("labelfix.classifier.networks.build", on_paper_only)
+    monkeypatch.setattr("labelfix.results.classifier.networks.build", on_paper_only)
     for change in wrong:
         path.write_text(json.dumps({**facts, **change}))
         with pytest.raises(InputError, match="classifier cannot be read"):
@@ -244,7 +244,7 @@ class TestCheckpoints:
             starts.append(trainer.position.epoch)
             raise InputError("stopped")
 
-        monkeypatch.setattr("labelfix.trainer.Trainer.epochs", stopped)
+        monkeypatch.setattr("labelfix.training.trainer.Trainer.epochs", stopped)
         whole = path.read_text()
         place.ends("scan", place.images, "--out", "stopped", *SCAN, code=2)
         assert starts == [1]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from labelfix.atomic_files import write_json, write_table
 from labelfix.benchmark.agreement import SCHEMA as AGREEMENT_SCHEMA
 from labelfix.benchmark.agreement import make_agreement
 from labelfix.benchmark.grid import GIVEN, Cell, make_grid
@@ -23,8 +24,7 @@ from labelfix.job import Job
 from labelfix.json_files import read_object
 from labelfix.methods import method_class
 from labelfix.reporting import Reporter, Silent
-from labelfix.run_folder import RunFolder, changes
-from labelfix.tables import write_json, write_table
+from labelfix.results.run_folder import RunFolder, changes
 
 DEFAULT_OUT = "labelfix-bench"
 SHARED_OPTIONS = (
@@ -67,8 +67,8 @@ def bench(
         truth_column: of the true labels; None: the label column is the truth. In class folders the folder is.
         seeds: of planted noise and runs; whole numbers from 0 up.
         test: source of images with true labels for test_accuracy; None for the rows of a test split.
-        trusted: file of verified labels, see `labelfix.trusted`. Only methods that need some are given them; no
-            evaluation counts their rows.
+        trusted: file of verified labels, see `labelfix.data.verified_labels`. Only methods that need some are given
+            them; no evaluation counts their rows.
         rows: only the first so many rows.
         root: folder that a manifest's relative paths start from.
         image_column: of a manifest or Parquet file.

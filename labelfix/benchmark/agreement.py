@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.benchmark.rows import NO_TRUTH, true_labels
-from labelfix.corrections import Corrections
-from labelfix.metrics import flag_counts, mean_rank, score_metrics
+from labelfix.estimation.metrics import flag_counts, mean_rank, score_metrics
+from labelfix.results.corrections import Corrections
 
 SCHEMA = pa.schema(
     [
@@ -46,9 +46,9 @@ def make_agreement(
 
     Returns:
         noise, seed, methods (M texts) and rows_evaluated, the rows that `labelfix.evaluate` counts in every run;
-        average precision and AUROC of the mean rank, see `labelfix.metrics.mean_rank`, and the best that a single
-        method has; best_method, whose average precision that is; and what `labelfix.metrics.flag_counts` returns. None
-        where undefined.
+        average precision and AUROC of the mean rank, see `labelfix.estimation.metrics.mean_rank`, and the best that a
+        single method has; best_method, whose average precision that is; and what
+        `labelfix.estimation.metrics.flag_counts` returns. None where undefined.
     """
     given, counts, noise, flagged = _read(runs)
     true = true_labels(truth, Corrections.open(runs[0]).metadata["class_names"])

@@ -12,7 +12,7 @@ from typing import Any
 from labelfix.config import resolve_settings
 from labelfix.errors import InputError
 from labelfix.methods import method_names
-from labelfix.noise import KINDS, parse_noise
+from labelfix.noise.planting import KINDS, parse_noise
 
 CLEAN, GIVEN = "clean", "given"
 # Keys of a method's text that are options of scan; every other one is a setting of the method.

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from labelfix.atomic_files import write_json, write_table
 from labelfix.benchmark.grid import CLEAN, GIVEN, Cell
 from labelfix.benchmark.plain import MARK, column_of, mark_of, write_plain
-from labelfix.corruption import corrupt_manifest
-from labelfix.corruption.noise_file import NoiseFile, read_noise_file
+from labelfix.data.manifest import Manifest
+from labelfix.data.readers.parquet import shards_in
+from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
 from labelfix.json_files import is_text, maybe, read_object
-from labelfix.manifest import Manifest
-from labelfix.noise import NoiseSpec, parse_noise
+from labelfix.noise.corruption import corrupt_manifest
+from labelfix.noise.noise_file import NoiseFile, read_noise_file
+from labelfix.noise.planting import NoiseSpec, parse_noise
 from labelfix.output_paths import check_no_links, check_output
 from labelfix.reporting import Reporter
-from labelfix.sources.parquet import shards_in
-from labelfix.tables import write_json, write_table
-from labelfix.trusted import Trusted
 
 # Columns that a scan reads; any other might be called as one that planting adds.
 _PASSED = ("split", "group")

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelfix.manifest import Manifest
-from labelfix.tables import atomic_path
+from labelfix.atomic_files import atomic_path
+from labelfix.data.manifest import Manifest
 
 MARK = b"labelfix-bench"
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelfix.tables import atomic_path
+from labelfix.atomic_files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

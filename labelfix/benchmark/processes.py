@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
+from labelfix.atomic_files import write_json
 from labelfix.benchmark.rows import read_process
 from labelfix.child_processes import leave_with_parent, only_our_code, start_tracker
 from labelfix.errors import Interrupted, LabelfixError
 from labelfix.pipeline import scan
 from labelfix.reporting import Reporter
-from labelfix.tables import write_json
 
 _MEBI = 1 << 20
 

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from labelfix.benchmark.grid import Cell
 from labelfix.benchmark.materials import Materials
-from labelfix.corrections import Corrections
+from labelfix.data.parquet_file import open_parquet_file
+from labelfix.estimation.metrics import flag_metrics, label_metrics
+from labelfix.evaluation import evaluate
 from labelfix.json_files import Checks, is_count, is_flag, is_number, is_text, maybe, read_object
-from labelfix.metrics import flag_metrics, label_metrics
-from labelfix.parquet_file import open_parquet_file
-from labelfix.run_folder import RunFolder
-from labelfix.run_json import SCANNED, read_summary
-from labelfix.scoring import evaluate
+from labelfix.results.corrections import Corrections
+from labelfix.results.run_folder import RunFolder
+from labelfix.results.run_json import SCANNED, read_summary
 
 _TEXT, _COUNT, _FLAG, _NUMBER = pa.string(), pa.int64(), pa.bool_(), pa.float64()
 SCHEMA = pa.schema(

@@ -65,7 +65,7 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
     columns.
     """
     from labelfix.cli.terminal import Terminal, print_json
-    from labelfix.corruption import corrupt
+    from labelfix.noise.corruption import corrupt
 
     with Terminal(quiet=quiet, bar=not no_progress) as terminal:
         result = corrupt(source, reporter=terminal, **options)

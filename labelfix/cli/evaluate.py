@@ -36,8 +36,8 @@ def command(corrections: str, truth: str, truth_column: str | None, as_json: boo
     with a true label count.
     """
     from labelfix.cli.terminal import print_json
-    from labelfix.corrections import find_corrections
-    from labelfix.scoring import evaluate
+    from labelfix.evaluation import evaluate
+    from labelfix.results.corrections import find_corrections
 
     path, note = find_corrections(corrections)
     if note:

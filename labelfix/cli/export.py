@@ -94,8 +94,8 @@ def command(corrections: str, as_json: bool, **options: Any) -> None:
     nothing is ever written into the source.
     """
     from labelfix.cli.terminal import print_json
-    from labelfix.corrections import find_corrections
     from labelfix.exports import export
+    from labelfix.results.corrections import find_corrections
 
     path, note = find_corrections(corrections)
     if note:

@@ -49,7 +49,7 @@ def command(corrections: str, as_json: bool, **options: Any) -> None:
     finished run under runs/. The page keeps decisions in the browser and hands them out as decisions.csv.
     """
     from labelfix.cli.terminal import print_json
-    from labelfix.corrections import find_corrections
+    from labelfix.results.corrections import find_corrections
     from labelfix.reviews import review
 
     path, note = find_corrections(corrections)

@@ -7,10 +7,10 @@ from typing import Any
 
 from labelfix.demo.digits import noisy_digits
 from labelfix.demo.folder import DemoFolder
+from labelfix.evaluation import evaluate
 from labelfix.exports import export
 from labelfix.pipeline import scan
 from labelfix.reporting import Reporter
-from labelfix.scoring import evaluate
 
 __all__ = ["demo"]
 

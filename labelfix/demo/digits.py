@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from labelfix.noise import parse_noise, plant
-from labelfix.store import encode
+from labelfix.data.images.decoding import encode
+from labelfix.noise.planting import parse_noise, plant
 
 NOISE = "symmetric-exclusive:0.2"
 

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from labelfix.atomic_files import atomic_path, write_json
 from labelfix.demo.digits import Digits, noisy_digits
 from labelfix.errors import InputError
 from labelfix.output_paths import check_place, naming
-from labelfix.run_folder import RunFolder
-from labelfix.tables import atomic_path, write_json
+from labelfix.results.run_folder import RunFolder
 
 MARK = ".labelfix-demo.json"
 _FORMAT = 1

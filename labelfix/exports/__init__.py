@@ -1,6 +1,6 @@
 """Exports: the corrected labels in the format of the tool that comes next; one target per file.
 
-A target is a module that offers what `labelfix.exports.target.Target` names. To add one: its file, and a line in
+A target is a module that offers what `labelfix.exports.base.Target` names. To add one: its file, and a line in
 `TARGETS`.
 """
 
@@ -15,16 +15,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.corrections import Corrections
-from labelfix.decisions import Decisions
 from labelfix.errors import InputError
 from labelfix.exports import cleanlab, csv, fiftyone, hf, imagefolder, jsonl, labelstudio, parquet
+from labelfix.exports.base import Export, Target
 from labelfix.exports.images import WAYS
 from labelfix.exports.places import checked_out, is_folder, written
 from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns, shown_schema
-from labelfix.exports.target import Export, Target
 from labelfix.exports.texts import check_no_bytes
-from labelfix.originals import read_originals
+from labelfix.results.corrections import Corrections
+from labelfix.results.decisions import Decisions
+from labelfix.results.originals import read_originals
 
 __all__ = ["TARGETS", "Choice", "export"]
 

@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from labelfix.exports.target import Export
-from labelfix.tables import write_json
+from labelfix.atomic_files import write_json
+from labelfix.exports.base import Export
 
 SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id", "given_label", "predicted_probs")

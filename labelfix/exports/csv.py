@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.csv import WriteOptions, write_csv
 
-from labelfix.exports.target import Export
+from labelfix.data.readers import escape_cell
+from labelfix.data.readers.cells import INSIDE, SEPARATORS
+from labelfix.exports.base import Export
 from labelfix.exports.texts import holds, is_text, utf8
-from labelfix.sources import escape_cell
-from labelfix.sources.cells import INSIDE, SEPARATORS
 
 SUFFIXES: tuple[str, ...] = (".csv",)
 NEEDS: tuple[str, ...] = ()

@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from labelfix.exports.base import Export
 from labelfix.exports.images import originals
 from labelfix.exports.names import FileNames
-from labelfix.exports.target import Export
 
 SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id",)

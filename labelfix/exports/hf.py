@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelfix.decisions import REVIEW_STATUS, REVIEWED_LABEL
+from labelfix.data.readers import RESERVED_COLUMNS
 from labelfix.errors import InputError
+from labelfix.exports.base import Export
 from labelfix.exports.images import Original, originals
-from labelfix.exports.target import Export
-from labelfix.sources import RESERVED_COLUMNS
+from labelfix.results.decisions import REVIEW_STATUS, REVIEWED_LABEL
 
 SUFFIXES: tuple[str, ...] = ("", ".parquet")
 NEEDS: tuple[str, ...] = ("sample_id",)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from labelfix.atomic_files import write_json
+from labelfix.exports.base import Export
 from labelfix.exports.images import originals
 from labelfix.exports.names import FileNames, folder_names
-from labelfix.exports.target import Export
-from labelfix.tables import write_json
 
 SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id",)

@@ -18,12 +18,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from labelfix.cache import cache_errors, cache_folder
+from labelfix.data.cache import cache_errors, cache_folder
+from labelfix.data.images.decoding import HEAD_SIZE, is_image
+from labelfix.data.manifest import Manifest
+from labelfix.data.readers.columns import extension_of
+from labelfix.data.readers.folders import EXTENSIONS
 from labelfix.errors import InputError
-from labelfix.manifest import Manifest
-from labelfix.sources.columns import extension_of
-from labelfix.sources.folders import EXTENSIONS
-from labelfix.store.decoding import HEAD_SIZE, is_image
 
 WAYS = ("copy", "hardlink", "symlink")
 _WAY_OUT = "put back the file that was scanned, or scan again"

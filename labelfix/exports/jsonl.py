@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.exports.target import Export
+from labelfix.exports.base import Export
 from labelfix.exports.texts import holds, is_text, utf8
 
 SUFFIXES: tuple[str, ...] = (".jsonl",)

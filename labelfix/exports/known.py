@@ -10,7 +10,7 @@ import hashlib
 from contextlib import suppress
 from pathlib import Path
 
-from labelfix.cache import EXPORTS, cache_folder, cache_path
+from labelfix.data.cache import EXPORTS, cache_folder, cache_path
 from labelfix.errors import InputError
 
 

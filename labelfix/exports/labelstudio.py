@@ -22,12 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.corrections import ROW_GROUP
 from labelfix.errors import InputError
+from labelfix.exports.base import Export
 from labelfix.exports.jsonl import joined, parts
-from labelfix.exports.target import Export
-from labelfix.guards import holds_images
-from labelfix.originals import source_options
+from labelfix.results.corrections import ROW_GROUP
+from labelfix.results.originals import source_options
+from labelfix.results.protected_paths import holds_images
 
 SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id", "is_trusted")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from labelfix.exports.target import Export
+from labelfix.exports.base import Export
 
 SUFFIXES: tuple[str, ...] = (".parquet",)
 NEEDS: tuple[str, ...] = ()

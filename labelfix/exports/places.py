@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from labelfix.corrections import Corrections
+from labelfix.atomic_files import atomic_path
 from labelfix.errors import InputError
+from labelfix.exports.base import Target
 from labelfix.exports.known import is_known, remember
-from labelfix.exports.target import Target
-from labelfix.guards import check_protected
 from labelfix.output_paths import check_place, naming
-from labelfix.tables import atomic_path
+from labelfix.results.corrections import Corrections
+from labelfix.results.protected_paths import check_protected
 
 
 def is_folder(target: Target, path: Path) -> bool:

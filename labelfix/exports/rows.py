@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.corrections import ROW_GROUP, Corrections
-from labelfix.decisions import REVIEW_STATUS, REVIEWED_LABEL, Decisions
+from labelfix.data.readers import RESERVED_COLUMNS
 from labelfix.errors import InputError
 from labelfix.exports.texts import without_views
-from labelfix.sources import RESERVED_COLUMNS
+from labelfix.results.corrections import ROW_GROUP, Corrections
+from labelfix.results.decisions import REVIEW_STATUS, REVIEWED_LABEL, Decisions
 
 ACTIONS = ("relabel", "drop")
 _DECISIVE = ("is_valid", "given_label", "corrected_label", "is_label_issue", "noise_score", "is_trusted")

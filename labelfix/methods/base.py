@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from labelfix.batches import Batch, Labels
-from labelfix.evidence import Evidence
+from labelfix.estimation.evidence import Evidence
+from labelfix.estimation.posterior import held_out_evidence, pooled_evidence
+from labelfix.methods.batch import Batch, Labels
+from labelfix.methods.schedules import step_decay
 from labelfix.methods.settings import MethodSettings
-from labelfix.pooling import held_out_evidence, pooled_evidence
-from labelfix.schedules import step_decay
 
 Predict = Callable[[str], torch.Tensor]
 """predict(view) -> logits (N, K) float32 on the device, eval mode; NaN for rows without a valid image."""

@@ -59,9 +59,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
-from labelfix.batches import Batch, Labels
-from labelfix.evidence import Evidence, class_relative_losses
-from labelfix.losses import (
+from labelfix.estimation.evidence import Evidence, class_relative_losses
+from labelfix.estimation.mixture import NoiseModel, noise_posterior
+from labelfix.estimation.posterior import held_out_evidence
+from labelfix.estimation.readings import paper_evidence
+from labelfix.methods.base import Method, Moment, Phase, Predict
+from labelfix.methods.batch import Batch, Labels
+from labelfix.methods.bmm_settings import Settings, presets
+from labelfix.methods.losses import (
     bootstrapped_targets,
     class_balance,
     clean_share,
@@ -69,13 +74,8 @@ from labelfix.losses import (
     mix,
     soft_cross_entropy,
 )
-from labelfix.methods.base import Method, Moment, Phase, Predict
-from labelfix.methods.bmm_settings import Settings, presets
+from labelfix.methods.schedules import linear_steps
 from labelfix.methods.settings import MethodSettings
-from labelfix.mixture import NoiseModel, noise_posterior
-from labelfix.pooling import held_out_evidence
-from labelfix.readings import paper_evidence
-from labelfix.schedules import linear_steps
 
 _RECENT = 5
 _WEIGHT_RANGE = (1e-4, 1 - 1e-4)

@@ -9,7 +9,7 @@ last-epoch loss says little (the reason why the other methods exist).
 Settings of cross-entropy: `score_from=loss` (default) ranks rows by the loss of the trained network;
 `score_from=trajectory` takes the mean of the ratio score and of the transition-aware posterior over the predictions
 averaged during the high-learning-rate part, a strong baseline of its own. Either way flags and corrected labels rest on
-the same pooled reading of the predictions behind the score that the methods use (labelfix/pooling.py).
+the same pooled reading of the predictions behind the score that the methods use (labelfix/estimation/posterior.py).
 
 `confident-learning` is the strongest peer: cross-entropy in 5 folds, so that every row is predicted by a network that
 never saw it, and cleanlab's label quality of those predictions (self-confidence, the probability of the given label;
@@ -31,12 +31,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from scipy.special import softmax
 
-from labelfix.batches import Batch
 from labelfix.errors import InputError
-from labelfix.evidence import Evidence, ratio_score, transition_posterior
+from labelfix.estimation.evidence import Evidence, ratio_score, transition_posterior
+from labelfix.estimation.posterior import held_out_evidence, pooled_evidence
 from labelfix.methods.base import Method, Moment, Phase, Predict
+from labelfix.methods.batch import Batch
 from labelfix.methods.settings import MethodSettings, setting
-from labelfix.pooling import held_out_evidence, pooled_evidence
 
 
 @dataclass(frozen=True)

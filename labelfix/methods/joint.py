@@ -64,14 +64,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
-from labelfix.batches import Batch, Labels
-from labelfix.evidence import Evidence
-from labelfix.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
+from labelfix.estimation.evidence import Evidence
 from labelfix.methods.base import Moment, Phase, Predict
+from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.joint_settings import Settings, presets
+from labelfix.methods.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels
+from labelfix.methods.schedules import step_decay
 from labelfix.methods.settings import MethodSettings
-from labelfix.schedules import step_decay
 
 _TINY = 1e-12
 

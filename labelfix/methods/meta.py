@@ -61,19 +61,19 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 from torch.func import functional_call
 
-from labelfix import look_ahead
-from labelfix.batches import Batch, Labels
-from labelfix.evidence import Evidence
-from labelfix.look_ahead import Judgement, Outputs, Parameters, Step
-from labelfix.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
+from labelfix.estimation.evidence import Evidence
+from labelfix.estimation.readings import mixture_belief, of_all_rows
+from labelfix.methods import look_ahead
 from labelfix.methods.base import Moment, Phase, Predict
+from labelfix.methods.batch import Batch, Labels
+from labelfix.methods.look_ahead import Judgement, Outputs, Parameters, Step
+from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
 from labelfix.methods.meta_settings import Settings, presets
 from labelfix.methods.moving_labels import MovingLabels
+from labelfix.methods.schedules import cosine_cycles, step_decay
 from labelfix.methods.settings import MethodSettings
+from labelfix.methods.transfer import to_device
 from labelfix.networks.statistics import frozen_statistics
-from labelfix.readings import mixture_belief, of_all_rows
-from labelfix.schedules import cosine_cycles, step_decay
-from labelfix.transfer import to_device
 
 _VISIT_DECAY = 0.9
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from labelfix.batches import Labels
+from labelfix.estimation.posterior import network_is_weak
 from labelfix.methods.base import Moment, Predict
+from labelfix.methods.batch import Labels
 from labelfix.methods.settings import setting
 from labelfix.methods.two_readings import TwoReadings, TwoReadingsSettings
-from labelfix.pooling import network_is_weak
 
 
 @dataclass(frozen=True)

@@ -65,15 +65,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
-from labelfix.batches import Batch, Labels
-from labelfix.evidence import Evidence, transition_matrix
-from labelfix.losses import mix, soft_cross_entropy
+from labelfix.estimation.evidence import Evidence, transition_matrix
+from labelfix.estimation.readings import normalised, of_all_rows
 from labelfix.methods.base import Moment, Phase, Predict
+from labelfix.methods.batch import Batch, Labels
+from labelfix.methods.losses import mix, soft_cross_entropy
 from labelfix.methods.nnaqc_settings import Settings, presets
+from labelfix.methods.schedules import step_decay
 from labelfix.methods.settings import MethodSettings
 from labelfix.methods.two_readings import TwoReadings
-from labelfix.readings import normalised, of_all_rows
-from labelfix.schedules import step_decay
 
 # What the decay of the layer was found with: digits, ten classes; the steps are those of 100 epochs in batches of 100.
 _GRID_RATE = 0.1

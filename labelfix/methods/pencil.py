@@ -60,14 +60,14 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from scipy.special import softmax
 from torch import nn
 
-from labelfix.batches import Batch, Labels
-from labelfix.evidence import Evidence
-from labelfix.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
+from labelfix.estimation.evidence import Evidence
 from labelfix.methods.base import Moment, Phase, Predict
+from labelfix.methods.batch import Batch, Labels
+from labelfix.methods.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
 from labelfix.methods.moving_labels import MovingLabels
 from labelfix.methods.pencil_settings import Settings, presets
+from labelfix.methods.schedules import linear_steps, step_decay
 from labelfix.methods.settings import MethodSettings
-from labelfix.schedules import linear_steps, step_decay
 
 _FIRST_LOGIT = 10.0
 _REPEAT_FACTOR = 0.9

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, get_type_hints
 
 from labelfix.errors import InputError
-from labelfix.schedules import scaled_epochs
+from labelfix.methods.schedules import scaled_epochs
 
 
 def setting(default: Any, meaning: str, *, source: str, choices: tuple[str, ...] = ()) -> Any:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from labelfix.errors import InputError
-from labelfix.evidence import Evidence
+from labelfix.estimation.evidence import Evidence
+from labelfix.estimation.readings import both
 from labelfix.methods.base import Method, Predict
 from labelfix.methods.settings import MethodSettings, setting
-from labelfix.readings import both
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from labelfix.corrections import Corrections
+from labelfix.atomic_files import atomic_path
 from labelfix.errors import InputError
-from labelfix.guards import check_protected
 from labelfix.output_paths import check_place, naming
+from labelfix.results.corrections import Corrections
+from labelfix.results.protected_paths import check_protected
 from labelfix.reviews.page import chunks, is_page
 from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.report import report_of, source_name
 from labelfix.reviews.survey import Survey
 from labelfix.reviews.suspects import SORTS, Sample, ordered, read_samples
-from labelfix.tables import atomic_path
 
 __all__ = ["SORTS", "review"]
 

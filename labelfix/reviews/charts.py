@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from labelfix.estimation.verdicts import FLAG_ABOVE
 from labelfix.reviews.survey import SCORE_BINS, Survey
 from labelfix.reviews.svg import COLOURS, Chart
-from labelfix.verdicts import FLAG_ABOVE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,7 +141,7 @@ def score_chart(survey: Survey) -> Chart:
 
 
 def mixture_chart(diagnostics: dict[str, Any]) -> Chart:
-    """The losses of the rows and the two components that were fitted to them; of `labelfix.readings.described`."""
+    """The losses of the rows and the two components fitted to them; of `labelfix.estimation.readings.described`."""
     mixture, low, high = (diagnostics[name] for name in ("mixture", "loss_low", "loss_high"))
     kind, counts = diagnostics["loss_kind"], np.array(diagnostics["loss_histogram"], np.float64)
     heights = counts * len(counts) / max(counts.sum(), 1)

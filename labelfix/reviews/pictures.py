@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from labelfix.corrections import Corrections
+from labelfix.data.images.store import ImageStore
+from labelfix.data.images.thumbnails import Thumbnail, thumbnail, thumbnails
+from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
-from labelfix.manifest import Manifest
-from labelfix.originals import read_originals, source_options, stored_images
-from labelfix.store import ImageStore
-from labelfix.store.thumbnails import Thumbnail, thumbnail, thumbnails
+from labelfix.results.corrections import Corrections
+from labelfix.results.originals import read_originals, source_options, stored_images
 
 THUMBNAIL_SIDE = 100
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.corrections import Corrections
+from labelfix.data.parquet_file import open_parquet_file
 from labelfix.errors import InputError
-from labelfix.originals import source_options
-from labelfix.parquet_file import open_parquet_file
+from labelfix.results.corrections import Corrections
+from labelfix.results.originals import source_options
+from labelfix.results.run_json import read_config, read_summary
 from labelfix.reviews.charts import all_charts
 from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.survey import Survey
 from labelfix.reviews.suspects import batches_of
 from labelfix.reviews.svg import drawn
-from labelfix.run_json import read_config, read_summary
 
 _PAIRS_SHOWN = 100
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.corrections import Corrections
+from labelfix.results.corrections import Corrections
 
 SCORE_BINS = 50
 INVALID_SHOWN = 1_000

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.corrections import Corrections
-from labelfix.parquet_file import open_parquet_file
+from labelfix.data.parquet_file import open_parquet_file
+from labelfix.results.corrections import Corrections
 from labelfix.reviews.survey import class_indices
 
 SORTS = ("score", "class", "confusion")

@@ -15,7 +15,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import references
 
-from labelfix.mixture import fit_beta_mixture
+from labelfix.estimation.mixture import fit_beta_mixture
 
 
 def main() -> None:

@@ -25,12 +25,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from labelfix import corrections
-from labelfix.corrections import Findings
-from labelfix.evidence import Evidence, Fit
+from labelfix.data.manifest import Manifest
+from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.verdicts import Verdicts
 from labelfix.exports import TARGETS, export
-from labelfix.manifest import Manifest
-from labelfix.verdicts import Verdicts
+from labelfix.results import corrections
+from labelfix.results.corrections import Findings
 
 MEASURED = ("csv", "jsonl", "labelstudio", "parquet", "cleanlab")
 FULL = {

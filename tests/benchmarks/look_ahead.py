@@ -2,8 +2,8 @@
 
     python tests/benchmarks/look_ahead.py [--rows 32] [--size 32] [--backbone small] [--repeats 20]
 
-Each derivative of labelfix.look_ahead takes its turn, so that other work on the machine hits all alike. Images are
-noise: nothing here depends on what they show.
+Each derivative of labelfix.methods.look_ahead takes its turn, so that other work on the machine hits all alike.
+Images are noise: nothing here depends on what they show.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from labelfix import look_ahead
-from labelfix.batches import Labels, Source
-from labelfix.look_ahead import Judgement
+from labelfix.methods import look_ahead
+from labelfix.methods.batch import Labels
+from labelfix.methods.look_ahead import Judgement
 from labelfix.methods.meta import Meta
 from labelfix.networks import NetworkSpec, build
-from labelfix.trainer import Trainer
-from labelfix.views import Augmentation
+from labelfix.training.augmentation import Augmentation
+from labelfix.training.batches import Source
+from labelfix.training.trainer import Trainer
 
 CLASSES = 10
 

@@ -23,7 +23,8 @@ from conftest import write_digits
 
 import labelfix
 from labelfix import pipeline
-from labelfix.evidence import (
+from labelfix.data.manifest import Manifest
+from labelfix.estimation.evidence import (
     class_relative_losses,
     noise_concentration,
     ratio_score,
@@ -31,11 +32,10 @@ from labelfix.evidence import (
     transition_posterior,
     true_class_beliefs,
 )
-from labelfix.manifest import Manifest
-from labelfix.mixture import NoiseModel
-from labelfix.pooling import pooled_evidence
-from labelfix.readings import mixture_belief
-from labelfix.verdicts import decide
+from labelfix.estimation.mixture import NoiseModel
+from labelfix.estimation.posterior import pooled_evidence
+from labelfix.estimation.readings import mixture_belief
+from labelfix.estimation.verdicts import decide
 
 CIFAR = ["symmetric:0.2", "symmetric:0.4", "asymmetric:0.4", "pair:0.3", "human", "clean"]
 DIGITS = ["symmetric-exclusive:0.2", "symmetric-exclusive:0.4", "pair:0.3", "clean"]

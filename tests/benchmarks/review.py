@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labelfix import corrections
-from labelfix.corrections import Findings
-from labelfix.evidence import Evidence, Fit
-from labelfix.manifest import Manifest
+from labelfix.data.images.store import ImageStore
+from labelfix.data.manifest import Manifest
+from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.verdicts import Verdicts
+from labelfix.results import corrections
+from labelfix.results.corrections import Findings
 from labelfix.reviews import review
-from labelfix.store import ImageStore
-from labelfix.verdicts import Verdicts
 
 KINDS = {"photographs": ((500, 375), "jpg", 64), "cifar": ((32, 32), "png", 32)}
 CLASSES = 10

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from browser import Visit, open_browser
 from review_data import report
 
+from labelfix.data.images.decoding import encode
 from labelfix.reviews import page
-from labelfix.store import encode
 
 # A frame begins after the callback of requestAnimationFrame; the message comes when that frame is out.
 TIMED = """async ([act, argument]) => {

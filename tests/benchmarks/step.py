@@ -16,11 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from labelfix.batches import Labels, Source
 from labelfix.methods import method_class
+from labelfix.methods.batch import Labels
 from labelfix.networks import NetworkSpec, build
-from labelfix.trainer import Trainer
-from labelfix.views import Augmentation
+from labelfix.training.augmentation import Augmentation
+from labelfix.training.batches import Source
+from labelfix.training.trainer import Trainer
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from labelfix.manifest import Manifest
-from labelfix.store import ImageStore, stored_size
+from labelfix.data.images.store import ImageStore, stored_size
+from labelfix.data.manifest import Manifest
 
 CHUNK = {"cifar": 500, "photos": 50}
 SIZE = {"cifar": 32, "photos": 224}

@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelfix import corrections
-from labelfix.corrections import Findings
-from labelfix.evidence import Evidence, Fit
-from labelfix.manifest import Manifest
-from labelfix.verdicts import Verdicts
+from labelfix.data.manifest import Manifest
+from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.verdicts import Verdicts
+from labelfix.results import corrections
+from labelfix.results.corrections import Findings
 
 
 def main() -> None:

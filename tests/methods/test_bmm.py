@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import references
 import torch
-from training import DEVICE, digit_labels, make_trainer
+from digit_training import DEVICE, digit_labels, make_trainer
 
+from labelfix.estimation.mixture import NoiseModel
 from labelfix.methods.base import Moment
-from labelfix.mixture import NoiseModel
 
 
 def first_batch(trainer, phase, rows=40):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import references
 import torch
-from training import DEVICE, assert_same, digit_labels, make_trainer, state_of
+from digit_training import DEVICE, assert_same, digit_labels, make_trainer, state_of
 
 from labelfix.errors import InputError
-from labelfix.losses import bootstrapped_targets, soft_cross_entropy
+from labelfix.estimation.mixture import NoiseModel
 from labelfix.methods.base import Moment
 from labelfix.methods.bmm import BMM
 from labelfix.methods.bmm_settings import VARIANTS
-from labelfix.mixture import NoiseModel
+from labelfix.methods.losses import bootstrapped_targets, soft_cross_entropy
 
 
 def at_phase(name, **changes):

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from digit_training import assert_same, digit_labels, make_trainer, state_of, trusted_digits
 from sklearn.metrics import average_precision_score
-from training import assert_same, digit_labels, make_trainer, state_of, trusted_digits
 
 from labelfix.errors import InputError
 from labelfix.methods import method_card, method_class, method_names

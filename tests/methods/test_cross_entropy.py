@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import references
 from conftest import write_digits
+from digit_training import digit_labels, make_trainer
 from sklearn.metrics import average_precision_score
-from training import digit_labels, make_trainer
 
 import labelfix
 from labelfix.errors import InputError
+from labelfix.estimation.posterior import held_out_evidence, pooled_evidence
 from labelfix.methods import method_card, method_class
 from labelfix.methods.base import Moment
-from labelfix.pooling import held_out_evidence, pooled_evidence
 
 
 def test_loss_is_cross_entropy_with_the_given_labels():

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import references
 import torch
+from digit_training import DEVICE, digit_labels, make_trainer
 from sklearn.metrics import average_precision_score
-from training import DEVICE, digit_labels, make_trainer
 
-from labelfix.batches import Labels
 from labelfix.errors import InputError
 from labelfix.methods.base import Moment
+from labelfix.methods.batch import Labels
 from labelfix.methods.joint import Joint
 from labelfix.methods.joint_settings import presets
 

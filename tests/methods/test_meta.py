@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import references
 import torch
+from digit_training import DEVICE, digit_labels, digit_source, make_trainer, trusted_digits
 from meta_references import meta_by_double_backward
 from torch import nn
-from training import DEVICE, digit_labels, digit_source, make_trainer, trusted_digits
 
-from labelfix import look_ahead
-from labelfix.batches import Labels
 from labelfix.errors import InputError
-from labelfix.look_ahead import Step, judge
+from labelfix.methods import look_ahead
 from labelfix.methods.base import Moment
+from labelfix.methods.batch import Labels
+from labelfix.methods.look_ahead import Step, judge
 from labelfix.methods.meta import Meta, balanced_slices
 from labelfix.methods.meta_settings import presets
+from labelfix.methods.schedules import cosine_cycles
 from labelfix.networks.statistics import frozen_statistics
-from labelfix.schedules import cosine_cycles
 
 FAST = presets()["fast"]
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import references
 import torch
+from digit_training import digit_labels, make_trainer
 from sklearn.metrics import average_precision_score
-from training import digit_labels, make_trainer
 
-from labelfix.batches import Labels
 from labelfix.errors import InputError
-from labelfix.evidence import transition_matrix
+from labelfix.estimation.evidence import transition_matrix
 from labelfix.methods.base import Moment
+from labelfix.methods.batch import Labels
 from labelfix.methods.nnaqc import NNAQC
 from labelfix.methods.nnaqc_settings import presets
-from labelfix.noise import realised_transition
+from labelfix.noise.planting import realised_transition
 
 FAST, PAPER = presets()["fast"], presets()["paper"]
 

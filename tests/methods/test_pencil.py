@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import references
 import torch
-from training import DEVICE, assert_same, digit_labels, make_trainer, state_of
+from digit_training import DEVICE, assert_same, digit_labels, make_trainer, state_of
 
-from labelfix.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
 from labelfix.methods.base import Moment
+from labelfix.methods.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
 from labelfix.methods.pencil import Pencil
 
 FORMS = [(loss, compat) for loss in ("inverse-kl", "kl") for compat in ("paper", "reference")]

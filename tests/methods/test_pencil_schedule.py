@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from training import make_trainer
+from digit_training import make_trainer
 
 from labelfix.errors import InputError
 from labelfix.methods.base import Moment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from training import assert_same, digit_labels, make_trainer, state_of
+from digit_training import assert_same, digit_labels, make_trainer, state_of
 
 METHODS = ["pencil", "joint"]
 

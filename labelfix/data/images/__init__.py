@@ -1,0 +1,1 @@
+"""Images: decoded once into a memory map, and small pictures of them; the only package with Pillow."""

@@ -1,0 +1,238 @@
+"""ImageStore: every image of a manifest decoded once, in parallel, to a memory-mapped uint8 array.
+
+`decoding` holds the one decoder and encoder, `workers` the processes that decode in parallel, `folders` where stores
+lie. The workers import these modules, and so they import only NumPy and Pillow at their top.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import stat
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labelfix.data.images.decoding import DECODER_VERSION, BadImage, decode, encode, open_picture
+from labelfix.data.images.folders import clear, is_ours, locked, place_of_stores
+from labelfix.data.images.workers import decode_all, flush, num_cores
+from labelfix.errors import InputError, LabelfixError
+
+if TYPE_CHECKING:
+    from labelfix.data.manifest import Manifest
+
+__all__ = ["DECODER_VERSION", "BadImage", "ImageStore", "auto_image_size", "decode", "encode", "stored_size"]
+
+AUTO_SIZES = (8, 16, 28, 32, 48, 64, 96, 128, 160, 192, 224)
+
+
+def stored_size(image_size: int) -> int:
+    """Side in pixels at which images of `image_size` are stored: 8/7 of it from 96 up, for a crop back."""
+    return image_size if image_size < 96 else round(image_size * 8 / 7)
+
+
+def auto_image_size(manifest: Manifest, largest: int) -> int:
+    """The image size that suits the images: their median shorter side, rounded down to one of `AUTO_SIZES`.
+
+    Reads the headers of at most 1,000 evenly spaced rows.
+
+    Args:
+        manifest: the rows.
+        largest: largest size to choose, in pixels.
+
+    Raises:
+        InputError: none of these images can be read.
+    """
+    count = min(manifest.num_rows, 1000)
+    rows = np.arange(count) * manifest.num_rows // count
+    sides = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for image in manifest.sample_images(rows):
+            with contextlib.suppress(BadImage):
+                if image is not None:
+                    with open_picture(image) as picture:
+                        sides.append(min(picture.size))
+    if not sides:
+        raise InputError(
+            f"{manifest.source}: none of {count} images looked at can be read; check the paths (--root), or"
+            " give --image-size"
+        )
+    fitting = [size for size in AUTO_SIZES if size <= min(np.median(sides), largest)]
+    return fitting[-1] if fitting else AUTO_SIZES[0]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageStore:
+    """All images of a manifest, decoded.
+
+    Attributes:
+        images: uint8 (N, 3, S, S), a read-only memory map; zeros where a row is not valid.
+        valid: bool (N,), whether the image of a row could be decoded.
+        errors: one-line reason by row, for the rows that are not valid.
+        image_size: the size asked for, in pixels.
+        stored_size: S, the side of the stored squares, in pixels.
+        num_decoded: rows that this call sent through the decoder; 0 when the cache had them.
+    """
+
+    images: np.ndarray
+    valid: np.ndarray
+    errors: dict[int, str]
+    image_size: int
+    stored_size: int
+    num_decoded: int
+
+    @classmethod
+    def open_or_build(
+        cls,
+        manifest: Manifest,
+        image_size: int,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        workers: int | None = None,
+    ) -> ImageStore:
+        """Open the decoded images in the cache; decode them first where they are not there.
+
+        Only one process decodes a store at a time; others wait for it and open the result. A build that was
+        killed leaves nothing behind once the next one has started.
+
+        Args:
+            manifest: the rows.
+            image_size: the size that networks see, in pixels.
+            on_progress: called with (rows done, rows in all) now and then.
+            workers: number of decoding processes; default one per core that this process may use.
+
+        Raises:
+            InputError: the size is not positive, or the store would take too much of the disk.
+            LabelfixError: the decoding processes cannot be started.
+        """
+        if image_size < 1:
+            raise InputError(f"--image-size {image_size}: give a number of pixels, at least 1")
+        folder = place_of_stores() / _key(manifest.image_key, image_size)
+        if (store := cls._open(folder, manifest.num_rows, image_size, 0)) is not None:
+            return store
+        with locked(folder):
+            if (store := cls._open(folder, manifest.num_rows, image_size, 0)) is not None:
+                return store
+            _build(folder, manifest, image_size, on_progress, workers)
+        store = cls._open(folder, manifest.num_rows, image_size, manifest.num_rows)
+        if store is None:
+            raise LabelfixError(f"the image store {folder} was changed while it was opened; run it again")
+        return store
+
+    @classmethod
+    def find(cls, image_key: str, num_rows: int, image_size: int) -> ImageStore | None:
+        """The images in the cache, by the `image_key` of their manifest; None where they are not there."""
+        return cls._open(place_of_stores() / _key(image_key, image_size), num_rows, image_size, 0)
+
+    @classmethod
+    def _open(cls, folder: Path, num_rows: int, image_size: int, num_decoded: int) -> ImageStore | None:
+        """The store in `folder`; None where it is missing, incomplete, broken or not this user's own."""
+        side = stored_size(image_size)
+        said, pixels = folder / "rows.json", folder / "images.npy"
+        if not all(is_ours(place, stat.S_ISDIR) for place in (folder.parent, folder)):
+            return None
+        if not all(is_ours(place, stat.S_ISREG) for place in (said, pixels)):
+            return None
+        try:
+            errors = _read_errors(said, num_rows)
+            images = _map(pixels, (num_rows, 3, side, side))
+        except (OSError, ValueError, RecursionError):
+            return None
+        valid = np.ones(num_rows, dtype=bool)
+        valid[list(errors)] = False
+        return cls(images, valid, errors, image_size, side, num_decoded)
+
+
+def _key(image_key: str, image_size: int) -> str:
+    return hashlib.sha256(f"{image_key} {image_size} {DECODER_VERSION}".encode()).hexdigest()
+
+
+def _read_errors(path: Path, num_rows: int) -> dict[int, str]:
+    """Why rows are not valid, by row; ValueError where that is not what the file says."""
+    said = json.loads(path.read_text(encoding="utf-8"))
+    found = said.get("errors") if isinstance(said, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(reason, str) for reason in found.values()):
+        raise ValueError("no errors by row")
+    errors = {int(row): reason for row, reason in found.items()}
+    if any(not 0 <= row < num_rows for row in errors):
+        raise ValueError("errors of rows that are not there")
+    return errors
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The uint8 array of this shape in a .npy file, mapped; ValueError where the file is not exactly that."""
+    sink = io.BytesIO()
+    described = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(sink, described)
+    header = sink.getvalue()
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != len(header) + math.prod(shape) or file.read(len(header)) != header:
+            raise ValueError("another array")
+        return np.memmap(file, np.uint8, "r", len(header), shape)
+
+
+def _build(
+    folder: Path,
+    manifest: Manifest,
+    image_size: int,
+    on_progress: Callable[[int, int], None] | None,
+    workers: int | None,
+) -> None:
+    from labelfix.atomic_files import write_json
+
+    # Under the lock, so whatever lies here is broken or was left by a build that was killed.
+    clear(folder)
+    side = stored_size(image_size)
+    _check_space(manifest.num_rows * 3 * side * side, folder.parent, manifest.num_rows, side)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))
+    try:
+        target = temporary / "images.npy"
+        _reserve(target, (manifest.num_rows, 3, side, side))
+        errors = decode_all(manifest, target, side, on_progress, workers or num_cores())
+        said = {"decoder_version": DECODER_VERSION, "image_size": image_size, "num_rows": manifest.num_rows}
+        write_json(
+            temporary / "rows.json", said | {"errors": {str(row): errors[row] for row in sorted(errors)}}
+        )
+        temporary.rename(folder)
+        flush(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_space(needed: int, folder: Path, num_rows: int, side: int) -> None:
+    limit = shutil.disk_usage(folder).free // 4
+    if needed > limit:
+        raise InputError(
+            f"the store of {num_rows} images of {side} x {side} pixels needs {_gigabytes(needed)}, more than"
+            f" a quarter of the free disk ({_gigabytes(limit)}) in {folder}; take a smaller --image-size, or"
+            " set LABELFIX_CACHE to a folder on a larger disk"
+        )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
+
+
+def _reserve(path: Path, shape: tuple[int, ...]) -> None:
+    """Make the array file with all its blocks: a disk that fills up later would kill the workers."""
+    try:
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be written ({error.strerror}); set LABELFIX_CACHE to another"
+        ) from None

@@ -1,0 +1,289 @@
+"""Manifest: the N rows of a source, as a memory-mapped Arrow table that no step has to hold in memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelfix.data.cache import MANIFEST_PREFIX, cache_errors, cache_folder
+from labelfix.data.readers import (
+    BATCH_ROWS,
+    Query,
+    Source,
+    open_memory,
+    open_source,
+    picked,
+    title_of,
+    unique_file_names,
+)
+from labelfix.data.readers.checks import (
+    check_one_label_per_path,
+    check_trusted,
+    check_two_classes,
+    rare_classes,
+)
+from labelfix.data.readers.image_places import ImagePlaces
+from labelfix.data.readers.keys import Keys
+from labelfix.data.readers.labels import Codes
+from labelfix.data.readers.marks import MarkedRows
+from labelfix.data.readers.rows import file_name
+from labelfix.errors import InputError
+
+Image = Path | bytes | None
+ImageBytes = Callable[[np.ndarray], Iterator[list[bytes | None]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """N rows in the order of the source; row i here is row i of every array and table.
+
+    Attributes:
+        source: absolute path of the folder or file; in memory what messages call it, such as "the DataFrame".
+        name: the folder's name, or the file's without its extension; "memory" in memory.
+        class_names: the K classes; class indices follow this order everywhere.
+        given: (N,) int64, index into `class_names`, -1 where unlabelled; read-only.
+        is_trusted: (N,) bool, rows whose given label a person has verified; read-only.
+        held_out: (N,) bool, rows that are never trained on: their split is test, val or validation; read-only.
+        groups: (N,) int64, group of each row in order of first appearance, a row without one being a group of
+            its own; read-only; None without the column.
+        limit: the number of rows that `rows` asked for; None for all.
+        task: "single" (one label per row).
+        fingerprint: SHA-256 (hex) over row order, file names, given labels and image sizes in bytes (pixels
+            where they are in memory). No times and no absolute paths, so it stays when a dataset is copied or
+            moved.
+        image_key: SHA-256 (hex) over paths, sizes, modification times and the number of rows, or the Parquet
+            files', or over pixels in memory; never labels. Pixels decoded under one key can be used again.
+        num_links: how many images are links to files.
+        warnings: sentences for the user.
+        options: source (None in memory), root, image_column and label_column: `Manifest.read(**options)` reads
+            it again.
+        pass_through: names of the columns that pass through to the output.
+        places: files and folders of the source, in which nothing is written, see `output_paths.source_places`.
+    """
+
+    source: Path
+    name: str
+    class_names: tuple[str, ...]
+    given: np.ndarray
+    is_trusted: np.ndarray
+    held_out: np.ndarray
+    groups: np.ndarray | None
+    limit: int | None
+    task: str
+    fingerprint: str
+    image_key: str
+    num_links: int
+    warnings: tuple[str, ...]
+    options: dict[str, str | None]
+    pass_through: tuple[str, ...]
+    places: tuple[Path, ...]
+    _table: pa.Table  # file_name, path, then the pass-through columns
+    _root: Path
+    _image_bytes: ImageBytes | None
+
+    @classmethod
+    def read(
+        cls,
+        source: Any,
+        *,
+        rows: int | None = None,
+        root: str | Path | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        require_labels: bool = True,
+    ) -> Manifest:
+        """Read a source: its rows and labels, not its pixels. An image that is not there is no error here.
+
+        Args:
+            source: a folder of class folders or of Parquet shards, or a .csv, .tsv, .jsonl or .parquet file; or
+                what `labelfix.data.readers.memory` reads: arrays, a DataFrame or a Dataset.
+            rows: read only the first so many rows, at least 1.
+            root: folder that relative paths of a manifest start from; default the manifest's own, for a
+                DataFrame the current one.
+            image_column: image column of a manifest; default the usual names.
+            label_column: label column of a manifest; default the usual names.
+            require_labels: False for sources that are only predicted or looked up: then the label column may
+                be missing, and a single class is fine, also where is_trusted or split say more.
+
+        Raises:
+            InputError: anything wrong with the source, one of its rows or an option; says the way out.
+        """
+        is_path = isinstance(source, str | os.PathLike)
+        path = _absolute(source) if is_path else Path(title_of(source))
+        start = None if root is None else _absolute(root)
+        query = Query(path, rows, start, image_column, label_column, require_labels)
+        opened = open_source(query) if is_path else open_memory(source, query)
+        # The current folder, where a DataFrame's paths start, may be another when it is read again.
+        has_root = start is not None or not (is_path or opened.holds_images)
+        table, labels, keys, marked, places = _collect(opened, query, is_path=is_path)
+        table, read_bytes = _without_images(table, opened)
+        class_names, given = labels.indices(opened.class_names)
+        manifest = cls(
+            source=path,
+            name=((path.name if path.is_dir() else path.stem) or "source") if is_path else "memory",
+            class_names=class_names,
+            given=given,
+            is_trusted=marked.is_trusted(),
+            held_out=marked.is_held_out(),
+            groups=marked.group_codes(),
+            limit=rows,
+            task="single",
+            fingerprint=keys.fingerprint(table.column(0), class_names, given),
+            image_key=keys.image_key(opened, len(table)),
+            num_links=keys.num_links,
+            warnings=tuple(opened.warnings),
+            options={
+                "source": str(path) if is_path else None,
+                "root": str(opened.root) if has_root else None,
+                "image_column": image_column,
+                "label_column": label_column,
+            },
+            pass_through=tuple(opened.extra.names),
+            places=places,
+            _table=table,
+            _root=opened.root,
+            _image_bytes=read_bytes,
+        )
+        _check(manifest, require_labels=require_labels)
+        return manifest._with_warnings(marked) if require_labels else manifest
+
+    def _with_warnings(self, marked: MarkedRows) -> Manifest:
+        rare = rare_classes(self.source, self.given, self.held_out, self.class_names)
+        return replace(self, warnings=(*self.warnings, *marked.warnings(self.source), *rare))
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows N."""
+        return len(self.given)
+
+    @property
+    def pass_through_fields(self) -> list[pa.Field]:
+        """The Arrow fields of the pass-through columns, in order."""
+        return list(self._table.schema)[2:]
+
+    def batches(self, size: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """Yield consecutive batches of `size` rows (the last may be shorter).
+
+        Columns, by position: file_name (string), given (int64, -1 unlabelled), then the pass-through columns,
+        one of which may itself be called "given".
+        """
+        for first in range(0, self.num_rows, size):
+            part = self._table.slice(first, size).combine_chunks()
+            given = pa.array(self.given[first : first + size])
+            columns = [part.column(0), given, *part.columns[2:]]
+            fields = [pa.field("file_name", pa.string()), pa.field("given", pa.int64())]
+            schema = pa.schema([*fields, *self.pass_through_fields])
+            yield from pa.Table.from_arrays(columns, schema=schema).to_batches()
+
+    def file_names(self) -> pa.ChunkedArray:
+        """The file names, string (N,): relative to the source's root, POSIX slashes; memory-mapped."""
+        return self._table.column(0)
+
+    def name_of(self, path: str) -> str:
+        """The file name that a path of the source has: relative to its root when inside it."""
+        return file_name(path, str(self._root))
+
+    def images(self, first: int, stop: int) -> list[Image]:
+        """The images of rows first..stop-1: absolute paths, or bytes; None where the source names none."""
+        return [image for images in self._images(np.arange(first, stop)) for image in images]
+
+    def image_chunks(self, size: int) -> Iterator[tuple[int, list[Image]]]:
+        """Yield every image in row order, as (first row, at most `size` images), reading the source once."""
+        first = 0
+        for images in self._images(np.arange(self.num_rows)):
+            for start in range(0, len(images), size):
+                yield first + start, images[start : start + size]
+            first += len(images)
+
+    def sample_images(self, rows: np.ndarray) -> Iterator[Image]:
+        """Yield the images of some rows, ascending (n,) int64, skipping what need not be read."""
+        for images in self._images(rows):
+            yield from images
+
+    def _images(self, rows: np.ndarray) -> Iterator[list[Image]]:
+        if self._image_bytes is not None:
+            for found in self._image_bytes(rows):
+                yield [*found]
+            return
+        paths = self._table.column(1)
+        for start in range(0, len(rows), 4096):
+            some = rows[start : start + 4096]
+            # One slice is cheaper than taking rows one by one, and rows are mostly consecutive.
+            whole = some[-1] - some[0] + 1 == len(some)
+            part = paths.slice(some[0], len(some)) if whole else paths.take(pa.array(some))
+            yield [None if path is None else self._root / path for path in part.to_pylist()]
+
+
+def _absolute(path: str | Path) -> Path:
+    # Links are kept: resolving them would put images outside of the folder they are named in.
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
+def _collect(
+    source: Source, query: Query, *, is_path: bool
+) -> tuple[pa.Table, Codes, Keys, MarkedRows, tuple[Path, ...]]:
+    """Write the rows to an Arrow file without a name, and map it; spooled images are its last column.
+
+    Nothing is written before it is known that the cache lies outside of the source, whose places come last.
+    """
+    image_places = ImagePlaces(source, is_path=is_path, is_root_given=query.root is not None)
+    batches = image_places.checked()
+    first = list(islice(batches, 1))
+    labels, keys, marked = Codes(), Keys(), MarkedRows()
+    text = pa.string()
+    images = [pa.field("", pa.binary())] if source.is_spooled else []
+    schema = pa.schema([("file_name", text), ("path", text), *source.extra, *images])
+    with _unlinked_file() as path:
+        # The stream format: the file format cannot hold dictionaries that change from batch to batch.
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            for rows in chain(first, batches):
+                labels.add(rows.labels)
+                marked.add(rows.marks, len(rows.file_names))
+                keys.add(rows, source.root)
+                spooled = [rows.images] if source.is_spooled else []
+                arrays = [rows.file_names, rows.paths, *rows.extra, *spooled]
+                with cache_errors():
+                    writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    if source.holds_images and pc.count_distinct(table.column(0)).as_py() < len(table):
+        table = table.set_column(0, schema.field(0), unique_file_names(table.column(0)))
+    return table, labels, keys, marked, image_places.all()
+
+
+def _without_images(table: pa.Table, source: Source) -> tuple[pa.Table, ImageBytes | None]:
+    """The table without its spooled images, and what reads images that are no files."""
+    if not source.is_spooled:
+        return table, source.image_bytes
+    last = table.num_columns - 1
+    return table.remove_column(last), partial(picked, table.column(last).chunks)
+
+
+@contextmanager
+def _unlinked_file() -> Iterator[Path]:
+    """A file in the cache that loses its name at the end; a mapping of it lives on."""
+    with cache_errors():
+        file = tempfile.NamedTemporaryFile(dir=cache_folder(), prefix=MANIFEST_PREFIX)  # noqa: SIM115
+    with file:
+        yield Path(file.name)
+
+
+def _check(manifest: Manifest, *, require_labels: bool) -> None:
+    path, given, names = manifest.source, manifest.given, manifest.class_names
+    if manifest.num_rows == 0:
+        raise InputError(f"{path} is empty: it holds no row")
+    if manifest._image_bytes is None:
+        check_one_label_per_path(path, manifest.file_names(), given, names)
+    if require_labels:
+        check_trusted(path, given, manifest.is_trusted)
+        check_two_classes(path, given, manifest.held_out, names, manifest.limit)

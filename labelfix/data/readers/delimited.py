@@ -1,0 +1,138 @@
+"""Manifests of paths as CSV or TSV: every cell is text, nothing is inferred."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from labelfix.data.readers.cells import unescape_cell
+from labelfix.data.readers.labels import strip_labels
+from labelfix.data.readers.marks import read_marks
+from labelfix.data.readers.rows import (
+    BATCH_ROWS,
+    Columns,
+    Query,
+    Rows,
+    Source,
+    check_names,
+    is_unicode,
+    path_rows,
+    pick_columns,
+    root_of,
+    strings,
+)
+from labelfix.errors import InputError
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas"}
+
+
+def open_delimited(query: Query) -> Source:
+    """Open a .csv or .tsv file with a header; blank lines are skipped.
+
+    Cells that labelfix's own csv export escaped are read back unescaped (.csv only).
+
+    Raises:
+        InputError: no header, a missing column, or the file cannot be read; while reading also ragged rows,
+            broken quotes and bytes that are no UTF-8.
+    """
+    names = _header(query.path)
+    columns = pick_columns(names, query)
+    return Source(
+        path=query.path,
+        root=root_of(query),
+        read=lambda: _read(query, names, columns),
+        extra=pa.schema([(name, pa.string()) for name in columns.extra]),
+    )
+
+
+def delimited_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, pa.Array]]:
+    """The names of all columns of a .csv or .tsv file, and those of the `wanted` ones that it has, as strings.
+
+    Raises:
+        InputError: as in `open_delimited`; a name that stands there twice.
+    """
+    names = _header(path)
+    check_names(names, path)
+    places = {name: names.index(name) for name in wanted if name in names}
+    cells: dict[str, list[str]] = {name: [] for name in places}
+    for record in _checked(path, len(names)):
+        for name, place in places.items():
+            cells[name].append(record[place])
+    return names, {name: strings(column, path, 0) for name, column in cells.items()}
+
+
+def _header(path: Path) -> list[str]:
+    header = next(_records(path), None)
+    if header is None:
+        raise InputError(f"{path} is empty: it needs a header line and a row per image")
+    if not all(map(is_unicode, header[1])):
+        raise InputError(f"{path}: the header is not valid UTF-8; save the file in UTF-8")
+    _check_separator(path, header[1])
+    return header[1]
+
+
+def _check_separator(path: Path, names: list[str]) -> None:
+    """Refuse a header in one piece, as spreadsheets write it where the comma is the decimal sign."""
+    wanted = "commas" if path.suffix.lower() == ".csv" else "tabs"
+    for other, separator in _SEPARATORS.items():
+        if len(names) == 1 and other in names[0] and separator != wanted:
+            raise InputError(f"{path}: its columns are separated by {separator}; save it with {wanted}")
+
+
+def _read(query: Query, names: list[str], columns: Columns) -> Iterator[Rows]:
+    records = _checked(query.path, len(names))
+    first = 0
+    while batch := list(islice(records, _wanted(query.rows, first))):
+        table = dict(zip(names, zip(*batch, strict=True), strict=True))
+        cells = {name: strings(table[name], query.path, first) for name in {*columns.extra, *columns.marks}}
+        labels = pa.nulls(len(batch), pa.string())
+        if columns.label is not None:
+            labels = strip_labels(strings(table[columns.label], query.path, first))
+        extra = tuple(cells[name] for name in columns.extra)
+        marks = read_marks(columns.marks, cells.__getitem__, query.path, first)
+        yield path_rows(table[columns.image], labels, extra, query, first, marks)
+        first += len(batch)
+
+
+def _wanted(rows: int | None, first: int) -> int:
+    return BATCH_ROWS if rows is None else min(BATCH_ROWS, rows - first)
+
+
+def _checked(path: Path, width: int) -> Iterator[list[str]]:
+    for row, (line, record) in enumerate(islice(_records(path), 1, None)):
+        if len(record) != width:
+            raise InputError(
+                f"{path}: row {row} (line {line}) has {len(record)} cells where the header has {width};"
+                " correct it, or put cells with separators in quotes"
+            )
+        yield record
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every record that is not blank, the header included."""
+    comma = path.suffix.lower() == ".csv"
+    try:
+        # What is no UTF-8 becomes lone surrogates, so that the row can be named.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, delimiter="," if comma else "\t", strict=True)
+            for record in _parsed(reader, path):
+                if record:
+                    yield reader.line_num, _unescaped(record) if comma else record
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _unescaped(record: list[str]) -> list[str]:
+    return [unescape_cell(cell) if "'" in cell else cell for cell in record]
+
+
+def _parsed(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        line = getattr(reader, "line_num", 0)
+        raise InputError(f"{path}: line {line} cannot be read ({error}); correct its quotes") from None

@@ -1,0 +1,165 @@
+"""Manifests of paths as JSON lines: one object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from labelfix.data.readers.labels import json_label, json_text, strip_labels
+from labelfix.data.readers.marks import read_marks
+from labelfix.data.readers.rows import (
+    BATCH_ROWS,
+    Columns,
+    Query,
+    Rows,
+    Source,
+    path_rows,
+    pick_columns,
+    root_of,
+    strings,
+)
+from labelfix.errors import InputError
+
+_PROBLEMS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+def open_jsonl(query: Query) -> Source:
+    """Open a .jsonl file; blank lines are skipped, a key that a row lacks is null.
+
+    The file is read twice: once for the types of its pass-through columns, once for its rows. A column keeps
+    its natural Arrow type where one type holds for every row, otherwise it becomes JSON text.
+
+    Raises:
+        InputError: a line that is no JSON object, a missing column, or the file cannot be read.
+    """
+    types = _column_types(query)
+    if not types:
+        raise InputError(f"{query.path} is empty: it needs one JSON object per image and line")
+    columns = pick_columns(list(types), query)
+    extra = pa.schema([(name, types[name] or pa.string()) for name in columns.extra])
+    as_text = frozenset(name for name in columns.extra if types[name] is None)
+    return Source(
+        path=query.path,
+        root=root_of(query),
+        read=lambda: _read(query, columns, extra, as_text),
+        extra=extra,
+    )
+
+
+def jsonl_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, pa.Array]]:
+    """The keys of a .jsonl file, and those of the `wanted` ones that it has, as string columns.
+
+    Raises:
+        InputError: a line that is no JSON object, a value that is a list or an object, or the file cannot be
+            read.
+    """
+    names: dict[str, None] = {}
+    cells: dict[str, list[str | None]] = {name: [] for name in wanted}
+    for row, record in enumerate(_records(path)):
+        names.update(dict.fromkeys(record))
+        for name, column in cells.items():
+            column.append(json_text(record.get(name), name, path, row))
+    return list(names), {name: strings(cells[name], path, 0) for name in wanted if name in names}
+
+
+def _read(query: Query, columns: Columns, extra: pa.Schema, as_text: frozenset[str]) -> Iterator[Rows]:
+    path = query.path
+    for first, batch in _batches(query):
+        cells = [_image_cell(record.get(columns.image), path, first + i) for i, record in enumerate(batch)]
+        labels: list[str | None] = [None] * len(batch)
+        if columns.label is not None:
+            labels = [
+                json_label(record.get(columns.label), path, first + i) for i, record in enumerate(batch)
+            ]
+        others = tuple(_column(batch, column, path, first, column.name in as_text) for column in extra)
+        texts = {name: _texts(batch, name, path, first) for name in columns.marks}
+        marks = read_marks(columns.marks, texts.__getitem__, path, first)
+        yield path_rows(cells, strip_labels(strings(labels, path, first)), others, query, first, marks)
+
+
+def _column(batch: list[dict[str, Any]], field: pa.Field, path: Path, first: int, as_text: bool) -> pa.Array:
+    values = [record.get(field.name) for record in batch]
+    if as_text:
+        values = [None if x is None else json.dumps(x, ensure_ascii=False) for x in values]
+    if pa.types.is_string(field.type):
+        return strings(values, path, first)
+    return pa.array(values, type=field.type)
+
+
+def _texts(batch: list[dict[str, Any]], name: str, path: Path, first: int) -> pa.Array:
+    texts = [json_text(record.get(name), name, path, first + i) for i, record in enumerate(batch)]
+    return strings(texts, path, first)
+
+
+def _image_cell(value: Any, path: Path, row: int) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise InputError(f"{path}: the image of row {row} is {json.dumps(value)[:60]}; it must be a path as text")
+
+
+def _column_types(query: Query) -> dict[str, pa.DataType | None]:
+    """Arrow type of every key, in order of first appearance; None where no one type holds all values."""
+    types: dict[str, pa.DataType | None] = {}
+    for _, batch in _batches(query):
+        for name in dict.fromkeys(key for record in batch for key in record):
+            known = types.get(name, pa.null())
+            types[name] = None if known is None else _wider(known, [record.get(name) for record in batch])
+    return types
+
+
+def _wider(known: pa.DataType, values: list[Any]) -> pa.DataType | None:
+    """The type that holds `values` and everything of type `known` without loss; None where none does."""
+    try:
+        # The values themselves are converted too: inference alone lets integers beyond the type pass.
+        kind = pa.array(values, type=pa.infer_type(values)).type
+        merged = pa.unify_schemas(
+            [pa.schema([("x", known)]), pa.schema([("x", kind)])], promote_options="permissive"
+        )
+    except _PROBLEMS:
+        return None
+    return merged.field("x").type
+
+
+def _batches(query: Query) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    records = islice(_records(query.path), query.rows)
+    first = 0
+    while batch := list(islice(records, BATCH_ROWS)):
+        yield first, batch
+        first += len(batch)
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    row = 0
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            for line, text in enumerate(file, 1):
+                if not text.isspace():
+                    yield _record(text, path, row, line)
+                    row += 1
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _record(text: str, path: Path, row: int, line: int) -> dict[str, Any]:
+    try:
+        text.encode()
+        record = json.loads(text)
+        if "\\u" in text:  # half a character can hide in an escape
+            json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{path}: row {row} (line {line}) is not valid UTF-8; save the file in UTF-8"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise InputError(f"{path}: row {row} (line {line}) is no JSON ({reason}); correct the line") from None
+    if not isinstance(record, dict):
+        raise InputError(
+            f'{path}: row {row} (line {line}) is no JSON object; write {{"file_name": ..., "label": ...}}'
+        )
+    return record

@@ -1,0 +1,101 @@
+"""The two keys of a source: what tells its rows apart, and what tells its decoded images apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelfix.data.readers.rows import Rows, Source
+
+
+class Keys:
+    """The fingerprint and the image key, fed row by row.
+
+    Attributes:
+        num_links: how many images are links to files.
+    """
+
+    def __init__(self) -> None:
+        self.num_links = 0
+        self.sizes = hashlib.sha256()
+        self.times = hashlib.sha256()
+        self.paths = _TextHash()
+
+    def add(self, rows: Rows, root: Path) -> None:
+        """Take the next rows; `root` is where their relative paths start."""
+        if rows.digests is not None:
+            self.sizes.update(np.ascontiguousarray(rows.digests).tobytes())
+            return
+        sizes = rows.sizes
+        if sizes is None:
+            sizes, times, num_links = _stat(rows.paths, root)
+            self.num_links += num_links
+            self.times.update(times.tobytes())
+            self.paths.add(rows.paths)
+        self.sizes.update(np.ascontiguousarray(sizes, dtype="<i8").tobytes())
+
+    def fingerprint(self, names: pa.ChunkedArray, class_names: tuple[str, ...], given: np.ndarray) -> str:
+        """SHA-256 (hex) over row order, file names, given labels and image sizes (in memory: the pixels)."""
+        text = _TextHash()
+        for chunk in names.chunks:
+            text.add(chunk)
+        labels = hashlib.sha256(np.ascontiguousarray(given, dtype="<i8").tobytes())
+        return _hash_json(
+            [len(given), list(class_names), text.digest(), labels.hexdigest(), self.sizes.hexdigest()]
+        )
+
+    def image_key(self, source: Source, num_rows: int) -> str:
+        """SHA-256 (hex) over what the decoded images depend on, never labels."""
+        if source.stamp:
+            return _hash_json([num_rows, *source.stamp])
+        if source.holds_images:
+            return _hash_json([num_rows, self.sizes.hexdigest()])
+        return _hash_json([num_rows, self.paths.digest(), self.sizes.hexdigest(), self.times.hexdigest()])
+
+
+def _stat(paths: pa.Array, root: Path) -> tuple[np.ndarray, np.ndarray, int]:
+    """Size in bytes and modification time in ns of each file, -1 and 0 where there is none; how many are links."""
+    found = []
+    num_links = 0
+    base = f"{root}/"
+    for path in paths.to_pylist():
+        try:
+            # Joined by hand: this line runs once a row.
+            status = os.lstat(path if path[:1] == "/" else base + path) if path else None
+            if status is not None and stat.S_ISLNK(status.st_mode):
+                num_links += 1
+                status = os.stat(root / path)
+        except (OSError, ValueError):
+            status = None
+        found.append((-1, 0) if status is None else (status.st_size, status.st_mtime_ns))
+    table = np.array(found, "<i8").reshape(-1, 2)
+    return table[:, 0], table[:, 1], num_links
+
+
+class _TextHash:
+    """A hash over strings and their lengths, so that no two lists look alike, in batches of any size."""
+
+    def __init__(self) -> None:
+        self.lengths = hashlib.sha256()
+        self.text = hashlib.sha256()
+
+    def add(self, texts: pa.Array) -> None:
+        lengths = pc.fill_null(pc.cast(pc.binary_length(texts), pa.int64()), -1)
+        self.lengths.update(
+            np.ascontiguousarray(lengths.to_numpy(zero_copy_only=False), dtype="<i8").tobytes()
+        )
+        self.text.update("".join(text for text in texts.to_pylist() if text is not None).encode())
+
+    def digest(self) -> str:
+        return self.lengths.hexdigest() + self.text.hexdigest()
+
+
+def _hash_json(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,0 +1,138 @@
+"""What a source says of its rows beside image and label: verified, held out, of one group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelfix.data.readers.labels import Codes, column_text, strip_labels
+from labelfix.errors import InputError
+
+MARK_COLUMNS = ("is_trusted", "split", "group")
+HELD_OUT = ("test", "val", "validation")
+_TRAINED = ("train", "training")
+# Numbers with a missing value among them are written as 1.0 by most tools.
+_YES = ("true", "1", "yes", "1.0")
+_NO = ("false", "0", "no", "0.0", "")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The marks of consecutive rows; None where the source has no such column.
+
+    Attributes:
+        trusted: (n,) bool, rows whose given label a person has verified.
+        split: string, lower case without outer blanks; null where empty.
+        group: string without outer blanks; null where empty.
+    """
+
+    trusted: np.ndarray | None = None
+    split: pa.Array | None = None
+    group: pa.Array | None = None
+
+
+NO_MARKS = Marks()
+
+
+def read_marks(columns: Sequence[str], cells: Callable[[str], pa.Array], path: Path, first_row: int) -> Marks:
+    """The marks of a batch.
+
+    Args:
+        columns: those of `MARK_COLUMNS` that the source has.
+        cells: the values of a column in this batch; text, integers, booleans or floats.
+        path: the file, for messages.
+        first_row: row of the first value, for messages.
+
+    Raises:
+        InputError: a column that cannot become text, or a value of is_trusted that is neither true nor false.
+    """
+    texts = {name: strip_labels(column_text(cells(name), name, path)) for name in columns}
+    trusted, split = texts.get("is_trusted"), texts.get("split")
+    return Marks(
+        trusted=None if trusted is None else _booleans(trusted, path, first_row),
+        split=None if split is None else pc.utf8_lower(split),
+        group=texts.get("group"),
+    )
+
+
+class MarkedRows:
+    """The marks of all rows, gathered batch by batch."""
+
+    def __init__(self) -> None:
+        self.trusted: list[np.ndarray] = []
+        self.held_out: list[np.ndarray] = []
+        self.splits: set[str] = set()
+        self.groups: Codes | None = None
+
+    def add(self, marks: Marks, count: int) -> None:
+        """Take the marks of the next `count` rows."""
+        nowhere = np.zeros(count, bool)
+        self.trusted.append(nowhere if marks.trusted is None else marks.trusted)
+        self.held_out.append(nowhere if marks.split is None else _is_in(marks.split, HELD_OUT))
+        if marks.split is not None:
+            self.splits.update(pc.drop_null(pc.unique(marks.split)).to_pylist())
+        if marks.group is not None:
+            self.groups = self.groups or Codes()
+            self.groups.add(marks.group)
+
+    def is_trusted(self) -> np.ndarray:
+        """(N,) bool, read-only."""
+        return _frozen(self.trusted, bool)
+
+    def is_held_out(self) -> np.ndarray:
+        """(N,) bool, read-only: rows whose split is test, val or validation."""
+        return _frozen(self.held_out, bool)
+
+    def group_codes(self) -> np.ndarray | None:
+        """(N,) int64, read-only: 0, 1, ... in order of first appearance; None without the column.
+
+        A row without a group is a group of its own.
+        """
+        if self.groups is None:
+            return None
+        codes = self.groups.codes()
+        alone = np.flatnonzero(codes < 0)
+        codes[alone] = len(self.groups.code_of) + np.arange(len(alone))
+        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        return _frozen([rank[inverse]], np.int64)
+
+    def warnings(self, path: Path) -> list[str]:
+        """A sentence when the split column has values that are neither trained rows nor held out ones."""
+        other = sorted(self.splits.difference(HELD_OUT, _TRAINED))
+        if not other:
+            return []
+        shown = ", ".join(map(repr, other[:5])) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
+        return [
+            f"{path}: the split column holds {shown}: these rows are trained on"
+            " (only test, val and validation are held out)"
+        ]
+
+
+def _frozen(parts: list[np.ndarray], kind: type) -> np.ndarray:
+    whole = np.concatenate(parts) if parts else np.empty(0, kind)
+    whole.flags.writeable = False
+    return whole
+
+
+def _is_in(texts: pa.Array, values: Sequence[str]) -> np.ndarray:
+    found: np.ndarray = pc.is_in(texts, value_set=pa.array(values)).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _booleans(texts: pa.Array, path: Path, first_row: int) -> np.ndarray:
+    known = pc.utf8_lower(pc.fill_null(texts, ""))
+    trusted = _is_in(known, _YES)
+    wrong = np.flatnonzero(~trusted & ~_is_in(known, _NO))
+    if len(wrong):
+        value = texts[int(wrong[0])].as_py()
+        raise InputError(
+            f"{path}: row {first_row + wrong[0]} has is_trusted {value[:60]!r}; write true or false"
+        )
+    return trusted

@@ -1,0 +1,251 @@
+"""What a reader of a SOURCE is asked, and what it answers: batches of rows, as Arrow arrays."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from labelfix.data.readers.marks import MARK_COLUMNS, NO_MARKS, Marks
+from labelfix.errors import InputError
+
+BATCH_ROWS = 65_536
+IMAGE_COLUMNS = ("file_name", "filepath", "filename", "path", "image")
+LABEL_COLUMNS = ("label", "given_label", "class")
+RESERVED_COLUMNS = frozenset(
+    (
+        "sample_id",
+        "file_name",
+        "given_label",
+        "noise_score",
+        "label_score",
+        "is_label_issue",
+        "corrected_label",
+        "corrected_confidence",
+        "label_distribution",
+        "predicted_label",
+        "predicted_probs",
+        "is_trusted",
+        "is_valid",
+        "error",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to read.
+
+    Attributes:
+        path: absolute path of the source, a file or a folder; in memory, what messages call it.
+        rows: read the first so many rows only; None reads all.
+        root: absolute folder that relative image paths start from; None is the manifest's own folder.
+        image_column: name of the image column; None looks for the usual ones.
+        label_column: name of the label column; None looks for the usual ones.
+        require_labels: whether a source without a label column is an error.
+    """
+
+    path: Path
+    rows: int | None = None
+    root: Path | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    require_labels: bool = True
+
+    def check(self) -> None:
+        """Refuse options that fit no source.
+
+        Raises:
+            InputError: names the option.
+        """
+        if self.rows is not None and self.rows < 1:
+            raise InputError(f"--rows {self.rows}: read at least 1 row, or leave the option out to read all")
+        if self.root is not None and not self.root.is_dir():
+            raise InputError(f"--root {self.root} is no folder; name the one that the image paths start from")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive rows of a source.
+
+    Attributes:
+        file_names: string, one per row; "" where the image cell is empty.
+        paths: string, the path as the source says it (absolute, or relative to the root); null without one.
+        labels: string, stripped of outer blanks; null where unlabelled.
+        sizes: (n,) int64, bytes of each image, where the images lie inside the source; None for files.
+        extra: the pass-through columns, in the order of `Source.extra`.
+        marks: which rows are verified, their split and their group.
+        digests: uint8 (n, 32), SHA-256 of the pixels of each image, where the source is in memory; else None.
+        images: binary, the images themselves where `Source.is_spooled`, null where there is none; else None.
+    """
+
+    file_names: pa.Array
+    paths: pa.Array
+    labels: pa.Array
+    sizes: np.ndarray | None = None
+    extra: tuple[pa.Array, ...] = ()
+    marks: Marks = NO_MARKS
+    digests: np.ndarray | None = None
+    images: pa.Array | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened source: what is known before its rows are read, and how to read them.
+
+    Attributes:
+        path: absolute path of the file or folder.
+        root: folder that relative paths start from.
+        read: yields the rows in order, in batches of at most 65,536; may be called again.
+        extra: names and types of the pass-through columns.
+        class_names: the classes in their own order, where the source declares one; else None.
+        image_bytes: the bytes of some rows, ascending int64, in lists and in order, where the images lie inside
+            the source; None where they are files or spooled.
+        stamp: name, size and time of each Parquet file that holds images, and their column; empty where images
+            are files, or in memory. As JSON takes it.
+        is_spooled: whether `Rows.images` carry the images, to be kept while they are needed.
+        warnings: filled while opening and reading; whole sentences.
+    """
+
+    path: Path
+    root: Path
+    read: Callable[[], Iterator[Rows]]
+    extra: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    class_names: tuple[str, ...] | None = None
+    image_bytes: Callable[[np.ndarray], Iterator[list[bytes | None]]] | None = None
+    stamp: tuple[object, ...] = ()
+    is_spooled: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether the images lie inside the source: they are no files."""
+        return self.image_bytes is not None or self.is_spooled
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of a table plays which part; `marks` are those of is_trusted, split, group that are there."""
+
+    image: str
+    label: str | None
+    extra: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+
+
+def pick_columns(names: Sequence[str], query: Query) -> Columns:
+    """Choose image, label, marking and pass-through columns among `names`.
+
+    `is_trusted` is read and does not pass through; `split` and `group` are read and pass through.
+
+    Raises:
+        InputError: a column is missing, repeated, not supported, or has the name of one of our own.
+    """
+    check_names(names, query.path)
+    image = _pick(names, query, query.image_column, IMAGE_COLUMNS, "image", required=True)
+    assert image is not None
+    label = _pick(names, query, query.label_column, LABEL_COLUMNS, "label", required=query.require_labels)
+    marks = tuple(name for name in MARK_COLUMNS if name in names and name not in (image, label))
+    extra = tuple(name for name in names if name not in (image, label, "is_trusted"))
+    for name in extra:
+        if name in RESERVED_COLUMNS:
+            raise InputError(
+                f"{query.path}: the column {name!r} clashes with one of corrections.parquet that has the same"
+                " name; rename or remove it, or name it with --image-column or --label-column"
+            )
+    return Columns(image, label, extra, marks)
+
+
+def check_names(names: Sequence[str], path: Path) -> None:
+    """Refuse a table where two columns have one name.
+
+    Raises:
+        InputError: names the column.
+    """
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise InputError(f"{path}: the column {repeated[0]!r} stands there twice; rename one of them")
+
+
+def _pick(
+    names: Sequence[str], query: Query, wanted: str | None, usual: Sequence[str], part: str, *, required: bool
+) -> str | None:
+    there = ", ".join(repr(name) for name in names) or "none"
+    if wanted is not None:
+        if wanted in names:
+            return wanted
+        raise InputError(f"{query.path}: no column {wanted!r} (--{part}-column); its columns are {there}")
+    for name in usual:
+        if name in names:
+            return name
+    if required:
+        raise InputError(
+            f"{query.path}: no {part} column (one of {', '.join(usual)}); its columns are {there}:"
+            f" name one with --{part}-column"
+        )
+    return None
+
+
+def strings(values: Sequence[str | None], path: Path, first_row: int) -> pa.Array:
+    """An Arrow string array of `values`.
+
+    Readers decode bytes that are no UTF-8 to lone surrogates, which are found here.
+
+    Raises:
+        InputError: a value is no valid Unicode; names the row.
+    """
+    try:
+        return pa.array(values, type=pa.string())
+    except UnicodeEncodeError:
+        place = next(i for i, value in enumerate(values) if value is not None and not is_unicode(value))
+        save = "" if path.is_dir() else "save the manifest in UTF-8, or "
+        raise InputError(
+            f"{path}: row {first_row + place} is not valid UTF-8 ({ascii(values[place])[:100]}); {save}rename"
+            " the image"
+        ) from None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8 (no lone surrogates)."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def file_name(path: str | None, root: str) -> str:
+    """The name of a row: relative to `root` when inside it, else as the manifest says; "" without a path."""
+    if path is None:
+        return ""
+    if path[0] != "/" and "./" not in path and "//" not in path:
+        return path
+    plain = os.path.normpath(path)
+    inside = plain.removeprefix(root.rstrip("/") + "/") if plain.startswith("/") else plain
+    return path if inside.startswith(("/", "../")) or inside in (".", "..") else inside
+
+
+def path_rows(
+    cells: Sequence[str | None],
+    labels: pa.Array,
+    extra: tuple[pa.Array, ...],
+    query: Query,
+    first_row: int,
+    marks: Marks = NO_MARKS,
+) -> Rows:
+    """Rows of a manifest of paths; a null or blank cell is an image that is not there."""
+    root = str(root_of(query))
+    paths = [cell if cell and not cell.isspace() else None for cell in cells]
+    names = [file_name(path, root) for path in paths]
+    names_text, paths_text = strings(names, query.path, first_row), strings(paths, query.path, first_row)
+    return Rows(names_text, paths_text, labels, None, extra, marks)
+
+
+def root_of(query: Query) -> Path:
+    """The folder that relative paths of a manifest start from."""
+    return query.root or query.path.parent

@@ -1,0 +1,153 @@
+"""From evidence to verdicts: which rows are flagged, which labels are corrected; one rule for all methods.
+
+The rule: a labelled row is flagged when its noise score is over 0.5 and the most probable label of its
+distribution is another than the given one. A flagged row takes that label when it is at least four times as
+probable as the given one; else it keeps its label and is left to a person. Where the fit failed nothing is flagged;
+where the labels look clean, or the network is too weak to correct them, nothing is relabelled. A trusted row takes
+its verified label and is never flagged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.metrics import flag_metrics, label_metrics
+
+FLAG_ABOVE = 0.5
+RELABEL_ODDS = 4.0
+FLAG_RULE = (
+    f"flagged: noise_score > {FLAG_ABOVE} and the most probable label is not the given one; "
+    f"corrected: flagged, and that label is at least {RELABEL_ODDS:g} times as probable as the given one, "
+    "unless the labels look clean or the network is too weak to correct them"
+)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The findings of one run.
+
+    Attributes:
+        flagged: (N,) bool.
+        corrected: (N,) int64, the label to use from now on; -1 where there is none.
+        fit: the fit of the evidence after the safeguards.
+        on_scored: how right the rule was on the rows that were kept to check it: rows, wrong, and the metrics of
+            `labelfix.estimation.metrics` for flags and labels; None without such rows.
+    """
+
+    flagged: np.ndarray
+    corrected: np.ndarray
+    fit: Fit
+    on_scored: dict[str, Any] | None = None
+
+
+def decide(
+    evidence: Evidence,
+    given: np.ndarray,
+    judged: np.ndarray,
+    predicted: np.ndarray,
+    trusted: np.ndarray | None = None,
+    scored: np.ndarray | None = None,
+    kept: np.ndarray | None = None,
+) -> Verdicts:
+    """Apply the verdict rule and its safeguards.
+
+    Args:
+        evidence: of the method, one entry per row.
+        given: (N,) int64 given labels, -1 for none.
+        judged: (N,) bool, rows that are valid, labelled and not trusted.
+        predicted: (N,) int64, the classifier's label, -1 where it has none; unlabelled rows take it.
+        trusted: (N,) int64 verified labels, -1 for none; these rows take them, whatever the evidence. Default none.
+        scored: (N,) bool, trusted rows whose evidence was made without their verified label: there the rule must not
+            do harm, or the fit has failed. Default none.
+        kept: (N,) bool, rows that may be flagged but keep their label, whatever the fit of the others. Default none.
+
+    Returns:
+        Flags and corrected labels; a failed fit flags nothing and keeps every given label.
+    """
+    trusted = np.full(len(given), -1) if trusted is None else trusted
+    scored = np.zeros(len(given), dtype=bool) if scored is None else scored
+    fit = _checked(evidence, judged)
+    flagged, corrected = _rule(evidence, fit, given, judged | scored)
+    corrected = corrected if kept is None else np.where(kept, given, corrected)
+    on_scored = _measured(flagged[scored], given[scored], corrected[scored], trusted[scored])
+    before, after = given[scored] == trusted[scored], corrected[scored] == trusted[scored]
+    kept = np.concatenate([corrected[judged], trusted[trusted >= 0]])
+    emptied = _emptied(given[judged], kept, evidence.probs.shape[1])
+    if after.sum() < before.sum():
+        reason = (
+            f"of {len(before)} verified rows {before.sum()} were given the right label and {after.sum()} would have it"
+            " after the corrections"
+        )
+        fit = Fit(ok=False, reason=reason)
+    elif len(emptied):
+        reason = f"the corrections would leave {len(emptied)} of the classes without a row"
+        fit = Fit(ok=False, reason=reason)
+    if not fit.ok:
+        flagged, corrected = np.zeros(len(given), dtype=bool), given
+    corrected = np.where(given >= 0, corrected, predicted)
+    return Verdicts(flagged & judged, np.where(trusted >= 0, trusted, corrected), fit, on_scored)
+
+
+def _measured(
+    flagged: np.ndarray, given: np.ndarray, corrected: np.ndarray, true: np.ndarray
+) -> dict[str, Any] | None:
+    """Metrics of the rule on some rows, before the safeguards that these rows themselves decide."""
+    if not len(true):
+        return None
+    wrong = given != true
+    labels = label_metrics(given, corrected, true, {})
+    return {"rows": len(true), "wrong": int(wrong.sum()), **flag_metrics(flagged, wrong, {}), **labels}
+
+
+def _rule(
+    evidence: Evidence, fit: Fit, given: np.ndarray, judged: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flags (N,) bool and labels (N,) int64 by the rule alone, over the judged rows."""
+    if not fit.ok:
+        return np.zeros(len(given), dtype=bool), given
+    flagged, best, sure = _apply(evidence, given, judged)
+    return flagged, given if fit.keeps_labels else np.where(flagged & sure, best, given)
+
+
+def _apply(
+    evidence: Evidence, given: np.ndarray, judged: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flags (N,) bool, most probable label (N,) int64, and whether that label is probable enough (N,) bool."""
+    usable = judged & np.isfinite(evidence.noise) & np.isfinite(evidence.probs).all(axis=1)
+    best = np.where(usable[:, None], evidence.probs, 0.0).argmax(axis=1)
+    # As stored, so that the table alone explains every flag.
+    noise = np.where(usable, evidence.noise, 0.0).astype(np.float32)
+    flagged = usable & (noise > FLAG_ABOVE) & (best != given)
+    rows = np.arange(len(best))
+    sure = evidence.probs[rows, best] >= RELABEL_ODDS * evidence.probs[rows, np.maximum(given, 0)]
+    return flagged, best, sure
+
+
+def _checked(evidence: Evidence, judged: np.ndarray) -> Fit:
+    """The fit as the method saw it, unless the scores show that it failed."""
+    if not evidence.fit.ok:
+        return evidence.fit
+    if not judged.any():
+        return Fit(
+            keeps_labels=True, reason="no label was judged: none is given, usable and not yet verified"
+        )
+    noise = evidence.noise[judged]
+    if not np.isfinite(noise).all() or not np.isfinite(evidence.probs[judged]).all():
+        return Fit(ok=False, reason="the network's outputs are not finite: training diverged")
+    if evidence.fit.keeps_labels:
+        return evidence.fit
+    if len(noise) > 1 and np.ptp(noise) < 1e-6:
+        return Fit(ok=False, reason="every row has the same noise score: there is nothing to tell rows apart")
+    if len(noise) and (noise > FLAG_ABOVE).all():
+        return Fit(ok=False, reason="every row counts as wrongly labelled: the noise model is one-sided")
+    return evidence.fit
+
+
+def _emptied(before: np.ndarray, after: np.ndarray, num_classes: int) -> np.ndarray:
+    had = np.bincount(before, minlength=num_classes)
+    has = np.bincount(after, minlength=num_classes)
+    return np.flatnonzero((had > 0) & (has == 0))

@@ -1,0 +1,232 @@
+"""evaluate(): how right the findings of a run are, where the true labels are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labelfix.data.manifest import Manifest
+from labelfix.data.readers import Query, open_source
+from labelfix.errors import InputError
+from labelfix.estimation.metrics import flag_metrics, label_metrics, score_metrics
+from labelfix.results.corrections import Corrections
+from labelfix.results.originals import source_options
+
+_COLUMNS = [
+    "file_name",
+    "given_label",
+    "noise_score",
+    "is_label_issue",
+    "corrected_label",
+    "is_trusted",
+    "is_valid",
+]
+_NO_TRUTH = -1
+_OTHER_CLASS = -2  # the true label is no class of the run
+_OPEN_SET = -3  # no label is right
+
+
+def evaluate(
+    corrections: str | Path,
+    *,
+    truth: str | Path,
+    truth_column: str | None = None,
+    leave_out: Sequence[int] | np.ndarray = (),
+) -> dict[str, Any]:
+    """Compare findings with true labels, over the valid, labelled, untrusted rows that have one.
+
+    Rows are joined by file name where names are unique in both, else by row where the counts agree. A row
+    with `is_corrupted` true and an empty true label counts as wrongly labelled, whatever its label, and is
+    left out of label accuracy.
+
+    Args:
+        corrections: a corrections file or a run folder.
+        truth: a source whose labels are the truth.
+        truth_column: where they stand; default `true_label`, else `label` unless `truth` is what was scanned.
+        leave_out: rows, by sample_id, that do not count, as those that another method was shown the truth of.
+
+    Returns:
+        JSON-able. rows, rows_evaluated, joined_by; noise_rate_true (share of wrong given labels) and
+        noise_rate_estimated; average_precision and auroc of the noise score; expected_calibration_error and
+        reliability (ten bins: lower, upper, count, mean_score, share_wrong) of the same; precision, recall and
+        f1 of the flags, flagged and flagged_share; label_accuracy_given, label_accuracy_corrected, changed,
+        changed_right, changed_wrong. None where undefined, then `reasons` says why.
+
+    Raises:
+        InputError: not a corrections file, no truth in `truth`, or rows that cannot be joined.
+    """
+    opened = Corrections.open(corrections)
+    answers, column = _read_truth(opened, Path(truth).expanduser(), truth_column)
+    findings = _read_findings(opened)
+    place, joined_by = _join(findings.file_names, answers.file_names(), opened.path, answers.source)
+    labels = _true_labels(answers, opened.metadata["class_names"])
+    true = np.where(place >= 0, labels[place], _NO_TRUTH)
+    judged = findings.judged & (true != _NO_TRUTH)
+    judged &= ~np.isin(np.arange(len(true)), leave_out)
+    if not judged.any():
+        raise InputError(
+            f"{truth}: none of the valid, labelled, untrusted rows of {opened.path} has a true label"
+        )
+    wrong = (findings.given != true)[judged]
+    known = judged & (true != _OPEN_SET)
+    reasons: dict[str, str] = {}
+    return {
+        "corrections": str(opened.path),
+        "truth": str(answers.source),
+        "truth_column": column,
+        "joined_by": joined_by,
+        "method": opened.metadata.get("method"),
+        "fit_ok": opened.metadata.get("fit_ok"),
+        "rows": len(true),
+        "rows_evaluated": int(judged.sum()),
+        "noise_rate_estimated": opened.metadata.get("noise_rate"),
+        **score_metrics(findings.noise[judged], wrong, reasons),
+        **flag_metrics(findings.flagged[judged], wrong, reasons),
+        **label_metrics(findings.given[known], findings.corrected[known], true[known], reasons),
+        "reasons": reasons,
+    }
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What evaluation needs of the corrections, N rows; labels are indices into the run's class names."""
+
+    file_names: pa.ChunkedArray
+    given: np.ndarray
+    corrected: np.ndarray
+    noise: np.ndarray
+    flagged: np.ndarray
+    judged: np.ndarray
+
+
+def _read_findings(opened: Corrections) -> _Findings:
+    names = pa.array(opened.metadata["class_names"], pa.string())
+    batches = list(opened.batches(_COLUMNS))
+    file_names = pa.chunked_array([batch.column("file_name") for batch in batches], pa.string())
+
+    def column(name: str) -> np.ndarray:
+        parts = [batch.column(name) for batch in batches]
+        if name in ("given_label", "corrected_label"):
+            parts = [pc.fill_null(pc.index_in(pc.cast(part, pa.string()), names), -1) for part in parts]
+        arrays = [part.to_numpy(zero_copy_only=False) for part in parts]
+        return np.concatenate(arrays) if arrays else np.empty(0)
+
+    given = column("given_label")
+    judged = column("is_valid").astype(bool) & ~column("is_trusted").astype(bool) & (given >= 0)
+    flagged = column("is_label_issue").astype(bool)
+    return _Findings(file_names, given, column("corrected_label"), column("noise_score"), flagged, judged)
+
+
+def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[Manifest, str | None]:
+    """The manifest whose labels are the truth, and the name of its truth column (None for class folders)."""
+    options = source_options(opened.path)
+    scanned = options.get("source")
+    is_scanned = scanned is not None and Path(scanned).resolve() == truth.resolve()
+    image_column = options.get("image_column") if is_scanned else None
+    names = _column_names(truth, image_column)
+    column = _truth_column(truth, names, column, is_scanned=is_scanned)
+    # Absolute paths get the names that they have in the run.
+    root = None if names is None else _names_root(options)
+    try:
+        manifest = Manifest.read(
+            truth, root=root, image_column=image_column, label_column=column, require_labels=False
+        )
+    except InputError as error:
+        raise InputError(str(error).replace("--label-column", "--truth-column")) from None
+    return manifest, column
+
+
+def _column_names(truth: Path, image_column: str | None) -> list[str] | None:
+    """Names of the pass-through columns of a manifest or of Parquet shards; None for folders of images."""
+    opened = open_source(Query(truth.absolute(), image_column=image_column, require_labels=False))
+    is_folder_of_images = truth.is_dir() and not opened.holds_images and not any(truth.glob("*.parquet"))
+    return None if is_folder_of_images else list(opened.extra.names)
+
+
+def _truth_column(
+    truth: Path, names: list[str] | None, column: str | None, *, is_scanned: bool
+) -> str | None:
+    """`column`, else true_label, else label where that is not the given one; None for class folders."""
+    if names is None and column is not None:
+        raise InputError(f"--truth-column {column}: {truth} is a folder of classes, which has no columns")
+    if column is not None:
+        return column
+    if names is not None and "true_label" in names:
+        return "true_label"
+    if is_scanned:
+        raise InputError(
+            f"--truth {truth} is what was scanned, so its labels are the given ones; name the column of true"
+            " labels with --truth-column, or another manifest"
+        )
+    return None if names is None else "label"
+
+
+def _names_root(options: dict[str, Any]) -> Path | None:
+    if not options.get("source"):
+        return None
+    source = Path(options["source"])
+    root = Path(options.get("root") or (source if source.is_dir() else source.parent))
+    return root if root.is_dir() else None
+
+
+def _true_labels(truth: Manifest, class_names: list[str]) -> np.ndarray:
+    """(N,) int64 index into the run's classes, or one of the negative codes."""
+    index = {name: label for label, name in enumerate(class_names)}
+    known = np.array([index.get(name, _OTHER_CLASS) for name in truth.class_names] + [_NO_TRUTH])
+    if not (known >= 0).any():
+        raise InputError(
+            f"{truth.source}: none of its labels ({_shown(truth.class_names)}) is a class of the run"
+            f" ({_shown(class_names)}); name the column of true labels with --truth-column"
+        )
+    labels = known[truth.given]
+    labels[(labels == _NO_TRUTH) & _is_corrupted(truth)] = _OPEN_SET
+    return labels
+
+
+def _is_corrupted(truth: Manifest) -> np.ndarray:
+    if "is_corrupted" not in truth.pass_through:
+        return np.zeros(truth.num_rows, dtype=bool)
+    place = 2 + truth.pass_through.index("is_corrupted")
+    texts = [pc.utf8_lower(pc.cast(batch.column(place), pa.string())) for batch in truth.batches()]
+    # Text manifests have no booleans; "true" and "1" are how they are written there.
+    marks = [pc.fill_null(pc.is_in(text, value_set=pa.array(["true", "1"])), False) for text in texts]
+    return np.concatenate([mark.to_numpy(zero_copy_only=False) for mark in marks])
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+
+
+def _join(ours: pa.ChunkedArray, theirs: pa.ChunkedArray, path: Path, truth: Path) -> tuple[np.ndarray, str]:
+    """(N,) int64: for each row of ours its row in the truth, -1 for none; and by what they were joined."""
+    ours, theirs = _named(ours), _named(theirs)
+    if _is_unique(ours) and _is_unique(theirs):
+        place = pc.fill_null(pc.index_in(ours, value_set=theirs, skip_nulls=True), -1).to_numpy()
+        if (place < 0).all():
+            raise InputError(
+                f"{truth} has no file name in common with {path}; name the manifest that was scanned, or one"
+                " with the same file names"
+            )
+        return place, "file_name"
+    if len(ours) != len(theirs):
+        raise InputError(
+            f"{truth} cannot be joined with {path}: file names repeat, and it has {len(theirs)} rows, not"
+            f" {len(ours)}; make the file names unique, or give one row per row"
+        )
+    return np.arange(len(ours)), "row"
+
+
+def _named(names: pa.ChunkedArray) -> pa.Array:
+    """File names with null where there is none."""
+    whole = names.combine_chunks()
+    return pc.if_else(pc.equal(whole, ""), pa.scalar(None, pa.string()), whole)
+
+
+def _is_unique(names: pa.Array) -> bool:
+    return bool(pc.count_distinct(names).as_py() == len(names) - names.null_count)

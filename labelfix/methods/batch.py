@@ -1,0 +1,62 @@
+"""What a method is given: the labels it may know, and the rows of one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Labels:
+    """All that a method may know of the labels.
+
+    Attributes:
+        given: (N,) int64 on the device, -1 for rows that are not trained on.
+        class_prior: (K,) float32 on the device, frequencies of the given labels with add-one smoothing.
+        trusted: (N,) int64 in main memory, verified labels for methods that learn from them apart, -1 elsewhere.
+    """
+
+    given: torch.Tensor
+    class_prior: torch.Tensor
+    trusted: np.ndarray
+
+    @classmethod
+    def of(
+        cls, given: np.ndarray, num_classes: int, device: torch.device, trusted: np.ndarray | None = None
+    ) -> Labels:
+        """From given labels (N,) int64 with -1 for rows that are not trained on, and trusted ones, default none."""
+        counts = np.bincount(given[given >= 0], minlength=num_classes) + 1.0
+        prior = torch.tensor(counts / counts.sum(), dtype=torch.float32, device=device)
+        return cls(
+            torch.tensor(given, device=device), prior, np.full_like(given, -1) if trusted is None else trusted
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_prior)
+
+    def prior(self, kind: str) -> torch.Tensor:
+        """(K,) float32 class frequencies to hold to: `empirical`, those of the given labels, or `uniform`."""
+        if kind == "uniform":
+            return torch.full_like(self.class_prior, 1 / self.num_classes)
+        return self.class_prior
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one step.
+
+    Attributes:
+        rows: (B,) int64 on the device, indices into every per-row array.
+        views: the requested views, each (B, 3, H, H) float32 on the device.
+        rng: host generator of this step, for the draws of a method (mixup).
+        trusted: the batch of trusted rows that goes with it, weak views; None for methods without.
+    """
+
+    rows: torch.Tensor
+    views: tuple[torch.Tensor, ...]
+    rng: np.random.Generator
+    trusted: Batch | None = None

@@ -1,0 +1,236 @@
+"""The trained classifier: safetensors and JSON, and the one prediction loop."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from labelfix import networks
+from labelfix.atomic_files import atomic_path, write_json
+from labelfix.data.images.decoding import BadImage, decode
+from labelfix.data.images.store import ImageStore, stored_size
+from labelfix.errors import InputError
+from labelfix.json_files import Checks, are, are_names, is_count, is_number, is_text, load_object
+from labelfix.networks import NetworkSpec
+from labelfix.results.run_json import is_image_size
+from labelfix.training.augmentation import Augmentation
+from labelfix.training.batches import Source
+from labelfix.training.predictions import batch_logits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labelfix.config import ScanConfig
+    from labelfix.training.trainer import Trainer
+
+
+_BATCH = 500
+
+
+@dataclass
+class Classifier:
+    """A trained network with all that is needed to use it.
+
+    Attributes:
+        network: on the CPU, evaluation mode.
+        spec: how to build it.
+        class_names: K names, in the order of the logits.
+        mean: per channel, of pixel values in 0..1.
+        std: per channel, of pixel values in 0..1.
+        method: that trained it.
+    """
+
+    network: nn.Module
+    spec: NetworkSpec
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    method: str
+
+    def save(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `classifier.json` atomically into `folder`."""
+        folder = Path(folder)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        with atomic_path(folder / "model.safetensors") as temporary:
+            save_file(state, temporary)
+        write_json(folder / "classifier.json", self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "network": self.spec.to_json(),
+            "class_names": list(self.class_names),
+            "normalisation": {"mean": list(self.mean), "std": list(self.std)},
+            "method": self.method,
+            "labelfix_version": version("labelfix"),
+        }
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write one ONNX file for programs without torch, after comparing its answers in onnxruntime; extra `onnx`.
+
+        Input `images`: (B, 3, H, H) float32, RGB in 0..1, any B. Outputs `logits` and `probs`: (B, K) float32. The
+        normalisation is inside; class names, H and the rule by which an image comes to H x H px stand in the metadata.
+
+        Args:
+            path: of the file, whose name ends in .onnx; it is replaced where it is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: another name, a folder, a place that cannot be written, or a package of the extra `onnx` is
+                missing.
+            LabelfixError: a network that ONNX cannot hold, or whose file answers otherwise than the network.
+        """
+        from labelfix.results.onnx import write_onnx
+
+        path = Path(path)
+        write_onnx(self, path)
+        return path
+
+    def predict(self, paths: Sequence[str | Path]) -> pd.DataFrame:
+        """Predict image files.
+
+        Args:
+            paths: image files of any supported format, several of them; a folder is for `labelfix.predict`.
+
+        Returns:
+            A frame with a row per path: `file_name`, `predicted_label`, `confidence` (probability of that
+            label, 0 to 1), `predicted_probs` (list of K floats in the order of `class_names`), `error`
+            (text where the image could not be read, else None).
+
+        Raises:
+            InputError: a single path in place of several.
+        """
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise InputError(
+                f"predict: {os.fsdecode(paths)!r} is one path; give a list of image files, [path] for one, or label a"
+                " folder with labelfix.predict(run, folder) or `labelfix predict RUN FOLDER`"
+            )
+        import pandas as pd
+
+        files = [Path(path) for path in paths]
+        rows = [
+            row for k in range(0, len(files), _BATCH) for row in self._predict_files(files[k : k + _BATCH])
+        ]
+        columns = ["file_name", "predicted_label", "confidence", "predicted_probs", "error"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _predict_files(self, files: Sequence[Path]) -> list[tuple[Any, ...]]:
+        store = _decoded(files, self.spec.image_size)
+        device = torch.device("cpu")
+        source = Source(store, self.augmentation(device), device, resident=False)
+        found: dict[int, np.ndarray] = {}
+        for some, probs in self.batch_probs(source, np.flatnonzero(store.valid)):
+            found.update(zip(some.tolist(), probs, strict=True))
+        return [self._row(str(file), found.get(row), store.errors.get(row)) for row, file in enumerate(files)]
+
+    def _row(self, name: str, probs: np.ndarray | None, error: str | None) -> tuple[Any, ...]:
+        if probs is None or not np.isfinite(probs).all():
+            return name, None, None, None, error
+        best = int(probs.argmax())
+        return name, self.class_names[best], float(probs[best]), probs.tolist(), error
+
+    def batch_probs(self, source: Source, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Probabilities of some rows, batch by batch, where the network is.
+
+        Args:
+            source: of the images, on the device of the network.
+            rows: (R,) int64, the rows to predict.
+
+        Yields:
+            Rows (B,) int64 and their probabilities (B, K) float32, not finite where the logits are not.
+        """
+        for some, found in batch_logits(self.network, source, rows):
+            yield some.cpu().numpy(), found.softmax(dim=1).cpu().numpy()
+
+    def augmentation(self, device: torch.device) -> Augmentation:
+        """The views this network expects, without mirroring."""
+        return Augmentation(self.spec.image_size, self.mean, self.std, flip=False, device=device)
+
+
+def _decoded(files: Sequence[Path], image_size: int) -> ImageStore:
+    """The images of a few files, in memory."""
+    side = stored_size(image_size)
+    images, errors = np.zeros((len(files), 3, side, side), np.uint8), {}
+    for row, file in enumerate(files):
+        try:
+            images[row] = decode(file, side)
+        except BadImage as error:
+            errors[row] = str(error)
+    valid = np.array([row not in errors for row in range(len(files))])
+    return ImageStore(images, valid, errors, image_size, side, len(files))
+
+
+def load_classifier(folder: str | Path) -> Classifier:
+    """Open a classifier that a scan wrote, by its own folder or by that of the run.
+
+    Raises:
+        InputError: no classifier there, or one that cannot be read.
+    """
+    folder = Path(folder)
+    if (folder / "classifier" / "classifier.json").is_file():
+        folder = folder / "classifier"
+    try:
+        facts = load_object(folder / "classifier.json", _FACTS)
+        spec, names, norm = NetworkSpec(**facts["network"]), facts["class_names"], facts["normalisation"]
+        if len(names) != spec.num_classes:
+            raise ValueError(f"{len(names)} class names for {spec.num_classes} outputs")
+        network = _load_network(spec, folder / "model.safetensors")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder}: no classifier here ({Path(error.filename or 'model.safetensors').name} is missing); "
+            "name a finished run or its classifier/ folder"
+        ) from None
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, InputError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{folder}: the classifier cannot be read ({reason}); name another run, or scan again"
+        ) from error
+    return Classifier(network, spec, tuple(names), tuple(norm["mean"]), tuple(norm["std"]), facts["method"])
+
+
+def _load_network(spec: NetworkSpec, path: Path) -> nn.Module:
+    """The trained network, in evaluation mode; built only once the file is known to hold weights of its shapes."""
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "missing", path.name)
+    with torch.device("meta"):
+        planned = {name: tuple(value.shape) for name, value in networks.build(spec).state_dict().items()}
+    # A header that says more than the file holds is refused by safetensors.
+    with safe_open(path, "pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    if found != planned:
+        raise ValueError(f"model.safetensors holds the weights of another network than {spec.backbone}")
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn, only to be replaced
+        network = networks.build(spec)
+    network.load_state_dict(load_file(path))
+    return network.to(memory_format=torch.channels_last).eval()
+
+
+def _is_colour(value: Any) -> bool:
+    return are(is_number)(value) and len(value) == 3
+
+
+_FACTS: Checks = {
+    "network": {"backbone": is_text, "num_classes": is_count, "image_size": is_image_size},
+    "class_names": are_names,
+    "normalisation": {"mean": _is_colour, "std": lambda value: _is_colour(value) and min(value) > 0},
+    "method": is_text,
+}
+
+
+def make_classifier(trainer: Trainer, config: ScanConfig, class_names: tuple[str, ...]) -> Classifier:
+    """The classifier around the network that a trainer trains."""
+    views = trainer.source.augmentation
+    spec = NetworkSpec(config.backbone, len(class_names), config.image_size)
+    return Classifier(trainer.network, spec, class_names, views.mean, views.std, config.method)

@@ -1,0 +1,366 @@
+"""The output contract: schema, streaming writer and reader of corrections.parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from labelfix.atomic_files import atomic_path
+from labelfix.data.manifest import Manifest
+from labelfix.data.parquet_file import open_parquet_file
+from labelfix.errors import InputError
+from labelfix.estimation.evidence import Evidence
+from labelfix.estimation.verdicts import FLAG_RULE, Verdicts
+from labelfix.json_files import (
+    Checks,
+    are_names,
+    is_count,
+    is_flag,
+    is_share,
+    is_text,
+    maybe,
+    parse_object,
+)
+
+FILE_NAME = "corrections.parquet"
+METADATA_KEY = b"labelfix"
+ROW_GROUP = 65_536
+LABEL_TYPE = pa.dictionary(pa.int32(), pa.string())
+_WAY_OUT = "scan again, or name another run"
+_METADATA: Checks = {
+    "schema_version": lambda value: value == 1,
+    "labelfix_version": is_text,
+    "class_names": are_names,
+    "task": lambda value: value in ("single", "multi"),
+    "method": is_text,
+    "seed": is_count,
+    "flag_rule": is_text,
+    "fit_ok": is_flag,
+    "noise_rate": maybe(is_share),
+    "source_fingerprint": is_text,
+    "out_of_sample": is_flag,
+    "resumed_elsewhere": is_flag,
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything the table says of the rows, N rows and K classes.
+
+    Attributes:
+        evidence: of the method.
+        verdicts: flags and corrected labels.
+        probs: (N, K) float32, the classifier's own view; NaN where it has none.
+        valid: (N,) bool.
+        errors: why a row is not valid, by row.
+        trusted: (N,) int64 verified labels, -1 for none; None without any.
+    """
+
+    evidence: Evidence
+    verdicts: Verdicts
+    probs: np.ndarray
+    valid: np.ndarray
+    errors: dict[int, str]
+    trusted: np.ndarray | None = None
+
+    def is_trusted(self, rows: slice = slice(None)) -> np.ndarray:
+        """Which of some rows a person has verified, bool."""
+        valid = self.valid[rows]
+        return np.zeros(len(valid), dtype=bool) if self.trusted is None else self.trusted[rows] >= 0
+
+    def judged(self, given: np.ndarray) -> np.ndarray:
+        """(N,) bool: the valid, labelled, untrusted rows, by given labels (N,)."""
+        return self.valid & (given >= 0) & ~self.is_trusted()
+
+    def noise_rate(self, given: np.ndarray) -> float | None:
+        """Mean noise score over the judged rows; None where no row has a score."""
+        noise = self.evidence.noise[self.judged(given)]
+        return float(noise.mean()) if len(noise) and np.isfinite(noise).all() else None
+
+
+def schema(manifest: Manifest, metadata: dict[str, Any]) -> pa.Schema:
+    """The Arrow schema of corrections.parquet with its metadata, pass-through columns last."""
+    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True)
+    fields = [*_fields(len(manifest.class_names)), *manifest.pass_through_fields]
+    return pa.schema(fields, metadata={METADATA_KEY: text.encode()})
+
+
+def _fields(num_classes: int) -> list[pa.Field]:
+    """The columns that every corrections file has."""
+    probs = pa.list_(pa.float32(), num_classes)
+    return [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("file_name", pa.string()),
+        pa.field("given_label", LABEL_TYPE),
+        pa.field("noise_score", pa.float32()),
+        pa.field("label_score", pa.float32()),
+        pa.field("is_label_issue", pa.bool_(), nullable=False),
+        pa.field("corrected_label", LABEL_TYPE),
+        pa.field("corrected_confidence", pa.float32()),
+        pa.field("label_distribution", probs),
+        pa.field("predicted_label", LABEL_TYPE),
+        pa.field("predicted_probs", probs),
+        pa.field("is_trusted", pa.bool_(), nullable=False),
+        pa.field("is_valid", pa.bool_(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+
+
+def write(path: Path, manifest: Manifest, findings: Findings, metadata: dict[str, Any]) -> None:
+    """Write the table atomically, one row group in memory at a time.
+
+    Args:
+        path: of the file.
+        manifest: whose rows these are.
+        findings: of all rows.
+        metadata: of the run: method, seed, resumed_elsewhere.
+    """
+    metadata = {
+        "schema_version": 1,
+        "labelfix_version": version("labelfix"),
+        "class_names": list(manifest.class_names),
+        "task": manifest.task,
+        "score_direction": "noise_score: high = suspect; label_score = 1 - noise_score",
+        "flag_rule": FLAG_RULE,
+        "fit_ok": findings.verdicts.fit.ok,
+        "source_fingerprint": manifest.fingerprint,
+        "out_of_sample": False,
+        "noise_rate": findings.noise_rate(manifest.given),
+        **metadata,
+    }
+    table_schema = schema(manifest, metadata)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, table_schema) as writer:
+        first = 0
+        for batch in manifest.batches(ROW_GROUP):
+            rows = slice(first, first + batch.num_rows)
+            # By position: a pass-through column may be called like one of the manifest's own.
+            columns = [*_columns(manifest, findings, batch, rows), *batch.columns[2:]]
+            chunk = pa.RecordBatch.from_arrays(columns, schema=table_schema)
+            writer.write_batch(chunk, row_group_size=ROW_GROUP)
+            first = rows.stop
+
+
+def _columns(
+    manifest: Manifest, findings: Findings, batch: pa.RecordBatch, rows: slice
+) -> Iterator[pa.Array]:
+    names = pa.array(manifest.class_names, pa.string())
+    given, valid = manifest.given[rows], findings.valid[rows]
+    probs = findings.probs[rows]
+    seen = valid & np.isfinite(probs).all(axis=1)
+    labelled, trusted = given >= 0, findings.is_trusted(rows)
+    soft = np.where((labelled | trusted)[:, None], findings.evidence.probs[rows], probs)
+    believed = valid & np.isfinite(soft).all(axis=1)
+    noise = findings.evidence.noise[rows]
+    scored = valid & labelled & np.isfinite(noise)
+    corrected = findings.verdicts.corrected[rows]
+    decided = believed & (corrected >= 0)
+    confidence = soft[np.arange(len(soft)), np.maximum(corrected, 0)]
+    score = np.clip(noise, 0, 1).astype(np.float32)
+    yield pa.array(np.arange(rows.start, rows.start + len(given)))
+    yield batch.column("file_name")
+    yield label_array(given, labelled, names)
+    yield pa.array(score, mask=~scored)
+    yield pa.array(1 - score, mask=~scored)
+    yield pa.array(findings.verdicts.flagged[rows])
+    yield label_array(corrected, corrected >= 0, names)
+    yield pa.array(confidence.astype(np.float32), mask=~decided)
+    yield distribution_array(soft, believed)
+    yield label_array(np.where(seen[:, None], probs, 0).argmax(axis=1), seen, names)
+    yield distribution_array(probs, seen)
+    yield pa.array(trusted)
+    yield pa.array(valid)
+    yield error_array(findings.errors, rows.start, valid)
+
+
+def label_array(indices: np.ndarray, known: np.ndarray, names: pa.Array) -> pa.DictionaryArray:
+    """Class indices (n,) as a dictionary of class names; null where not known (n,) bool."""
+    return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32), mask=~known), names)
+
+
+def distribution_array(probs: np.ndarray, known: np.ndarray) -> pa.FixedSizeListArray:
+    """Probabilities (n, K), made to sum to 1, as lists of float32; null where not known (n,) bool."""
+    filled = np.where(known[:, None], probs, 0).astype(np.float32, copy=False)
+    filled /= np.maximum(filled.sum(axis=1, keepdims=True, dtype=np.float64), 1e-12)
+    return pa.FixedSizeListArray.from_arrays(filled.ravel(), probs.shape[1], mask=pa.array(~known))
+
+
+def error_array(errors: dict[int, str], first: int, valid: np.ndarray) -> pa.Array:
+    """Why rows are not valid, string (n,), null where they are: `errors` by row, from row `first` on."""
+    if valid.all():
+        return pa.nulls(len(valid), pa.string())
+    return pa.array([errors.get(row) for row in range(first, first + len(valid))], pa.string())
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """An open corrections file: never a table in memory.
+
+    Attributes:
+        path: of the file.
+        metadata: what the writer noted of the run (JSON object).
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Corrections:
+        """Open a corrections file, or the one of a run folder.
+
+        Raises:
+            InputError: no such file, or not one that labelfix wrote, or its columns or metadata were changed since.
+        """
+        path = Path(path)
+        path = path / FILE_NAME if path.is_dir() else path
+        if not path.is_file():
+            raise InputError(f"{path}: no such corrections file; name a corrections.parquet or a run folder")
+        try:
+            with open_parquet_file(path) as file:
+                found = file.schema_arrow
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
+        metadata = found.metadata or {}
+        # Predictions have the key too, but find nothing wrong.
+        if METADATA_KEY not in metadata or "is_label_issue" not in found.names:
+            raise InputError(
+                f"{path}: not written by labelfix scan; name a corrections.parquet or a run folder"
+            )
+        try:
+            opened = cls(path, parse_object(metadata[METADATA_KEY], _METADATA))
+            opened._check_schema(found)
+        except ValueError as error:
+            raise InputError(f"{path} is not as labelfix writes it: {error}; {_WAY_OUT}") from None
+        return opened
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the file."""
+        return pq.read_schema(self.path)
+
+    @property
+    def num_rows(self) -> int:
+        """N."""
+        return int(pq.read_metadata(self.path).num_rows)
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows in order, at most a row group at a time.
+
+        Raises:
+            InputError: they cannot be read, or hold what labelfix does not write, see `checked`.
+        """
+        first = 0
+        try:
+            with open_parquet_file(self.path) as file:
+                for batch in file.iter_batches(ROW_GROUP, columns=columns):
+                    yield self.checked(batch, first)
+                    first += len(batch)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{self.path}: cannot be read as Parquet ({error}); {_WAY_OUT}") from None
+
+    def checked(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
+        """The same rows, of which the first is row `first`.
+
+        Raises:
+            InputError: a sample_id that is not its row, no flag, a label that is no class, a number that is no
+                probability.
+        """
+        for name in set(batch.schema.names) & _VALUES.keys():
+            column = batch.column(name)
+            if name == "sample_id":
+                right = np.array_equal(_numbers(column), np.arange(first, first + len(column)))
+            else:
+                right = _VALUES[name](column, self.metadata["class_names"])
+            if not right:
+                where = f"rows {first} to {first + len(batch) - 1} of the column {name!r}"
+                raise InputError(f"{self.path} is not as labelfix writes it: see {where}; {_WAY_OUT}")
+        return batch
+
+    def _check_schema(self, found: pa.Schema) -> None:
+        num_classes, labels = len(self.metadata["class_names"]), pa.list_(pa.string())
+        kinds = {field.name: field.type for field in _fields(num_classes)}
+        if self.metadata["task"] == "multi":
+            kinds = {name: labels if kind == LABEL_TYPE else kind for name, kind in kinds.items()}
+            kinds |= {"added_labels": labels, "removed_labels": labels}
+            kinds["class_noise_scores"] = pa.list_(pa.float32(), num_classes)
+        for name, kind in kinds.items():
+            if found.names.count(name) != 1 or found.field(name).type != kind:
+                raise ValueError(f"it has no column {name!r} of {kind}")
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """A column without nulls as numbers, or the values of its lists; those that are null are left out."""
+    known = column.drop_null()
+    found: np.ndarray = (known.flatten() if pa.types.is_nested(known.type) else known).to_numpy(
+        zero_copy_only=False
+    )
+    return found
+
+
+def _are_probabilities(column: pa.Array, _class_names: list[str]) -> bool:
+    """Whether all numbers are from 0 to 1, but for rounding; NaN is not."""
+    numbers = _numbers(column)
+    return not len(numbers) or bool(numbers.min() >= 0 and numbers.max() <= _MOST)
+
+
+def _are_flags(column: pa.Array, _class_names: list[str]) -> bool:
+    return not column.null_count
+
+
+def _are_labels(column: pa.Array, class_names: list[str]) -> bool:
+    labels = column.dictionary if pa.types.is_dictionary(column.type) else column.flatten()
+    return not pc.index_in(labels, value_set=pa.array(class_names, pa.string())).null_count
+
+
+_MOST = 1.001
+_VALUES = {
+    "sample_id": _are_flags,
+    **dict.fromkeys(
+        ("given_label", "corrected_label", "predicted_label", "added_labels", "removed_labels"), _are_labels
+    ),
+    **dict.fromkeys(("is_label_issue", "is_trusted", "is_valid"), _are_flags),
+    **dict.fromkeys(("noise_score", "label_score", "corrected_confidence"), _are_probabilities),
+    **dict.fromkeys(("label_distribution", "predicted_probs", "class_noise_scores"), _are_probabilities),
+}
+
+
+def find_corrections(path: str | Path) -> tuple[Path, str | None]:
+    """Resolve what a user calls CORRECTIONS: a corrections file, a run folder, or a bare file name.
+
+    A bare name that does not exist here is looked up in the newest finished run under `runs/`. A run is
+    finished when its corrections are there and its `checkpoint/` is not; the newest has the latest
+    corrections.
+
+    Returns:
+        The path of the file, and a line for the user where it had to be looked up (else None).
+
+    Raises:
+        InputError: neither here nor in a run.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / FILE_NAME).is_file():
+            unfinished = (path / "checkpoint").is_dir()
+            hint = "the run is unfinished, start the same scan again" if unfinished else "scan first"
+            raise InputError(f"{path} holds no {FILE_NAME}: {hint}, or name another run folder")
+        return path / FILE_NAME, None
+    if path.exists():
+        return path, None
+    if path.name != str(path):
+        raise InputError(f"{path}: no such corrections file; name a corrections.parquet or a run folder")
+    runs = [file.parent for file in Path("runs").glob(f"*/{FILE_NAME}")]
+    finished = [run for run in runs if not (run / "checkpoint").exists()]
+    if not finished:
+        raise InputError(f"{path} is not here and no run in runs/ is finished; name a run folder, or scan")
+    newest = max(finished, key=lambda run: ((run / FILE_NAME).stat().st_mtime_ns, run.name))
+    if not (newest / path).is_file():
+        raise InputError(f"{path} is neither here nor in the newest finished run {newest}; name a run folder")
+    return newest / path, f"using {newest / path}, from the newest finished run"

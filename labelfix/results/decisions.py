@@ -1,0 +1,114 @@
+"""Decisions: what a person said of the suspects in a decisions.csv, which outranks the method."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from labelfix.data.verified_files import DECISIONS, SKIP, Known, Verified, read_verified, sha256_of
+from labelfix.errors import InputError
+from labelfix.results.corrections import Corrections
+
+REVIEWED_LABEL = "reviewed_label"
+REVIEW_STATUS = "review_status"
+_KEPT = DECISIONS.index("keep")
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """A person's decisions on some rows of a run.
+
+    Attributes:
+        rows: (n,) int64 sample_id, ascending.
+        labels: (n,) int64 class index, -1 where the decision is to skip.
+        codes: (n,) int64 index into `DECISIONS`.
+        class_names: of the run.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    codes: np.ndarray
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: str | Path, corrections: Corrections) -> Decisions:
+        """Read `sample_id,file_name,decision,label`, as the review page downloads it (csv, tsv, jsonl or Parquet).
+
+        The decision is accept, keep, change or skip. Rows join by sample_id where that column is there, and then their
+        file_name has to be the right one; else by file_name.
+
+        Raises:
+            InputError: an unknown row, class or decision; two decisions on one row; keep with another label than the
+                given one; a row that the method could not judge because its image is broken.
+        """
+        file = Path(os.path.abspath(Path(path).expanduser()))
+        sha256_of(file, "--decisions")
+        names = tuple(corrections.metadata["class_names"])
+        found = read_verified(file, _known(corrections, names))
+        if found.decisions is None:
+            raise InputError(
+                f"{file}: no column 'decision'; write one of {', '.join(DECISIONS)} in every row"
+            )
+        codes = np.array([DECISIONS.index(decision) for decision in found.decisions], np.int64)
+        order = np.argsort(found.rows)
+        decisions = cls(found.rows[order], found.labels[order], codes[order], names)
+        _check(decisions, found, order, corrections, file)
+        return decisions
+
+    def of(self, first: int, count: int) -> tuple[pa.Array, pa.Array]:
+        """What was decided on rows first..first+count-1, both string (count,).
+
+        Returns:
+            `reviewed_label`, null where nothing was decided, or to skip; `review_status`, the decision itself, null
+            where there is none.
+        """
+        left, right = np.searchsorted(self.rows, [first, first + count])
+        places = self.rows[left:right] - first
+        labels, codes = np.full(count, -1), np.full(count, -1)
+        labels[places], codes[places] = self.labels[left:right], self.codes[left:right]
+        return _named(labels, self.class_names), _named(codes, DECISIONS)
+
+
+def _named(indices: np.ndarray, names: tuple[str, ...]) -> pa.Array:
+    return pa.array(names, pa.string()).take(pa.array(indices, mask=indices < 0))
+
+
+def _known(corrections: Corrections, class_names: tuple[str, ...]) -> Known:
+    batches = corrections.batches(["file_name"])
+    file_names = pa.chunked_array([batch.column(0) for batch in batches], pa.string())
+    return Known(str(corrections.path), class_names, file_names, str)
+
+
+def _check(
+    decisions: Decisions, found: Verified, order: np.ndarray, corrections: Corrections, file: Path
+) -> None:
+    """Refuse decisions that contradict the rows that they are about."""
+    lines, first = np.array(found.lines)[order], 0
+    for batch in corrections.batches(["given_label", "is_valid"]):
+        left, right = np.searchsorted(decisions.rows, [first, first + len(batch)])
+        places = pa.array(decisions.rows[left:right] - first)
+        given = batch.column("given_label").cast(pa.string()).take(places)
+        valid = batch.column("is_valid").take(places)
+        for place, name, is_valid in zip(
+            range(left, right), given.to_pylist(), valid.to_pylist(), strict=True
+        ):
+            _check_one(decisions, place, name, f"{file}: row {lines[place]}", is_valid=is_valid)
+        first += len(batch)
+
+
+def _check_one(decisions: Decisions, place: int, given: str | None, where: str, *, is_valid: bool) -> None:
+    sample_id, code, label = decisions.rows[place], decisions.codes[place], decisions.labels[place]
+    if DECISIONS[code] != SKIP and not is_valid:
+        raise InputError(
+            f"{where} decides on sample {sample_id}, whose image is not valid; take the row out, or skip it"
+        )
+    if code == _KEPT and decisions.class_names[label] != given:
+        shown = "no label" if given is None else repr(given)
+        raise InputError(
+            f"{where} keeps {decisions.class_names[label]!r}, but sample {sample_id} was given {shown}; is it of"
+            " another run? Write change, or the given label"
+        )

@@ -1,0 +1,118 @@
+"""The model card beside a classifier: Markdown with YAML front matter, as the Hugging Face hub reads it.
+
+Nothing in it depends on the time, the machine or a path: the same scan has the same card, byte for byte. Names of
+sources and classes are text of strangers: every expression of the template is escaped unless a filter made it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from labelfix.atomic_files import atomic_path
+from labelfix.config import ScanConfig
+from labelfix.methods import method_card, method_class
+
+_MOST_CLASSES = 20
+# Whatever begins something in Markdown, in a table of it, or a link by its mere looks.
+_MARKS = re.compile(r"([\\`*_{}\[\]()<>#+!|&~$:@/^.])")
+
+
+class _Ready(str):
+    """Text that goes into the card as it is."""
+
+
+def write(
+    path: Path, config: ScanConfig, summary: Mapping[str, Any], *, source: str, test: str | None
+) -> None:
+    """Write the card of a scan's classifier atomically.
+
+    Args:
+        path: of the Markdown file.
+        config: of the scan.
+        summary: what summary.json holds.
+        source: name of the source, no path.
+        test: name of the --test source; None without one.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(_card(config, summary, source, test), encoding="utf-8")
+
+
+def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str | None) -> str:
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_escaped,
+        autoescape=False,  # noqa: S701  # nosec B701 # this is no HTML; `finalize` escapes it
+    )
+    environment.filters.update(percent=_percent, yaml=_yaml)
+    text = (files("labelfix.results") / "model_card.md.jinja").read_text(encoding="utf-8")
+    card = method_card(config.method)
+    paper = re.search(r'^Source: (.+?"[^"]+")', card["card"], re.MULTILINE | re.DOTALL)
+    rates = summary["noise_rate_by_class"].items()
+    noisiest = sorted(rates, key=lambda item: -1.0 if item[1] is None else item[1], reverse=True)
+    return environment.from_string(text).render(
+        config=config,
+        summary=summary,
+        source=source,
+        test=test,
+        version=_Ready(version("labelfix")),
+        names=summary["class_names"],
+        counts=summary["counts"],
+        classes=noisiest[:_MOST_CLASSES],
+        verified=summary["diagnostics"].get("trusted"),
+        summary_line=_Ready(card["summary"]),
+        paper=paper and _Ready(" ".join(paper[1].split())),
+        weights=_weights(config),
+        changed=_changed(config),
+    )
+
+
+def _weights(config: ScanConfig) -> str:
+    """Where training began, without the path of a file."""
+    if config.weights_sha256:
+        return f"a file with the SHA-256 {config.weights_sha256}"
+    return "random" if config.weights == "none" else "torchvision's, trained on ImageNet"
+
+
+def _changed(config: ScanConfig) -> list[tuple[str, str, str]]:
+    """Settings that differ from the preset: name, value here, value there."""
+    preset = method_class(config.method).presets()[config.preset]
+    pairs = [
+        (field.name, getattr(config.settings, field.name), getattr(preset, field.name))
+        for field in dataclasses.fields(preset)
+    ]
+    return [(name, _told(here), _told(there)) for name, here, there in pairs if here != there]
+
+
+def _told(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _percent(share: float | None) -> _Ready:
+    return _Ready("unknown" if share is None else f"{100 * share:.1f} %")
+
+
+def _yaml(text: str) -> _Ready:
+    """A double-quoted YAML scalar on one line."""
+    parts = (
+        char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in str(text)
+    )
+    return _Ready(f'"{"".join(parts)}"')
+
+
+def _escaped(value: Any) -> Any:
+    """What an expression of the template gives, as Markdown that shows it as it is, on one line."""
+    if isinstance(value, _Ready) or not isinstance(value, str):
+        return value
+    line = "".join(char if char.isprintable() else " " for char in value)
+    return _MARKS.sub(r"\\\1", " ".join(line.split()))

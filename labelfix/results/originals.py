@@ -1,0 +1,107 @@
+"""The source of a run, opened again: its images for review and exports, once they have proved to be the same."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from labelfix.data.images.store import ImageStore
+from labelfix.data.manifest import Manifest
+from labelfix.errors import InputError
+from labelfix.results.corrections import Corrections
+from labelfix.results.run_json import read_config
+
+
+def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
+    """The rows that the findings are of, by sample_id, with their images.
+
+    Args:
+        corrections: the findings.
+        source: where the data are now, anything that `Manifest.read` takes; None: where config.json says.
+
+    Raises:
+        InputError: the run does not say what it scanned, its source is gone, in memory or has changed since, or more
+            of its images are links, and `source` does not say that they may be.
+    """
+    options = source_options(corrections.path)
+    if source is None and not options:
+        raise InputError(
+            f"{corrections.path}: the config.json of the run is not beside it, so its images cannot be found;"
+            " name them with --source"
+        )
+    if source is None and options.get("source") is None:
+        raise InputError(f"{corrections.path} is of images in memory; in Python pass them again as source=")
+    place = options["source"] if source is None else source
+    if isinstance(place, str | os.PathLike) and not Path(place).expanduser().exists():
+        way_out = (
+            "check the path" if source is not None else "if the data have moved, name them with --source"
+        )
+        raise InputError(f"{place}: the source of {corrections.path} is not there; {way_out}")
+    for root in _roots(options, source):
+        manifest = Manifest.read(
+            place,
+            rows=corrections.num_rows,
+            root=root,
+            image_column=options.get("image_column"),
+            label_column=options.get("label_column"),
+            require_labels=False,
+        )
+        if manifest.fingerprint == corrections.metadata["source_fingerprint"]:
+            if source is None:
+                _check_links(manifest, corrections.path)
+            return manifest
+    raise InputError(
+        f"{manifest.source} is not what {corrections.path} was made from, or has changed since (files, their"
+        " order, labels or sizes differ); scan it again, or name the right data with --source"
+    )
+
+
+def _check_links(manifest: Manifest, corrections: Path) -> None:
+    """Refuse links where the scan saw files: they may lead to what nobody meant to show."""
+    scanned = (read_config(corrections.parent).get("files") or {}).get("num_links")
+    if scanned is not None and manifest.num_links > scanned:
+        raise InputError(
+            f"{manifest.source}: {manifest.num_links:,} of its images are links, and {scanned:,} were when it was"
+            " scanned; put the files back, or, where the links are right, name it with --source"
+        )
+
+
+def _roots(options: dict[str, Any], source: Any) -> list[str | None]:
+    """Where relative paths may start: at the root of the scan, and for a source named now also at its own folder."""
+    root = options.get("root")
+    if source is None and root is not None and not Path(root).is_dir():
+        raise InputError(
+            f"{root}: the folder that the paths of {options['source']} start from is not there; put it back, or name a"
+            " manifest beside its images with --source"
+        )
+    known = root is not None and Path(root).is_dir()
+    return ([root] if known else []) + ([] if known and source is None else [None])
+
+
+def stored_images(corrections: Corrections) -> ImageStore | None:
+    """The images of a run as they were decoded for it, without its source; None where the cache has lost them."""
+    config = read_config(corrections.path.parent)
+    key = (config.get("files") or {}).get("image_key")
+    size = (config.get("config") or {}).get("image_size")
+    if key is None or size is None:
+        return None  # a corrections file that was moved out of its run
+    return ImageStore.find(key, corrections.num_rows, size)
+
+
+def scanned_source(corrections: Path) -> Path | None:
+    """The source that a corrections file was made from, by the config.json beside it; None without one."""
+    options = source_options(corrections)
+    return Path(options["source"]) if options.get("source") else None
+
+
+def source_options(corrections: Path) -> dict[str, Any]:
+    """Source, root and columns of the run that a corrections file lies in; empty where it was moved out of it."""
+    return read_config(corrections.parent).get("source") or {}
+
+
+def verified_and_test(corrections: Path) -> dict[str, Path]:
+    """The file of --trusted and the source of --test that a run was given, by option; what it had not is left out."""
+    files = read_config(corrections.parent).get("files") or {}
+    found = {"--trusted": files.get("trusted"), "--test": (files.get("test") or {}).get("source")}
+    return {option: Path(place) for option, place in found.items() if place is not None}

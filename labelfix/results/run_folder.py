@@ -1,0 +1,287 @@
+"""The run folder: what stands where, who may write there, and whether a run is finished.
+
+A run is unfinished while `checkpoint/` is there. A lock on the folder itself keeps two scans out of each other's way;
+the system lets go of it when its process dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from labelfix.atomic_files import write_json
+from labelfix.errors import InputError
+from labelfix.output_paths import RUN_PARTS, check_no_links
+from labelfix.results import corrections
+from labelfix.results.run_json import read_scan
+
+_DONE = ".checkpoint-done"
+_CHECKPOINT = re.compile(r"[0-9]{9}\.(json|safetensors)|\.[0-9]{9}\.(json|safetensors)\..*\.tmp")
+_FOLD = re.compile(r"fold-[0-9]+")
+# A person changes data, not a fingerprint.
+_MEANT = {
+    "fingerprint": "set of images or labels in SOURCE",
+    "marks_sha256": "is_trusted, split or group column in SOURCE",
+    "trusted_sha256": "--trusted file",
+    "test_fingerprint": "set of images or labels in --test",
+}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def corrections(self) -> Path:
+        """The findings."""
+        return self.path / corrections.FILE_NAME
+
+    @property
+    def classifier(self) -> Path:
+        """Folder of the trained classifier."""
+        return self.path / "classifier"
+
+    @property
+    def card(self) -> Path:
+        """The model card, by the name under which the Hugging Face hub shows it."""
+        return self.classifier / "README.md"
+
+    @property
+    def summary(self) -> Path:
+        """Counts, noise rate, transition matrix, seconds."""
+        return self.path / "summary.json"
+
+    @property
+    def epochs(self) -> Path:
+        """A row per epoch."""
+        return self.path / "epochs.parquet"
+
+    @property
+    def config(self) -> Path:
+        """Everything needed to run it again."""
+        return self.path / "config.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Exists while the run is unfinished."""
+        return self.path / "checkpoint"
+
+    @property
+    def is_finished(self) -> bool:
+        """True when the findings are complete."""
+        return self.corrections.is_file() and not self.checkpoint.exists()
+
+    def finish(self) -> None:
+        """Mark the run as finished: one rename, so that no kill leaves half a checkpoint in force."""
+        _remove_checkpoints(self.path / _DONE)
+        os.replace(self.checkpoint, self.path / _DONE)
+        _remove_checkpoints(self.path / _DONE)
+
+    def saved_config(self) -> dict[str, Any] | None:
+        """The config.json of an earlier start; None where there is none, or one that labelfix did not write.
+
+        Raises:
+            InputError: it was changed to what labelfix does not write.
+        """
+        return read_scan(self.config)
+
+    def clear(self) -> None:
+        """Remove the results and checkpoints of an earlier run, nothing else; its config marks the folder as ours."""
+        for path in (self.corrections, self.summary, self.epochs, *self._parts()):
+            path.unlink(missing_ok=True)
+        _remove_checkpoints(self.checkpoint)
+
+    def check_checkpoints(self) -> None:
+        """Refuse folders of checkpoints that hold what a scan did not write: they are emptied at its end.
+
+        Raises:
+            InputError: names it.
+        """
+        for folder in (self.checkpoint, self.path / _DONE):
+            for path in _checkpoint_parts(folder).foreign:
+                raise InputError(
+                    f"{path} is no checkpoint of labelfix, and would lie in the way; move it, or choose another --out"
+                )
+
+    def sweep(self) -> None:
+        """Remove what a kill left behind: temporary files, and the checkpoints of a finished run."""
+        _remove_checkpoints(self.path / _DONE)
+        for path in (self.corrections, self.summary, self.epochs, self.config, *self._parts()):
+            for left in path.parent.glob(f".{path.name}.*.tmp"):
+                left.unlink()
+
+    def _parts(self) -> tuple[Path, ...]:
+        """What a scan writes into the folder of the classifier."""
+        return self.classifier / "model.safetensors", self.classifier / "classifier.json", self.card
+
+
+class _CheckpointParts(NamedTuple):
+    """What lies in a folder of checkpoints and in those of its folds; folders come after what is in them."""
+
+    files: list[Path]
+    folders: list[Path]
+    foreign: list[Path]
+
+
+def _checkpoint_parts(folder: Path) -> _CheckpointParts:
+    parts = _CheckpointParts([], [], [])
+    if not folder.is_dir() or folder.is_symlink():
+        return parts
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = Path(entry.path)
+        if entry.is_file(follow_symlinks=False) and _CHECKPOINT.fullmatch(entry.name):
+            parts.files.append(path)
+        elif entry.is_dir(follow_symlinks=False) and _FOLD.fullmatch(entry.name):
+            for found, its in zip(parts, _checkpoint_parts(path), strict=True):
+                found.extend(its)
+        else:
+            parts.foreign.append(path)
+    parts.folders.append(folder)
+    return parts
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    """Remove our own files, by their names, and the folders that are empty then."""
+    parts = _checkpoint_parts(folder)
+    for path in parts.files:
+        path.unlink()
+    for path in parts.folders:
+        if not any(path.iterdir()):
+            path.rmdir()
+
+
+def check_out(folder: RunFolder, *, overwrite: bool) -> None:
+    """Refuse an output folder that a scan must not write to, wherever it lies.
+
+    Raises:
+        InputError: a file, somebody else's folder, one with parts that are links or hold what is not ours, or a
+            finished run without `overwrite`.
+    """
+    out = folder.path
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; choose a folder")
+    if out.is_dir() and folder.saved_config() is None and _holds_more_than_a_half_written_config(out):
+        raise InputError(
+            f"--out {out} holds files that are no run of labelfix; choose an empty or new folder"
+        )
+    check_no_links(out, RUN_PARTS)
+    folder.check_checkpoints()
+    if folder.is_finished and not overwrite:
+        raise InputError(f"{out} holds a finished run; use --overwrite to replace it, or another --out")
+
+
+@contextmanager
+def locked(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> Iterator[Callable[[], bool]]:
+    """Keep the folder for one scan, after checking that this scan may write there.
+
+    Nothing in the folder changes until the scan calls what is yielded: first it should have found its options to
+    work. Empty folders that were made for nothing are removed again.
+
+    Args:
+        folder: of the run.
+        facts: config.json of this scan: `config`, `source` and `environment`.
+        overwrite: whether a finished or different run may be replaced.
+
+    Yields:
+        `begin()`, which resumes the run that is there or makes room for a new one, and returns True when it is
+        resumed on another device, with other packages or another thread count, so that its bytes may differ.
+
+    Raises:
+        InputError: as `check_out`; another scan is writing here; the unfinished run has other options.
+    """
+    check_out(folder, overwrite=overwrite)
+    made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder.path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{folder.path}: another scan is writing here; wait for it, or use another --out"
+            ) from None
+        check_out(folder, overwrite=overwrite)  # again: what was there a moment ago may have finished
+        saved = None if folder.is_finished else folder.saved_config()
+        changed = [] if saved is None else changes(saved, facts)
+        if changed and not overwrite:
+            raise InputError(
+                f"{folder.path} holds an unfinished run with another {', '.join(changed)}; "
+                "give the same options to resume it, or --overwrite to start anew"
+            )
+        yield lambda: _begin(folder, facts, None if changed else saved)
+    finally:
+        os.close(lock)
+        for path in made:
+            if not any(path.iterdir()):
+                path.rmdir()
+
+
+def _holds_more_than_a_half_written_config(out: Path) -> bool:
+    return any(not path.match(".config.json.*.tmp") for path in out.iterdir())
+
+
+def resolved_autos(folder: RunFolder) -> dict[str, Any]:
+    """What `auto` was resolved to in an unfinished run, by option, so that it means the same when resumed elsewhere."""
+    saved = folder.saved_config()
+    if saved is None or folder.is_finished:
+        return {}
+    asked = saved.get("asked") or {}
+    return {name: saved["config"][name] for name in ("image_size", "backbone") if asked.get(name) == "auto"}
+
+
+def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | None) -> bool:
+    folder.sweep()
+    if saved is None:
+        folder.clear()
+        saved = facts
+    elsewhere = _is_elsewhere(saved, facts)
+    # In this order: without its config a folder with a checkpoint/ could be anybody's.
+    write_json(folder.config, {**facts, "resumed_elsewhere": elsewhere})
+    folder.checkpoint.mkdir(exist_ok=True)
+    return elsewhere
+
+
+def changes(saved: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """What two scans have different, as a person calls it; where they happen may differ.
+
+    Args:
+        saved: `config` and `source` of the one, as config.json has them.
+        facts: the same of the other.
+    """
+    before, now = _options(saved), _options(facts)
+    if saved["config"]["device"] != facts["config"]["device"]:
+        # Another device may bring another precision with it.
+        before["precision"] = now["precision"]
+    different = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return [_MEANT.get(name, name) for name in different]
+
+
+def _options(facts: Mapping[str, Any]) -> dict[str, Any]:
+    # Through JSON, so that tuples and lists compare equal.
+    plain = json.loads(json.dumps({name: facts[name] for name in ("config", "source")}))
+    options = {**plain["config"], **plain["config"]["settings"], **plain["source"]}
+    for name in ("settings", "device"):
+        options.pop(name, None)
+    return options
+
+
+def _is_elsewhere(saved: dict[str, Any], facts: dict[str, Any]) -> bool:
+    if saved.get("resumed_elsewhere"):
+        return True
+    before, now = json.loads(json.dumps(saved)), json.loads(json.dumps(facts))
+    if before["environment"] != now["environment"]:
+        return True
+    return any(before["config"][name] != now["config"][name] for name in ("device", "precision"))

@@ -1,0 +1,137 @@
+"""summary.json and epochs.parquet: what a run found in a few numbers, and how its training went."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from labelfix.data.manifest import Manifest
+from labelfix.estimation.evidence import transition_matrix
+from labelfix.results.corrections import Findings
+from labelfix.training.epoch_report import EpochReport
+from labelfix.training.trainer import Trainer
+
+
+def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> dict[str, Any]:
+    """The content of summary.json.
+
+    Args:
+        manifest: of the source.
+        findings: of all rows.
+        facts: of the run: method, seed, seconds, hardware, network passes.
+
+    Returns:
+        JSON-able; rates in 0..1, null where there is nothing to estimate.
+    """
+    given, valid, fit = manifest.given, findings.valid, findings.verdicts.fit
+    judged = findings.judged(given)
+    relabelled = judged & (findings.verdicts.corrected != given)
+    return {
+        **facts,
+        "fit_ok": fit.ok,
+        "fit_reason": fit.reason,
+        "noise_rate": findings.noise_rate(given),
+        "noise_rate_by_class": _rates_by_class(manifest, findings, judged),
+        "class_names": list(manifest.class_names),
+        "transition_matrix": _transition(findings, given, judged),
+        "counts": {
+            "rows": manifest.num_rows,
+            "judged": int(judged.sum()),
+            "flagged": int(findings.verdicts.flagged.sum()),
+            "corrected": int(relabelled.sum()),
+            "unlabelled": int((given < 0).sum()),
+            "trusted": int(findings.is_trusted().sum()),
+            "held_out": int(manifest.held_out.sum()),
+            "invalid": int((~valid).sum()),
+        },
+        "diagnostics": findings.evidence.diagnostics,
+    }
+
+
+def epochs_table(reports_of: Mapping[int | None, list[EpochReport]]) -> pa.Table:
+    """A row per fold and epoch: epoch, fold, phase, learning_rate, loss parts, reported numbers, seconds.
+
+    `reports_of` holds the reports of every fold, and under None those of the training on all rows (fold null).
+
+    Loss parts are named `loss_<part>`; what an epoch does not have is null.
+    """
+    reports = [report for some in reports_of.values() for report in some]
+    folds = [fold for fold, some in reports_of.items() for _ in some]
+    losses = sorted({name for report in reports for name in report.losses})
+    reported = sorted({name for report in reports for name in report.reported})
+    columns: dict[str, Any] = {
+        "epoch": pa.array([r.epoch for r in reports], pa.int64()),
+        "fold": pa.array(folds, pa.int64()),
+        "phase": pa.array([r.phase for r in reports], pa.string()),
+        "learning_rate": pa.array([r.learning_rate for r in reports], pa.float64()),
+    }
+    for name in losses:
+        columns[f"loss_{name}"] = pa.array([r.losses.get(name) for r in reports], pa.float64())
+    for name in reported:
+        columns[name] = pa.array([r.reported.get(name) for r in reports], pa.float64())
+    columns["elapsed_seconds"] = pa.array([r.elapsed_seconds for r in reports], pa.float64())
+    return pa.table(columns)
+
+
+def cost(
+    trainer: Trainer, reports_of: Mapping[int | None, list[EpochReport]], units_of_folds: int | None
+) -> dict[str, Any]:
+    """What all trainings of a run cost, and the accuracies that the last one came to.
+
+    Args:
+        trainer: after its last epoch, before it predicts anything.
+        reports_of: as for `epochs_table`.
+        units_of_folds: network passes of all folds together, in rows; None without folds.
+    """
+    rows, epochs, folds = trainer.num_trained_rows, reports_of[None], len(reports_of) - 1
+    seconds = sum(report.elapsed_seconds for some in reports_of.values() for report in some)
+    # K folds train on K - 1 of K parts each, and the exported classifier once more on all.
+    images = rows * len(epochs) * max(folds, 1)
+    return {
+        **units_per_row(
+            trainer.position.forward_units / rows, None if units_of_folds is None else units_of_folds / rows
+        ),
+        "training_seconds": round(seconds, 3),
+        "images_per_second": round(images / seconds, 1) if seconds else None,
+        **{name: value for name, value in epochs[-1].reported.items() if name.endswith("_accuracy")},
+        "hardware": _hardware(trainer.source.device),
+    }
+
+
+def units_per_row(classifier: float, folds: float | None) -> dict[str, float]:
+    """Network passes a trained row (3 for a forward with backward) of the trainings that the findings rest on.
+
+    With folds that is all of them together, and the exported classifier's stand apart.
+    """
+    if folds is None:
+        return {"forward_units_per_row": round(classifier, 2)}
+    return {
+        "forward_units_per_row": round(folds, 2),
+        "classifier_forward_units_per_row": round(classifier, 2),
+    }
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"device": str(device), "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+
+def _transition(findings: Findings, given: np.ndarray, judged: np.ndarray) -> list[list[float]] | None:
+    rows = judged & np.isfinite(findings.evidence.probs).all(axis=1)
+    if not rows.any():
+        return None
+    return transition_matrix(findings.evidence.probs[rows], given[rows]).round(6).tolist()
+
+
+def _rates_by_class(manifest: Manifest, findings: Findings, judged: np.ndarray) -> dict[str, float | None]:
+    rates: dict[str, float | None] = {}
+    for label, name in enumerate(manifest.class_names):
+        noise = findings.evidence.noise[judged & (manifest.given == label)]
+        rates[name] = float(noise.mean()) if len(noise) and np.isfinite(noise).all() else None
+    return rates

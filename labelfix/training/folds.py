@@ -1,0 +1,145 @@
+"""Cross-fitting: a method trained several times, each time without a part of the rows, which it then predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from labelfix.data.verified_labels import Trusted
+from labelfix.errors import InputError
+from labelfix.json_files import is_count, wrong_key
+from labelfix.reporting import Reporter
+from labelfix.training import checkpoint
+from labelfix.training.batches import Source, seed_of
+from labelfix.training.epoch_report import EpochReport
+from labelfix.training.fold_assignment import deal_folds
+from labelfix.training.resume import train
+from labelfix.training.setup import Watched, make_trainer
+
+if TYPE_CHECKING:
+    from labelfix.config import ScanConfig
+
+
+_DEAL_SEED = 6
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """What the networks of all folds say of the rows that they never saw.
+
+    Attributes:
+        fold_of_row: (N,) int64, -1 for rows in no fold.
+        logits: (N, K) float32 of each row by the network of its fold; NaN for rows in no fold.
+        reports: of every fold's epochs, by its number.
+        forward_units: network passes of all folds together, in rows.
+    """
+
+    fold_of_row: np.ndarray
+    logits: np.ndarray
+    reports: dict[int, list[EpochReport]]
+    forward_units: int
+
+
+def deal(
+    labels: np.ndarray, groups: np.ndarray | None, trusted: Trusted, config: ScanConfig
+) -> np.ndarray | None:
+    """The fold that holds each row out, by the seed of the scan.
+
+    Rows with a verified label train in every fold, unless they are kept to check the findings on.
+
+    Args:
+        labels: (N,) int64 that are trained towards, -1 for none.
+        groups: (N,) int64 of rows that are held out together; None where every row stands alone.
+        trusted: verified labels.
+        config: of the scan.
+
+    Returns:
+        (N,) int64, -1 for rows that are in no fold; None without folds.
+
+    Raises:
+        InputError: too few rows or groups to hold out, or too few rows left to train on.
+    """
+    if not config.folds:
+        return None
+    verified = (trusted.label >= 0) & ~trusted.is_scored
+    dealt = deal_folds(np.where(verified, -1, labels), groups, config.folds, seed_of(config.seed, _DEAL_SEED))
+    for fold in range(config.folds):
+        rest = int(((labels >= 0) & (dealt != fold)).sum())
+        if rest < 2:
+            raise InputError(
+                f"--folds {config.folds}: without its part fold {fold + 1} has {rest} rows to train on and needs 2; "
+                "make the groups smaller, or scan without folds"
+            )
+    return dealt
+
+
+def cross_fit(
+    source: Source,
+    labels: np.ndarray,
+    fold_of_row: np.ndarray,
+    num_classes: int,
+    config: ScanConfig,
+    folder: Path,
+    reporter: Reporter,
+    watched: Sequence[Watched] = (),
+    apart: np.ndarray | None = None,
+) -> CrossFit:
+    """Train once per fold with its labels masked, and pool what the networks say of them.
+
+    A finished fold is kept in its checkpoint and not trained again; an unfinished one goes on where it stopped.
+
+    Args:
+        source: of the images.
+        labels: (N,) int64 that are trained towards, -1 for none.
+        fold_of_row: (N,) int64, the fold that holds a row out; -1 for rows that every fold trains on, or none.
+        num_classes: K.
+        config: of the scan.
+        folder: of the checkpoints.
+        reporter: told of progress.
+        watched: what the accuracy is measured on after every epoch.
+        apart: (N,) int64, verified labels of rows that are learned from apart, see `setup.learned_apart`.
+    """
+    logits = np.full((len(labels), num_classes), np.nan, np.float32)
+    reports: dict[int, list[EpochReport]] = {}
+    units = 0
+    for fold in range(config.folds):
+        rows = np.flatnonzero(fold_of_row == fold)
+        kept, stage = folder / f"fold-{fold}", f"fold {fold + 1} of {config.folds}"
+        found = _finished(kept, (len(rows), num_classes))
+        if found is None:
+            masked = np.where(fold_of_row == fold, -1, labels)
+            trained = np.flatnonzero(masked >= 0)
+            trainer = make_trainer(source, masked, num_classes, config, trained, fold, apart)
+            done = train(trainer, kept, reporter, watched, stage)
+            facts: dict[str, Any] = {
+                "reports": [report.to_json() for report in done],
+                "forward_units": trainer.position.forward_units,
+            }
+            held_out = trainer.predict("plain", rows)[rows].cpu()
+            number = checkpoint.newest_number(kept) + 1
+            checkpoint.save(kept, number, {"held_out": held_out}, {"finished": facts})
+            found = held_out, done, facts["forward_units"]
+        logits[rows] = found[0].numpy()
+        reports[fold] = found[1]
+        units += found[2]
+    return CrossFit(fold_of_row, logits, reports, units)
+
+
+def _finished(folder: Path, shape: tuple[int, int]) -> tuple[torch.Tensor, list[EpochReport], int] | None:
+    """Logits of the rows held out, reports and network passes of a fold; None where it is not finished."""
+    for tensors, facts in checkpoint.newest_first(folder):
+        finished, held_out = facts.get("finished"), tensors.get("held_out")
+        if held_out is None or held_out.shape != shape or held_out.dtype is not torch.float32:
+            continue
+        if not isinstance(finished, dict) or wrong_key(finished, {"forward_units": is_count}):
+            continue
+        try:
+            return held_out, EpochReport.all_from_json(finished.get("reports")), finished["forward_units"]
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,111 @@
+"""Training that survives: checkpoints when they are cheap, a save on Ctrl-C, and where a killed run goes on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from labelfix.errors import Interrupted
+from labelfix.reporting import Reporter
+from labelfix.training import checkpoint
+from labelfix.training.epoch_report import EpochReport
+from labelfix.training.setup import Watched
+from labelfix.training.trainer import Trainer
+
+_CHECKPOINT_SHARE = 0.05
+
+
+def train(
+    trainer: Trainer,
+    folder: Path,
+    reporter: Reporter,
+    watched: Sequence[Watched] = (),
+    stage: str = "train",
+) -> list[EpochReport]:
+    """Train to the end, from the newest checkpoint on; save at epoch ends when that is cheap, and on Ctrl-C.
+
+    Args:
+        trainer: of the run.
+        folder: of the checkpoints.
+        reporter: told of progress.
+        watched: what the accuracy is measured on after every epoch.
+        stage: what the reporter is told that this is.
+    """
+    number, reports = _restore(trainer, folder)
+    if reports and not reports[-1].is_finite:
+        return reports  # it had diverged before it was killed
+    steps = trainer.steps_per_epoch
+    done, total = trainer.position.epoch * steps + trainer.position.step, trainer.num_epochs * steps
+    saved_at, save_seconds = time.monotonic(), 0.0
+    with _interrupt_flag() as interrupted:
+
+        def keep_going() -> bool:
+            nonlocal done
+            reporter.progress(stage, done, total)
+            done += 1
+            return not interrupted.is_set()
+
+        for report in trainer.epochs(keep_going):
+            seen = {f"{name}_accuracy": trainer.accuracy(images, labels) for name, images, labels in watched}
+            reports.append(replace(report, reported={**report.reported, **seen}))
+            if not report.is_finite:
+                break
+            if save_seconds < _CHECKPOINT_SHARE * (time.monotonic() - saved_at):
+                started = time.monotonic()
+                number = _save(trainer, folder, reports, number)
+                saved_at = time.monotonic()
+                save_seconds = saved_at - started
+        _save(trainer, folder, reports, number)
+        if interrupted.is_set():
+            raise Interrupted("interrupted; progress is saved: give the same command to go on")
+    reporter.progress(stage, total, total)
+    return reports
+
+
+def _save(trainer: Trainer, folder: Path, reports: list[EpochReport], number: int) -> int:
+    tensors, position = trainer.state()
+    facts = {"position": position, "reports": [report.to_json() for report in reports]}
+    checkpoint.save(folder, number + 1, tensors, facts)
+    return number + 1
+
+
+def _restore(trainer: Trainer, folder: Path) -> tuple[int, list[EpochReport]]:
+    """Go back to the newest checkpoint that fits; its number, or that of a newer one, and the epochs before it."""
+    number = checkpoint.newest_number(folder)
+    for tensors, facts in checkpoint.newest_first(folder):
+        try:
+            reports = EpochReport.all_from_json(facts.get("reports"))
+            position = facts.get("position")
+            if not isinstance(position, dict) or position.get("epoch") != len(reports):
+                raise ValueError("there is a report for every epoch")
+            trainer.restore(tensors, position)
+        except ValueError:
+            continue  # of another kind than was saved here: the one before it counts
+        return number, reports
+    return number, []
+
+
+@contextmanager
+def _interrupt_flag() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a flag; a second one stops at once. Only the main thread gets signals."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        flag.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)

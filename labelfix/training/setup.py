@@ -1,0 +1,224 @@
+"""From a resolved config to what is trained: the network, the views, the trainer."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from labelfix import networks
+from labelfix.data.images.store import ImageStore
+from labelfix.data.manifest import Manifest
+from labelfix.data.verified_labels import Trusted
+from labelfix.errors import InputError
+from labelfix.methods import method_class
+from labelfix.methods.batch import Labels
+from labelfix.networks import NetworkSpec
+from labelfix.networks.weights import load_weights
+from labelfix.training.augmentation import Augmentation
+from labelfix.training.batches import Source, seed_of
+from labelfix.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from labelfix.config import ScanConfig
+
+
+_NETWORK_SEED = 4
+
+
+_FOLD_SEED = 5
+
+
+_STATISTICS_ROWS = 10_000
+
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Watched(NamedTuple):
+    """Labelled images on which the accuracy is measured after every epoch.
+
+    Attributes:
+        name: "test" or "trusted".
+        source: of the images.
+        labels: (N,) int64, -1 for rows that do not count.
+    """
+
+    name: str
+    source: Source
+    labels: np.ndarray
+
+
+def training_labels(manifest: Manifest, store: ImageStore, trusted: Trusted) -> np.ndarray:
+    """(N,) int64: what each row is trained towards, -1 for rows that are not trained on.
+
+    A trusted row counts with its verified label, unless it is kept for scoring; rows of a test split and rows without
+    a valid image are left out.
+    """
+    labels = np.where((trusted.label >= 0) & ~trusted.is_scored, trusted.label, manifest.given)
+    return np.where(store.valid & ~manifest.held_out, labels, -1)
+
+
+def learned_apart(method: str, manifest: Manifest, usable: np.ndarray, trusted: Trusted) -> np.ndarray:
+    """(N,) int64: verified labels of the rows that a method learns from apart from the others, -1 elsewhere.
+
+    Args:
+        method: its name.
+        manifest: of the source.
+        usable: (N,) bool, rows that can be trained on.
+        trusted: its verified labels.
+
+    Raises:
+        InputError: the method needs verified rows of every class and one has none.
+    """
+    if not method_class(method).needs_trusted:
+        return np.full(manifest.num_rows, -1)
+    verified = np.where(usable & ~trusted.is_scored, trusted.label, -1)
+    present, known = (np.unique(labels[labels >= 0]) for labels in (manifest.given, verified))
+    missing = [manifest.class_names[label] for label in np.setdiff1d(present, known)]
+    way_out = (
+        "name a few of each class with --trusted FILE (file_name,label), or mark them in a column is_trusted"
+    )
+    if not len(known):
+        raise InputError(
+            f"--method {method} learns from samples whose label a person has verified: {way_out}"
+        )
+    if missing:
+        raise InputError(
+            f"--method {method} needs verified samples of every class, usable for training: {missing[0]!r} has none"
+            + (f", nor have {len(missing) - 1} others" if len(missing) > 1 else "")
+            + f"; {way_out}"
+        )
+    return verified
+
+
+def watch(
+    source: Source,
+    manifest: Manifest,
+    store: ImageStore,
+    trusted: Trusted,
+    test: Manifest | None = None,
+    test_store: ImageStore | None = None,
+) -> list[Watched]:
+    """What there is to measure on: the test source, else the rows of a test split; and the trusted rows.
+
+    Raises:
+        InputError: none of the labelled images of the test source can be read.
+    """
+    found = [Watched("trusted", source, np.where(store.valid, trusted.label, -1))]
+    if test is None or test_store is None:
+        best_known = np.where(trusted.label >= 0, trusted.label, manifest.given)
+        split = np.where(store.valid & manifest.held_out, best_known, -1)
+        found.insert(0, Watched("test", source, split))
+    else:
+        place = {name: index for index, name in enumerate(manifest.class_names)}
+        # A class that no row of the test source has may be none of ours.
+        index = np.array([*(place.get(name, -1) for name in test.class_names), -1])
+        images = Source(test_store, source.augmentation, source.device)
+        found.insert(0, Watched("test", images, np.where(test_store.valid, index[test.given], -1)))
+        if not (found[0].labels >= 0).any():
+            raise InputError(f"--test {test.name}: none of its labelled images can be read")
+    return [watched for watched in found if (watched.labels >= 0).any()]
+
+
+def open_images(store: ImageStore, config: ScanConfig) -> Source:
+    """The images of a scan as its network sees them.
+
+    Raises:
+        InputError: no readable image.
+    """
+    device = torch.device(config.device)
+    mean, std = _IMAGENET if config.weights == "imagenet" else _channel_statistics(store)
+    augmentation = Augmentation(config.image_size, mean, std, flip=config.flip, device=device)
+    return Source(store, augmentation, device)
+
+
+def make_trainer(
+    source: Source,
+    labels: np.ndarray,
+    num_classes: int,
+    config: ScanConfig,
+    predicted: np.ndarray,
+    fold: int | None = None,
+    apart: np.ndarray | None = None,
+) -> Trainer:
+    """The trainer of a scan, or of one of its folds, with a network, an order and views of its own.
+
+    Args:
+        source: of the images.
+        labels: (N,) int64 that are trained towards, -1 for rows that are not.
+        num_classes: K.
+        config: of the scan.
+        predicted: (P,) int64, rows that are predicted during training.
+        fold: its number; None for the training on all rows.
+        apart: (N,) int64, verified labels of rows that are learned from apart, see `learned_apart`.
+
+    Raises:
+        InputError: a network that does not take images of this size, or fewer than two rows to train on.
+    """
+    seed = config.seed if fold is None else seed_of(config.seed, _FOLD_SEED, fold)
+    network = build_network(config, num_classes, seed)
+    device = torch.device(config.device)
+    known = Labels.of(labels, num_classes, device, apart)
+    method = method_class(config.method)(network, known, config.settings)
+    return Trainer(
+        method.to(device),
+        source,
+        trained_rows=np.flatnonzero(labels >= 0),
+        predicted_rows=predicted,
+        seed=seed,
+        precision=config.precision_type,
+    )
+
+
+def build_network(config: ScanConfig, num_classes: int, seed: int) -> nn.Module:
+    """The network of a scan on its device, with its first weights."""
+    torch.manual_seed(seed_of(seed, _NETWORK_SEED))
+    network = networks.build(NetworkSpec(config.backbone, num_classes, config.image_size))
+    if config.weights != "none":
+        load_weights(network, config.backbone, config.weights)
+    network = network.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, config.image_size, config.image_size, device=config.device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"--backbone {config.backbone} does not take images of {config.image_size} px "
+            f"({str(error).splitlines()[0]}); use --image-size 224, or another backbone"
+        ) from None
+    return network.train()
+
+
+def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixel values in 0..1, over a spread of valid images."""
+    rows = np.flatnonzero(store.valid)
+    if not len(rows):
+        raise InputError("none of the images can be read; see the errors of a scan with --rows 10")
+    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _STATISTICS_ROWS)).astype(np.int64)]
+    counts = np.zeros((3, 256))  # of every grey level: exact, and a few images in memory at a time
+    for part in np.array_split(chosen, -(-len(chosen) // 100)):
+        for channel in range(3):
+            counts[channel] += np.bincount(store.images[part, channel].ravel(), minlength=256)
+    levels = np.arange(256) / 255
+    mean = counts @ levels / counts.sum(axis=1)
+    std = np.sqrt(np.maximum(counts @ levels**2 / counts.sum(axis=1) - mean**2, 0))
+    # An empty channel must not blow up: a deviation under one grey level counts as one.
+    return tuple(mean.round(6).tolist()), tuple(np.maximum(std, 1 / 255).round(6).tolist())
+
+
+def seconds_per_unit(network: nn.Module, config: ScanConfig, batch: int = 64, steps: int = 3) -> float:
+    """Seconds of one image's forward pass, from a few training steps (three units each) on noise."""
+    images = torch.randn(batch, 3, config.image_size, config.image_size, device=config.device)
+    images = images.to(memory_format=torch.channels_last)
+    seconds = []
+    for _ in range(steps + 1):
+        started = time.monotonic()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            total = network(images).float().logsumexp(dim=1).mean()
+        total.backward()
+        total.item()  # waits for the device
+        seconds.append(time.monotonic() - started)
+    return float(np.median(seconds[1:])) / (3 * batch)

@@ -1,0 +1,319 @@
+"""The only training loop: it knows no method by name and never waits for the device inside an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from labelfix.errors import InputError
+from labelfix.json_files import Checks, are, is_count, is_number, is_text, wrong_key
+from labelfix.methods.base import Method, Moment, Phase
+from labelfix.methods.batch import Batch
+from labelfix.training.batches import Source, even_slices, seed_of
+from labelfix.training.epoch_report import EpochReport
+from labelfix.training.predictions import logits
+
+# Draws of different kinds must never share a seed.
+_ORDER, _STEP, _TRACKING, _TRUSTED = 1, 2, 3, 4
+
+
+@dataclass
+class Position:
+    """Where training stands; with the tensors it is the whole state of a run.
+
+    Attributes:
+        epoch: epochs done.
+        step: steps done of the current epoch.
+        forward_units: network passes so far, in rows: 1 for a forward, 3 for a forward with backward.
+        epoch_seconds: spent in the current epoch before it was interrupted.
+        loss_names: names of the loss parts summed so far in the current epoch, in order.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    forward_units: int = 0
+    epoch_seconds: float = 0.0
+    loss_names: list[str] = field(default_factory=list)
+
+
+_POSITION: Checks = {
+    "epoch": is_count,
+    "step": is_count,
+    "forward_units": is_count,
+    "epoch_seconds": is_number,
+    "loss_names": are(is_text),
+}
+
+
+class Trainer:
+    """Trains one method on one source.
+
+    Args:
+        method: on the device, in channels-last layout.
+        source: of the images.
+        trained_rows: (R,) int64, rows that are trained on.
+        predicted_rows: (P,) int64, rows with a valid image; what `predict` covers.
+        seed: of everything random.
+        precision: torch.bfloat16 to train in automatic mixed precision; what is predicted in the end is float32.
+
+    Raises:
+        InputError: fewer than two rows to train on.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        source: Source,
+        *,
+        trained_rows: np.ndarray,
+        predicted_rows: np.ndarray,
+        seed: int,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        if len(trained_rows) < 2:
+            raise InputError(
+                f"{len(trained_rows)} valid labelled images: training needs at least 2; see the errors of the others"
+            )
+        self.method = method
+        self.source = source
+        self.position = Position()
+        self._trained_rows = trained_rows
+        self._predicted_rows = predicted_rows
+        self._seed = seed
+        self._precision = precision
+        self._epoch_phases = [phase for phase in method.phases() for _ in range(phase.epochs)]
+        self._first_weights = _copied(method.network) if any(p.fresh for p in self._epoch_phases) else {}
+        averages = any(phase.ema_decay for phase in self._epoch_phases)
+        self._averaged = deepcopy(method.network).requires_grad_(False) if averages else None
+        self._loss_sums = torch.zeros(0, device=source.device)
+        self.steps_per_epoch = len(even_slices(trained_rows, method.settings.batch_size))
+        self._names = {id(p): name for name, p in method.named_parameters()}
+        settings = method.settings
+        self.optimiser = torch.optim.SGD(
+            method.param_groups(), lr=settings.learning_rate, momentum=settings.momentum
+        )
+        for network in (method.network, self._averaged):
+            if network is not None:
+                network.register_forward_pre_hook(self._count)
+
+    @property
+    def num_trained_rows(self) -> int:
+        """R."""
+        return len(self._trained_rows)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of all phases."""
+        return len(self._epoch_phases)
+
+    @property
+    def network(self) -> nn.Module:
+        """What predicts: the network, or its averaged weights where the phase of the last step keeps them."""
+        averaged = self._averaged
+        if averaged is None or not self._last_phase.ema_decay:
+            return self.method.network
+        for own, trained in zip(averaged.buffers(), self.method.network.buffers(), strict=True):
+            own.copy_(trained)  # statistics are no average
+        return averaged
+
+    def epochs(self, keep_going: Callable[[], bool] = lambda: True) -> Iterator[EpochReport]:
+        """Train on from the current position, an epoch at a time.
+
+        Args:
+            keep_going: asked before every step; False ends the iteration, and `state` then holds the place.
+
+        Yields:
+            A report after every epoch.
+        """
+        while self.position.epoch < self.num_epochs:
+            started = time.monotonic() - self.position.epoch_seconds
+            phase = self._epoch_phases[self.position.epoch]
+            self.method.train()
+            for batch in self._epoch_batches(phase):
+                if not keep_going():
+                    self.position.epoch_seconds = time.monotonic() - started
+                    return
+                self._step(phase, batch)
+            yield self._end_epoch(phase, started)
+
+    def predict(
+        self, view: str = "plain", rows: np.ndarray | None = None, precision: torch.dtype = torch.float32
+    ) -> torch.Tensor:
+        """Logits (N, K) float32 of the predicted rows, or of others, NaN elsewhere; see `predictions.logits`.
+
+        In float32, whatever the training: so the exported classifier says the same, on any machine.
+        """
+        seed = seed_of(self._seed, _TRACKING, self.position.epoch)
+        rows = self._predicted_rows if rows is None else rows
+        return logits(self.network, self.source, rows, view=view, seed=seed, precision=precision)
+
+    def accuracy(self, source: Source, labels: np.ndarray) -> float:
+        """Share of the labelled rows of a source that the network gets right, in evaluation mode.
+
+        The forward passes are not counted: they teach nobody anything.
+
+        Args:
+            source: of the images.
+            labels: (N,) int64, -1 for rows that do not count; at least one does.
+        """
+        units = self.position.forward_units
+        rows = np.flatnonzero(labels >= 0)
+        found = logits(self.network, source, rows)
+        self.position.forward_units = units
+        return float((found[rows].argmax(dim=1).cpu().numpy() == labels[rows]).mean())
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Everything that `restore` needs: tensors by name, and JSON-able facts."""
+        tensors = {f"method.{name}": value for name, value in self.method.state_dict().items()}
+        for parameter, state in self.optimiser.state.items():
+            tensors[f"momentum.{self._names[id(parameter)]}"] = state["momentum_buffer"]
+        for name, value in () if self._averaged is None else self._averaged.state_dict().items():
+            tensors[f"averaged.{name}"] = value
+        tensors["loss_sums"] = self._loss_sums
+        return tensors, asdict(self.position)
+
+    def restore(self, tensors: dict[str, torch.Tensor], facts: Any) -> None:
+        """Put the trainer back where `state` was taken.
+
+        Raises:
+            ValueError: it was taken of another trainer, or is no state at all; nothing has changed then.
+        """
+        position = self._checked(facts)
+        self._check_tensors(tensors, len(position.loss_names))
+        self.position = position
+        self._loss_sums = tensors["loss_sums"].to(self.source.device)
+        self.method.load_state_dict(_under("method.", tensors))
+        if self._averaged is not None:
+            self._averaged.load_state_dict(_under("averaged.", tensors))
+        for name, parameter in self.method.named_parameters():
+            momentum = tensors.get(f"momentum.{name}")
+            if momentum is not None:
+                buffer = torch.empty_like(parameter.detach()).copy_(momentum)
+                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+
+    def _checked(self, facts: Any) -> Position:
+        if not isinstance(facts, dict) or facts.keys() != _POSITION.keys() or wrong_key(facts, _POSITION):
+            raise ValueError("the position is of another kind")
+        position = Position(**facts)
+        last = position.epoch == self.num_epochs and not position.step
+        if not last and not (position.epoch < self.num_epochs and position.step < self.steps_per_epoch):
+            raise ValueError("the position is beyond the last step")
+        return position
+
+    def _check_tensors(self, tensors: dict[str, torch.Tensor], num_losses: int) -> None:
+        """Refuse tensors that are not those of `state`, but that momentum may be missing."""
+        expected = {f"method.{name}": value for name, value in self.method.state_dict().items()}
+        for name, value in () if self._averaged is None else self._averaged.state_dict().items():
+            expected[f"averaged.{name}"] = value
+        momentum = {f"momentum.{name}": value for name, value in self.method.named_parameters()}
+        expected |= {name: value for name, value in momentum.items() if name in tensors}
+        shapes = {name: (value.shape, value.dtype) for name, value in expected.items()}
+        shapes["loss_sums"] = (torch.Size([num_losses]), torch.float32)
+        if {name: (value.shape, value.dtype) for name, value in tensors.items()} != shapes:
+            raise ValueError("the tensors are those of another training")
+
+    def _epoch_batches(self, phase: Phase) -> Iterator[Batch]:
+        epoch, first = self.position.epoch, self.position.step
+        order = np.random.default_rng(seed_of(self._seed, _ORDER, epoch)).permutation(self._trained_rows)
+        slices = even_slices(order, self.method.settings.batch_size)[first:]
+        seeds = [seed_of(self._seed, _STEP, epoch, first + k) for k in range(len(slices))]
+        batches = self.source.batches(slices, phase.views, seeds)
+        for seed, batch, trusted in zip(seeds, batches, self._trusted_batches(phase), strict=False):
+            torch.manual_seed(seed)  # for what draws from the default generator, such as dropout
+            yield batch if trusted is None else replace(batch, trusted=trusted)
+
+    def _trusted_batches(self, phase: Phase) -> Iterator[Batch | None]:
+        """The trusted batch of every step that is left of the epoch; None for methods without."""
+        epoch, first = self.position.epoch, self.position.step
+        rng = np.random.default_rng(seed_of(self._seed, _TRUSTED, epoch))
+        slices = self.method.trusted_slices(phase, self.steps_per_epoch, rng)
+        if slices is None:
+            return repeat(None)
+        seeds = [seed_of(self._seed, _TRUSTED, epoch, step) for step in range(first, len(slices))]
+        return self.source.batches(slices[first:], ("weak",), seeds)
+
+    def _step(self, phase: Phase, batch: Batch) -> None:
+        if self._is_first_of(phase):
+            self._begin(phase)
+        when = self._moment(phase)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.method.learning_rate(when)
+        with torch.autocast(
+            self.source.device.type, torch.bfloat16, enabled=self._precision is torch.bfloat16
+        ):
+            parts = self.method.loss(when, batch)
+        values = torch.stack(list(parts.values()))
+        self.optimiser.zero_grad()
+        values.sum().backward()
+        self.optimiser.step()
+        if self._averaged is not None and phase.ema_decay:
+            epochs = self.position.epoch - self._epoch_phases.index(phase)
+            done = epochs * self.steps_per_epoch + self.position.step
+            update = get_ema_multi_avg_fn(min(phase.ema_decay, (1 + done) / (10 + done)))
+            update(list(self._averaged.parameters()), list(self.method.network.parameters()), None)
+        if self.position.step == 0:
+            self.position.loss_names = list(parts)
+            self._loss_sums = torch.zeros(len(parts), device=self.source.device)
+        self._loss_sums += values.detach()
+        self.position.forward_units += phase.extra_units * len(batch.rows)
+        self.position.step += 1
+
+    def _begin(self, phase: Phase) -> None:
+        """What comes before its first step, so that a run that stopped there does it at the restart."""
+        if phase.fresh:
+            self.method.network.load_state_dict(self._first_weights)
+            self.optimiser.state.clear()
+        if self._averaged is not None:
+            self._averaged.load_state_dict(self.method.network.state_dict())
+
+    def _end_epoch(self, phase: Phase, started: float) -> EpochReport:
+        when = self._moment(phase)
+        rate = self.optimiser.param_groups[0]["lr"]
+        reported = self.method.after_epoch(when, partial(self.predict, precision=self._precision))
+        means = (self._loss_sums / self.position.step).tolist()
+        losses = dict(zip(self.position.loss_names, means, strict=True))
+        self.position.epoch += 1
+        self.position.step = 0
+        self.position.epoch_seconds = 0.0
+        return EpochReport(
+            self.position.epoch, phase.name, rate, losses, reported, time.monotonic() - started
+        )
+
+    def _is_first_of(self, phase: Phase) -> bool:
+        epoch = self.position.epoch
+        return self.position.step == 0 and (epoch == 0 or self._epoch_phases[epoch - 1] is not phase)
+
+    @property
+    def _last_phase(self) -> Phase:
+        """Of the last step."""
+        epoch, step = self.position.epoch, self.position.step
+        return self._epoch_phases[epoch if step or epoch == 0 else epoch - 1]
+
+    def _moment(self, phase: Phase) -> Moment:
+        epoch = self.position.epoch + self.position.step / self.steps_per_epoch
+        states = {name: self.optimiser.state.get(p) for name, p in self.method.named_parameters()}
+        velocity = {name: state["momentum_buffer"] for name, state in states.items() if state}
+        return Moment(phase, epoch, velocity)
+
+    def _count(self, _network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self.position.forward_units += len(inputs[0]) * (3 if torch.is_grad_enabled() else 1)
+
+
+def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights and statistics of a network, in main memory."""
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those whose name begins with a prefix, without it."""
+    return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}

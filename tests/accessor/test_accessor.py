@@ -1,0 +1,381 @@
+"""df.labelfix: every answer counted by hand or another way, on the findings of a small run with real images."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
+
+import labelfix
+from labelfix.accessor.budget import budget, interval
+from labelfix.data.images.decoding import encode
+from labelfix.data.images.store import ImageStore
+from labelfix.data.manifest import Manifest
+from labelfix.errors import InputError
+from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.verdicts import Verdicts
+from labelfix.results import corrections
+from labelfix.results.corrections import Findings
+
+MODULES = ("", ".budget", ".classes", ".disagreements", ".image_grid", ".rows")
+# given, corrected, noise score, flagged, valid, verified label, belief about a, b, c
+ROWS = [
+    ("a", "a", 0.1, False, True, None, (0.9, 0.1, 0.0)),
+    ("a", "b", 0.9, True, True, None, (0.1, 0.9, 0.0)),
+    ("b", "a", 0.8, True, True, None, (0.8, 0.2, 0.0)),
+    ("b", "b", 0.7, True, True, None, (0.1, 0.3, 0.6)),  # flagged, and left to a person
+    ("c", "c", 0.2, False, True, None, (0.0, 0.2, 0.8)),
+    ("c", "c", 0.7, False, True, None, (0.4, 0.0, 0.6)),  # as suspect as row 3
+    ("c", "c", 0.95, False, False, None, (0.9, 0.0, 0.1)),  # invalid: does not count
+    (None, "a", np.nan, False, True, None, (0.5, 0.5, 0.0)),  # unlabelled: does not count
+    ("a", "b", 1.0, False, True, "b", (0.0, 1.0, 0.0)),  # trusted: does not count
+    ("d", "d", 0.99, False, False, None, (0.0, 0.0, 0.1)),  # invalid: the class is left without a row
+    ("b", "b", 0.3, False, True, None, (0.3, 0.7, 0.0)),
+]
+NAMES = ["a", "b", "c", "d"]
+COUNTED = [0, 1, 2, 3, 4, 5, 10]
+SUMMARY = {
+    "fit_reason": "",
+    "diagnostics": {"calibration": {"is_calibrated": False, "reason": "not calibrated: no --trusted file"}},
+}
+CALIBRATION = {"is_calibrated": True, "reason": "calibrated on 57 verified rows, 21 of them wrongly labelled"}
+CALIBRATED = {"fit_reason": "", "diagnostics": {"calibration": CALIBRATION}}
+# Measured on 5,000 CIFAR-10 images with true labels: method, rows of a review, wrong labels that uncalibrated scores
+# promised, and those that were there; human labels, then asymmetric and symmetric noise.
+REVIEWS = [
+    ("bmm", 200, 199.8, 182),
+    ("bmm", 400, 397.2, 337),
+    ("bmm", 800, 732.3, 529),
+    ("joint", 800, 701.2, 534),
+    ("pencil", 400, 390.1, 341),
+    ("bmm", 800, 726.1, 531),
+    ("nnaqc", 800, 779.9, 471),
+    ("nnaqc", 5, 5.0, 1),
+    ("cross-entropy", 100, 97.3, 19),
+    ("pencil", 4121, 770.0, 1004),
+    ("joint", 200, 200.0, 200),
+    ("cross-entropy", 400, 355.0, 392),
+]
+
+
+def make_run(folder, rows=ROWS, *, fit_ok=True, summary=SUMMARY, names=None, in_memory=False):
+    """A run folder with the findings of `rows` over images in `folder/images`; images of invalid rows are broken."""
+    names = names or [f"{row}.png" for row in range(len(rows))]
+    source = folder / "images"
+    source.mkdir(parents=True)
+    pixels = [np.full((6 + row, 8), 20 * row, np.uint8) for row in range(len(rows))]
+    for name, image, row in zip(names, pixels, rows, strict=True):
+        (source / name).write_bytes(encode(image) if row[4] else b"broken")
+    table = pd.DataFrame({"file_name": names, "label": [row[0] for row in rows]})
+    table.to_parquet(source / "labels.parquet")
+    size = np.zeros((len(rows), 8, 8), np.uint8) + np.arange(len(rows), dtype=np.uint8)[:, None, None]
+    manifest = Manifest.read((size, [row[0] for row in rows]) if in_memory else source / "labels.parquet")
+    place = {name: label for label, name in enumerate(manifest.class_names)}
+    probs = np.array([row[6] + (0.0,) * (len(place) - 3) for row in rows], np.float32)
+    verdicts = Verdicts(
+        flagged=np.array([row[3] for row in rows]),
+        corrected=np.array([place[row[1]] for row in rows]),
+        fit=Fit(ok=fit_ok, reason="" if fit_ok else "every row has the same noise score"),
+    )
+    noise, valid = np.array([row[2] for row in rows]), np.array([row[4] for row in rows])
+    trusted = np.array([-1 if row[5] is None else place[row[5]] for row in rows])
+    errors = dict.fromkeys(np.flatnonzero(~valid).tolist(), "it is no image")
+    findings = Findings(Evidence(noise, probs), verdicts, probs, valid, errors, trusted)
+    out = folder / "run"
+    corrections.write(
+        out / "corrections.parquet",
+        manifest,
+        findings,
+        {"method": "bmm", "seed": 0, "resumed_elsewhere": False},
+    )
+    config = {"source": manifest.options, "files": {"image_key": manifest.image_key}}
+    (out / "config.json").write_text(json.dumps({**config, "config": {"image_size": 8}}))
+    if summary is not None:
+        (out / "summary.json").write_text(json.dumps(summary))
+    if in_memory:
+        ImageStore.open_or_build(manifest, 8, workers=1)
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The run folder that answers are read from; no test changes it."""
+    return make_run(tmp_path_factory.mktemp("letters"))
+
+
+@pytest.fixture
+def df(run):
+    return labelfix.read_corrections(run)
+
+
+def refuses(*parts, function, **options):
+    with pytest.raises(InputError) as caught:
+        function(**options)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_in_the_docstrings(module, run, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    os.symlink(run, tmp_path / "runs" / "letters")
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testmod(
+        importlib.import_module(f"labelfix.accessor{module}"),
+        optionflags=doctest.NORMALIZE_WHITESPACE,
+        extraglobs={"df": labelfix.read_corrections("runs/letters")},
+    )
+    assert found.failed == 0
+    assert (found.attempted > 0) == (module == "")
+
+
+def test_every_public_answer_has_an_example():
+    answers = {
+        name: value
+        for name, value in vars(labelfix.accessor.FindingsAccessor).items()
+        if not name.startswith("_")
+    }
+    assert set(answers) >= {"top", "confusion", "noise_matrix", "class_summary", "budget", "show"}
+    for name, answer in answers.items():
+        examples = doctest.DocTestParser().get_examples(answer.__doc__)
+        assert any(f".labelfix.{name}(" in example.source for example in examples)
+
+
+def test_asking_a_frame_imports_no_torch(run):
+    code = (
+        f"import labelfix, sys; df = labelfix.read_corrections({str(run)!r}).labelfix;"
+        "df.top(); df.budget(3); df.noise_matrix(); df.class_summary(); df.show(); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+class TestTop:
+    def test_most_suspect_first_and_ties_in_order(self, df):
+        found = df.labelfix.top()
+        assert found.index.tolist() == [1, 2, 3, 5, 10, 4, 0]
+        assert found.columns.tolist() == df.columns.tolist()
+        assert found.attrs == df.attrs
+        assert df.labelfix.top(2).index.tolist() == [1, 2]
+        assert df[::-1].labelfix.top(4).index.tolist() == [1, 2, 5, 3]
+
+    def test_of_each_class_in_class_order(self, df):
+        assert df.labelfix.top(1, by="given_label").index.tolist() == [1, 2, 5]
+        assert df.labelfix.top(2, by="given_label").index.tolist() == [1, 0, 2, 3, 5, 4]
+        assert df.labelfix.top(1, by="corrected_label").index.tolist() == [2, 1, 5]
+        # Class order is the run's, whatever the frame has of it.
+        df["given_label"] = df["given_label"].cat.set_categories(["c", "b", "a"])
+        assert df.labelfix.top(1, by="given_label").index.tolist() == [1, 2, 5]
+
+    def test_rows_without_a_score_are_left_out(self, df):
+        df.loc[1, "noise_score"] = np.nan
+        assert df.labelfix.top().index.tolist() == [2, 3, 5, 10, 4, 0]
+
+    def test_refused(self, df):
+        for n in (0, -1, 2.5, True, "3"):
+            refuses("top: n is", "at least 1", function=df.labelfix.top, n=n)
+        refuses("by is 'file_name'", "given_label", function=df.labelfix.top, by="file_name")
+        bare = pd.DataFrame({"is_valid": [True]})
+        refuses("top: the frame has no column 'is_trusted'", "read_corrections", function=bare.labelfix.top)
+        strange = df.assign(given_label=df["given_label"].cat.rename_categories({"a": "ape"}))
+        refuses("given_label 'ape' is no class", function=strange.labelfix.top, by="given_label")
+        lost = pd.DataFrame({name: df[name] for name in df})
+        refuses("attrs", function=lost.labelfix.top, by="given_label")
+        assert len(lost.labelfix.top()) == 7
+
+
+class TestClasses:
+    def test_confusion_against_scikit_learn(self, df):
+        found = df.labelfix.confusion()
+        counted = df.loc[COUNTED]
+        expected = confusion_matrix(counted["given_label"], counted["corrected_label"], labels=NAMES)
+        assert found.to_numpy().tolist() == expected.tolist()
+        assert found.index.tolist() == found.columns.tolist() == NAMES
+        assert (found.index.name, found.columns.name) == ("given_label", "corrected_label")
+        shares = df.labelfix.confusion(normalize=True)
+        assert shares.loc["b"].tolist() == pytest.approx([1 / 3, 2 / 3, 0, 0])
+        assert shares.loc["d"].isna().all()
+
+    def test_noise_matrix_by_the_formula(self, df):
+        found = df.labelfix.noise_matrix()
+        expected = np.zeros((4, 4))
+        for true in range(3):
+            mass = sum(ROWS[row][6][true] for row in COUNTED)
+            for row in COUNTED:
+                expected[true, NAMES.index(ROWS[row][0])] += ROWS[row][6][true] / mass
+        expected[3, 3] = 1
+        np.testing.assert_allclose(found.to_numpy(), expected, atol=1e-6)
+        assert (found.index.name, found.columns.name) == ("true_label", "given_label")
+        assert found.index.tolist() == found.columns.tolist() == NAMES
+
+    def test_a_frame_without_judged_rows(self, df):
+        nothing = df[~df["is_valid"]]
+        np.testing.assert_array_equal(nothing.labelfix.noise_matrix(), np.eye(4))
+        assert nothing.labelfix.confusion().to_numpy().sum() == 0
+        assert nothing.labelfix.class_summary()["rows"].tolist() == [0, 0, 0, 0]
+        assert nothing.labelfix.top().empty
+
+    def test_class_summary_by_hand(self, df):
+        found = df.labelfix.class_summary()
+        assert found.index.tolist() == NAMES
+        assert found["rows"].tolist() == [2, 3, 2, 0]
+        assert found["flagged"].tolist() == [1, 2, 0, 0]
+        assert found["corrected"].tolist() == [1, 1, 0, 0]
+        assert found["rows_after"].tolist() == [2, 3, 2, 0]
+        assert found["noise_rate"].tolist() == pytest.approx([1 / 2, 0.6, 0.45, np.nan], nan_ok=True)
+        confidence = [0.9, (0.8 + 0.3 + 0.7) / 3, 0.7, np.nan]
+        assert found["mean_confidence"].tolist() == pytest.approx(confidence, nan_ok=True)
+        assert [str(kind) for kind in found.dtypes] == [
+            "int64",
+            "float64",
+            "int64",
+            "int64",
+            "int64",
+            "float64",
+        ]
+
+    def test_refused(self, df):
+        lost = pd.DataFrame({name: df[name] for name in df})
+        for name in ("confusion", "noise_matrix", "class_summary"):
+            refuses(f"{name}: ", "attrs", function=getattr(lost.labelfix, name))
+            bare = df.drop(columns="is_trusted")
+            refuses(f"{name}: ", "'is_trusted'", function=getattr(bare.labelfix, name))
+        df["label_distribution"] = [np.ones(3)] * len(df)
+        refuses("label_distribution of row 0", function=df.labelfix.noise_matrix)
+
+
+class TestBudget:
+    def test_calibrated_scores_leave_chance_alone_open(self, tmp_path):
+        df = labelfix.read_corrections(make_run(tmp_path, summary=CALIBRATED))
+        found = df.labelfix.budget(2)
+        spread = 1.959964 * (0.9 * 0.1 + 0.8 * 0.2) ** 0.5
+        assert (found.rows, found.expected_errors) == (2, 1.7)
+        assert (found.low, found.high) == (int(1.7 - spread), 2)
+        assert found.share_of_errors == pytest.approx(1.7 / 3.7, abs=1e-4)
+        df["noise_score"] = np.where(df.index < 3, 1, 0).astype(np.float32)
+        found = df.labelfix.budget(5)
+        assert (found.low, found.expected_errors, found.high, found.share_of_errors) == (3, 3, 3, 1)
+
+    @pytest.mark.parametrize(("method", "n", "promised", "there"), REVIEWS)
+    def test_every_review_that_was_measured_lies_within(self, method, n, promised, there, df):
+        rows = df.iloc[[0]].loc[[0] * n].reset_index(drop=True).assign(noise_score=promised / n)
+        rows.attrs = {**df.attrs, "labelfix": {**df.attrs["labelfix"], "method": method}}
+        found = rows.labelfix.budget(n)
+        assert found.low <= there <= found.high
+        assert found.expected_errors == pytest.approx(promised)
+
+    def test_by_how_much_uncalibrated_scores_are_doubted(self, df):
+        """By hand: 3,000 rows of the score 0.5 by 60 % and 131 % of it."""
+        rows = df.iloc[[0]].loc[[0] * 3000].reset_index(drop=True).assign(noise_score=0.5)
+        rows.attrs = df.attrs
+        found = rows.labelfix.budget(3000)
+        low = 3000 * 0.3 - 1.959964 * (3000 * 0.3 * 0.7) ** 0.5
+        high = 1.31 * (3000 * 0.5 + 1.959964 * (3000 * 0.25) ** 0.5)
+        assert (found.low, found.expected_errors, found.high) == (int(low), 1500, int(high) + 1)
+        assert "a review of 100 to 800 suspects found as little as 60% of" in found.rests_on
+        assert "high for 31% more than expected" in found.rests_on
+        for method in ("cross-entropy", "confident-learning"):
+            rows.attrs["labelfix"]["method"] = method
+            assert rows.labelfix.budget(3000).low == int(285 - 1.959964 * (285 * 0.905) ** 0.5)
+            assert "as little as 19% of" in rows.labelfix.budget(3000).rests_on
+
+    def test_a_run_that_doubts_itself_leaves_everything_open(self, tmp_path):
+        """On clean labels nothing was there of what was promised, under semantic noise 23 times as much."""
+        doubts = {**SUMMARY, "fit_reason": "the labels look clean: none is changed"}
+        rows = [(*row[:2], 0.99 if row[2] > 0.5 else row[2], *row[3:]) for row in ROWS]
+        for folder, options in {
+            "doubts": {"summary": doubts},
+            "fails": {"fit_ok": False, "summary": {"fit_reason": "training diverged"}},
+            "lost": {"summary": None},
+        }.items():
+            df = labelfix.read_corrections(make_run(tmp_path / folder, rows, **options))
+            for n in (1, 4, 7):
+                found = df.labelfix.budget(n)
+                assert (found.low, found.high) == (0, n)
+                assert "leaves everything open" in found.rests_on
+            assert ("the run doubts them itself: the labels look clean" in found.rests_on) == (
+                folder == "doubts"
+            )
+            assert ("found none of the wrong labels expected" in found.rests_on) == (folder != "lost")
+        calibrated = make_run(
+            tmp_path / "both", rows, summary={**CALIBRATED, "fit_reason": "labels look clean"}
+        )
+        assert labelfix.read_corrections(calibrated).labelfix.budget(4).low == 3
+
+    def test_more_rows_than_there_are(self, df):
+        found = df.labelfix.budget(1000)
+        assert (found.rows, found.expected_errors, found.share_of_errors) == (7, 3.7, 1.0)
+
+    def test_scores_of_zero_promise_nothing(self, df):
+        df["noise_score"] = np.float32(0)
+        found = df.labelfix.budget(5)
+        assert (found.low, found.expected_errors, found.high, found.share_of_errors) == (0, 0, 0, None)
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=60))
+    def test_the_interval_holds_95_percent(self, noise):
+        """Against the exact distribution of the number of errors, one row after the other."""
+        frame = pd.DataFrame(
+            {"noise_score": noise, "is_valid": True, "is_trusted": False, "given_label": "a"}
+        )
+        found = budget(frame, len(noise))
+        low, high = interval(np.array(noise))
+        exact = np.ones(1)
+        for probability in noise:
+            exact = np.convolve(exact, [1 - probability, probability])
+        assert exact[low : high + 1].sum() >= 0.949
+        assert found.expected_errors == pytest.approx(exact @ np.arange(len(exact)), abs=0.006)
+
+    def test_it_says_what_it_rests_on(self, run, df, tmp_path):
+        text = df.labelfix.budget(2).rests_on
+        assert "the method's own estimates" in text
+        assert "not calibrated: no --trusted file" in text
+        assert "failed" not in text
+        trusted = {"rows": 57, "flagged": 20, "precision": 0.9}
+        summary = {"diagnostics": {"calibration": CALIBRATION, "trusted": trusted}}
+        text = (
+            labelfix.read_corrections(make_run(tmp_path / "b", summary=summary)).labelfix.budget(2).rests_on
+        )
+        assert "they are calibrated on 57 verified rows" in text
+        assert "own estimates" not in text
+        assert "20 were flagged, 90% of them rightly" in text
+        failed = make_run(tmp_path / "c", fit_ok=False, summary={"fit_reason": "training diverged"})
+        assert "failed (training diverged)" in labelfix.read_corrections(failed).labelfix.budget(2).rests_on
+        alone = labelfix.read_corrections(make_run(tmp_path / "d", summary=None))
+        assert "summary.json is not beside" in alone.labelfix.budget(2).rests_on
+        lost = pd.DataFrame({name: df[name] for name in df})
+        assert "summary.json is not beside" in lost.labelfix.budget(2).rests_on
+
+    def test_refused(self, df):
+        refuses("budget: n is 0", function=df.labelfix.budget, n=0)
+        refuses("noise score", function=df.assign(noise_score=np.nan).labelfix.budget, n=3)
+        refuses("'noise_score'", function=df.drop(columns="noise_score").labelfix.budget, n=3)
+
+
+def test_what_a_scan_says_is_what_the_frame_says(tmp_path, digits):
+    """noise_matrix() and the rates of class_summary() on the findings of a real run, against its summary.json."""
+    run = labelfix.scan(digits[0], method="cross-entropy", epochs=2, out=tmp_path / "run", seed=0)
+    df = labelfix.read_corrections(run.out)
+    np.testing.assert_allclose(df.labelfix.noise_matrix(), run.summary["transition_matrix"], atol=2e-6)
+    found = df.labelfix.class_summary()
+    assert found["noise_rate"].to_dict() == pytest.approx(run.summary["noise_rate_by_class"], abs=1e-6)
+    counts = run.summary["counts"]
+    assert found[["rows", "flagged", "corrected"]].sum().to_dict() == {
+        "rows": counts["judged"], "flagged": counts["flagged"], "corrected": counts["corrected"]
+    }  # fmt: skip
+    assert run.summary["diagnostics"]["calibration"]["reason"] in df.labelfix.budget(10).rests_on
+    assert df.labelfix.top(9).labelfix.show().count == 9
+    for_arrow = pa.Table.from_pandas(df.labelfix.top(3)).to_pandas()
+    assert for_arrow.attrs["labelfix_path"] == str(run.corrections)

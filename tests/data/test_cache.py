@@ -1,0 +1,249 @@
+"""The cache belongs to one user: what others put there is neither followed, nor believed, nor removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+
+import numpy as np
+import pytest
+from test_images import make_digits
+
+from labelfix.data.cache import cache_folder
+from labelfix.data.images.store import ImageStore
+from labelfix.data.manifest import Manifest
+from labelfix.errors import InputError
+
+SOMEBODY_ELSE = 54_321
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    return Manifest.read(make_digits(tmp_path / "digits", 4))
+
+
+@pytest.fixture
+def folder(manifest, cache):
+    """The folder of a store that is whole."""
+    ImageStore.open_or_build(manifest, 16, workers=1)
+    (folder,) = (entry for entry in (cache / "images").iterdir() if entry.is_dir())
+    return folder
+
+
+def is_built_again(manifest, num_decoded=4):
+    store = ImageStore.open_or_build(manifest, 16, workers=1)
+    assert store.num_decoded == num_decoded
+    assert store.images.any(axis=(1, 2, 3)).all()
+    return True
+
+
+def refuses(*words, call=cache_folder):
+    with pytest.raises(InputError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for word in (*words, "LABELFIX_CACHE"):
+        assert str(word) in str(caught.value)
+
+
+class TestFolder:
+    def test_it_is_made_private(self, monkeypatch, tmp_path, manifest):
+        monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "a" / "b"))
+        before = os.umask(0)
+        try:
+            ImageStore.open_or_build(manifest, 16, workers=1)
+        finally:
+            os.umask(before)
+        assert mode_of(tmp_path / "a" / "b") == 0o700
+        assert mode_of(tmp_path / "a" / "b" / "images") == 0o700
+        (lock,) = (tmp_path / "a" / "b" / "images").glob("*.lock")
+        assert mode_of(lock) == 0o600
+
+    def test_one_that_labelfix_made_is_made_private_again(self, cache, manifest, folder):
+        cache.chmod(0o777)
+        (cache / "images").chmod(0o777)
+        assert cache_folder() == cache
+        assert mode_of(cache) == 0o700
+        shutil.rmtree(folder)
+        assert is_built_again(manifest)
+        assert mode_of(cache / "images") == 0o755
+
+    def test_one_with_other_things_in_it_keeps_its_permissions(self, cache):
+        (cache / "work of mine").write_text("")
+        cache.chmod(0o755)
+        cache_folder()
+        assert mode_of(cache) == 0o755
+
+    @needs_root
+    def test_that_of_somebody_else_is_refused(self, monkeypatch, tmp_path):
+        foreign = tmp_path / "foreign"
+        foreign.mkdir(mode=0o777)
+        os.chown(foreign, SOMEBODY_ELSE, SOMEBODY_ELSE)
+        (tmp_path / "link").symlink_to(foreign)
+        for place in (foreign, tmp_path / "link"):
+            monkeypatch.setenv("LABELFIX_CACHE", str(place))
+            refuses("somebody else's", place)
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to(mine)
+        os.lchown(tmp_path / "link", SOMEBODY_ELSE, SOMEBODY_ELSE)
+        refuses("somebody else's", tmp_path / "link")
+
+    def test_a_link_of_ones_own_to_ones_own_folder_is_fine(self, monkeypatch, tmp_path, manifest):
+        (tmp_path / "large disk").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "large disk")
+        monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "link"))
+        assert is_built_again(manifest)
+        assert is_built_again(manifest, 0)
+
+
+class TestLock:
+    def lock_of(self, folder):
+        return folder.with_suffix(".lock")
+
+    def test_nothing_is_emptied_through_it(self, tmp_path, manifest, folder):
+        """A lock that is a link to a file of the user's must leave the file as it is."""
+        precious = tmp_path / "thesis.txt"
+        precious.write_text("years of work")
+        shutil.rmtree(folder)
+        self.lock_of(folder).unlink()
+        self.lock_of(folder).symlink_to(precious)
+        refuses(self.lock_of(folder), "remove it", call=lambda: ImageStore.open_or_build(manifest, 16))
+        assert precious.read_text() == "years of work"
+
+    def test_nothing_is_made_through_it(self, tmp_path, manifest, folder):
+        shutil.rmtree(folder)
+        self.lock_of(folder).unlink()
+        self.lock_of(folder).symlink_to(tmp_path / "new")
+        refuses(self.lock_of(folder), call=lambda: ImageStore.open_or_build(manifest, 16))
+        assert not (tmp_path / "new").exists()
+
+    def test_what_it_holds_stays(self, manifest, folder):
+        shutil.rmtree(folder)
+        self.lock_of(folder).write_text("years of work")
+        assert is_built_again(manifest)
+        assert self.lock_of(folder).read_text() == "years of work"
+
+    def test_a_pipe_or_folder_in_its_place_is_told_and_holds_nobody_up(self, manifest, folder):
+        shutil.rmtree(folder)
+        self.lock_of(folder).unlink()
+        os.mkfifo(self.lock_of(folder))
+        refuses(self.lock_of(folder), call=lambda: ImageStore.open_or_build(manifest, 16))
+        self.lock_of(folder).unlink()
+        self.lock_of(folder).mkdir()
+        refuses(self.lock_of(folder), call=lambda: ImageStore.open_or_build(manifest, 16))
+
+    @needs_root
+    def test_that_of_somebody_else_is_told(self, manifest, folder):
+        shutil.rmtree(folder)
+        os.chown(self.lock_of(folder), SOMEBODY_ELSE, SOMEBODY_ELSE)
+        refuses(self.lock_of(folder), "of yours", call=lambda: ImageStore.open_or_build(manifest, 16))
+
+
+class TestStore:
+    def test_a_file_in_its_place_is_replaced(self, manifest, folder):
+        shutil.rmtree(folder)
+        folder.write_text("no folder")
+        assert is_built_again(manifest)
+
+    def test_a_link_in_its_place_goes_and_what_it_leads_to_stays(self, tmp_path, manifest, folder):
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+        assert is_built_again(manifest)
+        assert not folder.is_symlink()
+        assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"images.npy", "rows.json"}
+
+    def test_a_link_that_a_killed_build_might_have_left_is_not_followed(self, tmp_path, manifest, folder):
+        (tmp_path / "precious").mkdir()
+        (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+        shutil.rmtree(folder)
+        folder.with_name(f"{folder.name}-x").symlink_to(tmp_path / "precious")
+        assert is_built_again(manifest)
+        assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+
+    @pytest.mark.parametrize("name", ["rows.json", "images.npy"])
+    def test_links_inside_are_not_believed(self, tmp_path, manifest, folder, name):
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+        assert is_built_again(manifest)
+        assert (tmp_path / name).is_file()
+
+    @needs_root
+    @pytest.mark.parametrize("name", [".", "rows.json", "images.npy"])
+    def test_what_somebody_else_put_there_is_not_believed(self, manifest, folder, name):
+        np.save(folder / "images.npy", np.ones((4, 3, 16, 16), np.uint8))
+        os.chown(folder / name, SOMEBODY_ELSE, SOMEBODY_ELSE)
+        assert is_built_again(manifest)
+        assert ImageStore.open_or_build(manifest, 16).images.max() > 1
+        moved = list(folder.parent.glob("*foreign*"))
+        assert [path.lstat().st_uid for path in moved] == ([SOMEBODY_ELSE] if name == "." else [])
+
+    @needs_root
+    def test_what_somebody_else_left_stays(self, manifest, folder):
+        shutil.rmtree(folder)
+        left = folder.with_name(f"{folder.name}-x")
+        left.mkdir()
+        os.chown(left, SOMEBODY_ELSE, SOMEBODY_ELSE)
+        assert is_built_again(manifest)
+        assert left.is_dir()
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            [],
+            None,
+            {"errors": ["x"]},
+            {"errors": {"0": ["not", "text"]}},
+            {"errors": {"one": "x"}},
+            {"errors": {"4": "x"}},
+        ],
+    )
+    def test_rows_of_wrong_types_are_decoded_again(self, manifest, folder, said):
+        (folder / "rows.json").write_text(json.dumps(said))
+        assert is_built_again(manifest)
+
+    def test_rows_nested_without_end_are_decoded_again(self, manifest, folder):
+        (folder / "rows.json").write_text("[" * 100_000)
+        assert is_built_again(manifest)
+
+    @pytest.mark.parametrize("damage", ["longer", "shorter", "no size", "endless", "nested"])
+    def test_pixels_whose_header_lies_are_decoded_again(self, manifest, folder, damage):
+        path = folder / "images.npy"
+        data = path.read_bytes()
+        shape = b"(4, 3, 16, 16)"
+        assert shape in data
+        path.write_bytes(
+            {
+                "longer": data + b"x",
+                "shorter": data[:-1],
+                "no size": data.replace(shape, b"(4, 3, 16, -1)"),
+                "endless": data.replace(shape, b"(4, 3, 9**9**9)"[: len(shape)]),
+                "nested": data[:10] + b"(" * (len(data) - 10),
+            }[damage]
+        )
+        assert is_built_again(manifest)
+
+    def test_pipes_inside_hold_nobody_up(self, manifest, folder):
+        (folder / "rows.json").unlink()
+        os.mkfifo(folder / "rows.json")
+        assert is_built_again(manifest)
+
+    def test_one_that_cannot_be_read_is_decoded_again(self, manifest, folder):
+        folder.chmod(0)
+        assert is_built_again(manifest, 0 if os.geteuid() == 0 else 4)
+
+    def test_a_folder_of_stores_that_is_a_link_or_a_file_is_told(self, cache, tmp_path, manifest, folder):
+        (cache / "images").rename(tmp_path / "moved")
+        (cache / "images").symlink_to(tmp_path / "moved")
+        refuses(cache / "images", call=lambda: ImageStore.open_or_build(manifest, 16))
+        assert ImageStore.find(manifest.image_key, 4, 16) is None
+        (cache / "images").unlink()
+        (cache / "images").write_text("")
+        refuses(cache / "images", call=lambda: ImageStore.open_or_build(manifest, 16))

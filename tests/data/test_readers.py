@@ -1,0 +1,612 @@
+"""Sources: what becomes a row, a label or a class, and which bad input is refused in which words."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelfix import cli
+from labelfix.data.manifest import Manifest
+from labelfix.data.readers import escape_cell, unescape_cell
+from labelfix.data.readers.labels import class_order
+from labelfix.errors import InputError
+
+NAMES = ["cat", "dog", "eel"]
+
+
+def labels_of(manifest):
+    return [manifest.class_names[i] if i >= 0 else None for i in manifest.given]
+
+
+def extra_of(manifest):
+    table = pa.Table.from_batches(list(manifest.batches()))
+    return table.select(list(manifest.pass_through)).to_pydict()
+
+
+def make_folder(root, *paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"x")
+    return root
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def write_hf(path, images, labels, *, names=NAMES, extra=None, feature=None, metadata=True):
+    """A Parquet file as Hugging Face datasets writes it."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {"image": pa.array(images, kind), "label": pa.array(labels), **(extra or {})}
+    features = {"image": {"_type": "Image"}, "label": feature or {"names": names, "_type": "ClassLabel"}}
+    table = pa.table(columns)
+    if metadata:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path)
+    return path
+
+
+def refuses(source, *parts, **options):
+    """Manifest.read raises one line that holds every part."""
+    with pytest.raises(InputError) as caught:
+        Manifest.read(source, **options)
+    text = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "\n" not in text
+    for part in parts:
+        assert str(part) in text
+    return text
+
+
+# ---------------------------------------------------------------- class folders
+
+
+def test_folder_rows_come_in_code_point_order_with_the_top_folder_as_class(tmp_path):
+    make_folder(tmp_path, "b/2.jpg", "b/10.PNG", "b/sub/deep/1.webp", "b-a/1.jpeg", "Z/é.tif", "b/notes.txt")
+    manifest = Manifest.read(tmp_path)
+    names = manifest.file_names().to_pylist()
+    assert names == ["Z/é.tif", "b-a/1.jpeg", "b/10.PNG", "b/2.jpg", "b/sub/deep/1.webp"] == sorted(names)
+    assert labels_of(manifest) == ["Z", "b-a", "b", "b", "b"]
+    assert manifest.class_names == ("Z", "b", "b-a")
+    assert manifest.name == tmp_path.name
+
+
+def test_hidden_files_are_ignored_and_unlabeled_is_no_class(tmp_path):
+    make_folder(
+        tmp_path, "a/1.jpg", "a/.2.jpg", "a/.thumbs/3.jpg", ".git/4.jpg", "b/5.jpg", "_unlabeled/6.jpg"
+    )
+    manifest = Manifest.read(tmp_path)
+    assert manifest.file_names().to_pylist() == ["_unlabeled/6.jpg", "a/1.jpg", "b/5.jpg"]
+    assert labels_of(manifest) == [None, "a", "b"]
+
+
+def test_rows_takes_the_first_rows_of_the_same_order(tmp_path):
+    make_folder(tmp_path, *[f"{c}/{i}.jpg" for c in "ab" for i in range(5)])
+    whole = Manifest.read(tmp_path).file_names().to_pylist()
+    assert Manifest.read(tmp_path, rows=7).file_names().to_pylist() == whole[:7]
+    refuses(tmp_path, "single class, 'a'", "raise --rows", rows=3)
+    refuses(tmp_path, "--rows 0", rows=0)
+
+
+@pytest.mark.parametrize("folders", [["train", "test"], ["Training", "VAL"], ["validation", "train"]])
+def test_splits_are_refused_with_the_folder_to_scan(tmp_path, folders):
+    make_folder(tmp_path, *[f"{folder}/cat/1.jpg" for folder in folders])
+    first = next(folder for folder in folders if folder.lower().startswith("train"))
+    assert refuses(tmp_path) == f"{tmp_path} holds splits: scan {tmp_path}/{first}"
+
+
+def test_a_class_called_like_a_split_among_others_is_a_class(tmp_path):
+    make_folder(tmp_path, "train/1.jpg", "car/1.jpg")
+    assert Manifest.read(tmp_path).class_names == ("car", "train")
+
+
+def test_linked_files_and_folders_are_rows_and_circles_end(tmp_path):
+    make_folder(tmp_path / "real", "x.jpg")
+    make_folder(tmp_path / "set", "a/1.jpg", "b/2.jpg")
+    (tmp_path / "set/a/link.jpg").symlink_to(tmp_path / "real/x.jpg")
+    (tmp_path / "set/a/circle").symlink_to(tmp_path / "set/a")
+    (tmp_path / "set/c").symlink_to(tmp_path / "real")
+    names = Manifest.read(tmp_path / "set").file_names().to_pylist()
+    assert names == ["a/1.jpg", "a/link.jpg", "b/2.jpg", "c/x.jpg"]
+
+
+def test_images_outside_of_class_folders(tmp_path):
+    make_folder(tmp_path, "1.jpg", "2.jpg")
+    refuses(tmp_path, "no class folder", f"{tmp_path}/<class>/")
+    flat = Manifest.read(tmp_path, require_labels=False)
+    assert flat.file_names().to_pylist() == ["1.jpg", "2.jpg"]
+    assert labels_of(flat) == [None, None]
+    make_folder(tmp_path, "a/1.jpg", "b/1.jpg")
+    manifest = Manifest.read(tmp_path)
+    assert manifest.num_rows == 2
+    assert any("2 images lie in no class folder" in text for text in manifest.warnings)
+
+
+def test_sources_that_hold_nothing_are_refused(tmp_path):
+    refuses(tmp_path, tmp_path, "empty")
+    refuses(tmp_path / "nowhere", "does not exist")
+    (tmp_path / "a").mkdir()
+    refuses(tmp_path, "empty", require_labels=False)
+    refuses(write(tmp_path / "x.csv", ""), "empty", "x.csv")
+    refuses(write(tmp_path / "x.csv", "file_name,label\n"), "empty", "x.csv")
+    refuses(write(tmp_path / "x.jsonl", "\n"), "empty", "x.jsonl")
+    refuses(write(tmp_path / "x.xlsx", "a"), "x.xlsx", ".csv, .tsv, .jsonl, .parquet")
+    os.mkfifo(tmp_path / "pipe.csv")
+    refuses(tmp_path / "pipe.csv", "no regular file")
+
+
+def test_a_class_with_one_sample_is_warned_about_by_name(tmp_path):
+    make_folder(tmp_path, "a/1.jpg", "a/2.jpg", "rare/1.jpg")
+    assert any("'rare'" in text for text in Manifest.read(tmp_path).warnings)
+    assert not Manifest.read(tmp_path, require_labels=False).warnings
+
+
+# ---------------------------------------------------------------- labels
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_labels_are_read_verbatim_and_only_an_empty_cell_is_unlabelled(tmp_path, kind):
+    texts = ["007", "true", "NA", "None", "-1", "null", "nan", "", "  ", " cat ", "1.0", "a b"]
+    path = tmp_path / f"x.{kind}"
+    if kind == "jsonl":
+        write(path, "".join(json.dumps({"path": f"{i}.jpg", "label": t}) + "\n" for i, t in enumerate(texts)))
+    else:
+        mark = "," if kind == "csv" else "\t"
+        write(path, f"path{mark}label\n" + "".join(f"{i}.jpg{mark}{t}\n" for i, t in enumerate(texts)))
+    expected = [text.strip() or None for text in texts]
+    assert labels_of(Manifest.read(path)) == expected
+
+
+def test_json_values_become_labels_as_json_writes_them(tmp_path):
+    values = ["7", 7, True, False, 1.5, None, 12345678901234567890]
+    lines = [json.dumps({"image": f"{i}.jpg", "class": value}) for i, value in enumerate(values)]
+    manifest = Manifest.read(write(tmp_path / "x.jsonl", "\n".join(lines)))
+    assert labels_of(manifest) == ["7", "7", "true", "false", "1.5", None, "12345678901234567890"]
+    path = write(tmp_path / "y.jsonl", '{"path": "a", "label": "x"}\n{"path": "b", "label": ["x", "y"]}\n')
+    refuses(path, "row 1", "multi-label")
+
+
+@given(st.lists(st.one_of(st.text(max_size=6), st.integers().map(str)), unique=True))
+def test_classes_are_ordered_by_number_or_else_by_code_point(names):
+    order = class_order(names)
+    assert sorted(order) == sorted(names)
+    assert order == class_order(reversed(names))
+    if not all(name.lstrip("+-").isascii() and name.lstrip("+-").isdigit() for name in names):
+        assert list(order) == sorted(names)
+
+
+def test_classes_that_are_all_integers_come_in_numeric_order():
+    assert class_order(["10", "9", "-1", "007", "7"]) == ("-1", "007", "7", "9", "10")
+    assert class_order(["10", "9", "x"]) == ("10", "9", "x")
+
+
+def test_a_class_label_has_its_own_order_and_null_or_minus_one_is_unlabelled(tmp_path):
+    path = write_hf(
+        tmp_path / "x.parquet",
+        [{"bytes": b"x", "path": f"{i}.png"} for i in range(5)],
+        [2, 0, -1, None, 2],
+        names=["eel", "cat", "ant"],
+    )
+    manifest = Manifest.read(path)
+    assert manifest.class_names == ("eel", "cat", "ant")
+    assert manifest.given.tolist() == [2, 0, -1, -1, 2]
+    assert any("'cat'" in text for text in manifest.warnings)
+
+
+def test_class_labels_beyond_their_names_are_refused(tmp_path):
+    images = [{"bytes": b"x", "path": None}] * 3
+    refuses(write_hf(tmp_path / "x.parquet", images, [0, 1, 7]), "row 2", "7", "3 class names")
+    refuses(write_hf(tmp_path / "y.parquet", images, [0, 1, 1], names=["a", "a"]), "class names", "repeated")
+
+
+def test_an_integer_label_without_names_is_its_decimal_text(tmp_path):
+    images = [{"bytes": b"x", "path": None}] * 3
+    path = write_hf(tmp_path / "x.parquet", images, [10, 9, -1], metadata=False)
+    manifest = Manifest.read(path)
+    assert manifest.class_names == ("-1", "9", "10")
+    assert labels_of(manifest) == ["10", "9", "-1"]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([" a", None, "b", ""]), ["a", None, "b", None]),
+        (pa.array(["a", "b", None, "a"]).dictionary_encode(), ["a", "b", None, "a"]),
+        (pa.array([True, False, None, True]), ["true", "false", None, "true"]),
+        (pa.array([1.5, float("nan"), 2.0, None]), ["1.5", None, "2.0", None]),
+    ],
+)
+def test_parquet_labels_of_every_plain_type_become_text(tmp_path, column, expected):
+    table = pa.table({"path": ["1", "2", "3", "4"], "label": column})
+    pq.write_table(table, tmp_path / "x.parquet")
+    assert labels_of(Manifest.read(tmp_path / "x.parquet")) == expected
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([["a"], ["b"]]), pa.array([{"a": 1}, {"a": 2}]), pa.array([b"a", b"b"])]
+)
+def test_parquet_labels_of_other_types_are_refused(tmp_path, column):
+    pq.write_table(pa.table({"path": ["1", "2"], "label": column}), tmp_path / "x.parquet")
+    refuses(tmp_path / "x.parquet", "label column 'label'")
+
+
+# ---------------------------------------------------------------- manifests
+
+
+def test_columns_are_found_in_their_order_or_by_option(tmp_path):
+    path = write(tmp_path / "x.csv", "image,path,class,tag\n1.jpg,2.jpg,a,b\n3.jpg,4.jpg,c,d\n")
+    manifest = Manifest.read(path)
+    assert manifest.file_names().to_pylist() == ["2.jpg", "4.jpg"]
+    assert manifest.pass_through == ("image", "tag")
+    chosen = Manifest.read(path, image_column="image", label_column="tag")
+    assert chosen.file_names().to_pylist() == ["1.jpg", "3.jpg"]
+    assert labels_of(chosen) == ["b", "d"]
+    assert chosen.pass_through == ("path", "class")
+    assert Manifest.read(**chosen.options).fingerprint == chosen.fingerprint
+
+
+def test_a_missing_column_is_refused_with_those_that_are_there(tmp_path):
+    path = write(tmp_path / "x.csv", "picture,kind\n1.jpg,a\n")
+    refuses(path, "'picture', 'kind'", "--image-column")
+    refuses(path, "no label column", "'picture', 'kind'", "--label-column", image_column="picture")
+    refuses(path, "no column 'nope'", "--label-column", image_column="picture", label_column="nope")
+    unlabelled = Manifest.read(path, image_column="picture", require_labels=False)
+    assert labels_of(unlabelled) == [None]
+    assert unlabelled.class_names == ()
+
+
+@pytest.mark.parametrize("name", ["error", "noise_score", "given_label"])
+def test_a_column_that_is_ours_does_not_pass_through(tmp_path, name):
+    refuses(write(tmp_path / "x.csv", f"path,label,{name}\n1.jpg,a,b\n"), repr(name), "corrections.parquet")
+
+
+@pytest.mark.parametrize("text", ["path,path\na,b\n", "path,label,x,x\n1,a,b,c\n"])
+def test_a_repeated_column_is_refused(tmp_path, text):
+    refuses(write(tmp_path / "x.csv", text), "twice")
+
+
+def test_csv_cells_stay_text_as_they_are(tmp_path):
+    text = '\ufefffile_name,label,note\r\n"a,1.jpg",x,"1\n2"\r\n\r\nb.jpg,y, 00 \r\nc.jpg,y,"say ""hi"""\r\n'
+    manifest = Manifest.read(write(tmp_path / "x.csv", text))
+    assert manifest.file_names().to_pylist() == ["a,1.jpg", "b.jpg", "c.jpg"]
+    assert extra_of(manifest) == {"note": ["1\n2", " 00 ", 'say "hi"']}
+
+
+def test_csv_cells_that_we_escaped_are_read_back_and_tsv_is_left_alone(tmp_path):
+    cells = ["=1+1", "'@x", "-1", "+2.5e3", "--", "plain"]
+    rows = "".join(f"{i}.jpg,{'ab'[i % 2]},{escape_cell(cell)}\n" for i, cell in enumerate(cells))
+    text = "path,label,note\n" + rows
+    assert extra_of(Manifest.read(write(tmp_path / "x.csv", text))) == {"note": cells}
+    raw = extra_of(Manifest.read(write(tmp_path / "x.tsv", text.replace(",", "\t"))))
+    assert raw == {"note": [escape_cell(cell) for cell in cells]}
+
+
+@given(st.one_of(st.text(), st.text(alphabet="'=+-@\t\r\n1.5e;\"\uff1d")), st.booleans())
+def test_escaping_and_unescaping_a_cell_gives_it_back(text, is_first):
+    escaped = escape_cell(text, is_first=is_first)
+    assert unescape_cell(escaped) == text
+    assert not escaped.startswith(("=", "@", "\t", "\r", "\n", "\uff1d"))
+    assert not is_first or not escaped.startswith(("+", "-"))
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a;=cmd()", "a;'=cmd()"),
+        ("a\t=1+1", "a\t'=1+1"),
+        ("a\n+1\r\n-2", "a\n'+1\r\n'-2"),
+        ('a;""=1', 'a;""\'=1'),
+        ("a;'=1", "a;''=1"),
+        ("\uff1d1;\uff201", "'\uff1d1;'\uff201"),
+        ("a;b, =1; =2", "a;b, =1; =2"),
+    ],
+)
+def test_a_formula_after_what_separates_cells_elsewhere_is_escaped(text, escaped):
+    assert escape_cell(text) == escaped
+
+
+@pytest.mark.parametrize("number", ["-1", "+3.5e4", "-.5", "+7.", "-1E-3"])
+def test_plain_numbers_are_not_escaped(number):
+    assert escape_cell(number) == number
+    assert escape_cell(number + "x").startswith("'")
+
+
+def test_a_ragged_row_is_refused_by_row_and_line(tmp_path):
+    refuses(write(tmp_path / "x.csv", "path,label\n1.jpg,a\n\n2.jpg\n"), "x.csv", "row 1 (line 4)", "1 cells")
+    refuses(write(tmp_path / "x.tsv", "path\tlabel\n1.jpg\ta\tb\n"), "x.tsv", "row 0 (line 2)", "3 cells")
+
+
+def test_broken_quotes_are_refused_by_line(tmp_path):
+    refuses(write(tmp_path / "x.csv", 'path,label\n"1.jpg,a\n'), "x.csv", "line", "quotes")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_bytes_that_are_no_utf8_are_refused_by_row(tmp_path, kind):
+    text = {
+        "csv": "path,label\n1.jpg,a\n2.jpg,caf\xe9\n",
+        "jsonl": '{"path":"1","label":"a"}\n{"path":"\xe9"}\n',
+    }
+    refuses(write(tmp_path / f"x.{kind}", text[kind], "latin-1"), f"x.{kind}", "row 1", "UTF-8")
+
+
+def test_a_header_or_key_that_is_no_utf8_is_refused(tmp_path):
+    refuses(write(tmp_path / "x.csv", "path,caf\xe9\n1.jpg,a\n", "latin-1"), "header", "UTF-8")
+    refuses(write(tmp_path / "x.csv", "path,label\n1.jpg,a\n", "utf-16"), "header", "UTF-8")
+    refuses(write(tmp_path / "x.jsonl", '{"path":"1","caf\xe9":"a"}\n', "latin-1"), "row 0 (line 1)", "UTF-8")
+    for value in (r'"\ud800"', r'["\ud83d"]', r'{"\udc00": 1}'):
+        path = write(tmp_path / "x.jsonl", f'{{"path": "1", "label": "a", "x": {value}}}\n')
+        refuses(path, "row 0 (line 1)", "UTF-8")
+
+
+def test_a_file_name_that_is_no_utf8_is_refused_by_name(tmp_path):
+    make_folder(tmp_path, "a/1.jpg", "b/2.jpg")
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/b/caf\xe9.jpg")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    refuses(tmp_path, "row 2", "caf", "rename")
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "3", '{"path": 3, "label": "a"}', '{"path": "a", "label": {}}'])
+def test_a_bad_json_line_is_refused_by_row(tmp_path, line):
+    refuses(write(tmp_path / "x.jsonl", '{"path": "1", "label": "a"}\n\n' + line + "\n"), "x.jsonl", "row 1")
+
+
+def test_json_columns_keep_their_type_where_one_holds_for_all_rows(tmp_path):
+    rows = [
+        {"path": "1", "label": "a", "n": 1, "x": 1, "s": "t", "b": True, "box": [1, 2], "mixed": 1, "big": 1},
+        {
+            "path": "2",
+            "label": "b",
+            "n": 2,
+            "x": 0.5,
+            "s": None,
+            "b": False,
+            "box": [],
+            "mixed": "é",
+            "big": 2**70,
+        },
+        {"path": "3", "label": "b", "late": {"k": "v"}},
+    ]
+    path = write(tmp_path / "x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    manifest = Manifest.read(path)
+    schema = next(manifest.batches()).schema
+    assert schema.field("n").type == pa.int64()
+    assert schema.field("x").type == pa.float64()
+    assert schema.field("s").type == pa.string()
+    assert schema.field("b").type == pa.bool_()
+    assert schema.field("box").type == pa.list_(pa.int64())
+    extra = extra_of(manifest)
+    assert extra["mixed"] == ["1", '"é"', None]
+    assert extra["big"] == ["1", str(2**70), None]
+    assert extra["box"] == [[1, 2], [], None]
+    assert extra["late"] == [None, None, {"k": "v"}]
+
+
+def test_a_json_column_that_changes_type_in_a_later_batch_is_json_text(tmp_path, monkeypatch):
+    monkeypatch.setattr("labelfix.data.readers.jsonl.BATCH_ROWS", 2)
+    rows = [{"path": str(i), "label": "ab"[i % 2], "v": i, "w": i if i < 3 else 0.5} for i in range(4)]
+    rows.append({"path": "5", "label": "a", "v": "x", "w": 2})
+    manifest = Manifest.read(write(tmp_path / "x.jsonl", "".join(json.dumps(row) + "\n" for row in rows)))
+    assert extra_of(manifest) == {"v": ["0", "1", "2", "3", '"x"'], "w": [0.0, 1.0, 2.0, 0.5, 2.0]}
+
+
+def test_parquet_columns_pass_through_with_their_type(tmp_path):
+    dictionary = pa.array(["u", "v", "u"]).dictionary_encode()
+    table = pa.table(
+        {
+            "filename": ["1", "2", "3"],
+            "d": dictionary,
+            "label": ["a", "b", "a"],
+            "n": pa.array([1, 2, 3], pa.int8()),
+        }
+    )
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+    manifest = Manifest.read(tmp_path / "x.parquet")
+    batch = next(manifest.batches())
+    assert batch.schema.field("n").type == pa.int8()
+    assert pa.types.is_dictionary(batch.schema.field("d").type)
+    assert extra_of(manifest) == {"d": ["u", "v", "u"], "n": [1, 2, 3]}
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path):
+    refuses(write(tmp_path / "x.parquet", "nothing of the kind"), "x.parquet", "Parquet")
+    pq.write_table(pa.table({"path": ["a"] * 5000, "label": ["x", "y"] * 2500}), tmp_path / "y.parquet")
+    data = bytearray((tmp_path / "y.parquet").read_bytes())
+    data[4:60] = bytes(56)
+    (tmp_path / "y.parquet").write_bytes(data)
+    refuses(tmp_path / "y.parquet", "y.parquet", "Parquet")
+
+
+# ---------------------------------------------------------------- paths
+
+
+def test_file_names_are_relative_to_the_root_when_inside_it(tmp_path):
+    root = tmp_path / "images"
+    make_folder(root, "a/1.jpg")
+    cells = ["./a/1.jpg", f"{root}/a//2.jpg", "a/../3.jpg", "../4.jpg", "/elsewhere/5.jpg", "a/6.jpg"]
+    path = write(
+        tmp_path / "x.csv", "path,label\n" + "".join(f"{c},{'xy'[i % 2]}\n" for i, c in enumerate(cells))
+    )
+    manifest = Manifest.read(path, root=root)
+    expected = ["a/1.jpg", "a/2.jpg", "3.jpg", "../4.jpg", "/elsewhere/5.jpg", "a/6.jpg"]
+    assert manifest.file_names().to_pylist() == expected
+    assert manifest.images(0, 1)[0].read_bytes() == b"x"
+    assert str(manifest.images(4, 5)[0]) == "/elsewhere/5.jpg"
+    refuses(path, "--root", root=tmp_path / "nowhere")
+
+
+def test_paths_start_from_the_manifest_without_a_root(tmp_path, monkeypatch):
+    make_folder(tmp_path, "a/1.jpg")
+    write(tmp_path / "x.csv", "path,label\na/1.jpg,x\na/2.jpg,y\n")
+    monkeypatch.chdir(tmp_path)
+    assert Manifest.read("x.csv").images(0, 2) == [tmp_path / "a/1.jpg", tmp_path / "a/2.jpg"]
+
+
+def test_an_empty_image_cell_is_a_row_without_an_image(tmp_path):
+    manifest = Manifest.read(write(tmp_path / "x.csv", "path,label\n,x\n,y\n1.jpg,x\n"))
+    assert manifest.images(0, 3) == [None, None, tmp_path / "1.jpg"]
+    assert manifest.file_names().to_pylist() == ["", "", "1.jpg"]
+
+
+def test_one_path_with_two_labels_is_refused_and_twice_with_the_same_is_not(tmp_path):
+    path = write(tmp_path / "x.csv", "path,label\n1.jpg,dog\n2.jpg,cat\n./1.jpg,cat\n")
+    refuses(path, "'1.jpg'", "'cat'", "'dog'")
+    manifest = Manifest.read(write(path, "path,label\n1.jpg,dog\n2.jpg,cat\n1.jpg,dog\n1.jpg,\n"))
+    assert labels_of(manifest) == ["dog", "cat", "dog", None]
+
+
+# ---------------------------------------------------------------- exit codes
+
+BAD_TABLES = {
+    "empty": ("path,label\n", "is empty"),
+    "single class": ("path,label\n1,a\n2,a\n", "a single class, 'a'"),
+    "no label": ("path,label\n1,\n2,\n", "holds no label"),
+    "no image column": ("picture,label\n1,a\n2,b\n", "no image column"),
+    "no label column": ("path,kind\n1,a\n2,b\n", "no label column"),
+    "one path, two labels": ("path,label\n1,a\n2,b\n1,b\n", "'1' has two labels, 'a' and 'b'"),
+    "our own column": ("path,label,noise_score\n1,a,x\n2,b,y\n", "'noise_score'"),
+    "a column twice": ("path,label,x,x\n1,a,b,c\n", "'x' stands there twice"),
+    "ragged": ("path,label\n1,a\n2\n", "row 1 (line 3)"),
+    "semicolons": ("path;label\n1;a\n", "separated by semicolons; save it with commas"),
+    "semicolons and commas": ("path;label\n1;a,b\n", "separated by semicolons"),
+    "tabs": ("path\tlabel\n1\ta\n", "separated by tabs; save it with commas"),
+    "broken quotes": ('path,label\n"1,a\n', "correct its quotes"),
+    "trusted value": ("path,label,is_trusted\n1,a,1\n2,b,?\n", "row 1 has is_trusted '?'"),
+    "trusted without a label": ("path,label,is_trusted\n1,a,\n2,b,\n3,,true\n", "row 2 is trusted"),
+    "nothing to train on": ("path,label,split\n1,a,test\n2,b,val\n", "leaves no labelled row to train on"),
+    "one class to train on": ("path,label,split\n1,a,\n2,b,val\n", "only rows of 'a' to train on"),
+}
+
+
+def ends_with_code_2(path, part, monkeypatch, capsys, *options):
+    """The program says one line about the source on stderr and nothing else, and ends with code 2."""
+    out = path.parent / "noisy.parquet"
+    monkeypatch.setattr(
+        "sys.argv",
+        ["labelfix", "corrupt", str(path), "--noise", "symmetric:0.2", "--out", str(out), *options],
+    )
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    said = capsys.readouterr()
+    assert ending.value.code == 2
+    assert said.out == ""
+    assert said.err.startswith("labelfix: ")
+    assert said.err.count("\n") == 1
+    assert str(path) in said.err
+    assert part in said.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_bad_manifest_ends_the_program_with_code_2(tmp_path, monkeypatch, capsys, name):
+    text, part = BAD_TABLES[name]
+    ends_with_code_2(write(tmp_path / "x.csv", text), part, monkeypatch, capsys)
+
+
+def test_other_bad_sources_end_the_program_with_code_2(tmp_path, monkeypatch, capsys):
+    source = tmp_path / "set"
+    ends_with_code_2(source, "does not exist", monkeypatch, capsys)
+    make_folder(source, "train/cat/1.jpg", "test/cat/1.jpg")
+    ends_with_code_2(source, f"holds splits: scan {source}/train", monkeypatch, capsys)
+    make_folder(source, "cat/1.jpg", "dog/1.jpg")
+    ends_with_code_2(source, "a single class, 'cat'", monkeypatch, capsys, "--rows", "1")
+    lines = write(tmp_path / "x.jsonl", '{"path": "1", "label": "a"}\n{"path": "2"\n')
+    ends_with_code_2(lines, "row 1 (line 2)", monkeypatch, capsys)
+    ends_with_code_2(write(tmp_path / "x.parquet", "no"), "cannot be read as Parquet", monkeypatch, capsys)
+    ends_with_code_2(write(tmp_path / "x.xlsx", "no"), "is no source", monkeypatch, capsys)
+
+
+# ---------------------------------------------------------------- Hugging Face
+
+
+def test_hugging_face_names_come_from_the_path_or_the_row_and_are_unique(tmp_path):
+    heads = [b"\xff\xd8\xff", b"\x89PNG", b"RIFF1234WEBP", b"BM", b"GIF89a", b"II*\0", b"??", None]
+    images = [{"bytes": head, "path": None} for head in heads]
+    images += [
+        {"bytes": b"x", "path": path}
+        for path in ["a/b.c/x.png", "a/b.c/x.png", "row-000000000.jpg", "n", "n"]
+    ]
+    images += [{"bytes": b"x", "path": "a/b.c/x-000000009.png"}, None]
+    manifest = Manifest.read(write_hf(tmp_path / "x.parquet", images, [0, 1] * 7 + [0]))
+    names = manifest.file_names().to_pylist()
+    ends = ["jpg", "png", "webp", "bmp", "gif", "tiff", "bin", "bin"]
+    assert names[:8] == [f"row-{i:09d}.{end}" for i, end in enumerate(ends)]
+    assert names[8:10] == ["a/b.c/x.png", "a/b.c/x-000000009.png"]
+    assert names[10:13] == ["row-000000000-000000010.jpg", "n", "n-000000012"]
+    assert names[13:] == ["a/b.c/x-000000009-000000013.png", "row-000000014.bin"]
+    assert manifest.images(0, 15)[6:8] == [b"??", None]
+    assert manifest.images(14, 15) == [None]
+
+
+def test_hugging_face_images_are_read_by_row_across_row_groups(tmp_path):
+    images = [{"bytes": b"%d" % i, "path": f"{i}.png"} for i in range(25)]
+    path = write_hf(tmp_path / "x.parquet", images, [0, 1, 2, 0, 1] * 5, extra={"other": pa.array(range(25))})
+    table = pq.read_table(path)
+    pq.write_table(table, path, row_group_size=4)
+    manifest = Manifest.read(path)
+    assert manifest.images(3, 9) == [b"%d" % i for i in range(3, 9)]
+    chunks = list(manifest.image_chunks(3))
+    assert [image for _, images in chunks for image in images] == [b"%d" % i for i in range(25)]
+    assert all(len(images) <= 3 and images[0] == b"%d" % first for first, images in chunks)
+    assert list(manifest.sample_images(np.array([0, 7, 24]))) == [b"0", b"7", b"24"]
+    assert extra_of(manifest) == {"other": list(range(25))}
+    assert extra_of(Manifest.read(path, rows=6)) == {"other": list(range(6))}
+
+
+def test_hugging_face_labels_may_be_text_and_other_class_labels_pass_through(tmp_path):
+    images = [{"bytes": b"x", "path": f"{i}.png"} for i in range(3)]
+    path = write_hf(tmp_path / "x.parquet", images, ["b", "a", "b"], extra={"human": pa.array([1, 0, 1])})
+    manifest = Manifest.read(path)
+    assert labels_of(manifest) == ["b", "a", "b"]
+    assert extra_of(manifest) == {"human": [1, 0, 1]}
+
+
+def test_an_image_column_that_is_neither_path_nor_struct_is_refused(tmp_path):
+    pq.write_table(pa.table({"image": pa.array([b"x", b"y"]), "label": ["a", "b"]}), tmp_path / "x.parquet")
+    refuses(tmp_path / "x.parquet", "'image'", "binary", "--image-column")
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), min_size=1, max_size=20))
+def test_csv_and_jsonl_of_any_text_give_the_same_rows(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("any")
+    with (folder / "x.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "note"])
+        writer.writerows([f"{i}.jpg", escape_cell(a), escape_cell(b)] for i, (a, b) in enumerate(rows))
+    lines = [json.dumps({"path": f"{i}.jpg", "label": a, "note": b}) for i, (a, b) in enumerate(rows)]
+    write(folder / "x.jsonl", "\n".join(lines))
+    one, two = (Manifest.read(folder / name, require_labels=False) for name in ("x.csv", "x.jsonl"))
+    assert labels_of(one) == labels_of(two)
+    assert extra_of(one) == extra_of(two) == {"note": [b for _, b in rows]}
+    assert one.fingerprint == two.fingerprint
+
+
+def test_links_that_lead_back_to_themselves_are_no_folders(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "0.png").write_bytes(b"x")
+    for link in ("loop", "cat/loop", "cat/loop.png"):
+        (tmp_path / "images" / link).symlink_to(tmp_path / "images" / link)
+    names = Manifest.read(tmp_path / "images").file_names().to_pylist()
+    assert names == ["cat/0.png", "cat/loop.png", "dog/0.png"]
+
+
+def test_the_cache_never_lies_inside_a_source(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "0.png").write_bytes(b"x")
+    monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "images" / "cat" / ".cache"))
+    with pytest.raises(InputError, match="LABELFIX_CACHE"):
+        Manifest.read(tmp_path / "images")

@@ -1,0 +1,310 @@
+"""Trusted: which rows count as verified, with which label, and what is refused in which words."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelfix.data.manifest import Manifest
+from labelfix.data.readers import escape_cell
+from labelfix.data.verified_labels import Trusted
+from labelfix.errors import InputError
+
+KINDS = ["csv", "tsv", "jsonl", "parquet"]
+CLASSES = ("cat", "dog", "eel")
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Nine rows 0.png to 8.png, given cat, dog, eel, cat, ...; row 8 has no label."""
+    return read(tmp_path, *[f"{i}.png,{CLASSES[i % 3] if i < 8 else ''}" for i in range(9)])
+
+
+def read(folder, *lines, header="path,label", **options):
+    path = folder / "source.csv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return Manifest.read(path, **options)
+
+
+def write(folder, kind, rows):
+    """A trusted file of one kind from a list of dicts."""
+    path = folder / f"trusted.{kind}"
+    if kind in ("csv", "tsv"):
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="," if kind == "csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pq.write_table(pa.table({name: pa.array([row[name] for row in rows]) for name in rows[0]}), path)
+    return path
+
+
+def refuses(manifest, path, *parts):
+    """Trusted.of raises one line that names the file and holds every part, for exit code 2."""
+    with pytest.raises(InputError) as caught:
+        Trusted.of(manifest, path)
+    text = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "\n" not in text
+    for part in (str(path), *parts):
+        assert part in text
+
+
+def labels_of(trusted, names=CLASSES):
+    return {int(row): names[trusted.label[row]] for row in np.flatnonzero(trusted.label >= 0)}
+
+
+# ---------------------------------------------------------------- which rows count
+
+
+def test_without_anything_no_row_is_trusted(manifest):
+    trusted = Trusted.of(manifest, None)
+    assert trusted.label.tolist() == [-1] * 9
+    assert trusted.label.dtype == np.int64
+    assert not trusted.is_scored.any()
+    assert trusted.sha256 == ""
+
+
+def test_rows_of_is_trusted_have_their_given_label_and_a_file_outranks_it(tmp_path):
+    lines = ["0.png,cat,true", "1.png,dog,true", "2.png,eel,"]
+    manifest = read(tmp_path, *lines, header="path,label,is_trusted")
+    assert labels_of(Trusted.of(manifest, None)) == {0: "cat", 1: "dog"}
+    path = write(tmp_path, "csv", [{"sample_id": 1, "label": "eel"}, {"sample_id": 2, "label": "cat"}])
+    assert labels_of(Trusted.of(manifest, path)) == {0: "cat", 1: "eel", 2: "cat"}
+    assert manifest.given.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestEveryKind:
+    def test_rows_join_by_file_name(self, tmp_path, manifest, kind):
+        rows = [{"file_name": "4.png", "label": " eel "}, {"file_name": "8.png", "label": "cat"}]
+        trusted = Trusted.of(manifest, write(tmp_path, kind, rows))
+        assert labels_of(trusted) == {4: "eel", 8: "cat"}
+        assert trusted.sha256 == hashlib.sha256((tmp_path / f"trusted.{kind}").read_bytes()).hexdigest()
+        with pytest.raises(ValueError, match="read-only"):
+            trusted.label[0] = 1
+
+    def test_rows_join_by_sample_id_where_it_is_there(self, tmp_path, manifest, kind):
+        rows = [
+            {"sample_id": 4, "label": "eel", "seconds": 1.5},
+            {"sample_id": 0, "label": "cat", "seconds": 2},
+        ]
+        assert labels_of(Trusted.of(manifest, write(tmp_path, kind, rows))) == {0: "cat", 4: "eel"}
+
+    def test_sample_id_and_file_name_have_to_agree(self, tmp_path, manifest, kind):
+        agree = [{"sample_id": i, "file_name": f"./{i}.png", "label": "cat"} for i in (1, 5)]
+        assert labels_of(Trusted.of(manifest, write(tmp_path, kind, agree))) == {1: "cat", 5: "cat"}
+        agree[1]["file_name"] = "6.png"
+        refuses(manifest, write(tmp_path, kind, agree), "row 1", "'6.png'", "sample_id 5", "'5.png'")
+
+    def test_accept_keep_and_change_count_and_skip_does_not(self, tmp_path, manifest, kind):
+        decisions = ["accept", "skip", "keep", "change", "skip"]
+        rows = [
+            {"sample_id": i, "label": "eel" if word != "skip" else "", "decision": word}
+            for i, word in enumerate(decisions)
+        ]
+        assert labels_of(Trusted.of(manifest, write(tmp_path, kind, rows))) == {0: "eel", 2: "eel", 3: "eel"}
+
+    @pytest.mark.parametrize("word", ["relabel", ""])
+    def test_another_decision_is_refused(self, tmp_path, manifest, kind, word):
+        rows = [{"sample_id": i, "label": "cat", "decision": ("keep", word)[i]} for i in range(2)]
+        refuses(manifest, write(tmp_path, kind, rows), "row 1", repr(word), "accept, keep, change, skip")
+
+    def test_a_label_that_is_no_class_is_refused(self, tmp_path, manifest, kind):
+        rows = [{"sample_id": 0, "label": "cat"}, {"sample_id": 1, "label": "Cat"}]
+        refuses(manifest, write(tmp_path, kind, rows), "row 1", "'Cat'", "no class", "'cat', 'dog', 'eel'")
+
+    def test_an_empty_label_is_refused(self, tmp_path, manifest, kind):
+        rows = [{"sample_id": 0, "label": "cat"}, {"sample_id": 1, "label": " "}]
+        refuses(manifest, write(tmp_path, kind, rows), "row 1", "no label")
+
+    def test_an_unknown_or_empty_file_name_is_refused(self, tmp_path, manifest, kind):
+        rows = [{"file_name": "0.png", "label": "cat"}, {"file_name": "90.png", "label": "cat"}]
+        refuses(manifest, write(tmp_path, kind, rows), "row 1", "'90.png'", str(manifest.source), "sample_id")
+        rows[1]["file_name"] = ""
+        refuses(manifest, write(tmp_path, kind, rows), "row 1", "no file_name")
+
+    @pytest.mark.parametrize("number", ["9", "-1", "1.5", "x", ""])
+    def test_a_sample_id_that_no_row_has_is_refused(self, tmp_path, manifest, kind, number):
+        rows = [{"sample_id": "0", "label": "cat"}, {"sample_id": number, "label": "cat"}]
+        refuses(manifest, write(tmp_path, kind, rows), "row 1", f"sample_id '{number}'", "0 to 8")
+
+    def test_one_sample_twice_needs_one_label(self, tmp_path, manifest, kind):
+        rows = [{"file_name": "3.png", "label": label} for label in ("cat", "cat", "dog")]
+        assert labels_of(Trusted.of(manifest, write(tmp_path, kind, rows[:2]))) == {3: "cat"}
+        refuses(manifest, write(tmp_path, kind, rows), "rows 0 and 2", "'cat'", "'dog'", "keep one")
+
+    def test_missing_columns_are_refused_with_those_that_are_there(self, tmp_path, manifest, kind):
+        path = write(tmp_path, kind, [{"file_name": "0.png", "class": "cat"}])
+        refuses(manifest, path, "no column 'label'", "'file_name', 'class'")
+        path = write(tmp_path, kind, [{"name": "0.png", "label": "cat"}])
+        refuses(manifest, path, "'sample_id' or 'file_name'", "'name', 'label'")
+
+    def test_a_file_where_no_row_counts_is_refused(self, tmp_path, manifest, kind):
+        path = write(tmp_path, kind, [{"sample_id": 0, "label": "cat", "decision": "skip"}])
+        refuses(manifest, path, "no row that counts", "--trusted")
+
+    def test_rows_beyond_the_first_ones_are_skipped(self, tmp_path, kind):
+        lines = [f"{i}.png,{CLASSES[i % 3]}" for i in range(9)]
+        first = read(tmp_path, *lines, rows=2)
+        for column, values in (("sample_id", [1, 2, 8]), ("file_name", ["1.png", "2.png", "8.png"])):
+            # The class "eel" of row 2 and 8 is not among the first rows' classes.
+            rows = [{column: v, "label": x} for v, x in zip(values, ["cat", "eel", "eel"], strict=True)]
+            path = write(tmp_path, kind, rows)
+            assert labels_of(Trusted.of(first, path)) == {1: "cat"}
+            path = write(tmp_path, kind, rows[1:])
+            refuses(first, path, "among the first 2", "raise --rows")
+
+    def test_more_rows_than_there_are_skip_nothing(self, tmp_path, kind):
+        whole = read(tmp_path, *[f"{i}.png,{CLASSES[i % 3]}" for i in range(9)], rows=10)
+        refuses(whole, write(tmp_path, kind, [{"sample_id": 9, "label": "cat"}]), "sample_id '9'")
+        refuses(whole, write(tmp_path, kind, [{"file_name": "9.png", "label": "cat"}]), "'9.png'")
+
+
+def test_a_csv_with_cells_that_we_escaped_is_read_back(tmp_path):
+    manifest = read(tmp_path, "'=1.png,'@a", "2.png,'+b")
+    assert manifest.class_names == ("+b", "@a")
+    rows = [{"file_name": escape_cell("=1.png"), "label": escape_cell("+b")}]
+    assert labels_of(Trusted.of(manifest, write(tmp_path, "csv", rows)), manifest.class_names) == {0: "+b"}
+    refuses(manifest, write(tmp_path, "tsv", rows), '"\'=1.png"')
+
+
+def test_file_names_are_found_as_they_stand_or_relative_to_the_root(tmp_path):
+    manifest = read(tmp_path, "./a/1.png,cat", "b/../2.png,dog", "/elsewhere/3.png,eel")
+    said = ["a/./1.png", str(tmp_path / "2.png"), "/elsewhere/3.png"]
+    path = write(tmp_path, "csv", [{"file_name": name, "label": "cat"} for name in said])
+    assert labels_of(Trusted.of(manifest, path)) == {0: "cat", 1: "cat", 2: "cat"}
+
+
+def test_a_file_name_that_repeats_in_the_source_is_refused_and_sample_id_finds_it(tmp_path):
+    manifest = read(tmp_path, "1.png,cat", "2.png,dog", "1.png,cat")
+    path = write(
+        tmp_path, "csv", [{"file_name": "2.png", "label": "cat"}, {"file_name": "1.png", "label": "dog"}]
+    )
+    refuses(manifest, path, "row 1", "2 rows", "'1.png'", "sample_id")
+    path = write(tmp_path, "csv", [{"sample_id": 2, "file_name": "1.png", "label": "dog"}])
+    assert labels_of(Trusted.of(manifest, path)) == {2: "dog"}
+
+
+def test_images_inside_a_parquet_file_are_found_by_their_names(tmp_path):
+    images = [{"bytes": b"x", "path": name} for name in ("a.png", "b.png", None)]
+    features = {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}
+    table = pa.table({"image": images, "label": [0, 1, 2]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "source.parquet")
+    manifest = Manifest.read(tmp_path / "source.parquet")
+    rows = [{"file_name": "b.png", "label": "cat"}, {"file_name": "row-000000002.bin", "label": "dog"}]
+    assert labels_of(Trusted.of(manifest, write(tmp_path, "jsonl", rows))) == {1: "cat", 2: "dog"}
+    # The class names of a trusted file's own numbers are read from its metadata, too.
+    numbers = pa.table({"sample_id": [1, 2], "label": [2, 0]})
+    features = {"label": {"names": ["eel", "dog", "cat"], "_type": "ClassLabel"}}
+    numbers = numbers.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(numbers, tmp_path / "trusted.parquet")
+    assert labels_of(Trusted.of(manifest, tmp_path / "trusted.parquet")) == {1: "cat", 2: "eel"}
+
+
+def test_numbers_are_read_as_they_are_written(tmp_path):
+    manifest = read(tmp_path, "1.png,7", "2.png,10", "3.png,7")
+    names = manifest.class_names
+    path = write(tmp_path, "jsonl", [{"sample_id": 1, "label": 7}, {"sample_id": "2", "label": "10"}])
+    assert labels_of(Trusted.of(manifest, path), names) == {1: "7", 2: "10"}
+    table = pa.table({"sample_id": [1.0, 2.0], "label": pa.array([7, 10], pa.int16())})
+    pq.write_table(table, tmp_path / "trusted.parquet")
+    assert labels_of(Trusted.of(manifest, tmp_path / "trusted.parquet"), names) == {1: "7", 2: "10"}
+
+
+# ---------------------------------------------------------------- files that are none
+
+
+def test_a_file_that_is_not_there_or_of_another_kind_is_refused(tmp_path, manifest):
+    refuses(manifest, tmp_path / "nowhere.csv", "--trusted", "does not exist")
+    (tmp_path / "x.xlsx").write_bytes(b"x")
+    refuses(manifest, tmp_path / "x.xlsx", ".csv, .tsv, .jsonl, .parquet")
+    (tmp_path / "folder.csv").mkdir()
+    refuses(manifest, tmp_path / "folder.csv", "no regular file")
+
+
+def test_a_file_that_holds_nothing_is_refused(tmp_path, manifest):
+    path = tmp_path / "trusted.csv"
+    path.write_text("")
+    refuses(manifest, path, "empty")
+    path.write_text("sample_id,label\n")
+    refuses(manifest, path, "no row that counts")
+    lines = tmp_path / "trusted.jsonl"
+    lines.write_text("\n")
+    refuses(manifest, lines, "no column 'label'", "none")
+
+
+def test_a_broken_file_is_refused_by_row(tmp_path, manifest):
+    path = tmp_path / "trusted.csv"
+    path.write_text("sample_id,label\n1,cat\n2\n")
+    refuses(manifest, path, "row 1 (line 3)", "1 cells")
+    path.write_text("label,label\n1,cat\n")
+    refuses(manifest, path, "'label'", "twice")
+    path.write_bytes("file_name,label\n1.png,caf\xe9\n".encode("latin-1"))
+    refuses(manifest, path, "row 0", "UTF-8")
+    lines = tmp_path / "trusted.jsonl"
+    lines.write_text('{"sample_id": 1, "label": "cat"}\n{"sample_id": 2, "label": ["cat"]}\n')
+    refuses(manifest, lines, "row 1", '["cat"]')
+    (tmp_path / "trusted.parquet").write_text("nothing of the kind")
+    refuses(manifest, tmp_path / "trusted.parquet", "Parquet")
+    pq.write_table(pa.table({"sample_id": [1], "label": [["cat"]]}), tmp_path / "trusted.parquet")
+    refuses(manifest, tmp_path / "trusted.parquet", "'label'", "make it text")
+
+
+# ---------------------------------------------------------------- which rows are scored
+
+
+def slow_scored(given, held_out, file_rows):
+    """The rule in plain Python: {row: verified class} of the trusted file -> the rows that are scored."""
+    different = [row for row, label in file_rows.items() if given[row] >= 0 and given[row] != label]
+    if len(different) < 20:
+        return []
+    scored, seen = [], dict.fromkeys(file_rows.values(), 0)
+    for row, label in sorted(file_rows.items()):
+        if given[row] >= 0 and not held_out[row]:
+            seen[label] += 1
+            if seen[label] % 2 == 0:
+                scored.append(row)
+    return scored
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_scored_rows_are_every_second_one_of_each_class(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("scored")
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    given = rng.integers(-1, 3, 80)
+    given[:6] = [0, 1, 2, 0, 1, 2]
+    held_out = rng.random(80) < 0.2
+    held_out[:6] = False
+    lines = [
+        f"{i}.png,{CLASSES[g] if g >= 0 else ''},{'test' if h else ''}"
+        for i, (g, h) in enumerate(zip(given, held_out, strict=True))
+    ]
+    manifest = read(folder, *lines, header="path,label,split")
+    rows = rng.permutation(80)[: data.draw(st.integers(15, 60))]
+    verified = {int(row): int(rng.integers(0, 3)) for row in rows}
+    path = write(folder, "csv", [{"sample_id": row, "label": CLASSES[k]} for row, k in verified.items()])
+    trusted = Trusted.of(manifest, path)
+    assert np.flatnonzero(trusted.is_scored).tolist() == slow_scored(given, held_out, verified)
+    assert labels_of(trusted) == {row: CLASSES[k] for row, k in verified.items()}
+
+
+def test_the_twentieth_difference_is_what_makes_rows_scored(tmp_path):
+    lines = [f"{i}.png,{CLASSES[i % 3]},{'true' if i > 80 else ''}" for i in range(90)]
+    manifest = read(tmp_path, *lines, header="path,label,is_trusted")
+    rows = [{"sample_id": i, "label": CLASSES[(i + 1) % 3]} for i in range(20)]
+    assert not Trusted.of(manifest, write(tmp_path, "csv", rows[:19])).is_scored.any()
+    scored = np.flatnonzero(Trusted.of(manifest, write(tmp_path, "csv", rows)).is_scored)
+    assert scored.tolist() == [3, 4, 5, 9, 10, 11, 15, 16, 17]

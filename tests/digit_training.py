@@ -1,0 +1,81 @@
+"""A real trainer on real digits in memory: what the tests of methods and of the trainer share."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from labelfix.methods import method_class
+from labelfix.methods.batch import Labels
+from labelfix.networks import NetworkSpec, build
+from labelfix.noise.planting import parse_noise, plant
+from labelfix.training.augmentation import Augmentation
+from labelfix.training.batches import Source
+from labelfix.training.trainer import Trainer
+
+DEVICE = torch.device(os.environ.get("LABELFIX_TEST_DEVICE", "cpu"))
+
+
+def digit_labels(rows: int, noise: str = "symmetric-exclusive:0.3") -> tuple[np.ndarray, np.ndarray]:
+    """Given and true labels (N,) of the first digits."""
+    true = load_digits().target[:rows].astype(np.int64)
+    return plant(true, [str(k) for k in range(10)], parse_noise(noise), seed=0), true
+
+
+def trusted_digits(rows: int, of_each: int = 3) -> np.ndarray:
+    """Verified labels (N,) of the first digits of each class, -1 elsewhere."""
+    true = load_digits().target[:rows].astype(np.int64)
+    first = np.concatenate([np.flatnonzero(true == k)[:of_each] for k in range(10)])
+    return np.where(np.isin(np.arange(rows), first), true, -1)
+
+
+def digit_source(rows: int) -> Source:
+    pixels = (load_digits().images[:rows] * (255 / 16)).round().astype(np.uint8)
+    store = SimpleNamespace(images=np.repeat(pixels[:, None], 3, axis=1))
+    augmentation = Augmentation(8, (0.3,) * 3, (0.37,) * 3, flip=False, device=DEVICE)
+    return Source(store, augmentation, DEVICE)
+
+
+def make_trainer(
+    name: str,
+    *,
+    rows: int = 200,
+    epochs: int = 4,
+    seed: int = 0,
+    given: np.ndarray | None = None,
+    trusted: np.ndarray | None = None,
+    **changes: str,
+) -> Trainer:
+    """A trainer of method `name` on the first digits; changes are settings as with --set."""
+    labels = digit_labels(rows)[0] if given is None else given
+    chosen = method_class(name)
+    settings = chosen.presets()["fast"].with_epochs(epochs)
+    if hasattr(settings, "when_weak"):  # a few epochs on a few digits: nothing would ever move
+        changes = {"when_weak": "go", **changes}
+    settings = settings.changed({"batch_size": "50", **changes})
+    torch.manual_seed(seed)
+    network = build(NetworkSpec("small", 10, 8)).to(DEVICE, memory_format=torch.channels_last)
+    if chosen.needs_trusted and trusted is None:
+        trusted = trusted_digits(rows)
+    method = chosen(network, Labels.of(labels, 10, DEVICE, trusted), settings).to(DEVICE)
+    return Trainer(
+        method,
+        digit_source(rows),
+        trained_rows=np.flatnonzero(labels >= 0),
+        predicted_rows=np.arange(rows),
+        seed=seed,
+    )
+
+
+def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.state()[0].items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different, f"differ: {different}"

@@ -1,0 +1,1037 @@
+"""Exports for other tools: each opened by the tool itself, or checked against what its documentation says."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree import ElementTree
+
+import datasets
+import jsonschema
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from cleanlab.filter import find_label_issues
+from click.testing import CliRunner
+from PIL import Image
+from test_exports import refuses, write_corrections
+from torchvision.datasets import ImageFolder
+
+from labelfix.data.images.decoding import encode
+from labelfix.data.manifest import Manifest
+from labelfix.exports import TARGETS, export
+from labelfix.exports.names import FileNames, folder_names
+from labelfix.results.corrections import Corrections
+from labelfix.results.originals import read_originals
+
+FOLDERS = ("hf", "imagefolder", "labelstudio", "cleanlab", "fiftyone")
+OF_IMAGES = ("hf", "imagefolder", "fiftyone")
+# Class names that are no names of folders, or not on every system; none of them may lead anywhere.
+HOSTILE = (
+    "../../etc", "..", ".", ".hidden", "a/b", "a\\b", "nul\0byte", "<img src=x onerror=alert(1)>", "Cat", "cat",
+    "CAT~2", "con", "caf\u00e9", "cafe\u0301", "%2E", "_unlabeled ", "x" * 300, "\u732b" * 100, "-rf", "007",
+)  # fmt: skip
+
+
+def picture(value):
+    return encode(np.full((6, 6), value, np.uint8))
+
+
+def finish(folder, source, root=None, **findings):
+    """A finished run over a source: corrections and config.json."""
+    manifest = Manifest.read(source, root=root)
+    folder.mkdir(parents=True)
+    write_corrections(folder / "corrections.parquet", manifest, **findings)
+    (folder / "config.json").write_text(json.dumps({"source": manifest.options}))
+    return folder / "corrections.parquet", manifest
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Class folders with names that meet again: rows 0 to 6, of which row 3 is not valid; rows 1 and 5 change."""
+    images = tmp_path / "images"
+    names = ["007/a/x.png", "007/b/x.png", "007/y.png", "cat/a.png", "cat/b/x.png", "cat/x.jpg", "dog/X.PNG"]
+    for value, name in enumerate(names):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        (images / name).write_bytes(picture(value) if name != "cat/a.png" else b"")
+    return finish(
+        tmp_path / "runs" / "one",
+        images,
+        corrected=[0, 1, 0, 1, 1, 2, 2],
+        noise=[0.1, 0.9, 0.3, np.nan, 0.3, 0.8, 0.2],
+        flagged=[False, True, False, False, False, True, False],
+        valid=[True, True, True, False, True, True, True],
+    )[0]
+
+
+EXPORTED = {0: "007", 1: "cat", 2: "007", 4: "cat", 5: "dog", 6: "dog"}
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A Hugging Face Parquet file with bytes, ClassLabel, and columns of its own; rows in three row groups."""
+    count = 25
+    image = pa.array(
+        [{"bytes": picture(i), "path": f"../../etc/{i}.png" if i % 2 else None} for i in range(count)],
+        pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    )
+    names = ["zebra", "007", "<b>"]
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    schema = pa.schema(
+        [
+            ("image", image.type),
+            ("label", pa.int64()),
+            ("mask_file_name", pa.string()),
+            ("boxes", pa.list_(pa.int64())),
+        ],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    columns = {
+        "image": image,
+        "label": [i % 3 for i in range(count)],
+        "mask_file_name": [f"{i}.npy" for i in range(count)],
+        "boxes": [[i, i + 1] for i in range(count)],
+    }
+    pq.write_table(pa.table(columns, schema=schema), tmp_path / "train.parquet", row_group_size=10)
+    noise = np.random.default_rng(0).permutation(count) / count
+    corrected = [(i + (i % 5 == 0)) % 3 for i in range(count)]
+    path, _ = finish(tmp_path / "run", tmp_path / "train.parquet", corrected=corrected, noise=noise)
+    return path, corrected, noise
+
+
+def opened(kind, **options):
+    """What `load_dataset` makes of an export; it may look nowhere else."""
+    return datasets.load_dataset(kind, **options)["train"]
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub-cache")
+
+
+def pixel(image):
+    return np.asarray(image)[0, 0].max()
+
+
+def tree(folder):
+    """Every file below a folder by its name there, and what is in it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+class TestHuggingFaceFolder:
+    def test_opens_with_labels_as_text(self, run, tmp_path):
+        out = tmp_path / "test" / "clean"  # a name in which `datasets` might see a split
+        assert export(run, to="hf", out=out)["rows"] == 6
+        assert [path.name for path in out.glob("metadata.*")] == ["metadata.parquet"]
+        found = opened("imagefolder", data_dir=str(out))
+        assert found.features["label"] == datasets.ClassLabel(names=["007", "cat", "dog"])
+        assert [found.features["label"].int2str(row["label"]) for row in found] == list(EXPORTED.values())
+        assert [pixel(row["image"]) for row in found] == list(EXPORTED)
+        assert found["source_name"][1] == "007/b/x.png"
+
+    def test_original_bytes(self, run, tmp_path):
+        export(run, to="hf", out=tmp_path / "clean")
+        assert (tmp_path / "clean" / "images" / "000000" / "000000005.jpg").read_bytes() == picture(5)
+
+    def test_the_next_scan_reads_it(self, run, tmp_path):
+        export(run, to="hf", out=tmp_path / "clean")
+        manifest = Manifest.read(tmp_path / "clean")
+        assert [manifest.class_names[label] for label in manifest.given] == list(EXPORTED.values())
+        assert [Path(image).read_bytes() for image in manifest.images(0, 6)] == [picture(i) for i in EXPORTED]
+        # And its export has the first name of all still.
+        again, _ = finish(tmp_path / "runs" / "two", tmp_path / "clean")
+        export(again, to="hf", out=tmp_path / "cleaner")
+        found = pq.read_table(tmp_path / "cleaner" / "metadata.parquet")
+        assert found["source_name"].to_pylist()[1] == "007/b/x.png"
+
+    def test_columns_that_would_be_images(self, hub, tmp_path):
+        path, corrected, _ = hub
+        export(path, to="hf", out=tmp_path / "clean")
+        found = opened("imagefolder", data_dir=str(tmp_path / "clean"))
+        assert found.column_names == ["image", "label", "source_name", "mask_file", "boxes"]
+        assert found["mask_file"][3] == "3.npy"
+        assert found["boxes"][3] == [3, 4]
+        assert found["source_name"][:2] == ["row-000000000.png", "../../etc/1.png"]
+        assert list(found["label"]) == corrected
+
+    def test_the_first_rows_of_all_are_left_out(self, hub, tmp_path, monkeypatch):
+        """`datasets` reads as many rows at once as the first row group has: it has to have some."""
+        monkeypatch.setattr("labelfix.results.corrections.ROW_GROUP", 5)
+        path, corrected, _ = hub
+        table = pq.read_table(path)
+        scores = pa.array([0.1] * 12 + [0.9] * 13, pa.float32())
+        pq.write_table(table.set_column(3, "noise_score", scores), path)
+        for out, options in (
+            ("clean", {"data_dir": "clean"}),
+            ("clean.parquet", {"data_files": "clean.parquet"}),
+        ):
+            export(path, to="hf", out=tmp_path / out, min_score=0.5)
+            kind, (name, place) = "parquet" if "." in out else "imagefolder", *options.items()
+            found = opened(kind, **{name: str(tmp_path / place)})
+            assert list(found["label"]) == corrected[12:]
+            assert [pixel(row["image"]) for row in found] == list(range(12, 25))
+
+    def test_a_source_column_of_the_name_of_one_of_decisions(self, tmp_path):
+        columns = {"file_name": ["a.png", "b.png"], "label": ["a", "b"], "review_status": ["x", "y"]}
+        pq.write_table(pa.table(columns), tmp_path / "s.parquet")
+        for name in columns["file_name"]:
+            (tmp_path / name).write_bytes(picture(1))
+        path, _ = finish(tmp_path / "run", tmp_path / "s.parquet")
+        export(path, to="hf", out=tmp_path / "run" / "clean")
+        assert list(opened("imagefolder", data_dir=str(tmp_path / "run" / "clean"))["review_status"]) == [
+            "x",
+            "y",
+        ]
+
+    def test_two_columns_of_one_name(self, tmp_path):
+        names = {"image": ["a.png", "b.png"], "file_name": ["a.png", "b.png"], "source_image": ["1", "2"]}
+        pq.write_table(pa.table({**names, "label": ["a", "b"]}), tmp_path / "s.parquet")
+        for name in names["image"]:
+            (tmp_path / name).write_bytes(picture(1))
+        path, _ = finish(tmp_path / "run", tmp_path / "s.parquet")
+        for to in ("hf", "labelstudio"):
+            refuses(f"--to {to}", "source_image", "rename", corrections=path, to=to)
+        assert sorted(os.listdir(tmp_path / "run")) == ["config.json", "corrections.parquet"]
+
+
+class TestHuggingFaceParquet:
+    @pytest.mark.parametrize("top", [None, 7])
+    def test_opens_and_scans(self, hub, tmp_path, top):
+        path, corrected, noise = hub
+        rows = list(range(25)) if top is None else np.argsort(-noise.astype(np.float32), kind="stable")[:top]
+        out = tmp_path / "clean.parquet"
+        export(path, to="hf", out=out, top=top)
+        found = opened("parquet", data_files=str(out))
+        assert found.features["image"] == datasets.Image()
+        assert found.features["label"] == datasets.ClassLabel(names=["zebra", "007", "<b>"])
+        assert [pixel(row["image"]) for row in found] == list(rows)
+        assert [row["label"] for row in found] == [corrected[row] for row in rows]
+        manifest = Manifest.read(out)
+        assert manifest.given.tolist() == [corrected[row] for row in rows]
+        assert manifest.images(0, 3) == [picture(row) for row in rows[:3]]
+
+    def test_images_that_are_files(self, run, tmp_path):
+        export(run, to="hf", out=tmp_path / "clean.parquet")
+        column = pq.read_table(tmp_path / "clean.parquet")["image"].to_pylist()
+        assert [cell["bytes"] for cell in column] == [picture(row) for row in EXPORTED]
+        assert column[1]["path"] == "007/b/x.png"
+
+    def test_row_groups_stay_small(self, hub, tmp_path, monkeypatch):
+        monkeypatch.setattr("labelfix.exports.hf._GROUP_BYTES", 3 * len(picture(0)))
+        export(hub[0], to="hf", out=tmp_path / "clean.parquet")
+        assert pq.read_metadata(tmp_path / "clean.parquet").num_row_groups == 9
+
+    def test_no_links_into_a_file(self, run, tmp_path):
+        refuses("--images symlink", corrections=run, to="hf", out=tmp_path / "a.parquet", images="symlink")
+
+
+class TestImageFolder:
+    def test_torchvision_and_the_next_scan_read_it(self, run, tmp_path):
+        out = tmp_path / "clean"
+        summary = export(run, to="imagefolder", out=out)
+        assert (summary["rows"], summary["renamed_images"], summary["renamed_classes"]) == (6, 2, 0)
+        found = ImageFolder(out)
+        assert found.classes == ["007", "cat", "dog"]
+        assert sorted((pixel(image), found.classes[label]) for image, label in found) == sorted(
+            EXPORTED.items()
+        )
+        manifest = Manifest.read(out)
+        assert manifest.file_names().to_pylist() == [
+            "007/x.png", "007/y.png", "cat/x-000000004.png", "cat/x.png", "dog/X-000000006.PNG", "dog/x.jpg",
+        ]  # fmt: skip
+        assert [manifest.class_names[label] for label in manifest.given] == sorted(EXPORTED.values())
+
+    def test_bytes_and_arrays_get_an_extension(self, tmp_path):
+        images = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 5, 5, 3), np.uint8)
+        source = (images, ["a", "b", "a", "b"])
+        path, manifest = finish(tmp_path / "run", source, corrected=[1, 1, 0, 1])
+        refuses("in memory", "source=", corrections=path, to="imagefolder")
+        export(path, to="imagefolder", out=tmp_path / "clean", source=source, images="symlink")
+        assert tree(tmp_path / "clean").keys() == {
+            "classes.json", "a/row-000000002.png", "b/row-000000000.png", "b/row-000000001.png", "b/row-000000003.png",
+        }  # fmt: skip
+        assert (tmp_path / "clean" / "a" / "row-000000002.png").read_bytes() == manifest.images(2, 3)[0]
+        assert len(ImageFolder(tmp_path / "clean")) == 4
+
+    def test_links(self, run, tmp_path):
+        original = tmp_path / "images" / "007" / "y.png"
+        link = tmp_path / "link.png"
+        for way in ("hardlink", "symlink"):
+            export(run, to="imagefolder", out=tmp_path / way, images=way)
+            made = tmp_path / way / "007" / "y.png"
+            assert made.samefile(original)
+            assert made.is_symlink() == (way == "symlink")
+        assert len(ImageFolder(tmp_path / "symlink")) == 6
+        # The original may be a link itself; a hard link is one to the image.
+        original.rename(link)
+        original.symlink_to(link)
+        export(run, to="imagefolder", out=tmp_path / "again", images="hardlink")
+        assert not (tmp_path / "again" / "007" / "y.png").is_symlink()
+        shutil.rmtree(tmp_path / "again")
+        assert link.read_bytes() == picture(2)
+
+    def test_a_class_of_the_name_of_the_list_of_classes(self, tmp_path):
+        for value, name in enumerate(("classes.json", "Classes.JSON", "cat")):
+            (tmp_path / "images" / name).mkdir(parents=True)
+            (tmp_path / "images" / name / "x.png").write_bytes(picture(value))
+        path, manifest = finish(tmp_path / "run", tmp_path / "images")
+        export(path, to="imagefolder", out=tmp_path / "clean")
+        folders = json.loads((tmp_path / "clean" / "classes.json").read_text())
+        assert sorted(folders.values()) == sorted(manifest.class_names)
+        found = ImageFolder(tmp_path / "clean")
+        seen = {folders[found.classes[label]]: pixel(image) for image, label in found}
+        assert seen == {"classes.json": 0, "Classes.JSON": 1, "cat": 2}
+
+    def test_a_hard_link_over_devices(self, run, tmp_path, monkeypatch):
+        def link(*_):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+        monkeypatch.setattr(os, "link", link)
+        refuses("--images hardlink", "copy or symlink", corrections=run, to="imagefolder", images="hardlink")
+        assert sorted(os.listdir(run.parent)) == ["config.json", "corrections.parquet"]
+
+    def test_hostile_names_stay_inside(self, tmp_path):
+        """Every image lands in a folder of its class, whatever the two are called, and nothing lies elsewhere."""
+        count = len(HOSTILE)
+        home = tmp_path / "a" / "b" / "source"
+        home.mkdir(parents=True)
+        names = [
+            "../../etc/passwd", "..", ".hidden.png", "%2e%2e.png", "x" * 250 + ".png", "a\\..\\b.png", "con.png",
+            "a.PNG", "A.png", "caf\u00e9.png", "cafe\u0301.png",
+        ]  # fmt: skip
+        names = [names[i] if i < len(names) and names[i] != ".." else f"{i}.png" for i in range(count)]
+        (tmp_path / "a" / "etc").mkdir()
+        for i, name in enumerate(names):
+            (home / name).write_bytes(picture(i))
+        labels = [HOSTILE[i] for i in range(count)]
+        pq.write_table(pa.table({"file_name": names, "label": labels}), home / "s.parquet")
+        path, manifest = finish(tmp_path / "run", home / "s.parquet")
+        before = {name for name in tree(tmp_path) if not name.startswith("out")}
+        out = tmp_path / "out"
+        summary = export(path, to="imagefolder", out=out / "tree")
+        assert {name for name in tree(tmp_path) if not name.startswith("out")} == before
+        folders = json.loads((out / "tree" / "classes.json").read_text())
+        assert sorted(folders.values()) == sorted(manifest.class_names)
+        assert summary["renamed_classes"] == sum(folder != label for folder, label in folders.items()) > 9
+        found = ImageFolder(out / "tree")
+        assert len(found) == count
+        seen = {pixel(image): folders[found.classes[label]].strip() for image, label in found}
+        assert seen == {i: labels[i].strip() for i in range(count)}
+        assert Manifest.read(out / "tree").num_rows == count
+        for to in ("hf", "fiftyone"):
+            export(path, to=to, out=out / to)
+            assert sum(name.endswith((".png", ".PNG")) for name in tree(out / to)) == count
+        assert {name for name in tree(tmp_path) if not name.startswith("out")} == before
+
+
+class TestNames:
+    def test_plain_names_stay(self):
+        plain = [
+            "cat",
+            "007",
+            "n01440764",
+            "\u732b",
+            "ice cream",
+            "a.b",
+            "T-shirt/top"[:7],
+            "common",
+            "con1",
+            "_x",
+        ]
+        assert folder_names(plain) == {name: name for name in plain}
+
+    @pytest.mark.parametrize(
+        ("label", "folder"),
+        [
+            ("..", "%2E%2E"),
+            (".", "%2E"),
+            ("a/b", "a%2Fb"),
+            ("50%", "50%25"),
+            ("nul\0", "nul%00"),
+            ("NUL", "%4EUL"),
+            ("com1.x", "%63om1.x"),
+            ("_unlabeled", "%5Funlabeled"),
+            ("\u00fcber/", "\u00fcber%2F"),
+        ],
+    )
+    def test_unsafe_ones_are_escaped_and_read_back(self, label, folder):
+        assert folder_names([label]) == {label: folder}
+        assert unquote(folder) == label
+
+    def test_no_two_are_one_folder_anywhere(self):
+        names = [*HOSTILE, "x" * 301, "x" * 400, "stra\u00dfe", "STRASSE", "cat~2", "cat~3"]
+        folders = folder_names(names)
+        assert len({folder.casefold() for folder in folders.values()}) == len(names)
+        assert all(len(folder.encode()) <= 255 and "/" not in folder for folder in folders.values())
+        assert not {"", ".", ".."} & set(folders.values())
+        assert (folders["Cat"], folders["cat"]) == ("Cat", "cat~2")
+        assert folder_names(names) == folders
+
+    def test_files(self):
+        names = FileNames()
+        found = [
+            names.name("a", file_name, row, ".png")
+            for row, file_name in enumerate(
+                [
+                    "x.png",
+                    "b/x.png",
+                    "c/X.jpg",
+                    "x-000000001.png",
+                    "no",
+                    "",
+                    "d/",
+                    "e.dat",
+                    "y" * 400 + ".jpeg",
+                ]
+            )
+        ]
+        assert found[:8] == [
+            "x.png", "x-000000001.png", "X-000000002.jpg", "x-000000001-000000003.png", "no.png", "row-000000005.png",
+            "row-000000006.png", "e.dat.png",
+        ]  # fmt: skip
+        assert len(found[8]) <= 255
+        assert found[8].endswith(".jpeg")
+        assert names.name("b", "x.png", 9, ".png") == "x.png"
+        assert names.renamed == 8
+
+
+# What Label Studio's documentation says of tasks with predictions, in so far as choices need it.
+TASKS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["data", "predictions"],
+        "additionalProperties": False,
+        "properties": {
+            "data": {"type": "object", "required": ["image"], "properties": {"image": {"type": "string"}}},
+            "predictions": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["model_version", "result"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "model_version": {"type": "string"},
+                        "score": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+                        "result": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "required": ["from_name", "to_name", "type", "value"],
+                                "properties": {
+                                    "from_name": {"const": "label"},
+                                    "to_name": {"const": "image"},
+                                    "type": {"const": "choices"},
+                                    "value": {
+                                        "type": "object",
+                                        "required": ["choices"],
+                                        "properties": {
+                                            "choices": {
+                                                "type": "array",
+                                                "items": {"type": "string"},
+                                                "minItems": 1,
+                                                "maxItems": 1,
+                                            }
+                                        },
+                                    },
+                                },
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+class TestLabelStudio:
+    def read(self, out):
+        tasks = json.loads((out / "tasks.json").read_text(encoding="utf-8"))
+        jsonschema.validate(tasks, TASKS)
+        return tasks, ElementTree.parse(out / "config.xml").getroot()
+
+    def test_tasks_fit_their_configuration(self, run, tmp_path):
+        export(run, to="labelstudio", out=tmp_path / "ls")
+        assert sorted(os.listdir(tmp_path / "ls")) == ["config.xml", "tasks.json"]
+        tasks, view = self.read(tmp_path / "ls")
+        image, choices = view
+        assert (view.tag, image.tag, choices.tag) == ("View", "Image", "Choices")
+        assert (image.get("name"), image.get("value")) == ("image", "$image")
+        assert (choices.get("name"), choices.get("toName")) == ("label", "image")
+        assert [choice.get("value") for choice in choices] == ["007", "cat", "dog"]
+        labels = [task["predictions"][0]["result"][0]["value"]["choices"][0] for task in tasks]
+        assert labels == [EXPORTED[task["data"]["sample_id"]] for task in tasks]
+
+    def test_worst_first(self, run, tmp_path):
+        export(run, to="labelstudio", out=tmp_path / "ls")
+        tasks, _ = self.read(tmp_path / "ls")
+        assert [task["data"]["sample_id"] for task in tasks] == [1, 5, 2, 4, 6, 0]
+        scores = [task["predictions"][0]["score"] for task in tasks]
+        assert scores == sorted(scores)
+        assert scores[0] == pytest.approx(0.1)
+        assert tasks[0]["data"] == {
+            "image": "/data/local-files/?d=images/007/b/x.png",
+            "file_name": "007/b/x.png",
+            "label": "cat",
+            "given_label": "007",
+            "noise_score": 0.9,
+            "is_label_issue": True,
+            "sample_id": 1,
+            "is_trusted": False,
+        }
+
+    def test_verified_rows_come_last(self, tmp_path):
+        """Theirs is the verified label, which nobody need doubt."""
+        (tmp_path / "s.csv").write_text("file_name,label\na.png,a\nb.png,b\nc.png,b\n")
+        trusted = [1, -1, -1]
+        path, _ = finish(tmp_path / "run", tmp_path / "s.csv", noise=[1.0, 0.4, 0.6], trusted=trusted)
+        export(path, to="labelstudio", out=tmp_path / "ls")
+        tasks, _ = self.read(tmp_path / "ls")
+        assert [task["data"]["file_name"] for task in tasks] == ["c.png", "b.png", "a.png"]
+        assert [task["predictions"][0]["score"] for task in tasks] == pytest.approx([0.4, 0.6, 1.0])
+        assert tasks[2]["data"]["is_trusted"] is True
+
+    def test_rows_without_a_score_come_last(self, tmp_path):
+        pq.write_table(
+            pa.table({"file_name": [f"{i}.png" for i in range(4)], "label": list("abab")}),
+            tmp_path / "s.parquet",
+        )
+        path, _ = finish(tmp_path / "run", tmp_path / "s.parquet", noise=[np.nan, 0.2, np.nan, 0.4])
+        export(path, to="labelstudio", out=tmp_path / "ls")
+        tasks, _ = self.read(tmp_path / "ls")
+        assert [task["data"]["sample_id"] for task in tasks] == [3, 1, 0, 2]
+        assert tasks[2]["predictions"][0]["score"] is None
+
+    @pytest.mark.parametrize(
+        ("prefix", "start"),
+        [
+            (None, "/data/local-files/?d=s%20%26%20co/"),
+            ("https://host/images", "https://host/images/"),
+            ("/data/local-files/?d=", "/data/local-files/?d="),
+        ],
+    )
+    def test_addresses_and_text_that_is_markup(self, tmp_path, prefix, start):
+        names = [
+            "<img src=x onerror=alert(1)>.png",
+            "..a/etc..passwd" if prefix is None else "../../etc/passwd",
+            'a"%s b+c&d=\u732b.png',
+            "plain/x-1.png",
+        ]
+        labels = ['a"&<b>', "%s\n\\", "$x", "<img src=x onerror=alert(1)>"]
+        folder = tmp_path / "s & co"
+        folder.mkdir()
+        table = pa.table(
+            {"file_name": names, "label": labels, "image": ["1", "2", "3", "4"], "50%s": [1, 2, 3, 4]}
+        )
+        pq.write_table(table, folder / "s.parquet")
+        path, _ = finish(tmp_path / "run", folder / "s.parquet")
+        export(path, to="labelstudio", out=tmp_path / "ls", image_url_prefix=prefix)
+        tasks, view = self.read(tmp_path / "ls")
+        assert {choice.get("value") for choice in view[1]} == set(labels)
+        for task in tasks:
+            data = task["data"]
+            row = data["sample_id"]
+            assert data["image"].startswith(start)
+            assert unquote(data["image"].removeprefix(start)) == names[row]
+            assert set(data["image"]) <= set(
+                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/:?=%&"
+            )
+            assert (data["file_name"], data["source_image"], data["50%s"]) == (
+                names[row],
+                str(row + 1),
+                row + 1,
+            )
+            assert data["label"] == task["predictions"][0]["result"][0]["value"]["choices"][0] == labels[row]
+            if prefix is None:
+                # What the server makes of the address: its parameter d, below the folder above the source's.
+                assert parse_qs(urlsplit(data["image"]).query)["d"] == [f"s & co/{names[row]}"]
+
+    @pytest.mark.parametrize("name", ["/data/x.png", "../x.png", "a/../../x.png", ".."])
+    def test_images_outside_of_the_source_have_no_local_address(self, tmp_path, name):
+        table = pa.table({"file_name": ["a.png", name], "label": ["a", "b"]})
+        pq.write_table(table, tmp_path / "s.parquet")
+        path, _ = finish(tmp_path / "run", tmp_path / "s.parquet")
+        out = tmp_path / "run" / "ls"
+        refuses(repr(name), "--image-url-prefix", "imagefolder", corrections=path, to="labelstudio", out=out)
+        assert sorted(os.listdir(tmp_path / "run")) == ["config.json", "corrections.parquet"]
+        assert export(path, to="labelstudio", out=out, image_url_prefix="https://host")["rows"] == 2
+
+    def test_images_that_are_no_files_have_no_local_address(self, hub, tmp_path):
+        images = np.zeros((4, 5, 5), np.uint8)
+        in_memory, _ = finish(tmp_path / "memory", (images, ["a", "b", "a", "b"]))
+        (tmp_path / "shards").mkdir()
+        shutil.copy(tmp_path / "train.parquet", tmp_path / "shards" / "train-00000-of-00001.parquet")
+        shards, _ = finish(tmp_path / "of-shards", tmp_path / "shards")
+        for path in (hub[0], in_memory, shards):
+            refuses("no files", "--image-url-prefix", "imagefolder", corrections=path, to="labelstudio")
+            assert not (path.parent / "corrected-labelstudio").exists()
+            assert export(path, to="labelstudio", image_url_prefix="https://host")["rows"] > 3
+
+    def test_a_manifest_that_is_gone_was_in_a_folder(self, tmp_path):
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "s.csv").write_text("file_name,label\na.png,a\nb.png,b\n")
+        path, _ = finish(tmp_path / "run", tmp_path / "photos" / "s.csv")
+        (tmp_path / "photos" / "s.csv").unlink()
+        export(path, to="labelstudio", out=tmp_path / "ls")
+        tasks, _ = self.read(tmp_path / "ls")
+        assert tasks[0]["data"]["image"] == "/data/local-files/?d=photos/a.png"
+
+    def test_what_xml_cannot_hold(self, tmp_path):
+        names = {"file_name": ["a.png", "b.png"], "label": ["a\x01", "b"]}
+        pq.write_table(pa.table(names), tmp_path / "s.parquet")
+        path, _ = finish(tmp_path / "run", tmp_path / "s.parquet")
+        refuses("'a\\x01'", "rename the class", corrections=path, to="labelstudio")
+        pq.write_table(pa.table({**names, "label": ["a", "b"], "raw": [b"1", b"2"]}), tmp_path / "t.parquet")
+        path, _ = finish(tmp_path / "other", tmp_path / "t.parquet")
+        refuses("--to labelstudio", "'raw'", corrections=path, to="labelstudio")
+
+    def test_many_rows(self, tmp_path, monkeypatch):
+        """Six row groups, most scores tied: the order is that of --top."""
+        for module in ("results.corrections", "exports.rows", "exports.labelstudio"):
+            monkeypatch.setattr(f"labelfix.{module}.ROW_GROUP", 1000)
+        count = 5_001
+        table = pa.table(
+            {"file_name": [f"{i}.png" for i in range(count)], "label": [f"c{i % 3}" for i in range(count)]}
+        )
+        pq.write_table(table, tmp_path / "s.parquet")
+        noise = np.random.default_rng(0).integers(0, 1000, count) / 1000
+        path = write_corrections(tmp_path / "c.parquet", Manifest.read(tmp_path / "s.parquet"), noise=noise)
+        export(path, to="labelstudio", out=tmp_path / "ls", min_score=0.5)
+        found = [
+            task["data"]["sample_id"] for task in json.loads((tmp_path / "ls" / "tasks.json").read_text())
+        ]
+        ranked = np.argsort(-noise.astype(np.float32), kind="stable")
+        assert found == [row for row in ranked if np.float32(noise[row]) >= np.float32(0.5)]
+
+
+class TestCleanlab:
+    def make(self, tmp_path, rows=300, absent=False, sure=True):
+        """Predictions of three classes, the last of which no row is given if it is absent; every tenth label wrong."""
+        rng = np.random.default_rng(0)
+        classes = 2 if absent else 3
+        true = rng.integers(0, classes, rows)
+        given = np.where(np.arange(rows) % 10 == 0, (true + 1) % classes, true)
+        features = {"label": {"names": ["a", "b", "c"], "_type": "ClassLabel"}}
+        schema = pa.schema(
+            [("file_name", pa.string()), ("label", pa.int64())],
+            metadata={"huggingface": json.dumps({"info": {"features": features}})},
+        )
+        table = pa.table({"file_name": [f"{i}.png" for i in range(rows)], "label": given}, schema=schema)
+        pq.write_table(table, tmp_path / "s.parquet")
+        path, _ = finish(tmp_path / "run", tmp_path / "s.parquet", corrected=true)
+        probs = rng.dirichlet([1.0] * 3, rows) * 0.2 + np.eye(3)[true] * 0.8
+        found = pq.read_table(path)
+        column = pa.FixedSizeListArray.from_arrays(
+            pa.array(probs.astype(np.float32).ravel()),
+            3,
+            mask=pa.array(np.arange(rows) >= (rows if sure else rows - 5)),
+        )
+        place = found.schema.get_field_index("predicted_probs")
+        pq.write_table(found.set_column(place, found.schema.field(place), column), path, row_group_size=100)
+        return path, given, true, probs
+
+    @pytest.mark.filterwarnings("ignore::UserWarning:cleanlab.*")
+    @pytest.mark.parametrize("absent", [False, True])
+    def test_find_label_issues_takes_them(self, tmp_path, absent):
+        path, given, true, probs = self.make(tmp_path, absent=absent)
+        summary = export(path, to="cleanlab", out=tmp_path / "cl")
+        arrays = {file.stem: np.load(file, allow_pickle=False) for file in (tmp_path / "cl").glob("*.npy")}
+        assert (
+            arrays["labels"].dtype
+            == arrays["corrected_labels"].dtype
+            == arrays["sample_ids"].dtype
+            == np.int64
+        )
+        np.testing.assert_array_equal(arrays["labels"], given)
+        np.testing.assert_array_equal(arrays["corrected_labels"], true)
+        np.testing.assert_array_equal(arrays["sample_ids"], np.arange(300))
+        assert arrays["pred_probs"].dtype == np.float32
+        np.testing.assert_allclose(arrays["pred_probs"], probs, atol=1e-7)
+        np.testing.assert_allclose(arrays["pred_probs"].sum(axis=1), 1, atol=1e-5)
+        assert json.loads((tmp_path / "cl" / "class_names.json").read_text()) == ["a", "b", "c"]
+        assert (summary["rows"], summary["without_probs"], summary["out_of_sample"]) == (300, 0, False)
+        found = find_label_issues(arrays["labels"], arrays["pred_probs"], n_jobs=1)
+        np.testing.assert_array_equal(np.flatnonzero(found), np.flatnonzero(given != true))
+
+    def test_memory_mapped(self, tmp_path):
+        path, *_ = self.make(tmp_path)
+        export(path, to="cleanlab", out=tmp_path / "cl")
+        assert np.load(tmp_path / "cl" / "pred_probs.npy", mmap_mode="r").shape == (300, 3)
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_rows_without_probabilities_are_counted(self, tmp_path, dry_run):
+        path, *_ = self.make(tmp_path, sure=False)
+        summary = export(path, to="cleanlab", out=tmp_path / "cl", dry_run=dry_run)
+        assert (summary["rows"], summary["without_probs"], summary["left_out"]) == (295, 5, 5)
+        if not dry_run:
+            assert np.load(tmp_path / "cl" / "sample_ids.npy")[-1] == 294
+
+    def test_no_row_at_all(self, tmp_path):
+        path, *_ = self.make(tmp_path)
+        found = pq.read_table(path)
+        place = found.schema.get_field_index("predicted_probs")
+        field = found.schema.field(place)
+        pq.write_table(found.set_column(place, field, pa.nulls(300, field.type)), path)
+        refuses("300 lack what it needs", corrections=path, to="cleanlab", out=tmp_path / "cl")
+        assert not (tmp_path / "cl").exists()
+
+
+class TestFiftyOne:
+    def test_layout_of_its_documentation(self, run, tmp_path):
+        """FiftyOneImageClassificationDataset: `data/` holds the images; `labels.json` has `classes`, a list of names,
+        and `labels`, which maps the path of each image below `data/` without its extension to its index in `classes`.
+        """
+        out = tmp_path / "fo"
+        summary = export(run, to="fiftyone", out=out)
+        assert sorted(os.listdir(out)) == ["data", "labels.json"]
+        described = json.loads((out / "labels.json").read_text())
+        assert set(described) == {"classes", "labels"}
+        assert described["classes"] == ["007", "cat", "dog"]
+        files = {os.path.splitext(name)[0]: out / "data" / name for name in os.listdir(out / "data")}
+        assert len(files) == len(os.listdir(out / "data")) == 6
+        assert files.keys() == described["labels"].keys()
+        found = {
+            pixel(Image.open(files[key])): described["classes"][index]
+            for key, index in described["labels"].items()
+        }
+        assert found == EXPORTED
+        assert summary["renamed_images"] == 4
+
+    def test_bytes(self, hub, tmp_path):
+        path, corrected, _ = hub
+        export(path, to="fiftyone", out=tmp_path / "fo", top=25)
+        labels = json.loads((tmp_path / "fo" / "labels.json").read_text())["labels"]
+        assert len(labels) == len(os.listdir(tmp_path / "fo" / "data")) == 25
+        for name, index in labels.items():
+            row = pixel(Image.open(tmp_path / "fo" / "data" / f"{name}.png"))
+            assert corrected[row] == index
+
+
+class TestEveryTarget:
+    @pytest.mark.parametrize("to", FOLDERS)
+    def test_beside_the_corrections_by_default(self, run, to):
+        summary = export(run, to=to)
+        assert summary["path"] == str(run.parent / f"corrected-{to}")
+        assert (summary["rows"], summary["changed"], summary["left_out"]) == (6, 2, 1)
+        json.dumps(summary)
+
+    @pytest.mark.parametrize("to", FOLDERS)
+    def test_twice_equals_once_and_leaves_nothing_else(self, run, tmp_path, to):
+        source = tree(tmp_path / "images")
+        export(run, to=to, out=tmp_path / "out" / "one")
+        (tmp_path / "out" / "two").mkdir()
+        export(run, to=to, out=tmp_path / "out" / "two")
+        assert tree(tmp_path / "out" / "one") == tree(tmp_path / "out" / "two")
+        assert sorted(os.listdir(tmp_path / "out")) == ["one", "two"]
+        assert (tmp_path / "out" / "one").stat().st_mode == (tmp_path / "images").stat().st_mode
+        assert tree(tmp_path / "images") == source
+
+    @pytest.mark.parametrize("to", FOLDERS)
+    @pytest.mark.parametrize(
+        ("options", "rows"),
+        [
+            ({"min_score": 0.8}, 2),
+            ({"only_issues": True}, 2),
+            ({"top": 3}, 3),
+            ({"action": "drop"}, 4),
+            ({"top": 1}, 1),
+        ],
+    )
+    def test_filters(self, run, tmp_path, to, options, rows):
+        before = sorted(os.listdir(run.parent))
+        dry = export(run, to=to, dry_run=True, **options)
+        assert sorted(os.listdir(run.parent)) == before
+        summary = export(run, to=to, out=tmp_path / "out", **options)
+        assert (summary["rows"], summary["changed"]) == (dry["rows"], dry["changed"])
+        assert summary["rows"] == rows
+        written = len(list((tmp_path / "out").rglob("*.[pPj][nNp][gG]")))
+        assert written == (rows if to in OF_IMAGES else 0)
+
+    @pytest.mark.parametrize("to", FOLDERS)
+    def test_no_row_at_all(self, run, tmp_path, to):
+        for dry_run in (False, True):
+            refuses("no row is left", corrections=run, to=to, min_score=0.99, dry_run=dry_run)
+        if to == "hf":
+            refuses("no row is left", corrections=run, to=to, min_score=0.99, out=tmp_path / "a.parquet")
+            assert not (tmp_path / "a.parquet").exists()
+        assert sorted(os.listdir(run.parent)) == ["config.json", "corrections.parquet"]
+
+    def test_a_person_decided(self, run, tmp_path):
+        """Each with its own reader."""
+        decisions = tmp_path / "decisions.csv"
+        lines = ["1,007/b/x.png,keep,007", "4,cat/b/x.png,change,dog", "0,007/a/x.png,skip,"]
+        decisions.write_text("\n".join(["sample_id,file_name,decision,label", *lines]))
+        expected = EXPORTED | {1: "007", 4: "dog"}
+        for to in ("hf", "fiftyone", "labelstudio", "imagefolder"):
+            export(run, to=to, out=tmp_path / to, decisions=decisions)
+        found = opened("imagefolder", data_dir=str(tmp_path / "hf"))
+        assert found.column_names == ["image", "label", "source_name"]
+        label = found.features["label"].int2str
+        assert {pixel(row["image"]): label(row["label"]) for row in found} == expected
+        described = json.loads((tmp_path / "fiftyone" / "labels.json").read_text())
+        files = {os.path.splitext(path.name)[0]: path for path in (tmp_path / "fiftyone" / "data").iterdir()}
+        assert {
+            pixel(Image.open(files[key])): described["classes"][index]
+            for key, index in described["labels"].items()
+        } == expected
+        tasks, _ = TestLabelStudio().read(tmp_path / "labelstudio")
+        chosen = [task["predictions"][0]["result"][0]["value"]["choices"][0] for task in tasks]
+        assert {
+            task["data"]["sample_id"]: label for task, label in zip(tasks, chosen, strict=True)
+        } == expected
+        status = {task["data"]["sample_id"]: task["data"]["review_status"] for task in tasks}
+        assert status == {0: "skip", 1: "keep", 2: None, 4: "change", 5: None, 6: None}
+        folder = ImageFolder(tmp_path / "imagefolder")
+        assert {pixel(image): folder.classes[label] for image, label in folder} == expected
+
+    def test_an_unlabelled_row_that_was_verified(self, tmp_path):
+        (tmp_path / "s.csv").write_text("file_name,label\na.png,a\nb.png,b\nc.png,\nd.png,\n")
+        path, _ = finish(
+            tmp_path / "run", tmp_path / "s.csv", corrected=[0, 1, 1, 1], trusted=[-1, -1, 1, -1]
+        )
+        summary = export(path)
+        assert (summary["rows"], summary["changed"], summary["left_out"]) == (3, 1, 1)
+        assert "c.png,b" in (tmp_path / "run" / "corrected.csv").read_text()
+        export(path, to="labelstudio")
+        tasks = json.loads((tmp_path / "run" / "corrected-labelstudio" / "tasks.json").read_text())
+        assert [task["data"]["file_name"] for task in tasks] == ["a.png", "b.png", "c.png"]
+
+    def test_nobodys_files_are_lost(self, run, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "mine").write_text("mine")
+        for to in FOLDERS:
+            for dry_run in (True, False):
+                refuses(
+                    "not empty", "new or empty", corrections=run, to=to, out=tmp_path / "out", dry_run=dry_run
+                )
+            refuses("is a file", corrections=run, to=to, out=tmp_path / "out" / "mine")
+        assert tree(tmp_path / "out") == {"mine": b"mine"}
+
+    @pytest.mark.parametrize("to", TARGETS)
+    def test_never_into_the_source(self, run, tmp_path, to):
+        refuses(
+            "lies in the source",
+            corrections=run,
+            to=to,
+            out=tmp_path / "images" / f"new{TARGETS[to].SUFFIXES[-1]}",
+        )
+
+    def test_never_into_a_source_that_moved(self, run, tmp_path):
+        moved = (tmp_path / "images").rename(tmp_path / "moved")
+        refuses("--source", corrections=run, to="imagefolder")
+        refuses("lies in the source", corrections=run, to="imagefolder", out=moved / "new", source=moved)
+        assert export(run, to="imagefolder", source=str(moved))["rows"] == 6
+        assert export(run, to="labelstudio", source=moved)["rows"] == 6
+        text = (run.parent / "corrected-labelstudio" / "tasks.json").read_text()
+        assert "/data/local-files/?d=moved/cat" in text
+
+    def test_never_into_a_class_folder_that_is_a_link(self, run, tmp_path):
+        (tmp_path / "images" / "dog").rename(tmp_path / "dogs")
+        (tmp_path / "images" / "dog").symlink_to(tmp_path / "dogs")
+        for to in TARGETS:
+            out = tmp_path / "dogs" / f"new{TARGETS[to].SUFFIXES[-1]}"
+            refuses("lies in the source", corrections=run, to=to, out=out)
+        assert os.listdir(tmp_path / "dogs") == ["X.PNG"]
+
+    def test_another_source_does_not_open_the_first(self, run, tmp_path):
+        shutil.copytree(tmp_path / "images", tmp_path / "copy")
+        for folder in ("images", "copy"):
+            out = tmp_path / folder / "new"
+            refuses(
+                "lies in the source", corrections=run, to="imagefolder", out=out, source=tmp_path / "copy"
+            )
+        assert export(run, to="imagefolder", source=tmp_path / "copy", out=tmp_path / "new")["rows"] == 6
+
+    def test_a_source_that_does_nothing(self, run, tmp_path):
+        for to in TARGETS:
+            refuses("--source", "does not exist", corrections=run, to=to, source=tmp_path / "no")
+        for to in ("csv", "jsonl", "parquet", "cleanlab"):
+            refuses("--source is for", "leave it out", corrections=run, to=to, source=tmp_path / "images")
+        options = {"source": tmp_path / "images", "image_url_prefix": "https://host"}
+        refuses("--source is for", "leave it out", corrections=run, to="labelstudio", **options)
+        assert sorted(os.listdir(run.parent)) == ["config.json", "corrections.parquet"]
+
+    @pytest.mark.parametrize("kind", ["beside", "root", "absolute", "link", "frame"])
+    def test_never_among_the_images_of_a_manifest(self, tmp_path, monkeypatch, kind):
+        home = tmp_path / "home"
+        (home / "img" / "deep").mkdir(parents=True)
+        names = ["img/0.csv", "img/1.png", "img/deep/2.png"]
+        for value, name in enumerate(names):
+            (home / name).write_bytes(picture(value))
+        if kind == "absolute":
+            names = [str(home / name) for name in names]
+        if kind == "link":
+            (home / "link").symlink_to(home / "img")
+            names = [name.replace("img", "link") for name in names]
+        frame = pd.DataFrame({"file_name": names, "label": ["a", "b", "a"]})
+        source = tmp_path / "s.csv" if kind in ("root", "absolute") else home / "s.csv"
+        frame.to_csv(source, index=False)
+        monkeypatch.chdir(home)
+        runs = tmp_path / "runs" if kind == "root" else home / "runs"
+        path, _ = finish(runs, frame if kind == "frame" else source, root=home if kind == "root" else None)
+        before = tree(home / "img")
+        refuses("lies in the source", corrections=path, to="csv", out=home / "img" / "0.csv")
+        for to in FOLDERS:
+            for folder in ("img", "img/deep"):
+                refuses("lies in the source", corrections=path, to=to, out=home / folder / "new" / "one")
+        if kind == "root":
+            refuses("lies in the source", corrections=path, to="csv", out=home / "new.csv")
+        else:
+            # Where somebody works there is room for new files, and beside the corrections always.
+            assert export(path, to="csv", out=home / "new.csv")["rows"] == 3
+            assert export(path, to="cleanlab", out=home / "new")["rows"] == 3
+        assert export(path, to="cleanlab")["rows"] == 3
+        assert tree(home / "img") == before
+
+    def test_names_inside_a_parquet_file_are_no_files(self, tmp_path):
+        image = [{"bytes": picture(i), "path": f"{i}.png"} for i in range(2)]
+        (tmp_path / "data").mkdir()
+        pq.write_table(pa.table({"image": image, "label": ["a", "b"]}), tmp_path / "data" / "s.parquet")
+        path, _ = finish(tmp_path / "run", tmp_path / "data" / "s.parquet")
+        assert export(path, to="imagefolder", out=tmp_path / "data" / "clean")["rows"] == 2
+
+    def test_names_of_other_formats(self, run, tmp_path):
+        refuses("--to csv", corrections=run, to="imagefolder", out=tmp_path / "a.csv")
+        refuses("--to parquet", corrections=run, to="cleanlab", out=tmp_path / "a.parquet")
+        assert export(run, to="cleanlab", out=tmp_path / "v1.2")["rows"] == 6
+
+    def test_options_that_are_not_for_this_target(self, run):
+        refuses(
+            "--image-url-prefix", "labelstudio", corrections=run, to="hf", image_url_prefix="https://host"
+        )
+        refuses("--images copy", "imagefolder", corrections=run, to="labelstudio", images="copy")
+        refuses("--images move", "symlink", corrections=run, to="imagefolder", images="move")
+
+    @pytest.mark.parametrize("to", OF_IMAGES)
+    def test_a_source_that_changed(self, run, tmp_path, to):
+        (tmp_path / "images" / "cat" / "x.jpg").write_bytes(b"shorter")
+        refuses("has changed since", corrections=run, to=to)
+        assert sorted(os.listdir(run.parent)) == ["config.json", "corrections.parquet"]
+
+    @pytest.mark.parametrize("to", [*OF_IMAGES, "hf-file"])
+    def test_an_image_that_cannot_be_read_leaves_nothing(self, run, tmp_path, to, monkeypatch):
+        def vanishing(*arguments):
+            manifest = read_originals(*arguments)
+            (tmp_path / "images" / "cat" / "b" / "x.png").unlink()
+            return manifest
+
+        monkeypatch.setattr("labelfix.exports.read_originals", vanishing)
+        to, _, file = to.partition("-")
+        out = tmp_path / "out" / ("new.parquet" if file else "new")
+        refuses("cat/b/x.png cannot be read", corrections=run, to=to, out=out)
+        assert os.listdir(tmp_path / "out") == []
+
+    @pytest.mark.parametrize("to", ["hf", "labelstudio", "csv"])
+    def test_a_full_disk_leaves_nothing(self, run, tmp_path, to, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(TARGETS[to], "write", full)
+        refuses(
+            "the disk is full",
+            str(tmp_path / "out" / "new"),
+            corrections=run,
+            to=to,
+            out=tmp_path / "out" / f"new{TARGETS[to].SUFFIXES[0]}",
+        )
+        assert os.listdir(tmp_path / "out") == []
+
+    def test_interrupted(self, run, tmp_path, monkeypatch):
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("labelfix.exports.images.Original.write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            export(run, to="imagefolder", out=tmp_path / "out" / "new")
+        assert os.listdir(tmp_path / "out") == []
+
+    def test_a_link_to_an_empty_folder_is_kept(self, run, tmp_path):
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "out").symlink_to(tmp_path / "disk")
+        export(run, to="cleanlab", out=tmp_path / "out")
+        assert (tmp_path / "out").is_symlink()
+        assert (tmp_path / "disk" / "labels.npy").exists()
+
+
+class TestAnEmptyFolder:
+    """One that is there may be a disk, the folder somebody is in, or closed to others: it stays the same folder."""
+
+    @pytest.mark.parametrize("to", FOLDERS)
+    def test_it_stays(self, run, tmp_path, monkeypatch, to):
+        out = tmp_path / "out"
+        out.mkdir(mode=0o700)
+        before = out.stat()
+        monkeypatch.chdir(out)
+        export(run, to=to, out=".")
+        assert (out.stat().st_ino, out.stat().st_mode) == (before.st_ino, before.st_mode)
+        assert os.listdir(".") == os.listdir(out)
+        export(run, to=to, out=tmp_path / "new")
+        assert tree(out) == tree(tmp_path / "new")
+        assert (out.stat().st_mode & 0o777, sorted(os.listdir(tmp_path))) == (
+            0o700,
+            ["images", "new", "out", "runs"],
+        )
+
+    def test_an_error_leaves_it_empty(self, run, tmp_path, monkeypatch):
+        out = tmp_path / "out"
+        out.mkdir()
+        rename = Path.rename
+
+        def once(path, target):
+            if path.name == "labels.npy":
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", once)
+        refuses("--out", "cannot be written", corrections=run, to="cleanlab", out=out)
+        assert os.listdir(out) == []
+
+    def test_what_somebody_put_there_meanwhile_stays(self, run, tmp_path, monkeypatch):
+        out = tmp_path / "out"
+        out.mkdir()
+
+        def late(path, export):
+            (path / "labels.npy").write_bytes(b"ours")
+            (out / "labels.npy").write_bytes(b"theirs")
+            return {}
+
+        monkeypatch.setattr(TARGETS["cleanlab"], "write", late)
+        monkeypatch.setattr("labelfix.exports._check_rows", lambda *_: None)
+        refuses("no more empty", corrections=run, to="cleanlab", out=out)
+        assert tree(out) == {"labels.npy": b"theirs"}
+
+
+class TestCommand:
+    def invoke(self, *arguments):
+        from labelfix.cli.export import command
+
+        return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+    def test_for_people(self, run, tmp_path):
+        done = self.invoke(run, "--to", "fiftyone", "--images", "symlink", "--out", tmp_path / "fo")
+        assert "6 rows written, 2 with a new label" in done.stdout
+        assert "4 images go by another name" in done.stdout
+        done = self.invoke(run, "--to", "cleanlab")
+        assert "--folds" in done.stdout
+
+    def test_json(self, run):
+        done = self.invoke(run, "--to", "labelstudio", "--image-url-prefix", "https://host/", "--json")
+        assert json.loads(done.stdout)["rows"] == 6
+        task = json.loads((run.parent / "corrected-labelstudio" / "tasks.json").read_text())[0]
+        assert task["data"]["image"] == "https://host/007/b/x.png"
+        assert task["predictions"][0]["model_version"].startswith("labelfix ")
+        assert Corrections.open(run).metadata["method"] in task["predictions"][0]["model_version"]

@@ -1,0 +1,387 @@
+"""Planted noise: exact counts, the promised zeros, and nothing that depends on how classes are numbered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from labelfix.errors import InputError
+from labelfix.noise.planting import (
+    CIFAR10_PAIRS,
+    KINDS,
+    NoiseSpec,
+    flip_rates,
+    parse_noise,
+    plant,
+    realised_transition,
+    share_of_classes,
+    simplex_shares,
+)
+
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+ROUND_KINDS = ("symmetric", "symmetric-exclusive", "pair")
+ANY_CLASSES = (*ROUND_KINDS, "simplex")
+RATED = [kind for kind in KINDS if kind != "confusion"]
+
+labels_of_four = st.lists(st.integers(-1, 3), max_size=60).map(lambda labels: np.array(labels, np.int64))
+rates = st.floats(0, 1)
+seeds = st.integers(0, 2**32)
+
+
+def draw(count, num_classes, seed=0):
+    return np.random.default_rng(seed).integers(0, num_classes, count)
+
+
+def names_of(num_classes):
+    return [f"class {label}" for label in range(num_classes)]
+
+
+def file_noise(kind):
+    return NoiseSpec(kind, file="asked.csv")
+
+
+def random_matrix(num_classes, seed=0):
+    return np.random.default_rng(seed).dirichlet(np.ones(num_classes), num_classes)
+
+
+def off_diagonal(matrix):
+    return matrix - np.diag(np.diag(matrix))
+
+
+class TestParse:
+    @pytest.mark.parametrize("kind", RATED)
+    def test_kind_and_rate(self, kind):
+        assert parse_noise(f"{kind}:0.4") == NoiseSpec(kind, 0.4)
+        assert str(parse_noise(f"{kind}:0.4")) == f"{kind}:0.4"
+
+    @pytest.mark.parametrize("rate", ["0", "1", "1e-3", ".5"])
+    def test_the_ends_are_rates(self, rate):
+        assert parse_noise(f"pair:{rate}").rate == float(rate)
+
+    @pytest.mark.parametrize("rate", ["", "-0.1", "1.1", "nan", "inf", "half", "0.4:0.5", "40%"])
+    def test_no_rate(self, rate):
+        with pytest.raises(InputError, match=r"--noise pair:.*from 0 to 1"):
+            parse_noise(f"pair:{rate}")
+
+    @pytest.mark.parametrize("share", ["0", "1", "1.5", "nan", "", "rates.csv"])
+    def test_a_share_to_train_on_is_neither_none_nor_all(self, share):
+        with pytest.raises(InputError, match=r"--noise semantic:.*between 0 and 1, as in semantic:0.2$"):
+            parse_noise(f"semantic:{share}")
+
+    @pytest.mark.parametrize("kind", [*ROUND_KINDS, "confusion"])
+    def test_kind_and_file(self, kind):
+        assert parse_noise(f"{kind}:a folder/0:1.CSV") == NoiseSpec(kind, file="a folder/0:1.CSV")
+        assert str(parse_noise(f"{kind}:rates.csv")) == f"{kind}:rates.csv"
+
+    def test_a_matrix_may_have_any_name(self):
+        assert parse_noise("confusion:0.4") == NoiseSpec("confusion", file="0.4")
+
+    @pytest.mark.parametrize("kind", ["asymmetric", "simplex"])
+    def test_one_rate_only(self, kind):
+        with pytest.raises(InputError, match=f"--noise {kind}:.*from 0 to 1, as in {kind}:0.4$"):
+            parse_noise(f"{kind}:rates.csv")
+
+    def test_the_error_names_the_other_way(self):
+        with pytest.raises(InputError, match=r"or a \.csv file with the columns class and rate"):
+            parse_noise("pair:rates.txt")
+
+    @pytest.mark.parametrize("text", ["confusion", "confusion:"])
+    def test_confusion_without_a_file(self, text):
+        with pytest.raises(InputError, match=f"--noise {text}: name the file"):
+            parse_noise(text)
+
+    @pytest.mark.parametrize("text", ["", "sym:0.4", "0.4", "Symmetric:0.4", "open_set:0.1"])
+    def test_unknown_kind_names_the_known(self, text):
+        with pytest.raises(InputError, match=f"--noise .*unknown kind.*{', '.join(KINDS)}"):
+            parse_noise(text)
+
+
+class TestShareOfClasses:
+    @given(labels_of_four, rates, seeds)
+    def test_exact_in_each_class_and_never_none(self, labels, share, seed):
+        rows = share_of_classes(labels, share, 4, seed)
+        assert (np.diff(rows) > 0).all()
+        for label in range(4):
+            count = (labels == label).sum()
+            assert (labels[rows] == label).sum() == min(count, max(1, round(share * count)))
+        assert (labels[rows] >= 0).all()
+
+    def test_each_row_of_a_class_is_as_likely(self):
+        labels = np.repeat([0, 1], 5)
+        drawn = np.bincount(np.concatenate([share_of_classes(labels, 0.4, 2, seed) for seed in range(2000)]))
+        assert stats.chisquare(drawn).pvalue > 1e-3
+
+    def test_negative_seed(self):
+        with pytest.raises(InputError, match="--seed -1"):
+            share_of_classes(np.zeros(3, np.int64), 0.4, 1, -1)
+
+
+class TestCounts:
+    @pytest.mark.parametrize("rate", [0.0, 0.13, 0.4, 1.0])
+    def test_symmetric_exclusive_hits_its_rate_exactly(self, rate):
+        labels = draw(997, 7)
+        noisy = plant(labels, names_of(7), NoiseSpec("symmetric-exclusive", rate), 0)
+        assert (noisy != labels).sum() == round(rate * 997)
+        assert noisy.min() >= 0
+        assert noisy.max() < 7
+
+    def test_symmetric_redraws_over_all_classes(self):
+        labels = draw(40_000, 4)
+        noisy = plant(labels, names_of(4), NoiseSpec("symmetric", 0.5), 3)
+        transition = realised_transition(labels, noisy, 4)
+        # Half of the rows are redrawn, a quarter of those get the label they had.
+        np.testing.assert_allclose(transition, 0.125 + 0.5 * np.eye(4), atol=0.02)
+
+    def test_symmetric_at_one_is_uniform(self):
+        labels = np.zeros(30_000, np.int64)
+        noisy = plant(labels, names_of(3), NoiseSpec("symmetric", 1.0), 0)
+        np.testing.assert_allclose(np.bincount(noisy) / len(noisy), 1 / 3, atol=0.02)
+
+    @pytest.mark.parametrize("kind", ["symmetric-exclusive", "pair"])
+    def test_nothing_stays_at_rate_one(self, kind):
+        labels = draw(500, 5)
+        noisy = plant(labels, names_of(5), NoiseSpec(kind, 1.0), 0)
+        assert (np.diag(realised_transition(labels, noisy, 5)) == 0).all()
+
+    def test_pair_is_exact_in_each_class(self):
+        labels = np.repeat([0, 1, 2], [10, 25, 41])
+        noisy = plant(labels, names_of(3), NoiseSpec("pair", 0.3), 0)
+        for label, count in enumerate([10, 25, 41]):
+            of_class = noisy[labels == label]
+            assert (of_class == (label + 1) % 3).sum() == round(0.3 * count)
+            assert (of_class == label).sum() == count - round(0.3 * count)
+
+    def test_asymmetric_is_the_cifar10_pairs(self):
+        labels = np.repeat(np.arange(10), 50)
+        noisy = plant(labels, CIFAR10, NoiseSpec("asymmetric", 0.4), 0)
+        expected = np.eye(10)
+        for source, target in CIFAR10_PAIRS.items():
+            row, column = CIFAR10.index(source), CIFAR10.index(target)
+            expected[row, row], expected[row, column] = 0.6, 0.4
+        np.testing.assert_allclose(realised_transition(labels, noisy, 10), expected)
+        assert set(CIFAR10_PAIRS) == {"truck", "bird", "deer", "cat", "dog"}
+
+    @pytest.mark.parametrize("rate", [0.0, 0.25, 0.3, 1.0])
+    def test_simplex_hits_its_rate_in_each_class(self, rate):
+        counts = [10, 25, 41, 0, 1]
+        labels = np.repeat(np.arange(5), counts)
+        noisy = plant(labels, names_of(5), NoiseSpec("simplex", rate), 0)
+        hit = np.bincount(labels[noisy != labels], minlength=5)
+        assert hit.tolist() == [round(rate * count) for count in counts]
+
+    def test_unlabelled_rows_stay_and_do_not_count(self):
+        labels = draw(100, 4)
+        labels[::2] = -1
+        noisy = plant(labels, names_of(4), NoiseSpec("symmetric-exclusive", 0.5), 0)
+        assert (noisy[::2] == -1).all()
+        assert (noisy != labels).sum() == 25
+
+    def test_the_labels_given_are_not_touched(self):
+        labels = draw(50, 4)
+        before = labels.copy()
+        labels.flags.writeable = False
+        for kind in ROUND_KINDS:
+            plant(labels, names_of(4), NoiseSpec(kind, 0.0), 0)[:] = 0
+        np.testing.assert_array_equal(labels, before)
+
+
+class TestSimplexShares:
+    @pytest.mark.parametrize("num_classes", [2, 3, 10, 100])
+    def test_a_zero_diagonal_and_rows_that_sum_to_one(self, num_classes):
+        shares = simplex_shares(names_of(num_classes), 0)
+        assert (np.diag(shares) == 0).all()
+        assert (shares[~np.eye(num_classes, dtype=bool)] > 0).all()
+        np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-12)
+        asked = 0.7 * np.eye(num_classes) + 0.3 * shares
+        np.testing.assert_allclose(asked.sum(axis=1), 1, rtol=1e-12)
+        np.testing.assert_allclose(flip_rates(asked), 0.3, rtol=1e-12)
+
+    def test_each_share_is_spread_as_in_a_flat_dirichlet(self):
+        """A coordinate of Dirichlet(1, ..., 1) over K - 1 classes is Beta(1, K - 2)."""
+        draws = np.stack([simplex_shares(names_of(5), seed) for seed in range(1500)])
+        reference = stats.beta(1, 3)
+        for row, column in np.argwhere(~np.eye(5, dtype=bool)):
+            cell = draws[:, row, column]
+            assert abs(cell.mean() - 1 / 4) < 4 * reference.std() / np.sqrt(len(cell))
+            assert stats.kstest(cell, reference.cdf).pvalue > 1e-4
+
+    def test_rows_are_drawn_apart(self):
+        draws = np.stack([simplex_shares(names_of(4), seed) for seed in range(1500)])
+        assert abs(np.corrcoef(draws[:, 0, 1], draws[:, 2, 1])[0, 1]) < 0.1
+        # Within a row they compete: the correlation of two coordinates is -1 / (K - 2).
+        assert np.corrcoef(draws[:, 0, 1], draws[:, 0, 2])[0, 1] == pytest.approx(-1 / 2, abs=0.1)
+
+    def test_labels_follow_equation_1(self):
+        labels = np.repeat(np.arange(4), 20_000)
+        noisy = plant(labels, names_of(4), NoiseSpec("simplex", 0.4), 5)
+        expected = 0.6 * np.eye(4) + 0.4 * simplex_shares(names_of(4), 5)
+        np.testing.assert_allclose(realised_transition(labels, noisy, 4), expected, atol=0.012)
+        assert expected[~np.eye(4, dtype=bool)].std() > 0.05
+
+    def test_two_classes_swap(self):
+        labels = draw(50, 2)
+        noisy = plant(labels, names_of(2), NoiseSpec("simplex", 1.0), 0)
+        np.testing.assert_array_equal(noisy, 1 - labels)
+
+
+class TestConfusion:
+    @given(labels_of_four, seeds, st.integers(0, 100))
+    def test_pair_as_a_matrix_is_pair(self, labels, seed, percent):
+        rate = percent / 100
+        matrix = (1 - rate) * np.eye(4) + rate * np.roll(np.eye(4), 1, axis=1)
+        noisy = plant(labels, names_of(4), file_noise("confusion"), seed, matrix)
+        np.testing.assert_array_equal(noisy, plant(labels, names_of(4), NoiseSpec("pair", rate), seed))
+
+    @given(labels_of_four, seeds, st.integers(0, 2**32))
+    def test_counts_of_each_class_are_exact(self, labels, seed, matrix_seed):
+        matrix = random_matrix(4, matrix_seed)
+        noisy = plant(labels, names_of(4), file_noise("confusion"), seed, matrix)
+        for label in range(4):
+            members = noisy[labels == label]
+            asked = off_diagonal(matrix)[label].sum()
+            assert (members != label).sum() == round(asked * len(members))
+
+    def test_labels_follow_the_matrix(self):
+        matrix = random_matrix(5)
+        labels = np.repeat(np.arange(5), 20_000)
+        noisy = plant(labels, names_of(5), file_noise("confusion"), 0, matrix)
+        np.testing.assert_allclose(realised_transition(labels, noisy, 5), matrix, atol=0.015)
+
+    def test_a_zero_is_never_drawn_and_a_one_always(self):
+        matrix = np.array([[1, 0, 0, 0], [0.5, 0, 0.5, 0], [0, 0, 0.9, 0.1], [1, 0, 0, 0.0]])
+        labels = draw(8_000, 4)
+        noisy = plant(labels, names_of(4), file_noise("confusion"), 0, matrix)
+        np.testing.assert_array_equal(realised_transition(labels, noisy, 4) > 0, matrix > 0)
+
+    def test_flip_rates_by_hand(self):
+        assert flip_rates(np.array([[0.5, 0.5], [0.25, 0.75]])).tolist() == [0.5, 0.25]
+        assert flip_rates(np.array([0.5, 0.25])).tolist() == [0.5, 0.25]
+
+
+class TestClassRates:
+    RATES = np.array([0.0, 0.3, 1.0])
+
+    @pytest.mark.parametrize("kind", ["symmetric-exclusive", "pair"])
+    def test_exact_in_each_class(self, kind):
+        labels = np.repeat([0, 1, 2], [10, 25, 41])
+        noisy = plant(labels, names_of(3), file_noise(kind), 0, self.RATES)
+        assert np.bincount(labels[noisy != labels], minlength=3).tolist() == [0, round(0.3 * 25), 41]
+
+    def test_symmetric_redraws_over_all_classes(self):
+        labels = np.repeat([0, 1, 2], 20_000)
+        noisy = plant(labels, names_of(3), file_noise("symmetric"), 0, self.RATES)
+        expected = (1 - self.RATES)[:, None] * np.eye(3) + self.RATES[:, None] / 3
+        np.testing.assert_allclose(realised_transition(labels, noisy, 3), expected, atol=0.015)
+
+    @given(labels_of_four, rates, seeds)
+    def test_one_rate_for_all_is_the_rate(self, labels, rate, seed):
+        noisy = plant(labels, names_of(4), file_noise("pair"), seed, np.full(4, rate))
+        np.testing.assert_array_equal(noisy, plant(labels, names_of(4), NoiseSpec("pair", rate), seed))
+
+    @given(labels_of_four, st.sampled_from(ROUND_KINDS), st.lists(rates, min_size=4, max_size=4), seeds)
+    def test_rotating_classes_and_rates_rotates_the_noise(self, labels, kind, asked, seed):
+        turned = np.where(labels >= 0, (labels + 1) % 4, -1)
+        noisy = plant(labels, names_of(4), file_noise(kind), seed, np.array(asked))
+        expected = np.where(noisy >= 0, (noisy + 1) % 4, -1)
+        rotated = plant(turned, names_of(4), file_noise(kind), seed, np.roll(asked, 1))
+        np.testing.assert_array_equal(rotated, expected)
+
+
+class TestRefused:
+    def test_asymmetric_on_other_classes_names_pair(self):
+        with pytest.raises(InputError, match=r"--noise asymmetric:0\.4.*pair:0\.4 .* or confusion:FILE"):
+            plant(draw(20, 4), names_of(4), NoiseSpec("asymmetric", 0.4), 0)
+
+    def test_asymmetric_on_nine_of_the_ten(self):
+        with pytest.raises(InputError, match="pair"):
+            plant(draw(20, 9), CIFAR10[:9], NoiseSpec("asymmetric", 0.4), 0)
+
+    def test_one_class(self):
+        with pytest.raises(InputError, match="two classes, there are 1"):
+            plant(np.zeros(5, np.int64), ["a"], NoiseSpec("symmetric", 0.4), 0)
+
+    def test_negative_seed(self):
+        with pytest.raises(InputError, match="--seed -1"):
+            plant(draw(5, 2), ["a", "b"], NoiseSpec("symmetric", 0.4), -1)
+
+
+class TestProperties:
+    @given(labels_of_four, st.sampled_from(ANY_CLASSES), rates, seeds)
+    def test_same_seed_same_labels(self, labels, kind, rate, seed):
+        first, second = (plant(labels, names_of(4), NoiseSpec(kind, rate), seed) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        assert ((first == -1) == (labels == -1)).all()
+
+    @pytest.mark.parametrize("kind", ANY_CLASSES)
+    def test_another_seed_draws_other_rows(self, kind):
+        labels = draw(200, 4)
+        first, second = (plant(labels, names_of(4), NoiseSpec(kind, 0.5), seed) for seed in (0, 1))
+        assert (first != second).any()
+
+    @given(labels_of_four, st.sampled_from(ROUND_KINDS), rates, seeds, st.integers(0, 3))
+    def test_rotating_the_classes_rotates_the_noise(self, labels, kind, rate, seed, turn):
+        turned = np.where(labels >= 0, (labels + turn) % 4, -1)
+        noisy = plant(labels, names_of(4), NoiseSpec(kind, rate), seed)
+        expected = np.where(noisy >= 0, (noisy + turn) % 4, -1)
+        np.testing.assert_array_equal(plant(turned, names_of(4), NoiseSpec(kind, rate), seed), expected)
+
+    @given(st.lists(st.integers(0, 9), max_size=80), rates, seeds, st.permutations(range(10)))
+    def test_permuting_the_class_names_permutes_asymmetric_noise(self, drawn, rate, seed, order):
+        labels = np.array(drawn, np.int64)
+        noise = NoiseSpec("asymmetric", rate)
+        place = np.argsort(order)
+        names = [CIFAR10[label] for label in order]
+        noisy = plant(labels, CIFAR10, noise, seed)
+        np.testing.assert_array_equal(plant(place[labels], names, noise, seed), place[noisy])
+
+    @given(labels_of_four, rates, seeds, st.permutations(range(4)))
+    def test_permuting_the_class_names_permutes_simplex_noise(self, labels, rate, seed, order):
+        names = ["fox", "Ape", "10", "9"]
+        noise = NoiseSpec("simplex", rate)
+        place = np.array([*np.argsort(order), -1])
+        noisy = plant(labels, names, noise, seed)
+        renamed = [names[label] for label in order]
+        np.testing.assert_array_equal(plant(place[labels], renamed, noise, seed), place[noisy])
+
+    @given(labels_of_four, st.integers(0, 2**32), seeds, st.permutations(range(4)))
+    def test_permuting_the_class_names_permutes_confusion_noise(self, labels, matrix_seed, seed, order):
+        # Eighths: sums are exact in any order, so that no count is rounded apart.
+        matrix = np.random.default_rng(matrix_seed).multinomial(8, np.full(4, 0.25), 4) / 8
+        names = names_of(4)
+        place = np.array([*np.argsort(order), -1])
+        noisy = plant(labels, names, file_noise("confusion"), seed, matrix)
+        renamed = [names[label] for label in order]
+        permuted = plant(place[labels], renamed, file_noise("confusion"), seed, matrix[np.ix_(order, order)])
+        np.testing.assert_array_equal(permuted, place[noisy])
+
+    @given(
+        labels_of_four,
+        st.sampled_from(["symmetric-exclusive", "pair", "simplex"]),
+        rates,
+        seeds,
+        st.permutations(range(4)),
+    )
+    def test_which_rows_are_hit_does_not_depend_on_class_numbers(self, labels, kind, rate, seed, order):
+        permuted = np.array([*order, -1])[labels]
+        hit = plant(labels, names_of(4), NoiseSpec(kind, rate), seed) != labels
+        np.testing.assert_array_equal(
+            plant(permuted, names_of(4), NoiseSpec(kind, rate), seed) != permuted, hit
+        )
+
+    @given(labels_of_four, st.integers(0, 2**32))
+    def test_transition_rows_sum_to_one(self, labels, seed):
+        noisy = plant(labels, names_of(4), NoiseSpec("symmetric", 0.5), seed)
+        transition = realised_transition(labels, noisy, 4)
+        np.testing.assert_allclose(transition.sum(axis=1), 1)
+        empty = np.bincount(labels[labels >= 0], minlength=4) == 0
+        np.testing.assert_array_equal(transition[empty], np.eye(4)[empty])
+
+
+def test_transition_by_hand():
+    true = np.array([0, 0, 0, 0, 1, 1, -1, 0])
+    noisy = np.array([0, 0, 0, 1, 1, 0, 1, -1])
+    expected = [[0.75, 0.25, 0], [0.5, 0.5, 0], [0, 0, 1]]
+    np.testing.assert_array_equal(realised_transition(true, noisy, 3), expected)

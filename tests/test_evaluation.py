@@ -1,0 +1,387 @@
+"""evaluate(): every number by hand on a small case, and every way in which rows are joined or refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
+
+from labelfix.data.manifest import Manifest
+from labelfix.errors import InputError
+from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.metrics import calibration_metrics
+from labelfix.estimation.verdicts import Verdicts
+from labelfix.evaluation import evaluate
+from labelfix.results import corrections
+from labelfix.results.corrections import Findings
+
+# name, given, truth, noise score, flagged, corrected, valid
+CASE = [
+    ("0.png", "a", "a", 0.10, False, "a", True),
+    ("1.png", "a", "b", 0.90, True, "b", True),  # found and mended
+    ("2.png", "b", "c", 0.80, True, "a", True),  # found, mended wrongly
+    ("3.png", "b", "b", 0.70, True, "c", True),  # spoilt
+    ("4.png", "c", "a", 0.20, False, "c", True),  # missed
+    ("5.png", "c", "c", 0.60, True, "c", True),  # flagged for nothing
+    ("6.png", "c", "a", 0.95, False, "c", False),  # invalid: does not count
+    ("7.png", "", "a", np.nan, False, "a", True),  # unlabelled: does not count
+    ("8.png", "a", "", 0.99, False, "a", True),  # no truth: does not count
+    ("9.png", "b", "b", 0.30, False, "b", True),
+]
+COUNTED = [0, 1, 2, 3, 4, 5, 9]
+
+
+def make_run(folder, case=CASE, *, names=None, source=None, noise_rate=0.25):
+    """A run folder with the findings of a case, its config.json and the scanned source.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = names or [row[0] for row in case]
+    scanned = folder / "source.csv"
+    text = "".join(f"{name},{row[1]}\n" for name, row in zip(names, case, strict=True))
+    scanned.write_text(f"file_name,label\n{text}")
+    manifest = Manifest.read(scanned)
+    place = {name: label for label, name in enumerate(manifest.class_names)}
+    probs = np.full((len(case), len(place)), 1 / len(place), np.float32)
+    verdicts = Verdicts(
+        flagged=np.array([row[4] for row in case]),
+        corrected=np.array([place[row[5]] for row in case]),
+        fit=Fit(),
+    )
+    noise = np.array([row[3] for row in case])
+    findings = Findings(Evidence(noise, probs), verdicts, probs, np.array([row[6] for row in case]), {})
+    metadata = {"method": "bmm", "seed": 0, "resumed_elsewhere": False, "noise_rate": noise_rate}
+    corrections.write(folder / "corrections.parquet", manifest, findings, metadata)
+    config = {"source": {"source": str(source or scanned), "root": None, "image_column": None}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def write_truth(path, rows, header="file_name,label"):
+    path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+    return path
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+@pytest.fixture
+def truth(tmp_path):
+    return write_truth(tmp_path / "truth.csv", [(row[0], row[2]) for row in CASE])
+
+
+def refuses(*parts, **options):
+    with pytest.raises(InputError) as caught:
+        evaluate(**options)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+class TestNumbers:
+    def test_by_hand(self, run, truth):
+        result = evaluate(run, truth=truth)
+        assert result["rows"] == 10
+        assert result["rows_evaluated"] == 7
+        assert result["noise_rate_true"] == 3 / 7
+        assert result["noise_rate_estimated"] == 0.25
+        assert (result["flagged"], result["flagged_share"]) == (4, 4 / 7)
+        assert (result["precision"], result["recall"]) == (2 / 4, 2 / 3)
+        assert result["f1"] == pytest.approx(2 * (1 / 2) * (2 / 3) / (1 / 2 + 2 / 3))
+        assert result["label_accuracy_given"] == 4 / 7
+        assert result["label_accuracy_corrected"] == 4 / 7
+        assert (result["changed"], result["changed_right"], result["changed_wrong"]) == (3, 1, 2)
+        # Wrong labels stand at places 1, 2 and 6 of 7 by score.
+        assert result["average_precision"] == pytest.approx((1 / 1 + 2 / 2 + 3 / 6) / 3)
+        # Of the 12 pairs of a wrong and a right label the right one scores higher in 3.
+        assert result["auroc"] == pytest.approx(9 / 12)
+        # Every score is alone in its bin: .1, .2, .3, .6, .7, .8, .9, of which 0, 1, 0, 0, 0, 1, 1 are wrong.
+        assert result["expected_calibration_error"] == pytest.approx(
+            (0.1 + 0.8 + 0.3 + 0.6 + 0.7 + 0.2 + 0.1) / 7
+        )
+        assert result["reasons"] == {}
+        assert (result["method"], result["fit_ok"]) == ("bmm", True)
+        json.dumps(result, allow_nan=False)
+
+    def test_against_scikit_learn(self, tmp_path):
+        rng = np.random.default_rng(0)
+        names = np.array(["a", "b", "c"])
+        given, true, corrected = (names[rng.integers(0, 3, 300)] for _ in range(3))
+        noise, flagged = rng.random(300).astype(np.float32), rng.random(300) < 0.4
+        case = [(f"{i}.png", given[i], true[i], noise[i], flagged[i], corrected[i], True) for i in range(300)]
+        truth = write_truth(tmp_path / "truth.csv", [(row[0], row[2]) for row in case])
+        result = evaluate(make_run(tmp_path / "run", case), truth=truth)
+        wrong = given != true
+        precision, recall, f1, _ = precision_recall_fscore_support(wrong, flagged, average="binary")
+        expected = {
+            "average_precision": average_precision_score(wrong, noise),
+            "auroc": roc_auc_score(wrong, noise),
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "label_accuracy_corrected": (corrected == true).mean(),
+        }
+        assert {name: result[name] for name in expected} == pytest.approx(expected)
+
+    def test_calibration_against_scikit_learn(self, tmp_path):
+        """Its calibration curve has the same bins, but for scores on a border, and leaves out empty ones."""
+        rng = np.random.default_rng(1)
+        noise = rng.beta(0.4, 0.6, 400).astype(np.float32)
+        noise[(noise > 0.4) & (noise < 0.5)] = 0.55
+        wrong = rng.random(400) < noise**2
+        true = [(i + wrong[i]) % 2 for i in range(400)]
+        case = [(f"{i}.png", "ab"[i % 2], "ab"[true[i]], noise[i], False, "a", True) for i in range(400)]
+        truth = write_truth(tmp_path / "truth.csv", [(row[0], row[2]) for row in case])
+        result = evaluate(make_run(tmp_path / "run", case), truth=truth)
+        share, mean = calibration_curve(wrong, noise, n_bins=10)
+        bins = result["reliability"]
+        assert [(part["lower"], part["upper"]) for part in bins] == [
+            (i / 10, (i + 1) / 10) for i in range(10)
+        ]
+        empty = bins.pop(4)
+        assert (empty["count"], empty["mean_score"], empty["share_wrong"]) == (0, None, None)
+        counts = np.histogram(noise, 10, (0, 1))[0]
+        assert [part["count"] for part in bins] == np.delete(counts, 4).tolist()
+        assert [part["mean_score"] for part in bins] == pytest.approx(mean.tolist())
+        assert [part["share_wrong"] for part in bins] == pytest.approx(share.tolist())
+        error = np.average(np.abs(mean - share), weights=np.delete(counts, 4))
+        assert result["expected_calibration_error"] == pytest.approx(error)
+        assert error > 0.05
+
+    def test_trusted_rows_do_not_count(self, run, truth):
+        path = run / "corrections.parquet"
+        table = pq.read_table(path)
+        place = table.schema.get_field_index("is_trusted")
+        trusted = pa.array([i == 1 for i in range(10)])
+        pq.write_table(table.set_column(place, table.schema.field(place), trusted), path)
+        result = evaluate(run, truth=truth)
+        assert (result["rows_evaluated"], result["flagged"]) == (6, 3)
+
+    def test_order_of_classes_does_not_matter(self, run, tmp_path):
+        """The truth's own classes are in another order and one of them is new."""
+        order = {"a": 1, "b": 2, "c": 0, "": -1}
+        table = pa.table({"file_name": [row[0] for row in CASE], "label": [order[row[2]] for row in CASE]})
+        features = {"label": {"names": ["c", "a", "b", "z"], "_type": "ClassLabel"}}
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "truth.parquet")
+        by_index = evaluate(run, truth=tmp_path / "truth.parquet")
+        by_name = evaluate(run, truth=write_truth(tmp_path / "t.csv", [(r[0], r[2]) for r in CASE]))
+        for result in (by_index, by_name):
+            del result["truth"]
+        assert by_index == by_name
+
+    def test_a_true_label_outside_the_classes_makes_the_given_one_wrong(self, run, tmp_path):
+        rows = [(row[0], "zebra" if row[0] == "0.png" else row[2]) for row in CASE]
+        result = evaluate(run, truth=write_truth(tmp_path / "truth.csv", rows))
+        assert result["rows_evaluated"] == 7
+        assert result["noise_rate_true"] == 4 / 7
+        assert result["label_accuracy_given"] == 3 / 7
+        assert result["label_accuracy_corrected"] == 3 / 7
+
+    @pytest.mark.parametrize("mark", ["true", "True", "1"])
+    def test_open_set_rows_are_wrong_labels_without_a_right_one(self, run, tmp_path, mark):
+        rows = [(row[0], row[2], mark if row[0] == "8.png" else "false") for row in CASE]
+        truth = write_truth(tmp_path / "truth.csv", rows, "file_name,true_label,is_corrupted")
+        result = evaluate(run, truth=truth)
+        assert result["rows_evaluated"] == 8
+        assert result["noise_rate_true"] == 4 / 8
+        assert result["recall"] == 2 / 4
+        assert result["label_accuracy_given"] == 4 / 7
+
+    def test_open_set_marks_as_booleans(self, run, tmp_path):
+        columns = {
+            "file_name": [row[0] for row in CASE],
+            "true_label": [row[2] or None for row in CASE],
+            "is_corrupted": [row[0] == "8.png" for row in CASE],
+        }
+        pq.write_table(pa.table(columns), tmp_path / "truth.parquet")
+        assert evaluate(run, truth=tmp_path / "truth.parquet")["rows_evaluated"] == 8
+
+
+class TestUndefined:
+    def test_no_wrong_label_and_nothing_flagged(self, tmp_path):
+        case = [(f"{i}.png", "ab"[i % 2], "ab"[i % 2], i / 10, False, "ab"[i % 2], True) for i in range(6)]
+        truth = write_truth(tmp_path / "truth.csv", [(row[0], row[2]) for row in case])
+        result = evaluate(make_run(tmp_path / "run", case), truth=truth)
+        undefined = ("average_precision", "auroc", "precision", "recall", "f1")
+        assert {name: result[name] for name in undefined} == dict.fromkeys(undefined)
+        assert set(result["reasons"]) == set(undefined)
+        assert result["reasons"]["auroc"] == "no given label is wrong"
+        assert (result["label_accuracy_given"], result["noise_rate_true"]) == (1.0, 0.0)
+
+    def test_scores_that_are_not_there(self, tmp_path):
+        case = [(*row[:3], np.nan if row[0] == "0.png" else row[3], *row[4:]) for row in CASE]
+        truth = write_truth(tmp_path / "truth.csv", [(row[0], row[2]) for row in case])
+        result = evaluate(make_run(tmp_path / "run", case, noise_rate=None), truth=truth)
+        assert result["average_precision"] is None
+        assert result["auroc"] is None
+        assert result["noise_rate_estimated"] is None
+        assert result["reasons"]["auroc"] == "1 of 7 rows have no noise score"
+        for name in ("expected_calibration_error", "reliability"):
+            assert result[name] is None
+            assert result["reasons"][name] == "1 of 7 rows have no noise score"
+        assert result["precision"] == 0.5
+
+    def test_every_label_wrong(self, tmp_path):
+        case = [(f"{i}.png", "ab"[i % 2], "ba"[i % 2], i / 10, True, "ab"[i % 2], True) for i in range(6)]
+        truth = write_truth(tmp_path / "truth.csv", [(row[0], row[2]) for row in case])
+        result = evaluate(make_run(tmp_path / "run", case), truth=truth)
+        assert result["reasons"]["auroc"] == "every given label is wrong"
+        assert (result["precision"], result["recall"], result["f1"]) == (1.0, 1.0, 1.0)
+
+    def test_only_open_set_rows(self, tmp_path):
+        case = [(f"{i}.png", "ab"[i % 2], "a", i / 10, i > 2, "ab"[i % 2], True) for i in range(6)]
+        rows = [(f"{i}.png", "" if i < 6 else "a", "1") for i in range(7)]
+        truth = write_truth(tmp_path / "truth.csv", rows, "file_name,true_label,is_corrupted")
+        result = evaluate(make_run(tmp_path / "run", case), truth=truth)
+        assert result["label_accuracy_given"] is None
+        assert "no row has a true label" in result["reasons"]["label_accuracy_corrected"]
+        assert result["recall"] == 0.5
+
+
+class TestTruthColumn:
+    def test_true_label_comes_first(self, run, tmp_path):
+        rows = [(row[0], row[1], row[2]) for row in CASE]
+        truth = write_truth(tmp_path / "truth.csv", rows, "file_name,label,true_label")
+        result = evaluate(run, truth=truth)
+        assert (result["truth_column"], result["noise_rate_true"]) == ("true_label", 3 / 7)
+
+    def test_by_name(self, run, tmp_path):
+        rows = [(row[0], row[1], row[2]) for row in CASE]
+        truth = write_truth(tmp_path / "truth.csv", rows, "file_name,true_label,verified")
+        result = evaluate(run, truth=truth, truth_column="verified")
+        assert (result["truth_column"], result["noise_rate_true"]) == ("verified", 3 / 7)
+
+    def test_no_such_column(self, run, truth):
+        refuses("'verified'", "--truth-column", corrections=run, truth=truth, truth_column="verified")
+
+    def test_no_label_column(self, run, tmp_path):
+        truth = write_truth(tmp_path / "truth.csv", [("0.png", "a")], "file_name,given")
+        refuses("'label'", "--truth-column", corrections=run, truth=truth)
+
+    def test_the_scanned_source_is_no_truth(self, run):
+        scanned = run / "source.csv"
+        refuses("is what was scanned", "--truth-column", corrections=run, truth=scanned)
+        refuses("is what was scanned", corrections=run, truth=run / ".." / "run" / "source.csv")
+        assert evaluate(run, truth=scanned, truth_column="label")["noise_rate_true"] == 0
+
+    def test_the_scanned_source_with_true_labels(self, tmp_path):
+        rows = [(row[0], row[1], row[2]) for row in CASE]
+        scanned = write_truth(tmp_path / "both.csv", rows, "file_name,label,true_label")
+        run = make_run(tmp_path / "run", source=scanned)
+        assert evaluate(run, truth=scanned)["noise_rate_true"] == 3 / 7
+
+    def test_class_folders(self, tmp_path):
+        case = [(f"{row[2]}/{row[0]}", *row[1:]) for row in CASE if row[2]]
+        for row in case:
+            (tmp_path / "images" / row[0]).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "images" / row[0]).write_bytes(b"x")
+        run = make_run(tmp_path / "run", case)
+        result = evaluate(run, truth=tmp_path / "images")
+        assert (result["truth_column"], result["noise_rate_true"]) == (None, 3 / 7)
+        refuses("--truth-column x", "folder", corrections=run, truth=tmp_path / "images", truth_column="x")
+        scanned = make_run(tmp_path / "other", case, source=tmp_path / "images")
+        refuses("is what was scanned", corrections=scanned, truth=tmp_path / "images")
+
+    def test_corrections_that_left_their_run(self, run, truth, tmp_path):
+        (run / "corrections.parquet").rename(tmp_path / "moved.parquet")
+        assert evaluate(tmp_path / "moved.parquet", truth=truth)["rows_evaluated"] == 7
+
+    def test_labels_of_something_else(self, run, tmp_path):
+        truth = write_truth(tmp_path / "truth.csv", [(row[0], f"x{i}") for i, row in enumerate(CASE)])
+        refuses("none of its labels ('x0', 'x1'", "'a', 'b', 'c'", corrections=run, truth=truth)
+
+    def test_no_row_to_evaluate(self, run, tmp_path):
+        truth = write_truth(tmp_path / "truth.csv", [("6.png", "a"), ("7.png", "b")])
+        refuses("none of the valid, labelled, untrusted rows", corrections=run, truth=truth)
+
+
+class TestCalibration:
+    def test_scores_that_are_probabilities_have_no_error(self):
+        noise = np.repeat([0.25, 0.75], 4)
+        wrong = np.array([1, 0, 0, 0, 1, 1, 1, 0], dtype=bool)
+        assert calibration_metrics(noise, wrong)["expected_calibration_error"] == 0
+        assert calibration_metrics(noise, ~wrong)["expected_calibration_error"] == 0.5
+
+    def test_a_score_on_a_border_belongs_to_the_upper_bin_and_one_to_the_last(self):
+        for dtype in (np.float32, np.float64):
+            noise = (np.arange(11) / 10).astype(dtype)
+            bins = calibration_metrics(noise, np.zeros(11, dtype=bool))["reliability"]
+            assert [part["count"] for part in bins] == [1] * 9 + [2]
+        assert [part["mean_score"] for part in bins] == pytest.approx([*np.arange(9) / 10, 0.95])
+
+
+class TestJoin:
+    def test_by_name_in_any_order_and_number(self, run, tmp_path):
+        rows = [(row[0], row[2]) for row in CASE[::-1] if row[0] != "0.png"] + [("new.png", "a")]
+        result = evaluate(run, truth=write_truth(tmp_path / "truth.csv", rows))
+        assert (result["joined_by"], result["rows_evaluated"]) == ("file_name", 6)
+        assert result["noise_rate_true"] == 3 / 6
+
+    def test_missing_images_have_no_name_to_repeat(self, tmp_path):
+        names = ["", "1.png", "2.png", "3.png", "4.png", "5.png", "", "7.png", "8.png", "9.png"]
+        rows = [(name, row[2]) for name, row in zip(names, CASE, strict=True)]
+        run = make_run(tmp_path / "run", names=names)
+        result = evaluate(run, truth=write_truth(tmp_path / "truth.csv", rows))
+        assert (result["joined_by"], result["rows_evaluated"]) == ("file_name", 6)
+
+    def test_by_row_where_names_repeat(self, tmp_path):
+        case = [(f"{i // 2}.png", "ab"[i // 2 % 2], "a", i / 10, False, "a", True) for i in range(8)]
+        run = make_run(tmp_path / "run", case)
+        truth = write_truth(tmp_path / "truth.csv", [(f"{i}.png", "ab"[i % 2]) for i in range(8)])
+        result = evaluate(run, truth=truth)
+        assert (result["joined_by"], result["rows_evaluated"]) == ("row", 8)
+        assert result["noise_rate_true"] == 0.5
+        short = write_truth(tmp_path / "short.csv", [(f"{i}.png", "ab"[i % 2]) for i in range(7)])
+        refuses("cannot be joined", "7 rows, not 8", corrections=run, truth=short)
+
+    def test_no_name_in_common(self, run, tmp_path):
+        truth = write_truth(tmp_path / "truth.csv", [(f"x/{row[0]}", row[2]) for row in CASE])
+        refuses("no file name in common", corrections=run, truth=truth)
+
+    def test_absolute_paths_get_the_names_of_the_run(self, run, tmp_path):
+        rows = [(str(run / row[0]), row[2]) for row in CASE]
+        result = evaluate(run, truth=write_truth(tmp_path / "truth.csv", rows))
+        assert (result["joined_by"], result["rows_evaluated"]) == ("file_name", 7)
+
+
+class TestCommand:
+    def run(self, *arguments):
+        from labelfix.cli.evaluate import command
+
+        return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+    def test_json_is_one_object(self, run, truth):
+        done = self.run(run, "--truth", truth, "--json")
+        assert json.loads(done.stdout) == evaluate(run, truth=truth)
+
+    def test_for_people(self, run, truth):
+        done = self.run(run, "--truth", truth)
+        assert "7 of 10 rows evaluated, joined by file name" in done.stdout
+        assert "average precision" in done.stdout
+        assert "0.8333" in done.stdout
+        lines = [line.split() for line in done.stdout.splitlines()]
+        assert ["0.8", "to", "0.9", "1", "0.8000", "1.0000"] in lines
+        assert ["0.5", "to", "0.6", "0", "-", "-"] in lines
+
+    def test_why_a_number_is_missing(self, run):
+        done = self.run(run, "--truth", run / "source.csv", "--truth-column", "label")
+        assert "no given label is wrong" in done.stdout
+
+    @pytest.mark.usefixtures("truth")
+    def test_bare_name(self, run, tmp_path, monkeypatch):
+        (tmp_path / "runs").mkdir()
+        run.rename(tmp_path / "runs" / "one")
+        monkeypatch.chdir(tmp_path)
+        done = self.run("corrections.parquet", "--truth", "truth.csv", "--json")
+        assert json.loads(done.stdout)["rows_evaluated"] == 7
+        assert "runs/one/corrections.parquet" in done.stderr
+
+    def test_help_ends_with_an_example(self):
+        assert self.run("--help").stdout.rstrip().endswith("--truth noisy.parquet")

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, strategies
+
+from labelfix.methods.batch import Labels
+from labelfix.training.augmentation import Augmentation
+from labelfix.training.batches import Source, even_slices, seed_of
+
+CPU = torch.device("cpu")
+
+
+class Store:
+    """Pixels that tell their row: a store needs nothing else here."""
+
+    def __init__(self, rows: int, size: int = 8) -> None:
+        self.images = np.zeros((rows, 3, size, size), dtype=np.uint8)
+        self.images += np.arange(rows, dtype=np.uint8)[:, None, None, None]
+
+
+def source(rows: int = 20, *, resident: bool = True) -> Source:
+    augmentation = Augmentation(8, (0, 0, 0), (1 / 255,) * 3, flip=False, device=CPU)
+    return Source(Store(rows), augmentation, CPU, resident=resident)
+
+
+@given(strategies.integers(2, 500), strategies.integers(2, 200))
+def test_an_epoch_is_equal_slices_without_remainder(rows, batch_size):
+    slices = even_slices(np.arange(rows), batch_size)
+    sizes = [len(part) for part in slices]
+    assert np.concatenate(slices).tolist() == list(range(rows))
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= 2
+    assert len(slices) == max(1, min(-(-rows // batch_size), rows // 2))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_batch_carries_its_rows(resident):
+    slices = [np.array([3, 1]), np.array([7, 19, 2])]
+    made = list(source(resident=resident).batches(slices, ("plain",), [1, 2]))
+    assert [batch.rows.tolist() for batch in made] == [[3, 1], [7, 19, 2]]
+    for batch in made:
+        assert torch.equal(batch.views[0][:, 0, 0, 0].round().long(), batch.rows)
+
+
+def test_streaming_gives_the_same_batches_as_residence():
+    slices = even_slices(np.random.default_rng(0).permutation(20), 6)
+    seeds = [seed_of(0, k) for k in range(len(slices))]
+    resident = source().batches(slices, ("weak", "plain"), seeds)
+    streamed = source(resident=False).batches(slices, ("weak", "plain"), seeds)
+    for a, b in zip(resident, streamed, strict=True):
+        assert torch.equal(a.views[0], b.views[0])
+        assert torch.equal(a.views[1], b.views[1])
+        assert a.rng.random() == b.rng.random()
+
+
+def test_the_draws_of_a_step_depend_on_its_seed_alone():
+    slices = [np.arange(10), np.arange(10)]
+    first, second = source().batches(slices, ("weak",), [5, 5])
+    assert torch.equal(first.views[0], second.views[0])
+    (other,) = source().batches(slices[:1], ("weak",), [6])
+    assert not torch.equal(first.views[0], other.views[0])
+
+
+def test_seeds_differ_by_every_part():
+    seeds = {
+        seed_of(seed, kind, epoch, step)
+        for seed in (0, 1)
+        for kind in (1, 2)
+        for epoch in (0, 1)
+        for step in (0, 1)
+    }
+    assert len(seeds) == 16
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_class_prior_is_smoothed_and_ignores_rows_without_label():
+    labels = Labels.of(np.array([0, 0, 1, -1]), 3, CPU)
+    torch.testing.assert_close(labels.class_prior, torch.tensor([3.0, 2.0, 1.0]) / 6)
+    assert labels.num_classes == 3

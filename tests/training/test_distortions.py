@@ -1,0 +1,104 @@
+"""The strong view: every image is distorted in a way of its own, reproducibly and within bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import affine_transform
+
+from labelfix.training import distortions
+from labelfix.training.distortions import affine_maps, distort
+
+BORDER = torch.tensor([120, 130, 140], dtype=torch.uint8).view(1, 3, 1, 1)
+
+
+def images(count: int = 200, side: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+def test_pixels_stay_in_their_range_and_the_images_untouched():
+    before = images()
+    kept = before.clone()
+    found = distort(before, BORDER, np.random.default_rng(0))
+    assert found.shape == before.shape
+    assert found.dtype == torch.float32
+    assert found.min() >= 0
+    assert found.max() <= 255
+    assert torch.equal(before, kept)
+
+
+def test_the_draw_depends_on_the_generator_alone():
+    first, again, other = (distort(images(), BORDER, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_equal_images_are_distorted_each_in_its_own_way():
+    one = images(1).expand(50, -1, -1, -1)
+    found = distort(one, BORDER, np.random.default_rng(0))
+    assert len(found.flatten(1).unique(dim=0)) > 45
+
+
+def test_half_of_the_images_are_moved_each_by_one_map():
+    maps = affine_maps(4_000, np.random.default_rng(0))
+    identity = np.eye(2, 3, dtype=np.float32)
+    moved = np.abs(maps - identity).max(axis=(1, 2)) > 0
+    assert moved.mean() == pytest.approx(0.5, abs=0.03)
+    rotated = maps[:, 0, 1] == -maps[:, 1, 0]
+    turned = moved & rotated & (maps[:, 0, 1] != 0)
+    assert turned.sum() / moved.sum() == pytest.approx(0.2, abs=0.03)  # five kinds alike
+    np.testing.assert_allclose(np.linalg.det(maps[turned][:, :, :2]), 1, atol=1e-6)
+    assert np.abs(np.arcsin(maps[turned][:, 0, 1])).max() <= np.pi / 6
+    assert np.abs(maps[:, :, 2]).max() <= 0.9
+
+
+def test_images_move_as_an_independent_resampling_does():
+    pixels = images(20).double()
+    maps = affine_maps(20, np.random.default_rng(3))
+    found = distortions._moved(pixels, maps.astype(np.float64)).numpy()
+    for image, matrix, moved in zip(pixels.numpy(), maps.astype(np.float64), found, strict=True):
+        # From coordinates of -1 to 1, x first, to pixels, row first.
+        linear = matrix[:, :2][::-1, ::-1]
+        offset = 8 * matrix[:, 2][::-1] + 7.5 - linear @ np.array([7.5, 7.5])
+        wanted = [
+            affine_transform(channel, linear, offset, order=1, mode="grid-constant") for channel in image
+        ]
+        np.testing.assert_allclose(moved, wanted, atol=1e-6)
+
+
+def test_a_square_of_half_the_side_is_cut_out():
+    white = torch.full((300, 3, 16, 16), 255.0)
+    found = distortions._cut(white, BORDER.float(), np.random.default_rng(0))
+    hole = (found == BORDER).all(dim=1)
+    sizes = hole.sum(dim=(1, 2))
+    assert sizes.max() == 64
+    assert sizes.min() >= 16  # around a corner a quarter of it is left
+    assert hole.float().mean(dim=0).min() > 0
+
+
+@pytest.mark.parametrize("change", distortions._COLOURS, ids=lambda change: change.__name__.strip("_"))
+def test_no_amount_changes_little_and_a_large_one_much(change):
+    pixels = images(30).float()
+    small, large = (
+        (
+            change(pixels.clone(), torch.full((30, 1, 1, 1), amount), torch.ones(30, 1, 1, 1)).clamp(0, 255)
+            - pixels
+        )
+        .abs()
+        .mean()
+        for amount in (0.0, 0.9)
+    )
+    assert small < 2.5
+    assert large > small or change is distortions._stretch  # which knows no amount
+
+
+def test_known_colours():
+    pixels = torch.tensor([10.0, 100.0, 200.0]).view(1, 3, 1, 1)
+    one, half = torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 0.5)
+    assert distortions._brightness(pixels, half, -one).flatten().tolist() == [5, 50, 100]
+    assert distortions._solarise(pixels, half, one).flatten().tolist() == [10, 100, 55]
+    assert distortions._posterise(pixels, one, one).flatten().tolist() == [0, 96, 192]
+    grey = 0.299 * 10 + 0.587 * 100 + 0.114 * 200
+    assert distortions._saturation(pixels, one, -one).flatten().tolist() == pytest.approx([grey] * 3)

@@ -1,0 +1,416 @@
+"""Cross-fitting: how rows are dealt to folds, what a scan with folds says of them, and what it survives."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import assume, settings, strategies
+from hypothesis import given as for_all
+from references import softmax
+from test_cli import labelfix as command
+from test_findings import findings_of, table, weights_of, write
+from test_pipeline import result_bytes, start
+
+import labelfix
+from labelfix.data.images.store import ImageStore
+from labelfix.errors import InputError
+from labelfix.estimation.posterior import held_out_evidence
+from labelfix.job import Job
+from labelfix.reporting import Silent
+from labelfix.training.fold_assignment import deal_folds
+from labelfix.training.folds import deal
+from labelfix.training.setup import make_trainer, open_images, training_labels
+
+QUICK = {
+    "method": "cross-entropy", "epochs": 2, "folds": 3, "batch_size": 64, "image_size": 8, "precision": "fp32",
+}  # fmt: skip
+
+
+def scan(source, out, **options):
+    return labelfix.scan(source, out=out, **{**QUICK, **options})
+
+
+def epochs_of(run) -> pd.DataFrame:
+    return pd.read_parquet(run.out / "epochs.parquet").drop(columns="elapsed_seconds")
+
+
+# ---------------------------------------------------------------- dealing
+
+
+@strategies.composite
+def dealt(draw):
+    """Labels, groups or None, a number of folds that they are enough for, and what was dealt."""
+    labels = np.array(draw(strategies.lists(strategies.integers(-1, 4), min_size=2, max_size=60)))
+    size = len(labels)
+    codes = strategies.lists(strategies.integers(0, 25), min_size=size, max_size=size)
+    groups = draw(strategies.none() | codes.map(np.array))
+    units = np.arange(size) if groups is None else groups
+    most = len(set(units[labels >= 0]))
+    assume(most >= 2)
+    folds = draw(strategies.integers(2, min(7, most)))
+    return labels, groups, folds, deal_folds(labels, groups, folds, draw(strategies.integers(0, 9)))
+
+
+def is_even(fold_of, folds: int) -> bool:
+    sizes = np.bincount(list(fold_of), minlength=folds)
+    return sizes.max() - sizes.min() <= 1
+
+
+@settings(max_examples=150, deadline=None)
+@for_all(dealt())
+def test_every_labelled_row_is_in_one_fold_and_folds_and_classes_are_even(found):
+    labels, groups, folds, fold_of = found
+    assert fold_of.shape == labels.shape
+    assert fold_of.dtype == np.int64
+    np.testing.assert_array_equal(fold_of >= 0, labels >= 0)
+    np.testing.assert_array_equal(fold_of[labels < 0], -1)
+    of_unit, class_of_unit = {}, {}
+    for row in np.flatnonzero(labels >= 0):
+        unit = row if groups is None else groups[row]
+        assert of_unit.setdefault(unit, fold_of[row]) == fold_of[row]  # a group is never split
+        class_of_unit.setdefault(unit, labels[row])
+    assert set(of_unit.values()) == set(range(folds))
+    assert is_even(of_unit.values(), folds)
+    for label in set(class_of_unit.values()):
+        assert is_even([fold for unit, fold in of_unit.items() if class_of_unit[unit] == label], folds)
+
+
+def test_a_class_smaller_than_the_number_of_folds_is_no_error():
+    fold_of = deal_folds(np.array([0] * 20 + [1, 2]), None, 5, seed=0)
+    assert is_even(fold_of, 5)
+
+
+def test_the_seed_alone_decides():
+    labels = np.arange(100) % 4
+    first, again, other = (deal_folds(labels, None, 5, seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (None, "--folds 7: there are only 6 rows to hold out; use fewer folds"),
+        (
+            np.array([0, 0, 1, 1, 2, 2, 9]),
+            "--folds 7: there are only 3 groups to hold out; use fewer folds",
+        ),
+    ],
+)
+def test_more_folds_than_rows_or_groups_is_one_line(groups, message):
+    with pytest.raises(InputError) as caught:
+        deal_folds(np.array([0, 1, 0, 1, 0, 1, -1]), groups, 7, seed=0)
+    assert str(caught.value) == message
+
+
+# ---------------------------------------------------------------- a scan
+
+UNLABELLED, INVALID, TRUSTED, SPLIT = [3, 50], [7], np.arange(20, 32), np.arange(100, 130)
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """A scan in 3 folds of every kind of row, in groups of two and three, and the same without folds."""
+    folder = tmp_path_factory.mktemp("crossed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELFIX_CACHE", str(folder / "cache"))
+        frame, _ = table(folder)
+        frame.loc[UNLABELLED, "label"] = ""
+        (folder / frame.file_name[INVALID[0]]).write_text("no image")
+        frame["is_trusted"] = np.where(frame.index.isin(TRUSTED), "1", "")
+        frame["split"] = np.where(frame.index.isin(SPLIT), "test", "train")
+        frame["group"] = [f"video {row // 3}" if row < 150 else "" for row in frame.index]
+        source = write(folder, frame)
+        run = scan(source, folder / "run")
+        plain = scan(source, folder / "plain", folds=None)
+        job = Job.of(source, {**QUICK, "out": folder / "other"}, Silent())
+        store = ImageStore.open_or_build(job.manifest, 8)
+        labels = training_labels(job.manifest, store, job.trusted)
+        held_out = deal(labels, job.manifest.groups, job.trusted, job.config)
+        images = open_images(store, job.config)
+    return SimpleNamespace(
+        folder=folder, frame=frame, source=source, run=run, plain=plain, found=findings_of(run),
+        probs=np.stack([np.full(10, np.nan) if p is None else p for p in findings_of(run).predicted_probs]),
+        config=job.config, images=images, labels=labels, fold_of=held_out,
+    )  # fmt: skip
+
+
+def test_rows_that_are_judged_and_trained_on_are_held_out_in_whole_groups(crossed):
+    kinds = [*UNLABELLED, *INVALID, *TRUSTED, *SPLIT]
+    expected = ~crossed.frame.index.isin(kinds)
+    np.testing.assert_array_equal(crossed.fold_of >= 0, expected)
+    dealt = crossed.frame.assign(fold=crossed.fold_of)[expected & (crossed.frame.group != "")]
+    assert (dealt.groupby("group").fold.nunique() == 1).all()
+    assert dealt.fold.nunique() == 3
+
+
+def test_every_row_is_predicted_by_a_network_that_never_saw_it(crossed):
+    expected = np.full((240, 10), np.nan)
+    for fold in range(3):
+        rows = np.flatnonzero(crossed.fold_of == fold)
+        masked = np.where(crossed.fold_of == fold, -1, crossed.labels)
+        with torch.random.fork_rng():
+            trainer = make_trainer(crossed.images, masked, 10, crossed.config, np.arange(240), fold)
+        for _ in trainer.epochs():
+            pass
+        expected[rows] = softmax(trainer.predict("plain").numpy())[rows]
+    held_out = crossed.fold_of >= 0
+    np.testing.assert_allclose(crossed.probs[held_out], expected[held_out], atol=1e-6)
+    exported = findings_of(crossed.plain)
+    own = np.stack([np.full(10, np.nan) if p is None else p for p in exported.predicted_probs])
+    assert (np.abs(own - expected)[held_out].max(axis=1) > 1e-3).all()
+    others = crossed.found.is_valid & ~held_out
+    np.testing.assert_array_equal(crossed.probs[others], own[others])
+    assert np.isnan(crossed.probs[INVALID]).all()
+
+
+def test_the_exported_classifier_is_that_of_a_scan_without_folds(crossed):
+    assert weights_of(crossed.run) == weights_of(crossed.plain)
+    said = [
+        json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
+        for run in (crossed.run, crossed.plain)
+    ]
+    assert [facts["out_of_sample"] for facts in said] == [True, False]
+    assert crossed.run.summary["out_of_sample"]
+
+
+def test_the_evidence_is_read_once_from_the_predictions_of_all_folds(crossed):
+    """1 - p(given), as this method scores rows that were held out, and the pooled reading of all of them."""
+    given = pd.to_numeric(crossed.frame.label).fillna(-1).to_numpy(int)
+    in_fold = crossed.fold_of >= 0
+    scored = in_fold | np.isin(np.arange(240), SPLIT)
+    probs = np.where(scored[:, None], crossed.probs, np.nan)
+    expected = held_out_evidence(np.log(probs), np.where(scored, given, -1), in_fold)
+    own = crossed.probs[np.arange(240), given]
+    np.testing.assert_allclose(crossed.found.noise_score[scored], 1 - own[scored], atol=1e-6)
+    found = np.stack(crossed.found.label_distribution[scored])
+    np.testing.assert_allclose(found, expected.probs[scored], atol=1e-4)
+    assert crossed.run.summary["noise_rate"] == pytest.approx((1 - own[scored]).mean(), abs=1e-5)
+
+
+def test_epochs_tell_of_every_fold_and_of_the_training_on_all_rows(crossed):
+    epochs = epochs_of(crossed.run)
+    assert epochs.epoch.tolist() == [1, 2] * 4
+    assert epochs.fold.fillna(-1).tolist() == [0, 0, 1, 1, 2, 2, -1, -1]
+    assert epochs[["loss_cross_entropy", "test_accuracy", "trusted_accuracy"]].notna().all(axis=None)
+    assert epochs.loss_cross_entropy.nunique() == 8
+    alone = epochs_of(crossed.plain)
+    assert alone.fold.isna().all()
+    columns = [name for name in epochs if name != "fold"]
+    pd.testing.assert_frame_equal(epochs[columns][6:].reset_index(drop=True), alone[columns])
+
+
+def test_the_effort_of_the_folds_is_told_apart_from_that_of_the_classifier(crossed):
+    summary = crossed.run.summary
+    trained = (crossed.labels >= 0).sum()
+    passes = 3 * trained - (crossed.fold_of >= 0).sum()
+    assert summary["forward_units_per_row"] == pytest.approx(3 * 2 * passes / trained, abs=0.01)
+    assert summary["classifier_forward_units_per_row"] == 3 * 2
+    assert crossed.plain.summary["forward_units_per_row"] == 3 * 2
+    assert "classifier_forward_units_per_row" not in crossed.plain.summary
+
+
+def test_a_dry_run_tells_the_effort_of_the_folds_apart_as_well(crossed):
+    names = ("forward_units_per_row", "classifier_forward_units_per_row")
+    for folds, summary in ((3, crossed.run.summary), (None, crossed.plain.summary)):
+        options = {**QUICK, "folds": folds, "out": crossed.folder / "planned"}
+        planned = labelfix.plan(crossed.source, **options)
+        assert planned["folds"] == (folds or 0)
+        assert planned["phases"] == {"train": 2}
+        assert [name for name in names if name in planned] == [name for name in names if name in summary]
+        for name in set(names) & set(planned):  # it has not found out yet that one image cannot be read
+            assert planned[name] == pytest.approx(summary[name], rel=0.01)
+    assert not (crossed.folder / "planned").exists()
+
+
+# ---------------------------------------------------------------- verified rows
+
+
+def test_verified_rows_kept_for_scoring_are_held_out_and_measured_by_their_own_score(tmp_path):
+    """All others with a verified label train in every fold."""
+    frame, true = table(tmp_path, 300, "symmetric-exclusive:0.3")
+    file = pd.DataFrame({"sample_id": range(160), "label": true[:160]})
+    kept = np.concatenate([np.flatnonzero(true[:160] == name)[1::2] for name in np.unique(true)])
+    trusted, source = write(tmp_path, file, "trusted.csv"), write(tmp_path, frame)
+    options = {**QUICK, "method": "confident-learning", "folds": 2, "epochs": 6, "trusted": trusted}
+    job = Job.of(source, {**options, "out": tmp_path / "none"}, Silent())
+    labels = np.where(job.trusted.is_scored, job.manifest.given, job.trusted.label)
+    labels[160:] = job.manifest.given[160:]
+    fold_of = deal(labels, job.manifest.groups, job.trusted, job.config)
+    assert sorted(np.flatnonzero(fold_of[:160] >= 0)) == sorted(kept)
+    assert (fold_of[160:] >= 0).all()
+    run = labelfix.scan(source, out=tmp_path / "run", **options)
+    df = findings_of(run)
+    wrong = frame.label.to_numpy(object) != true
+    np.testing.assert_array_equal(df.noise_score[:160], wrong[:160])
+    raw = 1 - np.stack(df.predicted_probs)[np.arange(300), job.manifest.given]
+    said = run.summary["diagnostics"]["calibration"]
+    assert said["brier_before"] == pytest.approx(np.mean((raw[kept] - wrong[kept]) ** 2), abs=1e-5)
+    assert said["is_calibrated"]
+
+
+def test_corrections_that_harm_the_verified_rows_are_a_failed_fit(tmp_path):
+    """Wrong labels that are sworn to be right: the held-out scores of those rows would change them."""
+    frame, true = table(tmp_path, 400)
+    given = frame.label.to_numpy(object)
+    sworn = given.copy()
+    right = np.flatnonzero(given == true)[:24]
+    sworn[right] = [str((int(label) + 1) % 10) for label in true[right]]
+    rows = np.sort(np.concatenate([right, np.flatnonzero(given != true)]))
+    trusted = write(tmp_path, pd.DataFrame({"sample_id": rows, "label": sworn[rows]}), "trusted.csv")
+    options = {"method": "confident-learning", "folds": 4, "epochs": 15, "batch_size": 32}
+    run = scan(write(tmp_path, frame), tmp_path / "run", trusted=trusted, **options)
+    kept = np.concatenate([rows[sworn[rows] == name][1::2] for name in np.unique(sworn[rows])])
+    before = (given == sworn)[kept].sum()
+    reason = run.summary["fit_reason"]
+    assert reason.startswith(f"of {len(kept)} verified rows {before} were given the right label"), reason
+    assert not run.summary["fit_ok"]
+    assert run.summary["counts"]["flagged"] == 0
+
+
+# ---------------------------------------------------------------- repeats and kills
+
+
+def test_two_runs_of_a_method_with_a_mixture_give_the_same_bytes(digits, tmp_path):
+    first, again, other = (
+        scan(digits[0], tmp_path / name, method="bmm", folds=2, seed=seed)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert result_bytes(first.out) == result_bytes(again.out) != result_bytes(other.out)
+    assert findings_of(first).noise_score.between(0, 1).all()
+
+
+COMMAND = (
+    "scan", "images", "--out", "run", "--method", "cross-entropy", "--folds", "2", "--epochs", "2",
+    "--batch-size", "64", "--image-size", "8", "--precision", "fp32",
+)  # fmt: skip
+# 300 rows make 5 steps an epoch, the 150 of a fold make 3.
+STEP = "labelfix.training.trainer.Trainer._step = after({}, labelfix.training.trainer.Trainer._step)"
+WITHIN_A_FOLD, ON_ALL_ROWS = STEP.format(3 + 2), STEP.format(2 * 6 + 7)
+BEFORE_A_FOLD_IS_KEPT = (
+    "labelfix.training.checkpoint.newest_number = after(2, labelfix.training.checkpoint.newest_number)"
+)
+BETWEEN_FOLDS = "labelfix.training.folds._finished = after(2, labelfix.training.folds._finished)"
+
+
+def killed(moment: str, tmp_path, number=signal.SIGKILL) -> None:
+    done = start(moment, number, *COMMAND, cwd=tmp_path)
+    assert done.returncode == (130 if number == signal.SIGINT else -number), done.stderr
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The 300 digits of `digits`, scanned in two folds at one go."""
+    from conftest import write_digits
+
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    write_digits(folder / "images", 300, "symmetric-exclusive:0.2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELFIX_CACHE", str(folder / "cache"))
+        return scan(folder / "images", folder / "run", folds=2)
+
+
+def assert_same(run, uninterrupted) -> None:
+    assert result_bytes(run.out) == result_bytes(uninterrupted.out)
+    pd.testing.assert_frame_equal(epochs_of(run), epochs_of(uninterrupted))
+    assert not (run.out / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        (WITHIN_A_FOLD, signal.SIGINT),
+        (WITHIN_A_FOLD, signal.SIGKILL),
+        (BEFORE_A_FOLD_IS_KEPT, signal.SIGKILL),
+    ],
+    ids=["Ctrl-C in its epochs", "kill in its epochs", "kill after its last epoch"],
+)
+def test_killed_in_a_fold_and_repeated_gives_the_bytes_of_an_uninterrupted_run(
+    digits, tmp_path, uninterrupted, moment, number
+):
+    killed(moment, tmp_path, number)
+    assert not (tmp_path / "run" / "checkpoint" / "fold-1").exists()
+    assert_same(scan(digits[0], tmp_path / "run", folds=2), uninterrupted)
+
+
+def test_a_finished_fold_is_kept_and_not_trained_again(digits, tmp_path, uninterrupted):
+    def kept(fold: int) -> dict:
+        return {path.name: path.stat().st_mtime_ns for path in checkpoint.glob(f"fold-{fold}/*")}
+
+    checkpoint = tmp_path / "run" / "checkpoint"
+    killed(BETWEEN_FOLDS, tmp_path)
+    first = kept(0)
+    assert first
+    assert not kept(1)
+    killed(STEP.format(6 + 7), tmp_path)  # the 6 steps of the second fold, and 7 on all rows
+    assert kept(0) == first
+    assert kept(1)
+    assert list(checkpoint.glob("*.json"))
+    assert_same(scan(digits[0], tmp_path / "run", folds=2), uninterrupted)
+
+
+def test_an_unfinished_run_goes_on_with_the_same_folds_or_anew(digits, tmp_path):
+    killed(ON_ALL_ROWS, tmp_path)
+    for folds in (3, None):
+        with pytest.raises(
+            InputError, match="holds an unfinished run with another folds; give the same options"
+        ):
+            scan(digits[0], tmp_path / "run", folds=folds)
+    anew = scan(digits[0], tmp_path / "run", folds=2, seed=1, overwrite=True)
+    whole = scan(digits[0], tmp_path / "whole", folds=2, seed=1)
+    assert_same(anew, whole)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("folds", [0, 1])
+def test_fewer_than_two_folds_are_refused(digits, tmp_path, folds):
+    done = command("scan", "images", "--folds", folds, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Invalid value for '--folds'" in done.stderr
+    with pytest.raises(InputError, match=f"--folds {folds}: must be at least 2"):
+        scan(digits[0], tmp_path / "run", folds=folds)
+
+
+def test_too_many_folds_leave_nothing_behind(digits, tmp_path):
+    with pytest.raises(InputError, match="--folds 301: there are only 300 rows to hold out"):
+        scan(digits[0], tmp_path / "run", folds=301)
+    frame, _ = table(tmp_path)
+    source = write(tmp_path, frame.assign(group=frame.index % 4))
+    with pytest.raises(InputError, match="--folds 5: there are only 4 groups to hold out"):
+        scan(source, tmp_path / "run", folds=5)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_that_diverges_is_a_failed_fit(digits, tmp_path):
+    run = scan(digits[0], tmp_path / "run", folds=2, settings={"learning_rate": "1e9"})
+    df = findings_of(run)
+    assert not run.summary["fit_ok"]
+    assert re.match(r"training diverged in epoch [12]; give a lower --set", run.summary["fit_reason"])
+    assert not df.is_label_issue.any()
+    assert (df.corrected_label == df.given_label).all()
+    assert df.noise_score.isna().all()
+
+
+def test_a_single_fold_that_diverges_is_a_failed_fit(digits, tmp_path, monkeypatch):
+    def poisoned(*args):
+        trainer = make_trainer(*args)
+        if args[5] == 1:  # the fold
+            torch.nn.init.constant_(trainer.method.network.head.weight, float("inf"))
+        return trainer
+
+    monkeypatch.setattr("labelfix.training.folds.make_trainer", poisoned)
+    run = scan(digits[0], tmp_path / "run")
+    assert not run.summary["fit_ok"]
+    assert "training diverged in epoch 1" in run.summary["fit_reason"]
+    assert not findings_of(run).is_label_issue.any()
+    assert epochs_of(run).fold.fillna(-1).tolist() == [0, 0, 1, 2, 2, -1, -1]

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from digit_training import DEVICE, assert_same, digit_labels, digit_source, make_trainer, state_of
+from sklearn.datasets import load_digits
+
+from labelfix.errors import InputError
+from labelfix.training import checkpoint
+from labelfix.training.epoch_report import EpochReport
+
+
+def stop_after(steps: int):
+    """A `keep_going` that says no after so many steps."""
+    left = iter(range(steps))
+    return lambda: next(left, None) is not None
+
+
+def test_reports_one_epoch_after_another():
+    trainer = make_trainer("cross-entropy", epochs=3)
+    reports = list(trainer.epochs())
+    assert [report.epoch for report in reports] == [1, 2, 3]
+    assert [report.phase for report in reports] == ["train"] * 3
+    assert reports[-1].losses["cross_entropy"] < reports[0].losses["cross_entropy"]
+    assert all(report.elapsed_seconds > 0 for report in reports)
+
+
+@pytest.mark.parametrize("method", ["cross-entropy", "bmm", "pencil", "joint", "meta", "nnaqc"])
+@pytest.mark.parametrize("steps", [1, 4, 7, 9, 14])
+def test_resumed_at_any_step_equals_uninterrupted(method, steps):
+    """200 rows in batches of 50: four steps an epoch, so the cuts fall inside epochs and between them."""
+    whole = make_trainer(method)
+    reports = [report.losses for report in whole.epochs()]
+
+    first = make_trainer(method)
+    losses = [report.losses for report in first.epochs(stop_after(steps))]
+    assert first.position.epoch * 4 + first.position.step == steps
+    tensors, facts = first.state()
+    second = make_trainer(method)
+    second.restore({name: value.clone() for name, value in tensors.items()}, facts)
+    losses += [report.losses for report in second.epochs()]
+
+    assert_same(state_of(whole), state_of(second))
+    assert losses == reports
+    assert whole.position.forward_units == second.position.forward_units
+
+
+class TestFreshPhase:
+    """The last of these four epochs starts with the first weights, when the network has 12 steps behind it."""
+
+    def at_the_first_step(self, trainer):
+        """Train to the end: weights, and number of momentum buffers, as the first forward of epoch 4 sees them."""
+        seen = {}
+
+        def look(network, _inputs):
+            if (trainer.position.epoch, trainer.position.step) == (3, 0) and network.training and not seen:
+                weights = {name: value.clone() for name, value in network.state_dict().items()}
+                seen.update(weights=weights, momenta=len(trainer.optimiser.state))
+
+        trainer.method.network.register_forward_pre_hook(look)
+        list(trainer.epochs())
+        return seen
+
+    def test_it_starts_with_the_first_weights_and_no_momentum(self):
+        trainer = make_trainer("joint", warm_start="false")
+        first = {name: value.clone() for name, value in trainer.method.network.state_dict().items()}
+        seen = self.at_the_first_step(trainer)
+        assert_same(seen["weights"], first)
+        assert seen["momenta"] == 0
+        assert len(trainer.optimiser.state) > 0
+
+    def test_another_phase_goes_on_with_both(self):
+        trainer = make_trainer("joint", warm_start="true")
+        first = {name: value.clone() for name, value in trainer.method.network.state_dict().items()}
+        seen = self.at_the_first_step(trainer)
+        assert not torch.equal(seen["weights"]["head.weight"], first["head.weight"])
+        assert seen["momenta"] > 0
+
+    def test_the_epoch_before_it_ends_with_the_trained_network(self):
+        """What is measured after an epoch, and what a checkpoint there holds, is what that epoch has made."""
+        trainer = make_trainer("joint", warm_start="false")
+        first = trainer.method.network.head.weight.clone()
+        epochs = trainer.epochs()
+        for _ in range(3):
+            next(epochs)
+        assert not torch.equal(trainer.method.network.head.weight, first)
+        assert len(trainer.optimiser.state) > 0
+
+    def test_only_a_run_with_such_a_phase_keeps_a_copy(self):
+        assert make_trainer("joint", warm_start="false")._first_weights
+        assert not make_trainer("joint", warm_start="true")._first_weights
+
+    @pytest.mark.parametrize("steps", [11, 12, 13, 14])
+    def test_resumed_around_its_first_step_equals_uninterrupted(self, steps, tmp_path):
+        """Interrupted before the last step of the epoch before it, before, after and one step after its own first."""
+        whole = make_trainer("joint", warm_start="false")
+        reports = [report.losses for report in whole.epochs()]
+
+        first = make_trainer("joint", warm_start="false")
+        losses = [report.losses for report in first.epochs(stop_after(steps))]
+        checkpoint.save(tmp_path, 1, *first.state())
+        second = make_trainer("joint", warm_start="false")
+        second.restore(*next(checkpoint.newest_first(tmp_path)))
+        losses += [report.losses for report in second.epochs(stop_after(0))]  # and again, before any step
+        checkpoint.save(tmp_path, 2, *second.state())
+        third = make_trainer("joint", warm_start="false")
+        third.restore(*next(checkpoint.newest_first(tmp_path)))
+        losses += [report.losses for report in third.epochs()]
+
+        assert_same(state_of(whole), state_of(third))
+        assert losses == reports
+        assert whole.position.forward_units == third.position.forward_units
+
+
+def test_the_seed_decides_everything():
+    runs = {}
+    for seed in (0, 0, 1):
+        trainer = make_trainer("bmm", seed=seed)
+        list(trainer.epochs())
+        runs.setdefault(seed, []).append(state_of(trainer))
+    assert_same(*runs[0])
+    assert not torch.equal(runs[0][0]["method.trajectory"], runs[1][0]["method.trajectory"])
+
+
+def test_rows_without_a_label_are_not_trained_on():
+    given = digit_labels(200)[0].copy()
+    given[:20] = -1
+    trainer = make_trainer("bmm", given=given)
+    list(trainer.epochs())
+    trajectory = trainer.method.trajectory.cpu().numpy()
+    assert (trajectory[:20] == 0).all()
+    np.testing.assert_allclose(trajectory[20:].sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_running_mean_is_the_mean_of_the_epochs_in_its_window():
+    """The mean over epochs 1 and 2 of what the network said of each row when it was trained on it."""
+    trainer = make_trainer("cross-entropy", average_from="1", milestones="3", average_until="3")
+    said = {}
+    original = trainer.method.remember
+
+    def spy(when, rows, logits):
+        said.setdefault(int(when.epoch), {}).update(
+            zip(rows.tolist(), logits.detach().double().softmax(dim=1).cpu().numpy(), strict=True)
+        )
+        original(when, rows, logits)
+
+    trainer.method.remember = spy
+    list(trainer.epochs())
+    expected = np.stack([(said[1][row] + said[2][row]) / 2 for row in range(200)])
+    np.testing.assert_allclose(trainer.method.trajectory.cpu().numpy(), expected, atol=1e-6)
+
+
+def test_forward_units_count_three_a_training_row_and_one_a_forward():
+    trainer = make_trainer("cross-entropy", epochs=2)
+    list(trainer.epochs())
+    assert trainer.position.forward_units == 2 * 200 * 3
+    trainer.predict("plain")
+    assert trainer.position.forward_units == 2 * 200 * 3 + 200
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("bmm", {}),
+        ("bmm", {"weights_from": "batch"}),
+        ("cross-entropy", {}),
+        ("joint", {}),
+        ("joint", {"finetune": "mixup"}),
+    ],
+)
+def test_phases_say_what_they_cost(method, changes):
+    trainer = make_trainer(method, **changes)
+    list(trainer.epochs())
+    promised = sum(phase.epochs * phase.forward_units for phase in trainer.method.phases())
+    assert trainer.position.forward_units == pytest.approx(promised * 200)
+
+
+def test_diverged_training_says_so():
+    trainer = make_trainer("cross-entropy", learning_rate="1e30")
+    assert not list(trainer.epochs())[-1].is_finite
+
+
+def test_a_report_survives_json():
+    report = EpochReport(3, "train", 0.1, {"a": 1.5, "b": float("nan")}, {"share": 0.25}, 2.0)
+    back = EpochReport.all_from_json([report.to_json()])[0]
+    assert back.losses["a"] == 1.5
+    assert np.isnan(back.losses["b"])
+    assert back.reported == report.reported
+
+
+def test_fewer_than_two_rows_are_refused():
+    given = np.full(200, -1)
+    given[5] = 3
+    with pytest.raises(InputError, match="needs at least 2"):
+        make_trainer("cross-entropy", given=given)
+
+
+def test_predictions_cover_every_image_also_unlabelled_ones():
+    given = digit_labels(200)[0].copy()
+    given[:20] = -1
+    trainer = make_trainer("cross-entropy", given=given)
+    assert torch.isfinite(trainer.predict("plain")).all()
+    assert trainer.predict("plain").shape == (200, 10)
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+def accuracy_by_hand(network: torch.nn.Module, labels: np.ndarray) -> float:
+    pixels = torch.from_numpy((load_digits().images[: len(labels)] * (255 / 16)).round()).float()
+    views = ((pixels / 255 - 0.3) / 0.37)[:, None].expand(-1, 3, -1, -1).to(DEVICE)
+    with torch.no_grad():
+        guess = network.eval()(views).argmax(dim=1).cpu().numpy()
+    right = [g == label for g, label in zip(guess, labels, strict=True) if label >= 0]
+    return sum(right) / len(right)
+
+
+@pytest.mark.parametrize("rows", [200, 300])
+def test_accuracy_is_the_share_of_labelled_rows_that_the_network_gets_right(rows):
+    """Also of a source with other rows than those it is trained on."""
+    trainer = make_trainer("cross-entropy")
+    list(trainer.epochs())
+    labels = digit_labels(rows)[1].copy()
+    labels[50:120] = -1
+    found = trainer.accuracy(digit_source(rows), labels)
+    assert 0.1 < found < 1
+    assert found == pytest.approx(accuracy_by_hand(trainer.method.network, labels))
+
+
+@pytest.mark.parametrize("method", ["bmm", "cross-entropy"])
+def test_measuring_accuracy_changes_nothing(method):
+    plain, measured = make_trainer(method), make_trainer(method)
+    list(plain.epochs())
+    for _ in measured.epochs():
+        measured.accuracy(measured.source, digit_labels(200)[1])
+    assert_same(state_of(plain), state_of(measured))
+    assert plain.position.forward_units == measured.position.forward_units
+
+
+class TestAveragedWeights:
+    @pytest.mark.parametrize("steps", [1, 2, 7])
+    @pytest.mark.parametrize("warmup_epochs", ["0", "1"])
+    def test_they_follow_the_weights_step_by_step(self, warmup_epochs, steps):
+        trainer = make_trainer("meta", epochs=3, ema_decay="0.3", warmup_epochs=warmup_epochs)
+        list(trainer.epochs(stop_after(4 * int(warmup_epochs))))
+        assert trainer.network is trainer.method.network or warmup_epochs == "0"
+        left, seen = iter(range(steps)), []
+
+        def look():
+            seen.append([value.detach().double().clone() for value in trainer.method.network.parameters()])
+            return next(left, None) is not None
+
+        list(trainer.epochs(look))
+        assert len(seen) == 1 + steps
+        wanted = seen[0]
+        for step, weights in enumerate(seen[1:]):
+            decay = min(0.3, (1 + step) / (10 + step))  # .3 from the fourth step on
+            wanted = [decay * a + (1 - decay) * w for a, w in zip(wanted, weights, strict=True)]
+        for found, value in zip(trainer.network.parameters(), wanted, strict=True):
+            torch.testing.assert_close(found.double(), value, rtol=1e-5, atol=1e-7)
+            assert not found.requires_grad
+
+    def test_they_predict_with_the_statistics_of_the_network(self):
+        trainer = make_trainer("meta", epochs=2)
+        list(trainer.epochs())
+        averaged, own = trainer.network, trainer.method.network
+        assert averaged is not own
+        for found, value in zip(averaged.buffers(), own.buffers(), strict=True):
+            assert torch.equal(found, value)
+        images = digit_source(200)._pixels
+        with torch.no_grad():
+            wanted = averaged.eval()(trainer.source.augmentation.plain(images))
+        torch.testing.assert_close(trainer.predict(), wanted, rtol=1e-4, atol=1e-5)
+
+    def test_without_a_decay_the_network_itself_predicts(self):
+        trainer = make_trainer("meta", epochs=2, ema_decay="0")
+        list(trainer.epochs())
+        assert trainer.network is trainer.method.network
+
+    def test_their_passes_count(self):
+        trainer = make_trainer("meta", epochs=2)
+        before = trainer.position.forward_units
+        list(trainer.epochs())
+        trained = trainer.position.forward_units
+        trainer.predict()
+        assert trainer.position.forward_units - trained == 200
+        assert trained > before
+
+
+def test_a_moment_holds_the_momentum():
+    trainer = make_trainer("cross-entropy")
+    phase = trainer.method.phases()[0]
+    assert trainer._moment(phase).velocity == {}
+    list(trainer.epochs(stop_after(1)))
+    velocity = trainer._moment(phase).velocity
+    gradients = {name: value.grad for name, value in trainer.method.named_parameters()}
+    assert velocity.keys() == gradients.keys()
+    decay = trainer.method.settings.weight_decay
+    for name, value in trainer.method.named_parameters():
+        # The first momentum is the gradient at the first weights, decay included: those differ by one step.
+        before = value.detach() + trainer.method.settings.learning_rate * velocity[name]
+        torch.testing.assert_close(velocity[name], gradients[name] + decay * before, rtol=1e-4, atol=1e-6)

@@ -17,7 +17,7 @@ from labelfix.data.images.store import auto_image_size
 from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
 from labelfix.methods import method_class
-from labelfix.methods.settings import MethodSettings
+from labelfix.methods.base import MethodSettings
 from labelfix.training.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")

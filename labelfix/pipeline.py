@@ -24,7 +24,6 @@ from labelfix.results import corrections, model_card, run_folder
 from labelfix.results.classifier import make_classifier
 from labelfix.results.findings import find
 from labelfix.results.summary import cost, epochs_table, summarise, units_per_row
-from labelfix.training.epoch_report import EpochReport
 from labelfix.training.folds import CrossFit, cross_fit, deal
 from labelfix.training.resume import train
 from labelfix.training.setup import (
@@ -36,7 +35,7 @@ from labelfix.training.setup import (
     training_labels,
     watch,
 )
-from labelfix.training.trainer import Trainer
+from labelfix.training.trainer import EpochReport, Trainer
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from labelfix.data.manifest import Manifest
-from labelfix.data.verified_files import Known, read_verified, sha256_of
+from labelfix.data.readers.delimited import delimited_columns
+from labelfix.data.readers.jsonl import jsonl_columns
+from labelfix.data.readers.parquet import parquet_columns
 from labelfix.errors import InputError
 
 MIN_DIFFERENT = 20  # verified labels that differ from the given ones, from which half of the file is scored
+
+
+SKIP = "skip"
+
+
+DECISIONS = ("accept", "keep", "change", SKIP)
+
+
+_READERS = {
+    ".csv": delimited_columns,
+    ".tsv": delimited_columns,
+    ".jsonl": jsonl_columns,
+    ".parquet": parquet_columns,
+}
+
+
+_COLUMNS = ("sample_id", "file_name", "label", "decision")
+
+
+_WHOLE = re.compile(r"([0-9]{1,18})(?:\.0+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +111,226 @@ def _scored(rows: np.ndarray, verified: np.ndarray, manifest: Manifest) -> np.nd
     usable = (given >= 0) & ~manifest.held_out[rows]
     by_class = [np.sort(rows[usable & (verified == label)])[1::2] for label in np.unique(verified)]
     return np.concatenate(by_class)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The rows that a verified file may speak of.
+
+    Attributes:
+        title: what messages call them.
+        class_names: that its labels must be among.
+        file_names: string (N,).
+        name_of: the file name that a path of the source has.
+        is_cut: whether there may be rows beyond these; lines about those are left out.
+    """
+
+    title: str
+    class_names: tuple[str, ...]
+    file_names: pa.ChunkedArray
+    name_of: Callable[[str], str]
+    is_cut: bool = False
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The lines of a verified file, one per row that it speaks of, in the order of the file.
+
+    Attributes:
+        rows: (n,) int64, rows of what is known.
+        labels: (n,) int64 class index, -1 where the decision is to skip.
+        decisions: (n,) accept, keep, change or skip; None for a file without that column.
+        lines: (n,) the row of the file, from 0.
+        num_left_out: how many lines are about rows beyond those known.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    decisions: list[str] | None
+    lines: list[int]
+    num_left_out: int
+
+
+def sha256_of(path: Path, option: str) -> str:
+    """SHA-256 (hex) of a verified file.
+
+    Raises:
+        InputError: no such file, or of no supported kind; begins with the option.
+    """
+    kinds = ", ".join(_READERS)
+    if path.suffix.lower() not in _READERS:
+        raise InputError(f"{option} {path}: such a file is one of {kinds}")
+    if not path.exists():
+        raise InputError(f"{option} {path} does not exist; check the path")
+    if not path.is_file():
+        raise InputError(f"{option} {path} is no regular file; name one of {kinds}")
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{option} {path} cannot be read: {error.strerror}") from None
+
+
+def read_verified(path: Path, known: Known) -> Verified:
+    """Read a verified file: `label`, `sample_id` or `file_name` (the first counts), and maybe `decision`.
+
+    Raises:
+        InputError: anything wrong with the file or one of its rows; says the way out.
+    """
+    entries = _entries(path)
+    places = _by_name(entries, known) if entries.sample_ids is None else _by_id(entries, known)
+    index = {name: number for number, name in enumerate(known.class_names)}
+    found: dict[int, int] = {}
+    labels = np.full(len(places), -1)
+    for entry, place in enumerate(places.tolist()):
+        if place < 0:
+            continue
+        labels[entry] = _label(entries, entry, index, known)
+        first = found.setdefault(place, entry)
+        if entries.said(first) != entries.said(entry):
+            row, other = entries.lines[first], entries.lines[entry]
+            raise InputError(
+                f"{path}: rows {row} and {other} give one sample two labels or decisions,"
+                f" {entries.shown(first)} and {entries.shown(entry)}; keep one"
+            )
+    kept = np.array(list(found.values()), np.int64)
+    decisions = None if entries.decisions is None else [entries.decisions[entry] for entry in kept]
+    lines = [entries.lines[entry] for entry in kept]
+    return Verified(places[kept], labels[kept], decisions, lines, int((places < 0).sum()))
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The lines of a file as they stand there; text, None where empty, and None without the column."""
+
+    path: Path
+    lines: list[int]
+    labels: list[str | None]
+    decisions: list[str] | None
+    sample_ids: list[str | None] | None
+    file_names: list[str | None] | None
+
+    def is_skipped(self, entry: int) -> bool:
+        return self.decisions is not None and self.decisions[entry] == SKIP
+
+    def said(self, entry: int) -> tuple[str | None, str | None]:
+        """Decision and label of a line; those who skip a row may write what they like beside it."""
+        decision = None if self.decisions is None else self.decisions[entry]
+        return decision, None if decision == SKIP else self.labels[entry]
+
+    def shown(self, entry: int) -> str:
+        decision, label = self.said(entry)
+        return " ".join([*filter(None, [decision]), *([] if decision == SKIP else [repr(label)])])
+
+
+def _entries(path: Path) -> _Entries:
+    names, cells = _READERS[path.suffix.lower()](path, _COLUMNS)
+    there = ", ".join(map(repr, names)) or "none"
+    if "label" not in cells:
+        raise InputError(f"{path}: no column 'label'; its columns are {there}: name the verified labels so")
+    if not {"sample_id", "file_name"} & set(cells):
+        raise InputError(
+            f"{path}: no column 'sample_id' or 'file_name'; its columns are {there}: add one of the two"
+        )
+    texts = {name: column.to_pylist() for name, column in cells.items()}
+    labels = [(text or "").strip() or None for text in texts["label"]]
+    decisions = None
+    if "decision" in texts:
+        decisions = [(text or "").strip().lower() for text in texts["decision"]]
+        for row, decision in enumerate(decisions):
+            if decision not in DECISIONS:
+                raise InputError(
+                    f"{path}: row {row} has the decision {decision!r}; write one of {', '.join(DECISIONS)}"
+                )
+    lines = list(range(len(labels)))
+    return _Entries(path, lines, labels, decisions, texts.get("sample_id"), texts.get("file_name"))
+
+
+def _label(entries: _Entries, entry: int, index: dict[str, int], known: Known) -> int:
+    """Class index of a line; -1 where it is skipped."""
+    label, row = entries.labels[entry], entries.lines[entry]
+    if entries.is_skipped(entry):
+        return -1
+    if label is None:
+        raise InputError(f"{entries.path}: row {row} has no label; give it one, or take the row out")
+    if label not in index:
+        raise InputError(
+            f"{entries.path}: row {row} has the label {label!r}, which is no class of {known.title}"
+            f" ({_shown(known.class_names)}); correct it, or take the row out"
+        )
+    return index[label]
+
+
+def _by_id(entries: _Entries, known: Known) -> np.ndarray:
+    """(n,) int64 row for each line; -1 beyond what is known."""
+    assert entries.sample_ids is not None
+    path, last = entries.path, len(known.file_names) - 1
+    places = np.empty(len(entries.lines), np.int64)
+    for entry, (row, text) in enumerate(zip(entries.lines, entries.sample_ids, strict=True)):
+        number = _WHOLE.fullmatch((text or "").strip())
+        place = int(number[1]) if number else -1
+        if number is None or (place > last and not known.is_cut):
+            raise InputError(
+                f"{path}: row {row} has the sample_id {text or ''!r}; {known.title} has the rows 0 to {last}"
+            )
+        places[entry] = place if place <= last else -1
+    if entries.file_names is not None:
+        _check_names(entries, places, known)
+    return places
+
+
+def _check_names(entries: _Entries, places: np.ndarray, known: Known) -> None:
+    """Refuse a sample_id whose row has another file name than the file says."""
+    assert entries.file_names is not None
+    names = known.file_names.take(pa.array(places, mask=places < 0)).to_pylist()
+    for row, place, name, said in zip(entries.lines, places, names, entries.file_names, strict=True):
+        if place >= 0 and said and said != name and known.name_of(said) != name:
+            raise InputError(
+                f"{entries.path}: row {row} says {said!r}, but sample_id {place} of {known.title} is"
+                f" {name!r}; is it of another source? Correct one, or take one of the two columns out"
+            )
+
+
+def _by_name(entries: _Entries, known: Known) -> np.ndarray:
+    """(n,) int64 row for each line; -1 where its name is beyond what is known."""
+    assert entries.file_names is not None
+    path = entries.path
+    for row, name in zip(entries.lines, entries.file_names, strict=True):
+        if not name:
+            raise InputError(f"{path}: row {row} has no file_name; give it one, or take the row out")
+    said = [name for name in entries.file_names if name]
+    plain = [known.name_of(name) for name in said]
+    found = _find({*said, *plain}, known.file_names)
+    places = np.empty(len(said), np.int64)
+    for entry, (row, name, other) in enumerate(zip(entries.lines, said, plain, strict=True)):
+        place, count = found.get(name) or found.get(other) or (-1, 0)
+        if count > 1:
+            raise InputError(
+                f"{path}: row {row}: {count} rows of {known.title} are called {name!r}; name rows by sample_id"
+            )
+        if count == 0 and not known.is_cut:
+            raise InputError(
+                f"{path}: row {row}: {known.title} has no {name!r}; write file names as they stand in"
+                " corrections.parquet, or name rows by sample_id"
+            )
+        places[entry] = place
+    return places
+
+
+def _find(wanted: set[str], file_names: pa.ChunkedArray) -> dict[str, tuple[int, int]]:
+    """The last row that has each name, and how many have it; names that none has are left out."""
+    names = pa.array(sorted(wanted), pa.string())
+    last, count = np.full(len(names), -1), np.zeros(len(names), np.int64)
+    start = 0
+    for chunk in file_names.chunks:
+        place = pc.fill_null(pc.index_in(chunk, value_set=names), -1).to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(place >= 0)
+        last[place[rows]] = start + rows
+        count += np.bincount(place[rows], minlength=len(names))
+        start += len(chunk)
+    found = zip(names.to_pylist(), last.tolist(), count.tolist(), strict=True)
+    return {name: (row, times) for name, row, times in found if times}
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -17,11 +17,9 @@ import pyarrow.compute as pc
 
 from labelfix.errors import InputError
 from labelfix.exports import cleanlab, csv, fiftyone, hf, imagefolder, jsonl, labelstudio, parquet
-from labelfix.exports.base import Export, Target
+from labelfix.exports.base import Export, Target, check_no_bytes, checked_out, is_folder, written
 from labelfix.exports.images import WAYS
-from labelfix.exports.places import checked_out, is_folder, written
 from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns, shown_schema
-from labelfix.exports.texts import check_no_bytes
 from labelfix.results.corrections import Corrections
 from labelfix.results.decisions import Decisions
 from labelfix.results.originals import read_originals

@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 from pyarrow.csv import WriteOptions, write_csv
 
 from labelfix.data.readers import escape_cell
-from labelfix.data.readers.cells import INSIDE, SEPARATORS
-from labelfix.exports.base import Export
-from labelfix.exports.texts import holds, is_text, utf8
+from labelfix.data.readers.delimited import INSIDE, SEPARATORS
+from labelfix.exports.base import Export, holds, is_text, utf8
 
 SUFFIXES: tuple[str, ...] = (".csv",)
 NEEDS: tuple[str, ...] = ()

@@ -11,8 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.exports.base import Export
-from labelfix.exports.texts import holds, is_text, utf8
+from labelfix.exports.base import Export, holds, is_text, utf8
 
 SUFFIXES: tuple[str, ...] = (".jsonl",)
 NEEDS: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from labelfix.data.readers import RESERVED_COLUMNS
 from labelfix.errors import InputError
-from labelfix.exports.texts import without_views
+from labelfix.exports.base import without_views
 from labelfix.results.corrections import ROW_GROUP, Corrections
 from labelfix.results.decisions import REVIEW_STATUS, REVIEWED_LABEL, Decisions
 

@@ -34,9 +34,8 @@ from scipy.special import softmax
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, ratio_score, transition_posterior
 from labelfix.estimation.posterior import held_out_evidence, pooled_evidence
-from labelfix.methods.base import Method, Moment, Phase, Predict
+from labelfix.methods.base import Method, MethodSettings, Moment, Phase, Predict, setting
 from labelfix.methods.batch import Batch
-from labelfix.methods.settings import MethodSettings, setting
 
 
 @dataclass(frozen=True)

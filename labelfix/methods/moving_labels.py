@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from labelfix.estimation.posterior import network_is_weak
-from labelfix.methods.base import Moment, Predict
+from labelfix.methods.base import Moment, Predict, setting
 from labelfix.methods.batch import Labels
-from labelfix.methods.settings import setting
 from labelfix.methods.two_readings import TwoReadings, TwoReadingsSettings
 
 

@@ -10,8 +10,7 @@ import torch
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence
 from labelfix.estimation.readings import both
-from labelfix.methods.base import Method, Predict
-from labelfix.methods.settings import MethodSettings, setting
+from labelfix.methods.base import Method, MethodSettings, Predict, setting
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from labelfix.data.verified_files import DECISIONS, SKIP, Known, Verified, read_verified, sha256_of
+from labelfix.data.verified_labels import DECISIONS, SKIP, Known, Verified, read_verified, sha256_of
 from labelfix.errors import InputError
 from labelfix.results.corrections import Corrections
 

@@ -16,10 +16,9 @@ from labelfix.estimation.calibration import Calibration, calibrate
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.verdicts import decide
 from labelfix.results.corrections import Findings
-from labelfix.training.epoch_report import EpochReport
 from labelfix.training.folds import CrossFit
 from labelfix.training.setup import training_labels
-from labelfix.training.trainer import Trainer
+from labelfix.training.trainer import EpochReport, Trainer
 
 _ENOUGH_HELD_OUT = 1_000
 

@@ -14,8 +14,7 @@ import torch
 from labelfix.data.manifest import Manifest
 from labelfix.estimation.evidence import transition_matrix
 from labelfix.results.corrections import Findings
-from labelfix.training.epoch_report import EpochReport
-from labelfix.training.trainer import Trainer
+from labelfix.training.trainer import EpochReport, Trainer
 
 
 def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from labelfix.data.images.store import ImageStore
-from labelfix.methods.batch import Batch
-from labelfix.methods.transfer import to_device
+from labelfix.methods.batch import Batch, to_device
 from labelfix.training.augmentation import Augmentation
 
 _RESIDENT_SHARE = 0.5

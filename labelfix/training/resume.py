@@ -14,9 +14,8 @@ from types import FrameType
 from labelfix.errors import Interrupted
 from labelfix.reporting import Reporter
 from labelfix.training import checkpoint
-from labelfix.training.epoch_report import EpochReport
 from labelfix.training.setup import Watched
-from labelfix.training.trainer import Trainer
+from labelfix.training.trainer import EpochReport, Trainer
 
 _CHECKPOINT_SHARE = 0.05
 

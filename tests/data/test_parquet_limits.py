@@ -14,7 +14,7 @@ from test_accessor import make_run
 import labelfix
 from labelfix.data import parquet_file
 from labelfix.data.parquet_file import open_parquet_file
-from labelfix.data.verified_files import Known, read_verified
+from labelfix.data.verified_labels import Known, read_verified
 from labelfix.errors import InputError
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

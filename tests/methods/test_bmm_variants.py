@@ -11,8 +11,7 @@ from digit_training import DEVICE, assert_same, digit_labels, make_trainer, stat
 from labelfix.errors import InputError
 from labelfix.estimation.mixture import NoiseModel
 from labelfix.methods.base import Moment
-from labelfix.methods.bmm import BMM
-from labelfix.methods.bmm_settings import VARIANTS
+from labelfix.methods.bmm import BMM, VARIANTS
 from labelfix.methods.losses import bootstrapped_targets, soft_cross_entropy
 
 

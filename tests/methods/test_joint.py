@@ -14,8 +14,7 @@ from sklearn.metrics import average_precision_score
 from labelfix.errors import InputError
 from labelfix.methods.base import Moment
 from labelfix.methods.batch import Labels
-from labelfix.methods.joint import Joint
-from labelfix.methods.joint_settings import presets
+from labelfix.methods.joint import Joint, presets
 
 PAPER = presets()["paper"]
 

@@ -17,8 +17,7 @@ from labelfix.methods import look_ahead
 from labelfix.methods.base import Moment
 from labelfix.methods.batch import Labels
 from labelfix.methods.look_ahead import Step, judge
-from labelfix.methods.meta import Meta, balanced_slices
-from labelfix.methods.meta_settings import presets
+from labelfix.methods.meta import Meta, balanced_slices, presets
 from labelfix.methods.schedules import cosine_cycles
 from labelfix.networks.statistics import frozen_statistics
 

@@ -16,8 +16,7 @@ from labelfix.errors import InputError
 from labelfix.estimation.evidence import transition_matrix
 from labelfix.methods.base import Moment
 from labelfix.methods.batch import Labels
-from labelfix.methods.nnaqc import NNAQC
-from labelfix.methods.nnaqc_settings import presets
+from labelfix.methods.nnaqc import NNAQC, presets
 from labelfix.noise.planting import realised_transition
 
 FAST, PAPER = presets()["fast"], presets()["paper"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from labelfix.training import distortions
-from labelfix.training.distortions import affine_maps, distort
+from labelfix.training import augmentation as distortions
+from labelfix.training.augmentation import affine_maps, distort
 
 BORDER = torch.tensor([120, 130, 140], dtype=torch.uint8).view(1, 3, 1, 1)
 

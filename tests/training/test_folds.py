@@ -25,8 +25,7 @@ from labelfix.errors import InputError
 from labelfix.estimation.posterior import held_out_evidence
 from labelfix.job import Job
 from labelfix.reporting import Silent
-from labelfix.training.fold_assignment import deal_folds
-from labelfix.training.folds import deal
+from labelfix.training.folds import deal, deal_folds
 from labelfix.training.setup import make_trainer, open_images, training_labels
 
 QUICK = {

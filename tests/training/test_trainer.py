@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from labelfix.errors import InputError
 from labelfix.training import checkpoint
-from labelfix.training.epoch_report import EpochReport
+from labelfix.training.trainer import EpochReport
 
 
 def stop_after(steps: int):

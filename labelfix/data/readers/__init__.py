@@ -6,9 +6,8 @@ which yields `Rows`.
 
 from __future__ import annotations
 
-from labelfix.data.readers.cells import escape_cell, unescape_cell
 from labelfix.data.readers.columns import picked, unique_file_names
-from labelfix.data.readers.delimited import open_delimited
+from labelfix.data.readers.delimited import escape_cell, open_delimited, unescape_cell
 from labelfix.data.readers.folders import open_folder
 from labelfix.data.readers.jsonl import open_jsonl
 from labelfix.data.readers.memory import open_memory, title_of

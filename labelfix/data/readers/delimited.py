@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from labelfix.data.readers.cells import unescape_cell
 from labelfix.data.readers.labels import strip_labels
 from labelfix.data.readers.marks import read_marks
 from labelfix.data.readers.rows import (
@@ -28,6 +28,25 @@ from labelfix.data.readers.rows import (
 from labelfix.errors import InputError
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas"}
+
+
+SEPARATORS = ";\t\r\n"
+
+
+# The wide ones begin formulas in East Asian locales.
+_SIGN = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
+
+
+_STARTS = re.compile(f"'*(?:{_SIGN}|[\t\r\n])")
+
+
+INSIDE = f"([{SEPARATORS}]\"*)('*{_SIGN})"
+
+
+_ESCAPED_INSIDE = re.compile(f"([{SEPARATORS}]\"*)'('*{_SIGN})")
+
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def open_delimited(query: Query) -> Source:
@@ -136,3 +155,23 @@ def _parsed(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
     except csv.Error as error:
         line = getattr(reader, "line_num", 0)
         raise InputError(f"{path}: line {line} cannot be read ({error}); correct its quotes") from None
+
+
+def escape_cell(text: str, *, is_first: bool = False) -> str:
+    """Put an apostrophe before what a spreadsheet of any locale would run as a formula; plain numbers stay.
+
+    What already has apostrophes before such a sign gets one more, so that
+    `unescape_cell(escape_cell(text)) == text` for every text.
+
+    Args:
+        text: of the cell.
+        is_first: whether it begins a line: there a number is escaped too, which `-1,2+A1` would go on from.
+    """
+    runs = _STARTS.match(text) and (is_first or not _NUMBER.fullmatch(text))
+    return ("'" if runs else "") + re.sub(INSIDE, r"\1'\2", text)
+
+
+def unescape_cell(text: str) -> str:
+    """Take away the apostrophes that `escape_cell` put; any other text stays as it is."""
+    inside = _ESCAPED_INSIDE.sub(r"\1\2", text)
+    return inside[1:] if inside.startswith("'") and _STARTS.match(inside[1:]) else inside

@@ -67,14 +67,14 @@ def evaluate(
     place, joined_by = _join(findings.file_names, answers.file_names(), opened.path, answers.source)
     labels = _true_labels(answers, opened.metadata["class_names"])
     true = np.where(place >= 0, labels[place], _NO_TRUTH)
-    judged = findings.judged & (true != _NO_TRUTH)
-    judged &= ~np.isin(np.arange(len(true)), leave_out)
-    if not judged.any():
+    eligible = findings.eligible & (true != _NO_TRUTH)
+    eligible &= ~np.isin(np.arange(len(true)), leave_out)
+    if not eligible.any():
         raise InputError(
             f"{truth}: none of the valid, labelled, untrusted rows of {opened.path} has a true label"
         )
-    wrong = (findings.given != true)[judged]
-    known = judged & (true != _OPEN_SET)
+    wrong = (findings.given != true)[eligible]
+    known = eligible & (true != _OPEN_SET)
     reasons: dict[str, str] = {}
     return {
         "corrections": str(opened.path),
@@ -84,10 +84,10 @@ def evaluate(
         "method": opened.metadata.get("method"),
         "fit_ok": opened.metadata.get("fit_ok"),
         "rows": len(true),
-        "rows_evaluated": int(judged.sum()),
+        "rows_evaluated": int(eligible.sum()),
         "noise_rate_estimated": opened.metadata.get("noise_rate"),
-        **score_metrics(findings.noise[judged], wrong, reasons),
-        **flag_metrics(findings.flagged[judged], wrong, reasons),
+        **score_metrics(findings.noise[eligible], wrong, reasons),
+        **flag_metrics(findings.flagged[eligible], wrong, reasons),
         **label_metrics(findings.given[known], findings.corrected[known], true[known], reasons),
         "reasons": reasons,
     }
@@ -102,7 +102,7 @@ class _Findings:
     corrected: np.ndarray
     noise: np.ndarray
     flagged: np.ndarray
-    judged: np.ndarray
+    eligible: np.ndarray
 
 
 def _read_findings(opened: Corrections) -> _Findings:
@@ -118,9 +118,9 @@ def _read_findings(opened: Corrections) -> _Findings:
         return np.concatenate(arrays) if arrays else np.empty(0)
 
     given = column("given_label")
-    judged = column("is_valid").astype(bool) & ~column("is_trusted").astype(bool) & (given >= 0)
+    eligible = column("is_valid").astype(bool) & ~column("is_trusted").astype(bool) & (given >= 0)
     flagged = column("is_label_issue").astype(bool)
-    return _Findings(file_names, given, column("corrected_label"), column("noise_score"), flagged, judged)
+    return _Findings(file_names, given, column("corrected_label"), column("noise_score"), flagged, eligible)
 
 
 def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[Manifest, str | None]:

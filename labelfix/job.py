@@ -18,11 +18,11 @@ from labelfix.methods import method_class
 from labelfix.output_paths import check_output
 from labelfix.reporting import Reporter
 from labelfix.results.run_folder import RunFolder, resolved_autos
-from labelfix.training.setup import learned_apart
+from labelfix.training.setup import trusted_stream_labels
 
 
 @dataclass(frozen=True)
-class Job:
+class ScanPlan:
     """A scan before its first step.
 
     Attributes:
@@ -46,7 +46,7 @@ class Job:
     overwrite: bool
 
     @classmethod
-    def of(cls, source: Any, options: Mapping[str, Any], reporter: Reporter) -> Job:
+    def of(cls, source: Any, options: Mapping[str, Any], reporter: Reporter) -> ScanPlan:
         """Read the sources and settle the options.
 
         Raises:
@@ -65,7 +65,7 @@ class Job:
         for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
             reporter.message(f"warning: {warning}")
         trusted = Trusted.of(manifest, chosen.trusted)
-        learned_apart(
+        trusted_stream_labels(
             chosen.method, manifest, ~manifest.held_out, trusted
         )  # refused before anything is decoded
         folder = RunFolder(chosen.run_path(manifest))

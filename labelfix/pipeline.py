@@ -16,7 +16,7 @@ from labelfix.atomic_files import write_json, write_table
 from labelfix.config import ScanConfig
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
-from labelfix.job import Job
+from labelfix.job import ScanPlan
 from labelfix.methods import method_class
 from labelfix.methods.batch import Labels
 from labelfix.reporting import Reporter, Silent
@@ -24,15 +24,15 @@ from labelfix.results import corrections, model_card, run_folder
 from labelfix.results.classifier import make_classifier
 from labelfix.results.findings import find
 from labelfix.results.summary import cost, epochs_table, summarise, units_per_row
-from labelfix.training.folds import CrossFit, cross_fit, deal
+from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows
 from labelfix.training.resume import train
 from labelfix.training.setup import (
     build_network,
-    learned_apart,
     make_trainer,
     open_images,
     seconds_per_unit,
     training_labels,
+    trusted_stream_labels,
     watch,
 )
 from labelfix.training.trainer import EpochReport, Trainer
@@ -88,7 +88,7 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
     reporter = reporter or Silent()
     clock = Clock()
     with clock.stage("read"):
-        job = Job.of(source, options, reporter)
+        job = ScanPlan.of(source, options, reporter)
     manifest, trusted, config, folder = job.manifest, job.trusted, job.config, job.folder
     with (
         run_folder.locked(folder, job.facts(), overwrite=job.overwrite) as begin,
@@ -110,7 +110,7 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
                 "method": config.method,
                 "seed": config.seed,
                 "out_of_sample": crossed is not None,
-                "resumed_elsewhere": trained.elsewhere,
+                "resumed_elsewhere": trained.is_other_environment,
             }
             corrections.write(folder.corrections, manifest, findings, metadata)
         summary = summarise(manifest, findings, {**metadata, **effort, "elapsed_seconds": clock.seconds})
@@ -131,7 +131,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     Raises:
         InputError: as `scan` does.
     """
-    job = Job.of(source, options, reporter or Silent())
+    job = ScanPlan.of(source, options, reporter or Silent())
     manifest, config, folder = job.manifest, job.config, job.folder
     run_folder.check_out(folder, overwrite=job.overwrite)
     method = method_class(config.method)
@@ -141,9 +141,9 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         phases = method(network, labels, config.settings).phases()
         units = sum(phase.epochs * phase.forward_units for phase in phases)
         trained = np.where(manifest.held_out, -1, manifest.given)
-        trained[learned_apart(config.method, manifest, trained >= 0, job.trusted) >= 0] = -1
+        trained[trusted_stream_labels(config.method, manifest, trained >= 0, job.trusted) >= 0] = -1
         rows = int((trained >= 0).sum())
-        folds = deal(trained, manifest.groups, job.trusted, config)
+        folds = folds_of_rows(trained, manifest.groups, job.trusted, config)
         # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
         of_folds = None if folds is None else units * (config.folds - int((folds >= 0).sum()) / rows)
         seconds = seconds_per_unit(network, config) * rows * (units + (of_folds or 0))
@@ -182,7 +182,7 @@ class _Trained:
     trainer: Trainer
     crossed: CrossFit | None
     reports: dict[int | None, list[EpochReport]]
-    elsewhere: bool
+    is_other_environment: bool
 
     @property
     def last_reports(self) -> list[EpochReport]:
@@ -191,7 +191,7 @@ class _Trained:
 
 
 def _train(
-    job: Job,
+    job: ScanPlan,
     store: ImageStore,
     test_store: ImageStore | None,
     begin: Callable[[], bool],
@@ -202,18 +202,21 @@ def _train(
     num_classes = len(manifest.class_names)
     images, labels = open_images(store, config), training_labels(manifest, store, job.trusted)
     watched = watch(images, manifest, store, job.trusted, job.test, test_store)
-    apart = learned_apart(config.method, manifest, labels >= 0, job.trusted)
-    labels[apart >= 0] = -1
-    trainer = make_trainer(images, labels, num_classes, config, np.flatnonzero(store.valid), apart=apart)
-    folds = deal(labels, manifest.groups, job.trusted, config)
-    elsewhere = begin()
+    trusted_labels = trusted_stream_labels(config.method, manifest, labels >= 0, job.trusted)
+    labels[trusted_labels >= 0] = -1
+    predicted = np.flatnonzero(store.valid)
+    trainer = make_trainer(images, labels, num_classes, config, predicted, trusted_labels=trusted_labels)
+    folds = folds_of_rows(labels, manifest.groups, job.trusted, config)
+    is_other_environment = begin()
     crossed = None
     reports: dict[int | None, list[EpochReport]] = {}
     if folds is not None:
-        crossed = cross_fit(images, labels, folds, num_classes, config, folder, reporter, watched, apart)
+        crossed = cross_fit(
+            images, labels, folds, num_classes, config, folder, reporter, watched, trusted_labels
+        )
         reports.update(crossed.reports.items())
     reports[None] = train(trainer, folder, reporter, watched)
-    return _Trained(trainer, crossed, reports, elsewhere)
+    return _Trained(trainer, crossed, reports, is_other_environment)
 
 
 @contextmanager

@@ -147,14 +147,14 @@ def _schema(manifest: Manifest, model: Classifier) -> pa.Schema:
         pa.field("is_valid", pa.bool_(), nullable=False),
         pa.field("error", pa.string()),
     ]
-    told = {
+    facts = {
         "schema_version": 1,
         "labelfix_version": version("labelfix"),
         "method": model.method,
         "class_names": list(model.class_names),
         "source_fingerprint": manifest.fingerprint,
     }
-    text = json.dumps(told, ensure_ascii=False, sort_keys=True)
+    text = json.dumps(facts, ensure_ascii=False, sort_keys=True)
     return pa.schema([*fields, *manifest.pass_through_fields], metadata={METADATA_KEY: text.encode()})
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from labelfix.accessor import budget, classes, disagreements
 from labelfix.accessor.rows import (
-    JUDGED,
+    ELIGIBLE_COLUMNS,
     LABELS,
     METADATA,
     PATH,
@@ -81,7 +81,7 @@ class FindingsAccessor:
         Raises:
             InputError: `n` or `by` is out of range, or the frame lacks what is needed.
         """
-        require(self._frame, (*JUDGED, "noise_score"), "top")
+        require(self._frame, (*ELIGIBLE_COLUMNS, "noise_score"), "top")
         check_count(n, "top")
         rows = suspects(self._frame)
         if by is None:

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labelfix.accessor.rows import JUDGED, METADATA, PATH, check_count, require, suspects
+from labelfix.accessor.rows import ELIGIBLE_COLUMNS, METADATA, PATH, check_count, require, suspects
 from labelfix.errors import InputError
 from labelfix.results.run_json import read_summary
 
@@ -62,15 +62,15 @@ class ReviewBudget:
 
 def budget(frame: pd.DataFrame, n: int) -> ReviewBudget:
     """See `FindingsAccessor.budget`."""
-    require(frame, (*JUDGED, "noise_score"), "budget")
+    require(frame, (*ELIGIBLE_COLUMNS, "noise_score"), "budget")
     check_count(n, "budget")
     noise = frame["noise_score"].to_numpy(float)[suspects(frame)]
     if not len(noise):
         raise InputError("budget: no valid, labelled, untrusted row of the frame has a noise score")
     looked_at = noise[:n]
     expected, all_errors = float(looked_at.sum()), float(noise.sum())
-    said = _summary(frame)
-    least, most = _found_of_promised(frame, said)
+    summary = _summary(frame)
+    least, most = _found_of_promised(frame, summary)
     low, high = interval(looked_at, least, most)
     return ReviewBudget(
         rows=len(looked_at),
@@ -78,7 +78,7 @@ def budget(frame: pd.DataFrame, n: int) -> ReviewBudget:
         low=low,
         high=high,
         share_of_errors=round(expected / all_errors, 4) if all_errors > 0 else None,
-        rests_on=_rests_on(frame, said, least, most),
+        rests_on=_rests_on(frame, summary, least, most),
     )
 
 
@@ -105,31 +105,31 @@ def interval(noise: np.ndarray, least: float = 1.0, most: float = 1.0) -> tuple[
     return max(0, math.floor(round(low, 6))), ceiling
 
 
-def _found_of_promised(frame: pd.DataFrame, said: dict[str, Any]) -> tuple[float, float]:
+def _found_of_promised(frame: pd.DataFrame, summary: dict[str, Any]) -> tuple[float, float]:
     """The least and the largest share of what the scores promise that was measured to be there.
 
     1 and 1 for calibrated scores; 0 and infinite where nothing is known or the run doubts itself.
     """
     run = frame.attrs.get(METADATA, {})
-    if _diagnostics(said, "calibration").get("is_calibrated"):
+    if _diagnostics(summary, "calibration").get("is_calibrated"):
         return 1.0, 1.0
-    if not said or not run.get("fit_ok", True) or said.get("fit_reason"):
+    if not summary or not run.get("fit_ok", True) or summary.get("fit_reason"):
         return 0.0, math.inf
     return _LEAST_FOUND_BY_BASELINES if run.get("method") in _BASELINES else _LEAST_FOUND, _MOST_FOUND
 
 
-def _rests_on(frame: pd.DataFrame, said: dict[str, Any], least: float, most: float) -> str:
+def _rests_on(frame: pd.DataFrame, summary: dict[str, Any], least: float, most: float) -> str:
     """What is known of how far the noise scores are probabilities, in one sentence."""
-    calibration, trusted = _diagnostics(said, "calibration"), _diagnostics(said, "trusted")
+    calibration, trusted = _diagnostics(summary, "calibration"), _diagnostics(summary, "trusted")
     parts = ["the noise scores of the rows, read as the probability that a given label is wrong"]
-    why = said.get("fit_reason")
+    why = summary.get("fit_reason")
     if not frame.attrs.get(METADATA, {}).get("fit_ok", True):
         parts.append(f"the fit of this run failed{f' ({why})' if why else ''}, so do not rely on them")
     elif why:
         parts.append(f"the run doubts them itself: {why}")
     if calibration.get("is_calibrated"):
         parts.append(f"they are {calibration['reason']}")
-    elif said:
+    elif summary:
         parts += [_own_estimates(least), calibration.get("reason") or "not calibrated"]
     else:
         parts.append("summary.json is not beside the corrections to say whether they are calibrated")
@@ -160,8 +160,8 @@ def _own_estimates(least: float) -> str:
     )
 
 
-def _diagnostics(said: dict[str, Any], part: str) -> dict[str, Any]:
-    return (said.get("diagnostics") or {}).get(part) or {}
+def _diagnostics(summary: dict[str, Any], part: str) -> dict[str, Any]:
+    return (summary.get("diagnostics") or {}).get(part) or {}
 
 
 def _summary(frame: pd.DataFrame) -> dict[str, Any]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from labelfix.accessor.rows import JUDGED, class_indices, class_names, judged, require
+from labelfix.accessor.rows import ELIGIBLE_COLUMNS, class_indices, class_names, eligible, require
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import transition_matrix
 
 
 def confusion(frame: pd.DataFrame, *, normalize: bool) -> pd.DataFrame:
     """See `FindingsAccessor.confusion`."""
-    require(frame, (*JUDGED, "corrected_label"), "confusion")
+    require(frame, (*ELIGIBLE_COLUMNS, "corrected_label"), "confusion")
     names = class_names(frame, "confusion")
     given = class_indices(frame, "given_label", "confusion")
     corrected = class_indices(frame, "corrected_label", "confusion")
-    rows = judged(frame) & (corrected >= 0)
+    rows = eligible(frame) & (corrected >= 0)
     cells = np.bincount(given[rows] * len(names) + corrected[rows], minlength=len(names) ** 2)
     counts = _table(cells.reshape(len(names), len(names)), names, "given_label", "corrected_label")
     return counts.div(counts.sum(axis=1), axis=0) if normalize else counts
@@ -24,10 +24,10 @@ def confusion(frame: pd.DataFrame, *, normalize: bool) -> pd.DataFrame:
 
 def noise_matrix(frame: pd.DataFrame) -> pd.DataFrame:
     """See `FindingsAccessor.noise_matrix`."""
-    require(frame, (*JUDGED, "label_distribution"), "noise_matrix")
+    require(frame, (*ELIGIBLE_COLUMNS, "label_distribution"), "noise_matrix")
     names = class_names(frame, "noise_matrix")
     given = class_indices(frame, "given_label", "noise_matrix")
-    rows = np.flatnonzero(judged(frame) & frame["label_distribution"].notna().to_numpy())
+    rows = np.flatnonzero(eligible(frame) & frame["label_distribution"].notna().to_numpy())
     beliefs = frame["label_distribution"].to_numpy(object)[rows]
     wrong = next((row for row, belief in zip(rows, beliefs, strict=True) if len(belief) != len(names)), None)
     if wrong is not None:
@@ -42,11 +42,11 @@ def noise_matrix(frame: pd.DataFrame) -> pd.DataFrame:
 def class_summary(frame: pd.DataFrame) -> pd.DataFrame:
     """See `FindingsAccessor.class_summary`."""
     needed = ("noise_score", "is_label_issue", "corrected_label", "corrected_confidence")
-    require(frame, (*JUDGED, *needed), "class_summary")
+    require(frame, (*ELIGIBLE_COLUMNS, *needed), "class_summary")
     names = class_names(frame, "class_summary")
     given = class_indices(frame, "given_label", "class_summary")
     corrected = class_indices(frame, "corrected_label", "class_summary")
-    rows = judged(frame)
+    rows = eligible(frame)
     sums = {
         "rows": np.ones(len(frame)),
         "noise_rate": frame["noise_score"].to_numpy(float),

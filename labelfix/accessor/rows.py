@@ -11,7 +11,7 @@ from labelfix.errors import InputError
 
 METADATA, PATH = "labelfix", "labelfix_path"
 LABELS = ("given_label", "corrected_label", "predicted_label")
-JUDGED = ("is_valid", "is_trusted", "given_label")
+ELIGIBLE_COLUMNS = ("is_valid", "is_trusted", "given_label")
 _WAY_OUT = "ask a frame of labelfix.read_corrections, or rows of one"
 
 
@@ -41,7 +41,7 @@ def check_count(n: int, question: str) -> None:
         raise InputError(f"{question}: n is {n!r}; give a whole number of rows, at least 1")
 
 
-def judged(frame: pd.DataFrame) -> np.ndarray:
+def eligible(frame: pd.DataFrame) -> np.ndarray:
     """(N,) bool: the valid, labelled, untrusted rows."""
     return (frame["is_valid"] & frame["given_label"].notna() & ~frame["is_trusted"]).to_numpy(bool)
 
@@ -49,7 +49,7 @@ def judged(frame: pd.DataFrame) -> np.ndarray:
 def suspects(frame: pd.DataFrame) -> np.ndarray:
     """Places (n,) int64 of the judged rows that have a noise score, highest first, ties in the frame's order."""
     scores = frame["noise_score"].to_numpy(float)
-    rows = np.flatnonzero(judged(frame) & np.isfinite(scores))
+    rows = np.flatnonzero(eligible(frame) & np.isfinite(scores))
     return rows[np.argsort(-scores[rows], kind="stable")]
 
 

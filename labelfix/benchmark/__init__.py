@@ -17,10 +17,10 @@ from labelfix.benchmark.agreement import make_agreement
 from labelfix.benchmark.grid import GIVEN, Cell, make_grid
 from labelfix.benchmark.materials import Materials, check_given, gather, plant_noise
 from labelfix.benchmark.plot import write_plot
-from labelfix.benchmark.processes import scan_apart
+from labelfix.benchmark.processes import scan_in_process
 from labelfix.benchmark.rows import SAVED, SCHEMA, is_current, make_row
 from labelfix.errors import InputError
-from labelfix.job import Job
+from labelfix.job import ScanPlan
 from labelfix.json_files import read_object
 from labelfix.methods import method_class
 from labelfix.reporting import Reporter, Silent
@@ -119,7 +119,7 @@ def bench(
         reporter.progress("runs", number, len(planned))
         told.append(run.row or _finish(run, materials, reporter, f"run {number + 1} of {len(planned)}"))
     reporter.progress("runs", len(planned), len(planned))
-    return _told(planned, told, materials)
+    return _answer(planned, told, materials)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _plan(cell: Cell, materials: Materials, shared: dict[str, Any]) -> _Planned:
         "trusted": materials.trusted if method_class(cell.method.name).needs_trusted else None,
         "out": folder.path,
     }
-    facts = Job.of(source, options, Silent()).facts()
+    facts = ScanPlan.of(source, options, Silent()).facts()
     path = materials.out / "rows" / f"{cell.name}.json"
     saved = read_object(path, SAVED, "delete it, and the row is made again")
     # A row outlives its run.
@@ -183,13 +183,13 @@ def _finish(run: _Planned, materials: Materials, reporter: Reporter, place: str)
     cell = run.cell
     reporter.message(f"{place}: {cell.noise}, {cell.method.text}, seed {cell.seed}")
     if not run.folder.is_finished:
-        scan_apart(run.source, run.options, run.record, reporter)
+        scan_in_process(run.source, run.options, run.record, reporter)
     row = make_row(cell, materials, run.folder, run.record)
     write_json(run.saved, {"row": row, "made": run.made, "left_out_sha256": materials.trusted_sha256})
     return row
 
 
-def _told(planned: Sequence[_Planned], rows: list[dict[str, Any]], materials: Materials) -> dict[str, Any]:
+def _answer(planned: Sequence[_Planned], rows: list[dict[str, Any]], materials: Materials) -> dict[str, Any]:
     """Write the tables and the plot, and return what `bench` does."""
     table = materials.out / "bench.parquet"
     write_table(table, pa.Table.from_pylist(rows, SCHEMA))

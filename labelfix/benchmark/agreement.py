@@ -77,9 +77,9 @@ def _read(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     tables = [pa.Table.from_batches(run.batches(_COLUMNS)) for run in opened]
     names = pa.array(opened[0].metadata["class_names"], pa.string())
     label = pc.cast(tables[0]["given_label"], pa.string())
-    judged = pc.is_valid(label).to_numpy()
+    eligible = pc.is_valid(label).to_numpy()
     for table in tables:
-        judged = judged & pc.and_not(table["is_valid"], table["is_trusted"]).to_numpy()
+        eligible = eligible & pc.and_not(table["is_valid"], table["is_trusted"]).to_numpy()
     noise = np.stack([table["noise_score"].to_numpy() for table in tables])
     flagged = np.stack([table["is_label_issue"].to_numpy() for table in tables])
-    return pc.fill_null(pc.index_in(label, names), -1).to_numpy(), judged, noise, flagged
+    return pc.fill_null(pc.index_in(label, names), -1).to_numpy(), eligible, noise, flagged

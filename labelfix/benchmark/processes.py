@@ -29,7 +29,7 @@ from labelfix.reporting import Reporter
 _MEBI = 1 << 20
 
 
-def scan_apart(source: Path, options: dict[str, Any], record: Path, reporter: Reporter) -> None:
+def scan_in_process(source: Path, options: dict[str, Any], record: Path, reporter: Reporter) -> None:
     """Run `scan` in a process of its own and wait for it; Ctrl-C is passed on to it once.
 
     Args:

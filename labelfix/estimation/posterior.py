@@ -24,7 +24,7 @@ from labelfix.estimation.evidence import (
 )
 from labelfix.estimation.mixture import NoiseModel
 from labelfix.estimation.readings import described, mixture_belief, normalised, of_all_rows
-from labelfix.estimation.reliability import Reading, is_weak, pooled_fit
+from labelfix.estimation.reliability import PosteriorEstimate, is_weak, posterior_fit
 
 # Measured on digits and on 5,000 CIFAR-10 images with human, symmetric, asymmetric and pair noise, and clean.
 _SURE = 0.9  # where the network's certainty starts that the given labels are held against
@@ -41,7 +41,7 @@ _MOST_SHIFT = 60.0  # of log-odds: any mean noise between 0 and 1 lies within
 _LEAST_LOG_SCALE = -4.0
 
 
-def pooled_evidence(
+def posterior_evidence(
     probs: np.ndarray,
     given: np.ndarray,
     averaged_epochs: int,
@@ -59,14 +59,14 @@ def pooled_evidence(
         fitted: (N,) bool, the rows that the noise model is fitted on; default all.
 
     Returns:
-        Belief of `pooled_reading`, and noise 1 - the belief in the given label. The fit keeps every label where the
+        Belief of `pooled_posterior`, and noise 1 - the belief in the given label. The fit keeps every label where the
         labels look clean (they contradict the network no more often than its own doubt allows) and
         where the network is weak and had fewer than 20 epochs to remember the given labels, or fewer than 300 rows of a
         class to learn from that do not contradict it plainly.
     """
     rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
     known = np.ones(len(rows), dtype=bool) if fitted is None else fitted[rows]
-    reading = pooled_reading(probs[rows], given[rows], mixture, known)
+    reading = pooled_posterior(probs[rows], given[rows], mixture, known)
     noise = np.full(len(given), np.nan)
     noise[rows] = 1 - reading.beliefs[np.arange(len(rows)), given[rows]]
     beliefs = of_all_rows(reading.beliefs, rows, len(given))
@@ -74,7 +74,7 @@ def pooled_evidence(
         **described(reading.model, reading.losses, "loss relative to its class"),
         "reading": reading.facts(),
     }
-    return Evidence(noise, beliefs, pooled_fit(reading, averaged_epochs), diagnostics)
+    return Evidence(noise, beliefs, posterior_fit(reading, averaged_epochs), diagnostics)
 
 
 def held_out_evidence(
@@ -101,12 +101,12 @@ def held_out_evidence(
             return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(rows)), labels]).mean())
 
         scale = float(np.exp(minimize_scalar(loss, bounds=(_LEAST_LOG_SCALE, 0), method="bounded").x))
-    return pooled_evidence(softmax(logits.astype(np.float64) * scale, axis=1), given, 0, mixture, fitted)
+    return posterior_evidence(softmax(logits.astype(np.float64) * scale, axis=1), given, 0, mixture, fitted)
 
 
-def pooled_reading(
+def pooled_posterior(
     probs: np.ndarray, given: np.ndarray, mixture: str = "beta", fitted: np.ndarray | None = None
-) -> Reading:
+) -> PosteriorEstimate:
     """Two judges of the same predictions, pooled by what kind of noise it is and held to how much of it there is.
 
     The first compares the rows of a class: w of the mixture on the class-relative losses and the ratio score s,
@@ -138,7 +138,7 @@ def pooled_reading(
     posterior = normalised(np.maximum(q * transition[:, given].T, _TINY))
     certainty, differs = q[fitted].max(axis=1), q[fitted].argmax(axis=1) != given[fitted]
     sure = certainty >= _SURE
-    reading = Reading(
+    reading = PosteriorEstimate(
         model=model,
         losses=losses[fitted],
         beliefs=posterior,

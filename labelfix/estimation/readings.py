@@ -57,7 +57,7 @@ def paper_evidence(
     )
 
 
-def both(first: Evidence, second: Evidence) -> Evidence:
+def mean_evidence(first: Evidence, second: Evidence) -> Evidence:
     """The mean of two readings of the same rows, their noise and their beliefs; fit and diagnostics of the second."""
     probs = (first.probs.astype(np.float64) + second.probs) / 2
     probs /= probs.sum(axis=1, keepdims=True)

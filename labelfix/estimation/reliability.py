@@ -30,8 +30,8 @@ _MOSTLY_SURE = 0.7
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What `pooled_reading` finds in the predictions of R rows.
+class PosteriorEstimate:
+    """What `pooled_posterior` finds in the predictions of R rows.
 
     Attributes:
         model: the mixture on the class-relative losses.
@@ -92,7 +92,7 @@ def is_weak(likely: float, disagreeing: float, noise_rate: float) -> bool:
     return likely < _LEAST_LIKELY or disagreeing - noise_rate > _WEAK
 
 
-def pooled_fit(reading: Reading, averaged_epochs: int) -> Fit:
+def posterior_fit(reading: PosteriorEstimate, averaged_epochs: int) -> Fit:
     """Whether the labels are kept as they are, and why.
 
     Args:
@@ -120,7 +120,7 @@ def pooled_fit(reading: Reading, averaged_epochs: int) -> Fit:
     return Fit()
 
 
-def _why_clean(reading: Reading) -> str:
+def _why_clean(reading: PosteriorEstimate) -> str:
     reason = (
         f"the labels look clean (where the network is sure {reading.contradicted:.1%} contradict it, and it "
         f"expects to be wrong in {reading.doubt:.1%}): none is changed"
@@ -131,7 +131,7 @@ def _why_clean(reading: Reading) -> str:
     return reason
 
 
-def _why_weak(reading: Reading, averaged_epochs: int) -> str:
+def _why_weak(reading: PosteriorEstimate, averaged_epochs: int) -> str:
     if not averaged_epochs:
         learned = "never saw these rows"
     elif averaged_epochs < _ENOUGH_EPOCHS:

@@ -47,7 +47,7 @@ class Verdicts:
 def decide(
     evidence: Evidence,
     given: np.ndarray,
-    judged: np.ndarray,
+    eligible: np.ndarray,
     predicted: np.ndarray,
     trusted: np.ndarray | None = None,
     scored: np.ndarray | None = None,
@@ -58,7 +58,7 @@ def decide(
     Args:
         evidence: of the method, one entry per row.
         given: (N,) int64 given labels, -1 for none.
-        judged: (N,) bool, rows that are valid, labelled and not trusted.
+        eligible: (N,) bool, rows that are valid, labelled and not trusted.
         predicted: (N,) int64, the classifier's label, -1 where it has none; unlabelled rows take it.
         trusted: (N,) int64 verified labels, -1 for none; these rows take them, whatever the evidence. Default none.
         scored: (N,) bool, trusted rows whose evidence was made without their verified label: there the rule must not
@@ -70,13 +70,13 @@ def decide(
     """
     trusted = np.full(len(given), -1) if trusted is None else trusted
     scored = np.zeros(len(given), dtype=bool) if scored is None else scored
-    fit = _checked(evidence, judged)
-    flagged, corrected = _rule(evidence, fit, given, judged | scored)
+    fit = _checked(evidence, eligible)
+    flagged, corrected = _rule(evidence, fit, given, eligible | scored)
     corrected = corrected if kept is None else np.where(kept, given, corrected)
     on_scored = _measured(flagged[scored], given[scored], corrected[scored], trusted[scored])
     before, after = given[scored] == trusted[scored], corrected[scored] == trusted[scored]
-    kept = np.concatenate([corrected[judged], trusted[trusted >= 0]])
-    emptied = _emptied(given[judged], kept, evidence.probs.shape[1])
+    kept = np.concatenate([corrected[eligible], trusted[trusted >= 0]])
+    emptied = _emptied(given[eligible], kept, evidence.probs.shape[1])
     if after.sum() < before.sum():
         reason = (
             f"of {len(before)} verified rows {before.sum()} were given the right label and {after.sum()} would have it"
@@ -89,7 +89,7 @@ def decide(
     if not fit.ok:
         flagged, corrected = np.zeros(len(given), dtype=bool), given
     corrected = np.where(given >= 0, corrected, predicted)
-    return Verdicts(flagged & judged, np.where(trusted >= 0, trusted, corrected), fit, on_scored)
+    return Verdicts(flagged & eligible, np.where(trusted >= 0, trusted, corrected), fit, on_scored)
 
 
 def _measured(
@@ -104,20 +104,20 @@ def _measured(
 
 
 def _rule(
-    evidence: Evidence, fit: Fit, given: np.ndarray, judged: np.ndarray
+    evidence: Evidence, fit: Fit, given: np.ndarray, eligible: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flags (N,) bool and labels (N,) int64 by the rule alone, over the judged rows."""
     if not fit.ok:
         return np.zeros(len(given), dtype=bool), given
-    flagged, best, sure = _apply(evidence, given, judged)
+    flagged, best, sure = _apply(evidence, given, eligible)
     return flagged, given if fit.keeps_labels else np.where(flagged & sure, best, given)
 
 
 def _apply(
-    evidence: Evidence, given: np.ndarray, judged: np.ndarray
+    evidence: Evidence, given: np.ndarray, eligible: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Flags (N,) bool, most probable label (N,) int64, and whether that label is probable enough (N,) bool."""
-    usable = judged & np.isfinite(evidence.noise) & np.isfinite(evidence.probs).all(axis=1)
+    usable = eligible & np.isfinite(evidence.noise) & np.isfinite(evidence.probs).all(axis=1)
     best = np.where(usable[:, None], evidence.probs, 0.0).argmax(axis=1)
     # As stored, so that the table alone explains every flag.
     noise = np.where(usable, evidence.noise, 0.0).astype(np.float32)
@@ -127,16 +127,16 @@ def _apply(
     return flagged, best, sure
 
 
-def _checked(evidence: Evidence, judged: np.ndarray) -> Fit:
+def _checked(evidence: Evidence, eligible: np.ndarray) -> Fit:
     """The fit as the method saw it, unless the scores show that it failed."""
     if not evidence.fit.ok:
         return evidence.fit
-    if not judged.any():
+    if not eligible.any():
         return Fit(
             keeps_labels=True, reason="no label was judged: none is given, usable and not yet verified"
         )
-    noise = evidence.noise[judged]
-    if not np.isfinite(noise).all() or not np.isfinite(evidence.probs[judged]).all():
+    noise = evidence.noise[eligible]
+    if not np.isfinite(noise).all() or not np.isfinite(evidence.probs[eligible]).all():
         return Fit(ok=False, reason="the network's outputs are not finite: training diverged")
     if evidence.fit.keeps_labels:
         return evidence.fit

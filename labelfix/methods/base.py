@@ -14,7 +14,7 @@ from torch import nn
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence
-from labelfix.estimation.posterior import held_out_evidence, pooled_evidence
+from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.schedules import scaled_epochs, step_decay
 
@@ -183,7 +183,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Moment:
+class TrainState:
     """Where training stands.
 
     Attributes:
@@ -218,7 +218,7 @@ class Method(nn.Module, ABC):
     """What its results depend on beside the packages of every run."""
 
     network: nn.Module
-    trajectory: torch.Tensor
+    ensembled_probs: torch.Tensor
     given: torch.Tensor
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Any) -> None:
@@ -229,7 +229,7 @@ class Method(nn.Module, ABC):
         self.register_buffer("given", labels.given, persistent=False)
         # Running mean of the softmax of each row, the best detector that costs nothing (see `remember`).
         shape = (len(labels.given), labels.num_classes)
-        self.register_buffer("trajectory", torch.zeros(shape, device=labels.given.device))
+        self.register_buffer("ensembled_probs", torch.zeros(shape, device=labels.given.device))
 
     @classmethod
     @abstractmethod
@@ -240,7 +240,7 @@ class Method(nn.Module, ABC):
     def phases(self) -> tuple[Phase, ...]:
         """The phases of a run, in order."""
 
-    def learning_rate(self, when: Moment) -> float:
+    def learning_rate(self, when: TrainState) -> float:
         """Step decay at the milestones of the settings."""
         settings = self.settings
         return step_decay(when.epoch, settings.learning_rate, settings.milestones, settings.decay)
@@ -260,10 +260,10 @@ class Method(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """Forward and loss of a batch: named scalar parts, whose sum is minimised."""
 
-    def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
+    def after_epoch(self, when: TrainState, predict: Predict) -> dict[str, float]:
         """What a method does between epochs; returns numbers for epochs.parquet. Default: nothing."""
         return {}
 
@@ -281,11 +281,11 @@ class Method(nn.Module, ABC):
             share: 0 to 1.
             mixture: beta or gaussian.
         """
-        probs = self.trajectory.double()
+        probs = self.ensembled_probs.double()
         if final is not None:
             probs = torch.lerp(probs, final.softmax(dim=1).double(), share)
         epochs = len(self.settings.averaged)
-        return pooled_evidence(probs.cpu().numpy(), self.given.cpu().numpy(), epochs, mixture)
+        return posterior_evidence(probs.cpu().numpy(), self.given.cpu().numpy(), epochs, mixture)
 
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
         """What the method believes of rows that its network never saw, from their logits alone.
@@ -300,7 +300,7 @@ class Method(nn.Module, ABC):
         """
         return held_out_evidence(logits, given, fitted)
 
-    def remember(self, when: Moment, rows: torch.Tensor, logits: torch.Tensor) -> None:
+    def remember(self, when: TrainState, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """Add the softmax of some rows to their running mean, within the window of the settings.
 
         The window runs from `average_from` to `average_until`: from when the network has learned the easy rows
@@ -313,6 +313,8 @@ class Method(nn.Module, ABC):
         """
         epoch = int(when.epoch)
         if epoch in self.settings.averaged:
-            mean = self.trajectory[rows]
+            mean = self.ensembled_probs[rows]
             probs = logits.detach().float().softmax(dim=1)
-            self.trajectory[rows] = torch.lerp(mean, probs, 1.0 / (epoch - self.settings.average_from + 1))
+            self.ensembled_probs[rows] = torch.lerp(
+                mean, probs, 1.0 / (epoch - self.settings.average_from + 1)
+            )

@@ -65,7 +65,7 @@ from labelfix.estimation.evidence import Evidence, class_relative_losses
 from labelfix.estimation.mixture import NoiseModel, noise_posterior
 from labelfix.estimation.posterior import held_out_evidence
 from labelfix.estimation.readings import paper_evidence
-from labelfix.methods.base import Method, MethodSettings, Moment, Phase, Predict, setting
+from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import (
     bootstrapped_targets,
@@ -320,14 +320,14 @@ class BMM(Method):
         )
         return tuple(phase for phase in phases if phase.epochs)
 
-    def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """Equation 13 with the class balance of equation 14, or equation 10; before bootstrapping no guess."""
         given = F.one_hot(self.given[batch.rows], self.labels.num_classes).float()
         if self.settings.recipe.mixup == "none":
             return self._plain_loss(when, batch, given)
         return self._mixed_loss(when, batch, given)
 
-    def _plain_loss(self, when: Moment, batch: Batch, given: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _plain_loss(self, when: TrainState, batch: Batch, given: torch.Tensor) -> dict[str, torch.Tensor]:
         logits = self.network(batch.views[0]).float()
         if not self.settings.is_tracked:
             self.remember(when, batch.rows, logits)
@@ -336,7 +336,7 @@ class BMM(Method):
         targets = bootstrapped_targets(given, self._guess(when, logits), self._noise(batch))
         return {"bootstrap": soft_cross_entropy(logits, targets)}
 
-    def _mixed_loss(self, when: Moment, batch: Batch, given: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _mixed_loss(self, when: TrainState, batch: Batch, given: torch.Tensor) -> dict[str, torch.Tensor]:
         (x,), name = batch.views, when.phase.name
         partner = torch.from_numpy(batch.rng.permutation(len(x))).to(x.device, non_blocking=True)
         # Until bootstrapping the guess is the given label, and in plain mixup every row counts as clean.
@@ -352,7 +352,7 @@ class BMM(Method):
         return {"bootstrap": loss, "balance": self.settings.balance * balance}
 
     def _shares(
-        self, when: Moment, rng: np.random.Generator, noise: torch.Tensor, partner_noise: torch.Tensor
+        self, when: TrainState, rng: np.random.Generator, noise: torch.Tensor, partner_noise: torch.Tensor
     ) -> tuple[float | torch.Tensor, float]:
         """What a row's own image, and its own target, have of the mixture; the partner has the rest."""
         if self.settings.recipe.mixup == "static" or when.phase.name == "mixup":
@@ -361,10 +361,10 @@ class BMM(Method):
         own = clean_share(noise, partner_noise).view(-1, 1, 1, 1)
         return own, 0.5 if when.phase.name == "bootstrap" else float(rng.beta(_DYNAMIC_ALPHA, _DYNAMIC_ALPHA))
 
-    def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
+    def after_epoch(self, when: TrainState, predict: Predict) -> dict[str, float]:
         """Take the loss of every row, on augmented images in evaluation mode, and fit the mixture anew."""
         # The epoch that has just ended, not the one that starts at this very moment.
-        ended = Moment(when.phase, when.epoch - 0.5)
+        ended = TrainState(when.phase, when.epoch - 0.5)
         if not self._is_looked_at(int(ended.epoch)):
             return {}
         rows = torch.nonzero(self.given >= 0).squeeze(1)
@@ -384,7 +384,7 @@ class BMM(Method):
             report |= {"clean_mean": clean, "noisy_mean": noisy, "noisy_weight": model.mixture.weight[1]}
         return report
 
-    def _track(self, ended: Moment, rows: torch.Tensor, logits: torch.Tensor) -> None:
+    def _track(self, ended: TrainState, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """Keep the losses and predictions of a tracking pass (their code, one after every epoch)."""
         losses = F.cross_entropy(logits[rows], self.given[rows], reduction="none")
         self.recent_losses[int(ended.epoch) % _RECENT, rows] = losses
@@ -411,20 +411,20 @@ class BMM(Method):
     def _average_losses(self, rows: torch.Tensor) -> np.ndarray:
         """Class-relative losses (R,) float64 of the averaged predictions: less noisy than any one epoch's."""
         given = self.given[rows].cpu().numpy()
-        return class_relative_losses(self.trajectory[rows].cpu().numpy(), given)
+        return class_relative_losses(self.ensembled_probs[rows].cpu().numpy(), given)
 
-    def _unmixed_guess(self, when: Moment, x: torch.Tensor) -> torch.Tensor:
+    def _unmixed_guess(self, when: TrainState, x: torch.Tensor) -> torch.Tensor:
         """Of a forward of its own, without gradient, in training mode, which BatchNorm sees too (their code)."""
         with torch.no_grad():
             return self._guess(when, self.network(x).float())
 
-    def _guess(self, when: Moment, logits: torch.Tensor) -> torch.Tensor:
+    def _guess(self, when: TrainState, logits: torch.Tensor) -> torch.Tensor:
         """What the network says (B, K): its class for the hard form, else its softmax at the temperature."""
         if self.settings.recipe.guess == "hard":
             return F.one_hot(logits.argmax(dim=1), self.labels.num_classes).float()
         return (logits / self._temperature(when)).softmax(dim=1)
 
-    def _temperature(self, when: Moment) -> float:
+    def _temperature(self, when: TrainState) -> float:
         """1, or what md-dyr-sh has come down to, an equal step every epoch of bootstrapping."""
         settings = self.settings
         if settings.recipe.guess == "soft":

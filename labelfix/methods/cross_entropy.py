@@ -33,8 +33,8 @@ from scipy.special import softmax
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, ratio_score, transition_posterior
-from labelfix.estimation.posterior import held_out_evidence, pooled_evidence
-from labelfix.methods.base import Method, MethodSettings, Moment, Phase, Predict, setting
+from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
+from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch
 
 
@@ -77,7 +77,7 @@ class CrossEntropy(Method):
         """One phase."""
         return (Phase("train", self.settings.train_epochs, forward_units=3),)
 
-    def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """Mean cross-entropy of the weak view."""
         logits = self.network(batch.views[0])
         self.remember(when, batch.rows, logits)
@@ -87,7 +87,7 @@ class CrossEntropy(Method):
         """1 - p(given) of the trained network, or the trajectory score; belief and fit of the pooled reading."""
         given = self.given.cpu().numpy()
         if self.settings.score_from == "trajectory":
-            probs, epochs = self.trajectory.cpu().numpy(), len(self.settings.averaged)
+            probs, epochs = self.ensembled_probs.cpu().numpy(), len(self.settings.averaged)
         else:
             probs, epochs = predict("plain").softmax(dim=1).cpu().numpy(), self.settings.epochs
         probs = np.where((given >= 0)[:, None], probs, np.nan)
@@ -95,7 +95,7 @@ class CrossEntropy(Method):
         if self.settings.score_from == "trajectory":
             posterior, _ = transition_posterior(probs, given)
             noise = (ratio_score(probs, given) + _against_given(posterior, given)) / 2
-        return replace(pooled_evidence(probs, given, epochs), noise=noise)
+        return replace(posterior_evidence(probs, given, epochs), noise=noise)
 
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
         """The score of the held-out probabilities; belief and fit of the pooled reading.

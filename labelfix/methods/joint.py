@@ -66,7 +66,7 @@ from torch import nn
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence
-from labelfix.methods.base import MethodSettings, Moment, Phase, Predict, setting
+from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
@@ -308,7 +308,7 @@ class Joint(MovingLabels):
             Phase("finetune", settings.finetune_epochs, forward_units=units, fresh=fresh),
         )
 
-    def learning_rate(self, when: Moment) -> float:
+    def learning_rate(self, when: TrainState) -> float:
         """Constant while the labels move; step decay afterwards."""
         settings = self.settings
         into = when.epoch - settings.correct_epochs
@@ -316,7 +316,7 @@ class Joint(MovingLabels):
             return settings.learning_rate
         return step_decay(into, settings.finetune_rate, settings.milestones, settings.decay)
 
-    def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """L_c + alpha L_p + beta L_e (equation 3), or L_c + L_mix (algorithm 2); the labels have no gradient."""
         logits = self.network(batch.views[0]).float()
         self.remember(when, batch.rows, logits)
@@ -337,7 +337,7 @@ class Joint(MovingLabels):
         logits = self.network(mix(x, x[partner], share)).float()
         return soft_cross_entropy(logits, mix(targets, targets[partner], share))
 
-    def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
+    def after_epoch(self, when: TrainState, predict: Predict) -> dict[str, float]:
         """Keep the predictions of the epoch; from `update_from` on the labels are the average of those kept."""
         if when.phase.name != "correct":
             return {}

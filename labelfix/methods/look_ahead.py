@@ -115,7 +115,7 @@ def central_differences(
 DERIVATIVES = {"forward-mode": forward_mode, "differences": central_differences}
 
 
-class Judgement(NamedTuple):
+class MetaWeights(NamedTuple):
     """Of a batch of samples.
 
     Attributes:
@@ -137,7 +137,7 @@ def judge(
     slope: torch.Tensor,
     log_probs: torch.Tensor | None = None,
     guess_slope: torch.Tensor | None = None,
-) -> Judgement:
+) -> MetaWeights:
     """Weights and labels from the directional derivatives.
 
     Args:
@@ -159,4 +159,4 @@ def judge(
         by_weight = by_weight + (1 - share) * bent
         by_label = by_label - bent
     useful = (-rate * by_weight).clamp_min(0)
-    return Judgement(useful / (useful.sum() + _TINY), (by_label < 0).to(given.dtype), -by_label)
+    return MetaWeights(useful / (useful.sum() + _TINY), (by_label < 0).to(given.dtype), -by_label)

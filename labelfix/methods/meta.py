@@ -65,9 +65,9 @@ from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence
 from labelfix.estimation.readings import mixture_belief, of_all_rows
 from labelfix.methods import look_ahead
-from labelfix.methods.base import MethodSettings, Moment, Phase, Predict, setting
+from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, to_device
-from labelfix.methods.look_ahead import Judgement, Outputs, Parameters, Step
+from labelfix.methods.look_ahead import MetaWeights, Outputs, Parameters, Step
 from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.schedules import cosine_cycles, step_decay
@@ -219,7 +219,7 @@ class Meta(MovingLabels):
         super().__init__(network, labels, settings)
         # Running means over the visits of a row: how often its given label was kept, and its pseudo label.
         self.register_buffer("keeps_given", torch.ones(len(self.given), device=self.given.device))
-        self.register_buffer("guesses", torch.zeros_like(self.trajectory))
+        self.register_buffer("guesses", torch.zeros_like(self.ensembled_probs))
         verified = torch.tensor(labels.trusted, device=self.given.device)
         self.register_buffer("verified", verified, persistent=False)
 
@@ -246,7 +246,7 @@ class Meta(MovingLabels):
         warmup = Phase("warmup", settings.warmup_epochs, forward_units=3)
         return (warmup, meta) if warmup.epochs else (meta,)
 
-    def learning_rate(self, when: Moment) -> float:
+    def learning_rate(self, when: TrainState) -> float:
         """Cosine cycles after the warm-up, or steps."""
         settings, into = self.settings, when.epoch - self.settings.warmup_epochs
         if not settings.cycles:
@@ -262,7 +262,7 @@ class Meta(MovingLabels):
             else balanced_slices(self.labels.trusted, steps, self.settings.batch_size, rng)
         )
 
-    def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """(L_omega + L_lambda) / 2 + L_beta^p + p L_beta^u + k L_KL (algorithm 1), or cross-entropy before it."""
         settings, given = self.settings, self._one_hot(self.given[batch.rows])
         logits = self.network(batch.views[0]).float()
@@ -296,8 +296,8 @@ class Meta(MovingLabels):
         return sharpened(probs, self.settings.temperature)
 
     def _judge(
-        self, when: Moment, batch: Batch, given: torch.Tensor, guess: torch.Tensor, logits: torch.Tensor
-    ) -> Judgement:
+        self, when: TrainState, batch: Batch, given: torch.Tensor, guess: torch.Tensor, logits: torch.Tensor
+    ) -> MetaWeights:
         """The meta step (section 4.3); running statistics are frozen."""
         settings = self.settings
         follows = settings.guess_gradient == "true"
@@ -364,7 +364,7 @@ class Meta(MovingLabels):
         return F.one_hot(labels, self.labels.num_classes).float()
 
     def _remember_choices(
-        self, when: Moment, rows: torch.Tensor, guess: torch.Tensor, judged: Judgement
+        self, when: TrainState, rows: torch.Tensor, guess: torch.Tensor, judged: MetaWeights
     ) -> None:
         """Choices and guesses of this visit into the running means of their rows."""
         is_first = when.epoch < self.settings.warmup_epochs + 1
@@ -372,7 +372,7 @@ class Meta(MovingLabels):
         self.keeps_given[rows] = torch.lerp(self.keeps_given[rows], judged.keeps_given, weight)
         self.guesses[rows] = torch.lerp(self.guesses[rows], guess, weight)
 
-    def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
+    def after_epoch(self, when: TrainState, predict: Predict) -> dict[str, float]:
         """After the warm-up, whether guesses may become labels; then how often given labels are kept."""
         if when.phase.name == "warmup":
             if round(when.epoch) == self.settings.warmup_epochs:

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from labelfix.estimation.posterior import network_is_weak
-from labelfix.methods.base import Moment, Predict, setting
+from labelfix.methods.base import Predict, TrainState, setting
 from labelfix.methods.batch import Labels
-from labelfix.methods.two_readings import TwoReadings, TwoReadingsSettings
+from labelfix.methods.two_readings import TwoPosteriors, TwoPosteriorsSettings
 
 
 @dataclass(frozen=True)
-class MovingLabelSettings(TwoReadingsSettings):
+class MovingLabelSettings(TwoPosteriorsSettings):
     """Settings of every method that moves labels."""
 
     when_weak: str = setting(
@@ -43,7 +43,7 @@ class Switch(nn.Module):
         self.is_on = bool(state)
 
 
-class MovingLabels(TwoReadings):
+class MovingLabels(TwoPosteriors):
     """A method whose labels follow its network, once that can be trusted with them.
 
     Labels that a weak network moves drag it along, and its averaged predictions then find nothing any more.
@@ -59,7 +59,7 @@ class MovingLabels(TwoReadings):
         return self._moves.is_on
 
     @property
-    def has_own_reading(self) -> bool:
+    def has_own_posterior(self) -> bool:
         """Labels that have not moved say nothing."""
         return self.moves
 
@@ -73,7 +73,7 @@ class MovingLabels(TwoReadings):
             self._moves.is_on = True
         return self.moves
 
-    def probs_so_far(self, when: Moment, predict: Predict) -> np.ndarray:
+    def probs_so_far(self, when: TrainState, predict: Predict) -> np.ndarray:
         """(N, K) averaged predictions, or where the window has not begun those of the moment."""
         is_averaged = when.epoch > self.settings.average_from
-        return (self.trajectory if is_averaged else predict("plain").softmax(dim=1)).cpu().numpy()
+        return (self.ensembled_probs if is_averaged else predict("plain").softmax(dim=1)).cpu().numpy()

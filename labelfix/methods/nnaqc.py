@@ -68,17 +68,17 @@ from torch import nn
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, transition_matrix
 from labelfix.estimation.readings import normalised, of_all_rows
-from labelfix.methods.base import MethodSettings, Moment, Phase, Predict, setting
+from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import mix, soft_cross_entropy
 from labelfix.methods.schedules import step_decay
-from labelfix.methods.two_readings import TwoReadings, TwoReadingsSettings
+from labelfix.methods.two_readings import TwoPosteriors, TwoPosteriorsSettings
 
 _PAPER = "Jindal et al. 2019"
 
 
 @dataclass(frozen=True)
-class Settings(TwoReadingsSettings):
+class Settings(TwoPosteriorsSettings):
     """Settings of NNAQC; the defaults are those of the fast preset."""
 
     train_epochs: int = setting(40, "epochs of training", source="those of bmm; 45 in MatConvNet's example")
@@ -175,7 +175,7 @@ _GRID_STEPS = 1_500
 _TINY = 1e-12
 
 
-class NNAQC(TwoReadings):
+class NNAQC(TwoPosteriors):
     """A noise layer behind the softmax of the network, learned with it, and a loss that draws images to classes.
 
     `layer` is W (K, K): its column j holds the logits of the labels that images of class j are given. It belongs to the
@@ -220,7 +220,7 @@ class NNAQC(TwoReadings):
         scale = _GRID_RATE / settings.learning_rate * _GRID_CLASSES / self.labels.num_classes
         return settings.layer_decay * scale * min(_GRID_STEPS / max(steps, 1), 1.0)
 
-    def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """Equation 6, and what the trace of the linear layer costs; gradients go through both q's of L_QC."""
         settings, given = self.settings, self.given[batch.rows]
         logits = self.network(batch.views[0]).float()

@@ -62,7 +62,7 @@ from torch import nn
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence
-from labelfix.methods.base import MethodSettings, Moment, Phase, Predict, setting
+from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
@@ -282,7 +282,7 @@ class Pencil(MovingLabels):
             stages += [(f"classifier{suffix}", settings.classifier_epochs)]
         return tuple(Phase(name, epochs, forward_units=3) for name, epochs in stages if epochs)
 
-    def learning_rate(self, when: Moment) -> float:
+    def learning_rate(self, when: TrainState) -> float:
         """Constant while the labels move, with steps after; a tenth less with every repeat."""
         settings, stage = self.settings, _stage(when)
         if stage == "backbone":
@@ -294,7 +294,7 @@ class Pencil(MovingLabels):
         into = epoch - settings.labels_epochs
         return factor * step_decay(into, settings.classifier_rate, settings.milestones, settings.decay)
 
-    def label_step(self, when: Moment) -> float:
+    def label_step(self, when: TrainState) -> float:
         """Step of the label logits in this epoch; a tenth less with every repeat."""
         settings = self.settings
         repeat, epoch = self._place(when)
@@ -302,7 +302,7 @@ class Pencil(MovingLabels):
         last = first if settings.label_decay == "none" else 0.0
         return linear_steps(int(epoch), first, last, settings.labels_epochs)
 
-    def loss(self, when: Moment, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """The losses of the stage; while the labels move, those of the batch take their step here."""
         settings, stage, given = self.settings, _stage(when), self.given[batch.rows]
         logits = self.network(batch.views[0]).float()
@@ -323,7 +323,7 @@ class Pencil(MovingLabels):
         return parts
 
     def _move_labels(
-        self, when: Moment, rows: torch.Tensor, log_probs: torch.Tensor, log_labels: torch.Tensor
+        self, when: TrainState, rows: torch.Tensor, log_probs: torch.Tensor, log_labels: torch.Tensor
     ) -> None:
         """Equation 30, from the labels and predictions of the forward that the network learns from."""
         settings = self.settings
@@ -337,7 +337,7 @@ class Pencil(MovingLabels):
         )
         self.label_logits[rows] -= self.label_step(when) * gradient
 
-    def after_epoch(self, when: Moment, predict: Predict) -> dict[str, float]:
+    def after_epoch(self, when: TrainState, predict: Predict) -> dict[str, float]:
         """Say how many labels have changed; the labels of the next repeat start from the given ones again."""
         if _stage(when) == "backbone":
             if int(when.epoch) == self.settings.backbone_epochs:
@@ -376,13 +376,13 @@ class Pencil(MovingLabels):
         one_hot = F.one_hot(self.given.clamp_min(0), self.labels.num_classes).float()
         return _FIRST_LOGIT * one_hot * (self.given >= 0).unsqueeze(1)
 
-    def _place(self, when: Moment) -> tuple[int, float]:
+    def _place(self, when: TrainState) -> tuple[int, float]:
         """The repeat, from 0, and the epochs done of it."""
         settings = self.settings
         repeat, epoch = divmod(when.epoch - settings.backbone_epochs, settings.round_epochs)
         return int(repeat), epoch
 
 
-def _stage(when: Moment) -> str:
+def _stage(when: TrainState) -> str:
     """The name of the phase, whichever repeat it is of."""
     return when.phase.name.partition("-")[0]

@@ -9,12 +9,12 @@ import torch
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence
-from labelfix.estimation.readings import both
+from labelfix.estimation.readings import mean_evidence
 from labelfix.methods.base import Method, MethodSettings, Predict, setting
 
 
 @dataclass(frozen=True)
-class TwoReadingsSettings(MethodSettings):
+class TwoPosteriorsSettings(MethodSettings):
     """Settings of every method that can be read in two ways."""
 
     score_from: str = setting(
@@ -38,11 +38,11 @@ class TwoReadingsSettings(MethodSettings):
             raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
 
 
-class TwoReadings(Method):
+class TwoPosteriors(Method):
     """A method with a model of its own of what the labels are, beside its averaged predictions."""
 
     @property
-    def has_own_reading(self) -> bool:
+    def has_own_posterior(self) -> bool:
         """Whether its own model has something to say."""
         return True
 
@@ -50,10 +50,10 @@ class TwoReadings(Method):
         """Its own model, or averaged predictions (also where it has nothing to say), or the mean of both."""
         logits = predict("plain")
         averaged = self.averaged_evidence(logits, self.settings.final_share)
-        if self.settings.score_from == "trajectory" or not self.has_own_reading:
+        if self.settings.score_from == "trajectory" or not self.has_own_posterior:
             return averaged
         own = self.own_evidence(averaged, logits)
-        return own if self.settings.score_from == "method" else both(own, averaged)
+        return own if self.settings.score_from == "method" else mean_evidence(own, averaged)
 
     @abstractmethod
     def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:

@@ -76,8 +76,8 @@ def relabel(
         noisy = manifest.given.copy()
         noisy[rest] = trainer.predict()[rest].argmax(dim=1).cpu().numpy()
     chosen = ("backbone", "image_size", "device", "precision")
-    told = {"trained_rows": len(trained), "epochs": trainer.num_epochs}
-    return noisy, {**told, **{name: getattr(config, name) for name in chosen}}
+    facts = {"trained_rows": len(trained), "epochs": trainer.num_epochs}
+    return noisy, {**facts, **{name: getattr(config, name) for name in chosen}}
 
 
 def _long_enough(config: ScanConfig, trained: np.ndarray) -> ScanConfig:

@@ -77,13 +77,13 @@ class Findings:
         valid = self.valid[rows]
         return np.zeros(len(valid), dtype=bool) if self.trusted is None else self.trusted[rows] >= 0
 
-    def judged(self, given: np.ndarray) -> np.ndarray:
+    def eligible(self, given: np.ndarray) -> np.ndarray:
         """(N,) bool: the valid, labelled, untrusted rows, by given labels (N,)."""
         return self.valid & (given >= 0) & ~self.is_trusted()
 
     def noise_rate(self, given: np.ndarray) -> float | None:
         """Mean noise score over the judged rows; None where no row has a score."""
-        noise = self.evidence.noise[self.judged(given)]
+        noise = self.evidence.noise[self.eligible(given)]
         return float(noise.mean()) if len(noise) and np.isfinite(noise).all() else None
 
 

@@ -67,10 +67,10 @@ def find(
     evidence = dataclasses.replace(evidence, noise=calibration.noise)
     seen = np.isfinite(probs).all(axis=1)
     predicted = np.where(seen, np.where(seen[:, None], probs, 0).argmax(axis=1), -1)
-    judged = store.valid & (manifest.given >= 0) & (trusted.label < 0)
-    verdicts = decide(evidence, manifest.given, judged, predicted, trusted.label, scored, kept)
+    eligible = store.valid & (manifest.given >= 0) & (trusted.label < 0)
+    verdicts = decide(evidence, manifest.given, eligible, predicted, trusted.label, scored, kept)
     known = _verified(evidence, manifest.given, trusted.label)
-    diagnostics = {**evidence.diagnostics, "calibration": _told(calibration)}
+    diagnostics = {**evidence.diagnostics, "calibration": _as_json(calibration)}
     if verdicts.on_scored is not None:
         diagnostics["trusted"] = verdicts.on_scored
     evidence = dataclasses.replace(known, diagnostics=diagnostics)
@@ -141,7 +141,7 @@ def _verified(evidence: Evidence, given: np.ndarray, label: np.ndarray) -> Evide
     return dataclasses.replace(evidence, noise=noise, probs=probs)
 
 
-def _told(calibration: Calibration) -> dict[str, Any]:
+def _as_json(calibration: Calibration) -> dict[str, Any]:
     return {
         "is_calibrated": calibration.is_calibrated,
         "reason": calibration.reason,

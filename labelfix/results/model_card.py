@@ -91,10 +91,10 @@ def _changed(config: ScanConfig) -> list[tuple[str, str, str]]:
         (field.name, getattr(config.settings, field.name), getattr(preset, field.name))
         for field in dataclasses.fields(preset)
     ]
-    return [(name, _told(here), _told(there)) for name, here, there in pairs if here != there]
+    return [(name, _as_text(here), _as_text(there)) for name, here, there in pairs if here != there]
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

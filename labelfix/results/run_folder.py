@@ -247,11 +247,11 @@ def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | Non
     if saved is None:
         folder.clear()
         saved = facts
-    elsewhere = _is_elsewhere(saved, facts)
+    is_other_environment = _is_other_environment(saved, facts)
     # In this order: without its config a folder with a checkpoint/ could be anybody's.
-    write_json(folder.config, {**facts, "resumed_elsewhere": elsewhere})
+    write_json(folder.config, {**facts, "resumed_elsewhere": is_other_environment})
     folder.checkpoint.mkdir(exist_ok=True)
-    return elsewhere
+    return is_other_environment
 
 
 def changes(saved: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
@@ -278,7 +278,7 @@ def _options(facts: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _is_elsewhere(saved: dict[str, Any], facts: dict[str, Any]) -> bool:
+def _is_other_environment(saved: dict[str, Any], facts: dict[str, Any]) -> bool:
     if saved.get("resumed_elsewhere"):
         return True
     before, now = json.loads(json.dumps(saved)), json.loads(json.dumps(facts))

@@ -29,19 +29,19 @@ def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> 
         JSON-able; rates in 0..1, null where there is nothing to estimate.
     """
     given, valid, fit = manifest.given, findings.valid, findings.verdicts.fit
-    judged = findings.judged(given)
-    relabelled = judged & (findings.verdicts.corrected != given)
+    eligible = findings.eligible(given)
+    relabelled = eligible & (findings.verdicts.corrected != given)
     return {
         **facts,
         "fit_ok": fit.ok,
         "fit_reason": fit.reason,
         "noise_rate": findings.noise_rate(given),
-        "noise_rate_by_class": _rates_by_class(manifest, findings, judged),
+        "noise_rate_by_class": _rates_by_class(manifest, findings, eligible),
         "class_names": list(manifest.class_names),
-        "transition_matrix": _transition(findings, given, judged),
+        "transition_matrix": _transition(findings, given, eligible),
         "counts": {
             "rows": manifest.num_rows,
-            "judged": int(judged.sum()),
+            "judged": int(eligible.sum()),
             "flagged": int(findings.verdicts.flagged.sum()),
             "corrected": int(relabelled.sum()),
             "unlabelled": int((given < 0).sum()),
@@ -121,16 +121,16 @@ def _hardware(device: torch.device) -> dict[str, Any]:
     return {"device": str(device), "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
 
 
-def _transition(findings: Findings, given: np.ndarray, judged: np.ndarray) -> list[list[float]] | None:
-    rows = judged & np.isfinite(findings.evidence.probs).all(axis=1)
+def _transition(findings: Findings, given: np.ndarray, eligible: np.ndarray) -> list[list[float]] | None:
+    rows = eligible & np.isfinite(findings.evidence.probs).all(axis=1)
     if not rows.any():
         return None
     return transition_matrix(findings.evidence.probs[rows], given[rows]).round(6).tolist()
 
 
-def _rates_by_class(manifest: Manifest, findings: Findings, judged: np.ndarray) -> dict[str, float | None]:
+def _rates_by_class(manifest: Manifest, findings: Findings, eligible: np.ndarray) -> dict[str, float | None]:
     rates: dict[str, float | None] = {}
     for label, name in enumerate(manifest.class_names):
-        noise = findings.evidence.noise[judged & (manifest.given == label)]
+        noise = findings.evidence.noise[eligible & (manifest.given == label)]
         rates[name] = float(noise.mean()) if len(noise) and np.isfinite(noise).all() else None
     return rates

@@ -79,7 +79,7 @@ def transition_chart(matrix: np.ndarray, class_names: list[str]) -> Chart:
         )
         if off[j, i] > 0
     ]
-    told = f"Most frequent: {'; '.join(pairs)}." if pairs else "No class is taken for another."
+    description = f"Most frequent: {'; '.join(pairs)}." if pairs else "No class is taken for another."
     side = min(7.5, max(4.0, 2.2 + 0.36 * len(names)))
 
     def draw(figure: Figure) -> None:
@@ -91,7 +91,9 @@ def transition_chart(matrix: np.ndarray, class_names: list[str]) -> Chart:
         axes.set(xlabel="given label", ylabel="true label, estimated", aspect="equal")
         axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
 
-    return Chart("transition", "Which labels are taken for which", caption, told, (side + 0.6, side), draw)
+    return Chart(
+        "transition", "Which labels are taken for which", caption, description, (side + 0.6, side), draw
+    )
 
 
 def _draw_cells(axes: Axes, part: np.ndarray) -> None:
@@ -121,7 +123,7 @@ def score_chart(survey: Survey) -> Chart:
     is_log = filled.max() > 50 * np.median(filled)
     least = 0.7 if is_log else 0
     above = int(survey.scores[edges[:-1] >= FLAG_ABOVE].sum())
-    told = f"{above:,} of {judged:,} scores are {FLAG_ABOVE} or more; {flagged:,} rows are flagged."
+    description = f"{above:,} of {judged:,} scores are {FLAG_ABOVE} or more; {flagged:,} rows are flagged."
     caption = "High is suspect. A row can score high and not be flagged, where its label is still the most likely one."
 
     def draw(figure: Figure) -> None:
@@ -137,7 +139,7 @@ def score_chart(survey: Survey) -> Chart:
         axes.set(xlim=(0, 1), xlabel="noise score", ylabel="rows (log scale)" if is_log else "rows")
         _legend(figure)
 
-    return Chart("scores", "Noise scores", caption, told, _WIDE, draw)
+    return Chart("scores", "Noise scores", caption, description, _WIDE, draw)
 
 
 def mixture_chart(diagnostics: dict[str, Any]) -> Chart:
@@ -151,7 +153,7 @@ def mixture_chart(diagnostics: dict[str, Any]) -> Chart:
     # Some densities have no upper end at the edges.
     top = 1.1 * max(part[(x > 0.03) & (x < 0.97)].max() for part in (clean, noisy))
     means = [low + mixture[name]["mean"] * (high - low) for name in ("clean", "noisy")]
-    told = (
+    description = (
         f"The clean component holds {mixture['clean']['weight']:.1%} of the rows around a {kind} of {means[0]:.2f}, the"
         f" noisy one {mixture['noisy']['weight']:.1%} around {means[1]:.2f}."
     )
@@ -172,7 +174,7 @@ def mixture_chart(diagnostics: dict[str, Any]) -> Chart:
         axes.set_yticks([])
         _legend(figure)
 
-    return Chart("mixture", "Losses and the fitted mixture", caption, told, _WIDE, draw)
+    return Chart("mixture", "Losses and the fitted mixture", caption, description, _WIDE, draw)
 
 
 def _density(x: np.ndarray, component: dict[str, float]) -> np.ndarray:
@@ -193,7 +195,7 @@ def training_chart(epochs: pa.Table, name: str, title: str, columns: list[str], 
     folds = [part for _, part in frame.groupby("fold")]
     starts = whole[whole["phase"] != whole["phase"].shift()]
     lasts = [(_said(column, prefix), whole[column].dropna()) for column in columns]
-    told = f"{len(whole)} epochs. " + "; ".join(
+    description = f"{len(whole)} epochs. " + "; ".join(
         f"{label} from {values.iloc[0]:.3g} to {values.iloc[-1]:.3g}"
         for label, values in lasts
         if len(values)
@@ -217,7 +219,7 @@ def training_chart(epochs: pa.Table, name: str, title: str, columns: list[str], 
         axes.set(xlabel="epoch")
         _legend(figure)
 
-    return Chart(name, title, caption, told, _WIDE, draw)
+    return Chart(name, title, caption, description, _WIDE, draw)
 
 
 def _draw_phases(axes: Axes, epochs: list[int], phases: list[str]) -> None:

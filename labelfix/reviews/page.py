@@ -125,11 +125,11 @@ def _json(value: Any) -> str:
 
 def _in_words(sample: dict[str, Any]) -> dict[str, Any]:
     """A sample without its image, its probabilities as short as anybody reads them."""
-    told = {name: value for name, value in sample.items() if name != "thumb"}
-    told["likely"] = [[label, round(share, 4)] for label, share in sample["likely"]]
+    description = {name: value for name, value in sample.items() if name != "thumb"}
+    description["likely"] = [[label, round(share, 4)] for label, share in sample["likely"]]
     for name in ("score", "confidence"):
-        told[name] = None if sample[name] is None else round(sample[name], 6)
-    return told
+        description[name] = None if sample[name] is None else round(sample[name], 6)
+    return description
 
 
 def _environment() -> Environment:

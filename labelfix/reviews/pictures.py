@@ -59,8 +59,8 @@ class Pictures:
             if source is not None or store is None:
                 raise
             in_memory = source_options(corrections.path).get("source") is None
-            told = f"{error}. The thumbnails are the run's own copies, {store.stored_size} pixels wide, without links"
-            return cls(None, store, None if in_memory else told)
+            message = f"{error}. The thumbnails are the run's copies, {store.stored_size} pixels wide, without links"
+            return cls(None, store, None if in_memory else message)
 
     @property
     def kind(self) -> str:

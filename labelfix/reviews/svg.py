@@ -74,7 +74,7 @@ class Chart:
     name: str
     title: str
     caption: str
-    told: str
+    description: str
     size: tuple[float, float]
     draw: Callable[[Figure], None]
 
@@ -119,7 +119,7 @@ def _cleaned(root: ElementTree.Element, chart: Chart) -> Markup:
         "stroke-linejoin": "round",
         "stroke-linecap": "butt",
     }
-    for place, (tag, text) in enumerate((("title", chart.title), ("desc", chart.told))):
+    for place, (tag, text) in enumerate((("title", chart.title), ("desc", chart.description))):
         element = ElementTree.Element(tag, {"id": f"{chart.name}-{tag}"})
         element.text = text
         root.insert(place, element)

@@ -92,7 +92,7 @@ class Augmentation:
                 moved = self._moved(pixels, generator)
                 made.append(self._normalise(moved))
             else:
-                made.append(self._normalise(distort(moved, self._border, rng)))
+                made.append(self._normalise(strong_augment(moved, self._border, rng)))
         return tuple(made)
 
     def plain(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -148,7 +148,7 @@ def mirror(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
 
 
-def distort(images: torch.Tensor, border: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def strong_augment(images: torch.Tensor, border: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Distort every image in its own way.
 
     Args:

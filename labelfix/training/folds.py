@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labelfix.config import ScanConfig
 
 
-_DEAL_SEED = 6
+_ASSIGN_SEED = 6
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CrossFit:
     forward_units: int
 
 
-def deal(
+def folds_of_rows(
     labels: np.ndarray, groups: np.ndarray | None, trusted: Trusted, config: ScanConfig
 ) -> np.ndarray | None:
     """The fold that holds each row out, by the seed of the scan.
@@ -66,7 +66,9 @@ def deal(
     if not config.folds:
         return None
     verified = (trusted.label >= 0) & ~trusted.is_scored
-    dealt = deal_folds(np.where(verified, -1, labels), groups, config.folds, seed_of(config.seed, _DEAL_SEED))
+    dealt = assign_folds(
+        np.where(verified, -1, labels), groups, config.folds, seed_of(config.seed, _ASSIGN_SEED)
+    )
     for fold in range(config.folds):
         rest = int(((labels >= 0) & (dealt != fold)).sum())
         if rest < 2:
@@ -86,7 +88,7 @@ def cross_fit(
     folder: Path,
     reporter: Reporter,
     watched: Sequence[Watched] = (),
-    apart: np.ndarray | None = None,
+    trusted_labels: np.ndarray | None = None,
 ) -> CrossFit:
     """Train once per fold with its labels masked, and pool what the networks say of them.
 
@@ -101,7 +103,7 @@ def cross_fit(
         folder: of the checkpoints.
         reporter: told of progress.
         watched: what the accuracy is measured on after every epoch.
-        apart: (N,) int64, verified labels of rows that are learned from apart, see `setup.learned_apart`.
+        trusted_labels: (N,) int64, labels of rows with a stream of their own: `setup.trusted_stream_labels`.
     """
     logits = np.full((len(labels), num_classes), np.nan, np.float32)
     reports: dict[int, list[EpochReport]] = {}
@@ -113,7 +115,7 @@ def cross_fit(
         if found is None:
             masked = np.where(fold_of_row == fold, -1, labels)
             trained = np.flatnonzero(masked >= 0)
-            trainer = make_trainer(source, masked, num_classes, config, trained, fold, apart)
+            trainer = make_trainer(source, masked, num_classes, config, trained, fold, trusted_labels)
             done = train(trainer, kept, reporter, watched, stage)
             facts: dict[str, Any] = {
                 "reports": [report.to_json() for report in done],
@@ -144,7 +146,7 @@ def _finished(folder: Path, shape: tuple[int, int]) -> tuple[torch.Tensor, list[
     return None
 
 
-def deal_folds(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
+def assign_folds(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
     """Deal rows to folds, class by class, round robin after a seeded shuffle.
 
     The round goes on from class to class, so that folds are of even size and a class with fewer rows than folds is

@@ -62,7 +62,9 @@ def training_labels(manifest: Manifest, store: ImageStore, trusted: Trusted) -> 
     return np.where(store.valid & ~manifest.held_out, labels, -1)
 
 
-def learned_apart(method: str, manifest: Manifest, usable: np.ndarray, trusted: Trusted) -> np.ndarray:
+def trusted_stream_labels(
+    method: str, manifest: Manifest, usable: np.ndarray, trusted: Trusted
+) -> np.ndarray:
     """(N,) int64: verified labels of the rows that a method learns from apart from the others, -1 elsewhere.
 
     Args:
@@ -143,7 +145,7 @@ def make_trainer(
     config: ScanConfig,
     predicted: np.ndarray,
     fold: int | None = None,
-    apart: np.ndarray | None = None,
+    trusted_labels: np.ndarray | None = None,
 ) -> Trainer:
     """The trainer of a scan, or of one of its folds, with a network, an order and views of its own.
 
@@ -154,7 +156,7 @@ def make_trainer(
         config: of the scan.
         predicted: (P,) int64, rows that are predicted during training.
         fold: its number; None for the training on all rows.
-        apart: (N,) int64, verified labels of rows that are learned from apart, see `learned_apart`.
+        trusted_labels: (N,) int64, verified labels of rows with a stream of their own, see `trusted_stream_labels`.
 
     Raises:
         InputError: a network that does not take images of this size, or fewer than two rows to train on.
@@ -162,7 +164,7 @@ def make_trainer(
     seed = config.seed if fold is None else seed_of(config.seed, _FOLD_SEED, fold)
     network = build_network(config, num_classes, seed)
     device = torch.device(config.device)
-    known = Labels.of(labels, num_classes, device, apart)
+    known = Labels.of(labels, num_classes, device, trusted_labels)
     method = method_class(config.method)(network, known, config.settings)
     return Trainer(
         method.to(device),

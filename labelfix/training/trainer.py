@@ -18,7 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from labelfix.errors import InputError
 from labelfix.json_files import Checks, are, by_name, is_count, is_number, is_text, maybe, wrong_key
-from labelfix.methods.base import Method, Moment, Phase
+from labelfix.methods.base import Method, Phase, TrainState
 from labelfix.methods.batch import Batch
 from labelfix.training.batches import Source, even_slices, seed_of
 from labelfix.training.predictions import logits
@@ -245,7 +245,7 @@ class Trainer:
     def _step(self, phase: Phase, batch: Batch) -> None:
         if self._is_first_of(phase):
             self._begin(phase)
-        when = self._moment(phase)
+        when = self._train_state(phase)
         for group in self.optimiser.param_groups:
             group["lr"] = self.method.learning_rate(when)
         with torch.autocast(
@@ -277,7 +277,7 @@ class Trainer:
             self._averaged.load_state_dict(self.method.network.state_dict())
 
     def _end_epoch(self, phase: Phase, started: float) -> EpochReport:
-        when = self._moment(phase)
+        when = self._train_state(phase)
         rate = self.optimiser.param_groups[0]["lr"]
         reported = self.method.after_epoch(when, partial(self.predict, precision=self._precision))
         means = (self._loss_sums / self.position.step).tolist()
@@ -299,11 +299,11 @@ class Trainer:
         epoch, step = self.position.epoch, self.position.step
         return self._epoch_phases[epoch if step or epoch == 0 else epoch - 1]
 
-    def _moment(self, phase: Phase) -> Moment:
+    def _train_state(self, phase: Phase) -> TrainState:
         epoch = self.position.epoch + self.position.step / self.steps_per_epoch
         states = {name: self.optimiser.state.get(p) for name, p in self.method.named_parameters()}
         velocity = {name: state["momentum_buffer"] for name, state in states.items() if state}
-        return Moment(phase, epoch, velocity)
+        return TrainState(phase, epoch, velocity)
 
     def _count(self, _network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.position.forward_units += len(inputs[0]) * (3 if torch.is_grad_enabled() else 1)

@@ -17,7 +17,7 @@ import torch
 
 from labelfix.methods import look_ahead
 from labelfix.methods.batch import Labels
-from labelfix.methods.look_ahead import Judgement
+from labelfix.methods.look_ahead import MetaWeights
 from labelfix.methods.meta import Meta
 from labelfix.networks import NetworkSpec, build
 from labelfix.training.augmentation import Augmentation
@@ -33,7 +33,7 @@ class WithoutMeta(Meta):
     def _judge(self, when, batch, given, guess, logits):
         count = len(given)
         weights = torch.full((count,), 1 / count, device=given.device)
-        return Judgement(weights, torch.ones_like(weights), weights)
+        return MetaWeights(weights, torch.ones_like(weights), weights)
 
 
 def trainer_of(method_class: type[Meta], args: argparse.Namespace, device: torch.device) -> Trainer:

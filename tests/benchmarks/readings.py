@@ -33,7 +33,7 @@ from labelfix.estimation.evidence import (
     true_class_beliefs,
 )
 from labelfix.estimation.mixture import NoiseModel
-from labelfix.estimation.posterior import pooled_evidence
+from labelfix.estimation.posterior import posterior_evidence
 from labelfix.estimation.readings import mixture_belief
 from labelfix.estimation.verdicts import decide
 
@@ -83,7 +83,7 @@ def pooled(probs, given, *, sure):
 
 def ours(probs, given):
     """What a scan does: sure T, the noise rate of the likely rows, odds of four, and no change to clean labels."""
-    evidence = pooled_evidence(probs, given, AVERAGED_EPOCHS)
+    evidence = posterior_evidence(probs, given, AVERAGED_EPOCHS)
     verdicts = decide(evidence, given, given >= 0, probs.argmax(axis=1))
     return evidence.noise, evidence.probs, verdicts.corrected
 

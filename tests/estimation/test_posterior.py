@@ -9,7 +9,12 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import spearmanr
 
 from labelfix.estimation.evidence import sure_transition, true_class_beliefs
-from labelfix.estimation.posterior import held_out_evidence, network_is_weak, pooled_evidence, pooled_reading
+from labelfix.estimation.posterior import (
+    held_out_evidence,
+    network_is_weak,
+    pooled_posterior,
+    posterior_evidence,
+)
 from labelfix.estimation.readings import paper_evidence
 
 
@@ -26,7 +31,7 @@ def rows_of(noisy_share, rows=3_000, classes=4, seed=0):
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_the_pooled_reading_separates_wrong_from_right_and_knows_the_rate(share):
     probs, given, true = rows_of(share)
-    evidence = pooled_evidence(probs, given, 28)
+    evidence = posterior_evidence(probs, given, 28)
     wrong = given != true
     assert evidence.fit.ok
     assert not evidence.fit.keeps_labels
@@ -40,7 +45,7 @@ def test_the_pooled_reading_is_the_formula(fitted):
     probs, given, _ = rows_of(0.3, rows=150)
     known = np.ones(150, dtype=bool) if fitted is None else fitted
     expected = references.pooled_belief(probs, given, known)
-    found = pooled_evidence(probs, given, 28, fitted=fitted)
+    found = posterior_evidence(probs, given, 28, fitted=fitted)
     np.testing.assert_allclose(found.probs, expected, atol=1e-6)
     np.testing.assert_allclose(found.noise, 1 - expected[np.arange(150), given], atol=1e-6)
 
@@ -55,7 +60,7 @@ def test_swapped_classes_are_judged_by_the_posterior_alone():
     q = true_class_beliefs(probs)
     posterior = q * sure_transition(q, given, 0.9)[0][:, given].T
     posterior /= posterior.sum(axis=1, keepdims=True)
-    noise = pooled_evidence(probs, given, 28).noise
+    noise = posterior_evidence(probs, given, 28).noise
     expected = 1 - posterior[np.arange(3_000), given]
     assert spearmanr(noise, expected).statistic > 0.99
     assert abs(noise.mean() - (given != true).mean()) < 0.03
@@ -72,7 +77,7 @@ def test_the_mean_noise_is_no_less_than_the_disagreement_of_likely_rows(rate, ce
         np.eye(4)[true] * certainty + (1 - certainty) / 4,
         0.25 + rng.normal(0, 0.02, (4_000, 4)),
     )
-    evidence = pooled_evidence(probs / probs.sum(axis=1, keepdims=True), given, 28)
+    evidence = posterior_evidence(probs / probs.sum(axis=1, keepdims=True), given, 28)
     wrong = (given != true)[::2].mean()
     assert wrong - 0.01 < evidence.noise.mean() < wrong + 0.03
 
@@ -82,7 +87,7 @@ def test_a_weak_network_corrects_only_what_it_has_watched_for_long(epochs, keeps
     """Sure of a half with 30 % noise, of the other half it knows no more than a guess."""
     probs, given, _ = rows_of(0.3)
     probs[::2] = np.random.default_rng(2).dirichlet(np.full(4, 30.0), 1_500)
-    fit = pooled_evidence(probs, given, epochs).fit
+    fit = posterior_evidence(probs, given, epochs).fit
     assert (fit.ok, fit.keeps_labels) == (True, keeps)
     assert ("too weak" in fit.reason) is keeps
 
@@ -99,11 +104,11 @@ def half_known(share, rows):
 )
 def test_a_weak_network_with_few_rows_corrects_only_what_contradicts_it_plainly(rows, share, keeps):
     probs, given = half_known(share, rows)
-    reading = pooled_reading(probs, given)
+    reading = pooled_posterior(probs, given)
     assert reading.is_weak
     assert not reading.looks_clean
     assert (reading.noise_rate > 1.3 * reading.likely_doubt) is (share == 0.3)
-    fit = pooled_evidence(probs, given, 28).fit
+    fit = posterior_evidence(probs, given, 28).fit
     assert (fit.ok, fit.keeps_labels) == (True, keeps)
     assert ("had only 275 rows of a class to learn from" in fit.reason) is keeps
 
@@ -111,11 +116,11 @@ def test_a_weak_network_with_few_rows_corrects_only_what_contradicts_it_plainly(
 def test_labels_that_look_clean_to_a_network_that_is_sure_of_few_may_be_wrong():
     given = np.arange(2_000) % 4
     probs = np.eye(4)[given] * 0.9 + 0.025
-    fit = pooled_evidence(probs, given, 28).fit
+    fit = posterior_evidence(probs, given, 28).fit
     assert "look clean" in fit.reason
     assert "only" not in fit.reason
     probs[:1_000] = np.random.default_rng(2).dirichlet(np.full(4, 30.0), 1_000)
-    fit = pooled_evidence(probs, given, 28).fit
+    fit = posterior_evidence(probs, given, 28).fit
     assert "look clean" in fit.reason
     assert "it is sure of 50% of the rows only, and errors among the others may not show" in fit.reason
 
@@ -126,17 +131,17 @@ def test_a_weak_network_is_seen_without_the_whole_reading():
     assert not network_is_weak(more, np.append(given, [-1, -1]))
     probs[::2] = np.random.default_rng(2).dirichlet(np.full(4, 30.0), 1_500)
     assert network_is_weak(probs, given)
-    assert pooled_reading(probs, given).is_weak
+    assert pooled_posterior(probs, given).is_weak
 
 
 def test_a_good_network_corrects_rows_that_it_never_saw():
     probs, given, _ = rows_of(0.3)
-    assert not pooled_evidence(probs, given, 0).fit.keeps_labels
+    assert not posterior_evidence(probs, given, 0).fit.keeps_labels
 
 
 def test_a_network_that_is_sure_of_nothing_changes_nothing():
     rng = np.random.default_rng(0)
-    fit = pooled_evidence(rng.dirichlet(np.full(4, 500.0), 400), rng.integers(0, 4, 400), 28).fit
+    fit = posterior_evidence(rng.dirichlet(np.full(4, 500.0), 400), rng.integers(0, 4, 400), 28).fit
     assert fit.ok
     assert fit.keeps_labels
     assert "sure of no row" in fit.reason
@@ -150,7 +155,7 @@ def test_components_that_lie_on_each_other_say_nothing():
     probs = np.repeat((1 - peak)[:, None] / 3, 4, axis=1)
     probs[np.arange(300), true] = peak
     given = np.where(rng.random(300) < 0.1, (true + rng.integers(1, 4, 300)) % 4, true)
-    reading = pooled_reading(probs, given)
+    reading = pooled_posterior(probs, given)
     assert reading.model.gap < 0.15
     assert not reading.looks_clean
     expected = references.pooled_belief(probs, given, np.ones(300, bool))
@@ -160,7 +165,7 @@ def test_components_that_lie_on_each_other_say_nothing():
 @pytest.mark.parametrize(
     "read",
     [
-        lambda p, g: pooled_evidence(p, g, 28),
+        lambda p, g: posterior_evidence(p, g, 28),
         lambda p, g: paper_evidence(-np.log(p[range(len(g)), g]), p, g),
     ],
 )
@@ -175,14 +180,14 @@ def test_clean_labels_are_a_finding_and_no_failure(read):
 def test_rows_without_a_label_do_not_matter():
     probs, given, _ = rows_of(0.3)
     more = np.vstack([probs, np.full((2, 4), np.nan)])
-    evidence = pooled_evidence(more, np.append(given, [-1, -1]), 28)
-    np.testing.assert_array_equal(evidence.noise[:-2], pooled_evidence(probs, given, 28).noise)
+    evidence = posterior_evidence(more, np.append(given, [-1, -1]), 28)
+    np.testing.assert_array_equal(evidence.noise[:-2], posterior_evidence(probs, given, 28).noise)
     assert np.isnan(evidence.noise[-2:]).all()
     assert np.isnan(evidence.probs[-2:]).all()
 
 
 def test_equal_losses_are_a_failed_fit():
-    evidence = pooled_evidence(np.full((100, 4), 0.25), np.arange(100) % 4, 28)
+    evidence = posterior_evidence(np.full((100, 4), 0.25), np.arange(100) % 4, 28)
     assert not evidence.fit.ok
     assert "same loss" in evidence.fit.reason
 
@@ -195,7 +200,7 @@ def test_a_network_that_is_too_sure_of_rows_it_never_saw_is_tempered():
     margin = np.where(seen == true, 12, rng.uniform(0, 10, 3_000))
     logits = margin[:, None] * np.eye(4)[seen] + rng.normal(0, 2, (3_000, 4))
     everybody = np.ones(3_000, bool)
-    at_its_word = pooled_evidence(softmax(logits, axis=1), true, 0)
+    at_its_word = posterior_evidence(softmax(logits, axis=1), true, 0)
     assert not at_its_word.fit.keeps_labels
     tempered = held_out_evidence(logits, true, everybody)
     assert tempered.fit.ok
@@ -204,7 +209,7 @@ def test_a_network_that_is_too_sure_of_rows_it_never_saw_is_tempered():
     scales = np.exp(np.linspace(-4, 0, 400))
     losses = [-log_softmax(logits * scale, axis=1)[np.arange(3_000), true].mean() for scale in scales]
     best = scales[int(np.argmin(losses))]
-    expected = pooled_evidence(softmax(logits * best, axis=1), true, 0)
+    expected = posterior_evidence(softmax(logits * best, axis=1), true, 0)
     np.testing.assert_allclose(tempered.noise, expected.noise, atol=0.01)
 
 
@@ -213,14 +218,14 @@ def test_a_modest_network_is_taken_at_its_word():
     modest = np.log(probs) / 2
     found = held_out_evidence(modest, given, np.ones(3_000, bool))
     np.testing.assert_allclose(
-        found.noise, pooled_evidence(softmax(modest, axis=1), given, 0).noise, atol=1e-3
+        found.noise, posterior_evidence(softmax(modest, axis=1), given, 0).noise, atol=1e-3
     )
 
 
 def test_certain_and_right_is_clean_and_no_failure():
     """Losses too small to tell apart: there is no mixture, and nothing to find."""
     given = np.arange(600) % 3
-    evidence = pooled_evidence(np.eye(3)[given] * (1 - 3e-9) + 1e-9, given, 28)
+    evidence = posterior_evidence(np.eye(3)[given] * (1 - 3e-9) + 1e-9, given, 28)
     assert evidence.fit.ok
     assert evidence.fit.keeps_labels
 
@@ -229,5 +234,5 @@ def test_beliefs_sum_to_one_where_a_sure_network_is_contradicted():
     given = np.arange(600) % 3
     probs = np.eye(3)[given] * (1 - 3e-13) + 1e-13
     given[0] = 1
-    evidence = pooled_evidence(probs, given, 28)
+    evidence = posterior_evidence(probs, given, 28)
     np.testing.assert_allclose(evidence.probs.sum(axis=1), 1, atol=1e-5)

@@ -7,7 +7,7 @@ from test_posterior import rows_of
 
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.mixture import NoiseModel
-from labelfix.estimation.readings import both, paper_evidence
+from labelfix.estimation.readings import mean_evidence, paper_evidence
 
 
 def test_the_paper_reading_is_the_soft_target_of_equation_10():
@@ -27,7 +27,7 @@ def test_both_is_the_mean_of_two_readings_with_the_fit_of_the_second():
         Fit(keeps_labels=True),
         {"n": 1},
     )
-    found = both(first, second)
+    found = mean_evidence(first, second)
     np.testing.assert_allclose(found.noise, [0.4, nan])
     np.testing.assert_allclose(found.probs, [[0.6, 0.4], [nan, nan]], rtol=1e-6)
     assert found.probs.dtype == np.float32

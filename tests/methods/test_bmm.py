@@ -9,7 +9,7 @@ import torch
 from digit_training import DEVICE, digit_labels, make_trainer
 
 from labelfix.estimation.mixture import NoiseModel
-from labelfix.methods.base import Moment
+from labelfix.methods.base import TrainState
 
 
 def first_batch(trainer, phase, rows=40):
@@ -22,7 +22,7 @@ class TestParity:
         trainer = make_trainer("bmm", variant="m-dyr-h")
         phase = trainer.method.phases()[0]
         batch = first_batch(trainer, phase)
-        found = trainer.method.train().loss(Moment(phase, 0.0), batch)["mixup"].item()
+        found = trainer.method.train().loss(TrainState(phase, 0.0), batch)["mixup"].item()
 
         rng = np.random.default_rng(3)
         partner, share = rng.permutation(40), rng.beta(*[trainer.method.settings.mixup_alpha] * 2)
@@ -41,7 +41,7 @@ class TestParity:
         phase = trainer.method.phases()[1]
         passes = []
         trainer.method.network.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-        trainer.method.train().loss(Moment(phase, 2.0), first_batch(trainer, phase))
+        trainer.method.train().loss(TrainState(phase, 2.0), first_batch(trainer, phase))
         assert passes == [False, False, True]
 
 
@@ -84,7 +84,7 @@ class TestTracking:
         epochs = trainer.epochs()
         for _ in range(3):
             next(epochs)
-        given, probs = digit_labels(200)[0], trainer.method.trajectory.double().cpu().numpy()
+        given, probs = digit_labels(200)[0], trainer.method.ensembled_probs.double().cpu().numpy()
         usual = np.array([probs[given == k, k].mean() for k in range(10)])[given]
         losses = -np.log(probs[np.arange(200), given] / usual)
         expected = NoiseModel.fit(losses).posterior(losses)

@@ -10,7 +10,7 @@ from digit_training import DEVICE, assert_same, digit_labels, make_trainer, stat
 
 from labelfix.errors import InputError
 from labelfix.estimation.mixture import NoiseModel
-from labelfix.methods.base import Moment
+from labelfix.methods.base import TrainState
 from labelfix.methods.bmm import BMM, VARIANTS
 from labelfix.methods.losses import bootstrapped_targets, soft_cross_entropy
 
@@ -80,7 +80,7 @@ def check_bootstrapping(variant, **changes):
         }
     method.network.load_state_dict(start)
     first = 3 if variant.startswith("md") else 2
-    found = method.train().loss(Moment(phase, first + 1.25), batch)
+    found = method.train().loss(TrainState(phase, first + 1.25), batch)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name].item() == pytest.approx(value, rel=1e-4, abs=1e-6)
@@ -111,7 +111,7 @@ class TestParity:
             logits = method.network.train()(mixed).double().cpu().numpy()
         labels = np.eye(10)[given]
         expected = references.cross_entropy(share * labels + (1 - share) * labels[partner], logits)
-        found = method.train().loss(Moment(phase, 2.0), batch)
+        found = method.train().loss(TrainState(phase, 2.0), batch)
         assert list(found) == ["dynamic_mixup"]  # the class balance waits for bootstrapping
         assert found["dynamic_mixup"].item() == pytest.approx(expected, rel=1e-5)
 
@@ -121,7 +121,7 @@ class TestParity:
         with torch.no_grad():
             logits = trainer.method.network.train()(batch.views[0]).double().cpu().numpy()
         expected = references.cross_entropy(np.eye(10)[digit_labels(200)[0][:40]], logits)
-        found = trainer.method.train().loss(Moment(phase, 0.0), batch)["cross_entropy"].item()
+        found = trainer.method.train().loss(TrainState(phase, 0.0), batch)["cross_entropy"].item()
         assert found == pytest.approx(expected, rel=1e-5)
 
     def test_the_soft_guess_of_its_own_forward_has_a_gradient(self):
@@ -129,7 +129,7 @@ class TestParity:
         trainer, batch, phase = at_phase("bootstrap", variant="st-s")
         logits = torch.randn(40, 10, device=DEVICE, requires_grad=True)
         given = torch.nn.functional.one_hot(trainer.method.given[batch.rows], 10).float()
-        guess = trainer.method._guess(Moment(phase, 3.0), logits)
+        guess = trainer.method._guess(TrainState(phase, 3.0), logits)
         loss = soft_cross_entropy(logits, bootstrapped_targets(given, guess, trainer.method._noise(batch)))
         loss.backward()
         h = references.softmax(logits.detach().double().cpu().numpy())
@@ -168,17 +168,17 @@ class TestVariants:
         method = make_trainer("bmm").method
         method.settings = BMM.presets()["paper-cifar10-md-dyr-sh"]
         phase = method.phases()[-1]
-        found = [method._temperature(Moment(phase, epoch - 1 + 0.5)) for epoch in range(111, 301)]
+        found = [method._temperature(TrainState(phase, epoch - 1 + 0.5)) for epoch in range(111, 301)]
         np.testing.assert_allclose(found[:89], np.linspace(1, 0.001, 89), rtol=1e-9)
         assert found[88:] == [0.001] * 102
 
     def test_at_the_end_the_soft_guess_is_the_hard_one(self):
         trainer, _, phase = at_phase("bootstrap", variant="md-dyr-sh")
         logits = torch.rand(40, 10, device=DEVICE).argsort(dim=1) / 10
-        guess = trainer.method._guess(Moment(phase, 5.9), logits)
+        guess = trainer.method._guess(TrainState(phase, 5.9), logits)
         hard = torch.nn.functional.one_hot(logits.argmax(dim=1), 10).float()
         torch.testing.assert_close(guess, hard, atol=1e-3, rtol=0)
-        early = trainer.method._guess(Moment(phase, 3.0), logits)
+        early = trainer.method._guess(TrainState(phase, 3.0), logits)
         torch.testing.assert_close(early, logits.softmax(dim=1))
 
     def test_gaussians_serve_the_tracking_and_both_readings(self):

@@ -12,11 +12,11 @@ from sklearn.metrics import average_precision_score
 
 from labelfix.errors import InputError
 from labelfix.methods import method_card, method_class, method_names
-from labelfix.methods.base import Moment
-from labelfix.methods.two_readings import TwoReadings
+from labelfix.methods.base import TrainState
+from labelfix.methods.two_readings import TwoPosteriors
 
 METHODS = method_names()
-TWO_READINGS = [name for name in METHODS if issubclass(method_class(name), TwoReadings)]
+TWO_READINGS = [name for name in METHODS if issubclass(method_class(name), TwoPosteriors)]
 
 
 @pytest.fixture(params=METHODS)
@@ -44,7 +44,7 @@ def test_loss_is_finite_with_gradients_in_every_phase(name):
     method, epoch = trainer.method, 0
     for phase in method.phases():
         batch = next(trainer._epoch_batches(phase))
-        when = Moment(phase, epoch)
+        when = TrainState(phase, epoch)
         parts = method.train().loss(when, batch)
         assert all(part.ndim == 0 and torch.isfinite(part) for part in parts.values())
         method.zero_grad()
@@ -59,7 +59,7 @@ def test_learning_rate_is_a_positive_number_at_any_moment(name):
     method = make_trainer(name).method
     phase = method.phases()[-1]
     for epoch in np.linspace(0, method.settings.epochs, 50):
-        assert 0 < method.learning_rate(Moment(phase, float(epoch))) < 10
+        assert 0 < method.learning_rate(TrainState(phase, float(epoch))) < 10
 
 
 def test_evidence_has_the_promised_shapes_and_ranges(name):

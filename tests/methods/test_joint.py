@@ -12,7 +12,7 @@ from digit_training import DEVICE, digit_labels, make_trainer
 from sklearn.metrics import average_precision_score
 
 from labelfix.errors import InputError
-from labelfix.methods.base import Moment
+from labelfix.methods.base import TrainState
 from labelfix.methods.batch import Labels
 from labelfix.methods.joint import Joint, presets
 
@@ -37,7 +37,7 @@ def loss_of(trainer, phase, batch):
         seen.append(logits)
 
     handle = trainer.method.network.register_forward_hook(keep)
-    parts = trainer.method.train().loss(Moment(phase, 0.0), batch)
+    parts = trainer.method.train().loss(TrainState(phase, 0.0), batch)
     handle.remove()
     return parts, seen
 
@@ -131,7 +131,7 @@ class TestLosses:
         phase, seen = trainer.method.phases()[1], []
         batch = first_batch(trainer, phase)
         trainer.method.network.register_forward_pre_hook(lambda _network, inputs: seen.append(inputs[0]))
-        trainer.method.train().loss(Moment(phase, 3.0), batch)
+        trainer.method.train().loss(TrainState(phase, 3.0), batch)
         rng, a = np.random.default_rng(3), trainer.method.settings.mixup_alpha
         partner, share = torch.from_numpy(rng.permutation(50)).to(DEVICE), rng.beta(a, a)
         torch.testing.assert_close(seen[0], batch.views[0])
@@ -174,7 +174,7 @@ class TestLabels:
             # Sharp predictions: probabilities from 1 down to 1e-12, which float16 has no place for.
             said.append(rng.dirichlet(np.full(10, 0.1), 30))
             method.record.copy_(torch.from_numpy(said[-1]))
-            method.after_epoch(Moment(method.phases()[0], float(epoch)), lambda _view: None)
+            method.after_epoch(TrainState(method.phases()[0], float(epoch)), lambda _view: None)
             if epoch < 70:
                 np.testing.assert_array_equal(method.targets.numpy(), one_hot(given))
             else:
@@ -187,7 +187,7 @@ class TestLabels:
         method = small_method(dataclasses.replace(PAPER, ring_epochs=1, update_from=1), given)
         probs = rng.dirichlet(np.full(10, 0.1), len(given)).astype(np.float32)
         method.record.copy_(torch.from_numpy(probs))
-        method.after_epoch(Moment(method.phases()[0], 1.0), lambda _view: None)
+        method.after_epoch(TrainState(method.phases()[0], 1.0), lambda _view: None)
         kept = method.past[0].double().numpy()
         assert (np.abs(kept - probs) <= np.maximum(probs.astype(np.float64) * 2.0**-11, 2.0**-25)).all()
         assert np.abs(kept - probs).max() > 1e-5  # the bound is no empty one
@@ -236,9 +236,9 @@ class TestSchedule:
         method = small_method(PAPER, digit_labels(30)[0])
         first, second = method.phases()
         assert (first.epochs, second.epochs, second.fresh) == (200, 120, True)
-        found = [method.learning_rate(Moment(first, epoch)) for epoch in (0.0, 70.0, 199.9)]
+        found = [method.learning_rate(TrainState(first, epoch)) for epoch in (0.0, 70.0, 199.9)]
         found += [
-            method.learning_rate(Moment(second, epoch)) for epoch in (200.0, 239.9, 240.0, 280.0, 319.9)
+            method.learning_rate(TrainState(second, epoch)) for epoch in (200.0, 239.9, 240.0, 280.0, 319.9)
         ]
         assert found == pytest.approx([0.04, 0.04, 0.04, 0.2, 0.2, 0.02, 0.002, 0.002])
 
@@ -292,7 +292,7 @@ class TestEvidence:
         for slot in range(10):
             for row, doubt in enumerate((1e-6, 2e-6, 4e-5)):
                 method.past[slot, row] = torch.tensor([1 - doubt, doubt] + [0.0] * 8)
-        method.trajectory.copy_(torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(10), 3)))
+        method.ensembled_probs.copy_(torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(10), 3)))
         noise = method.evidence(lambda _view: None).noise
         np.testing.assert_allclose(noise, [1e-6, 2e-6, 4e-5], rtol=0.02)
 

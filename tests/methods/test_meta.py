@@ -14,7 +14,7 @@ from torch import nn
 
 from labelfix.errors import InputError
 from labelfix.methods import look_ahead
-from labelfix.methods.base import Moment
+from labelfix.methods.base import TrainState
 from labelfix.methods.batch import Labels
 from labelfix.methods.look_ahead import Step, judge
 from labelfix.methods.meta import Meta, balanced_slices, presets
@@ -63,7 +63,7 @@ def test_the_meta_step_is_that_of_double_backward(guess_gradient, has_velocity):
     method, batch, velocity = made({"guess_gradient": guess_gradient, "derivative": "forward-mode"})
     given = torch.eye(10, dtype=torch.float64)[method.given[batch.rows]]
     zeros = {name: torch.zeros_like(value) for name, value in velocity.items()}
-    when = Moment(method.phases()[0], 1.5, velocity if has_velocity else {})
+    when = TrainState(method.phases()[0], 1.5, velocity if has_velocity else {})
     with frozen_statistics(method.network):
         logits, strong = (method.network(view) for view in batch.views)
         guess = method._guess(logits, strong)
@@ -98,7 +98,7 @@ def test_differences_come_close_to_the_derivative_in_float32(dropout):
         views=tuple(view.float() for view in batch.views),
         trusted=dataclasses.replace(batch.trusted, views=tuple(v.float() for v in batch.trusted.views)),
     )
-    when = Moment(method.phases()[0], 1.5, {name: value.float() for name, value in velocity.items()})
+    when = TrainState(method.phases()[0], 1.5, {name: value.float() for name, value in velocity.items()})
     found = []
     with frozen_statistics(method.network):
         logits, strong = (method.network(view) for view in batch.views)
@@ -174,7 +174,9 @@ def test_every_part_of_the_loss_is_that_of_its_equation():
     batch = next(trainer._epoch_batches(method.phases()[0]))
     draws = np.random.default_rng(0)
     draws.bit_generator.state = batch.rng.bit_generator.state
-    parts = {name: part.item() for name, part in method.loss(Moment(method.phases()[0], 0.0), batch).items()}
+    parts = {
+        name: part.item() for name, part in method.loss(TrainState(method.phases()[0], 0.0), batch).items()
+    }
     (weak, strong), probe = (
         (view.double().cpu() for view in batch.views),
         batch.trusted.views[0].double().cpu(),
@@ -221,7 +223,7 @@ def test_only_the_first_forward_moves_the_statistics():
     batch = next(trainer._epoch_batches(phase))
     alone = make_trainer("meta").method
     alone.network.train()(batch.views[0])
-    method.train().loss(Moment(phase, 0.0), batch)
+    method.train().loss(TrainState(phase, 0.0), batch)
     for found, wanted in zip(method.network.buffers(), alone.network.buffers(), strict=True):
         torch.testing.assert_close(found, wanted)
 
@@ -274,7 +276,7 @@ def test_the_rate_is_constant_in_the_warm_up_and_falls_to_nothing_after_it():
     )
     phases = method.phases()
     assert [(phase.name, phase.epochs) for phase in phases] == [("warmup", 6), ("meta", 4)]
-    rates = [method.learning_rate(Moment(phases[0], epoch)) for epoch in (0.0, 3.0, 5.9, 6.0, 8.0, 9.999)]
+    rates = [method.learning_rate(TrainState(phases[0], epoch)) for epoch in (0.0, 3.0, 5.9, 6.0, 8.0, 9.999)]
     assert rates == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.1, 0.0], abs=1e-5)
 
 
@@ -283,7 +285,7 @@ def test_the_warm_up_is_cross_entropy_and_asks_no_trusted_sample():
     phase = trainer.method.phases()[0]
     batch = next(trainer._epoch_batches(phase))
     assert batch.trusted is None
-    parts = trainer.method.loss(Moment(phase, 0.0), batch)
+    parts = trainer.method.loss(TrainState(phase, 0.0), batch)
     logits = make_trainer("meta", epochs=2).method.train().network(batch.views[0]).detach().cpu().numpy()
     wanted = references.cross_entropy(
         np.eye(10)[trainer.method.given.cpu().numpy()[batch.rows.cpu().numpy()]], logits
@@ -297,7 +299,7 @@ def test_cycles_or_milestones():
     method = make_trainer("meta").method
     phase = method.phases()[-1]
     method.settings = FAST.changed({"cycles": "0", "milestones": "4,8", "learning_rate": "0.2"})
-    rates = [method.learning_rate(Moment(phase, epoch)) for epoch in (3.9, 4.0, 8.0)]
+    rates = [method.learning_rate(TrainState(phase, epoch)) for epoch in (3.9, 4.0, 8.0)]
     assert rates == pytest.approx([0.2, 0.02, 0.002])
 
 

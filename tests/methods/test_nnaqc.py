@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import transition_matrix
-from labelfix.methods.base import Moment
+from labelfix.methods.base import TrainState
 from labelfix.methods.batch import Labels
 from labelfix.methods.nnaqc import NNAQC, presets
 from labelfix.noise.planting import realised_transition
@@ -40,7 +40,7 @@ def loss_of(trainer, rows=50):
         seen.append(logits)
 
     handle = trainer.method.network.register_forward_hook(keep)
-    parts = trainer.method.train().loss(Moment(phase, 0.0), batch)
+    parts = trainer.method.train().loss(TrainState(phase, 0.0), batch)
     handle.remove()
     (logits,) = seen
     return parts, logits
@@ -181,7 +181,7 @@ class TestLayer:
         method = alone(settings, rows)
         decay, (phase,) = method.param_groups()[1]["weight_decay"], method.phases()
         each = ceil(rows / settings.batch_size)
-        rates = [method.learning_rate(Moment(phase, float(epoch))) for epoch in range(settings.epochs)]
+        rates = [method.learning_rate(TrainState(phase, float(epoch))) for epoch in range(settings.epochs)]
         total = decay * sum(rates) * each
         if rows == 200:
             assert decay * settings.learning_rate == pytest.approx(FAST.layer_decay * 0.1)
@@ -269,7 +269,7 @@ class TestSettings:
     def test_the_paper_preset_is_the_schedule_of_matconvnet(self):
         method = alone(PAPER)
         (phase,) = method.phases()
-        rates = [method.learning_rate(Moment(phase, float(epoch))) for epoch in range(45)]
+        rates = [method.learning_rate(TrainState(phase, float(epoch))) for epoch in range(45)]
         assert rates == pytest.approx([0.05] * 30 + [0.005] * 10 + [0.0005] * 5)
         assert (PAPER.batch_size, PAPER.momentum, PAPER.weight_decay) == (100, 0.9, 1e-4)
 

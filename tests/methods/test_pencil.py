@@ -11,7 +11,7 @@ import references
 import torch
 from digit_training import DEVICE, assert_same, digit_labels, make_trainer, state_of
 
-from labelfix.methods.base import Moment
+from labelfix.methods.base import TrainState
 from labelfix.methods.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
 from labelfix.methods.pencil import Pencil
 
@@ -45,7 +45,7 @@ def at_labels(**changes):
     rng = np.random.default_rng(2)
     logits = torch.from_numpy(rng.normal(size=(100, 10))).float()
     trainer.method.label_logits += logits.to(DEVICE)
-    return trainer, Moment(trainer.method.phases()[1], 1.0)
+    return trainer, TrainState(trainer.method.phases()[1], 1.0)
 
 
 def moved_labels(step, epochs, *, to=0.9, rho, compat="paper", classes=10):
@@ -175,7 +175,7 @@ class TestTraining:
         method, batch = trainer.method, first_batch(trainer)
         with torch.no_grad():
             logits = method.network.train()(batch.views[0]).double().cpu().numpy()
-        found = method.train().loss(Moment(method.phases()[0], 0.0), batch)
+        found = method.train().loss(TrainState(method.phases()[0], 0.0), batch)
         expected = references.cross_entropy(np.eye(10)[digit_labels(100)[0][:40]], logits)
         assert found["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
         np.testing.assert_array_equal(
@@ -279,7 +279,9 @@ class TestTraining:
         terms = [references.pencil_loss(logits[k], labels[k], given[k], **form) for k in rows]
         cross_entropy = [references.cross_entropy(np.eye(10)[given[k]], logits[k]) for k in rows]
         backbone, stage, _ = method.phases()
-        found = method.train().loss(Moment(backbone, 0.0), batch) | method.loss(Moment(stage, 1.0), batch)
+        found = method.train().loss(TrainState(backbone, 0.0), batch) | method.loss(
+            TrainState(stage, 1.0), batch
+        )
         assert found["cross_entropy"].item() == pytest.approx((weights * cross_entropy).mean(), rel=1e-4)
         for name in ("classification", "entropy"):
             expected = 10 * (weights * [term[name] for term in terms]).mean()

@@ -7,7 +7,7 @@ import pytest
 from digit_training import make_trainer
 
 from labelfix.errors import InputError
-from labelfix.methods.base import Moment
+from labelfix.methods.base import TrainState
 from labelfix.methods.pencil import Pencil
 
 
@@ -19,7 +19,7 @@ def of(**changes):
 
 def rates(method, epochs):
     phases = [phase for phase in method.phases() for _ in range(phase.epochs)]
-    return [method.learning_rate(Moment(phases[epoch], epoch + 0.5)) for epoch in epochs]
+    return [method.learning_rate(TrainState(phases[epoch], epoch + 0.5)) for epoch in epochs]
 
 
 def test_the_stages_and_rates_are_those_of_the_paper():
@@ -43,7 +43,7 @@ def test_a_repeat_has_nine_tenths_of_the_rates_and_steps_of_the_one_before():
     assert rates(method, range(320, 570)) == pytest.approx([0.9 * rate for rate in first])
     assert rates(method, range(570, 820)) == pytest.approx([0.81 * rate for rate in first])
     steps = [
-        method.label_step(Moment(method.phases()[k], epoch)) for k, epoch in ((1, 90), (3, 340), (5, 590))
+        method.label_step(TrainState(method.phases()[k], epoch)) for k, epoch in ((1, 90), (3, 340), (5, 590))
     ]
     assert steps == pytest.approx([0.3125, 0.28125, 0.253125])
 
@@ -51,10 +51,10 @@ def test_a_repeat_has_nine_tenths_of_the_rates_and_steps_of_the_one_before():
 def test_the_label_step_falls_linearly_to_nothing_where_table_1_says_so():
     method = of(preset="paper-cifar10-asym40")
     phase = method.phases()[1]
-    found = [method.label_step(Moment(phase, 70 + epoch + 0.5)) for epoch in range(130)]
+    found = [method.label_step(TrainState(phase, 70 + epoch + 0.5)) for epoch in range(130)]
     np.testing.assert_allclose(found, np.linspace(3000 / 1280, 0, 130), atol=1e-12)
     steady = of(preset="paper-cifar10-asym30")
-    assert steady.label_step(Moment(phase, 199.5)) == pytest.approx(600 / 1280)
+    assert steady.label_step(TrainState(phase, 199.5)) == pytest.approx(600 / 1280)
 
 
 @pytest.mark.parametrize(

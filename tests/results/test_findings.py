@@ -18,7 +18,7 @@ import labelfix
 from labelfix.data.images.decoding import encode
 from labelfix.errors import InputError
 from labelfix.estimation.posterior import held_out_evidence
-from labelfix.job import Job
+from labelfix.job import ScanPlan
 from labelfix.reporting import Silent
 
 # fp32, as the saved classifier computes, so that accuracies are the same to the row.
@@ -396,7 +396,7 @@ def test_where_a_test_sources_columns_and_paths_are_looked_for(tmp_path, digits)
         "out": tmp_path / "run",
     }
     for test in (usual, own, tmp_path / "shards", write(tmp_path, usual, "usual.csv"), write(tmp_path, own)):
-        found = Job.of(source, {**QUICK, **columns, "test": test}, Silent()).test
+        found = ScanPlan.of(source, {**QUICK, **columns, "test": test}, Silent()).test
         assert [found.class_names[label] for label in found.given] == usual.label.tolist()
         assert found.images(0, 1) == [tmp_path / "test" / names[0]]
 

@@ -170,7 +170,7 @@ def run(tmp_path, images):
 
 
 @pytest.fixture
-def told(tmp_path, images):
+def description(tmp_path, images):
     """The same with the summary and the epochs of a scan."""
     return make_run(tmp_path / "runs" / "told", images, noise=np.arange(40) / 50, with_summary=True)
 
@@ -461,8 +461,8 @@ class TestReport:
         assert "14 flagged" in note(run, 15)
         assert note(clean, 40).startswith("The labels look clean: none is changed. No row is flagged")
 
-    def test_no_folder_of_this_machine_is_named(self, told, tmp_path):
-        _, text = page_of(review(told))
+    def test_no_folder_of_this_machine_is_named(self, description, tmp_path):
+        _, text = page_of(review(description))
         assert str(tmp_path) not in text
         assert str(tmp_path.parent) not in text
 
@@ -489,10 +489,10 @@ class TestReport:
         others = {key(review(make_run(tmp_path / "other", images, **change))) for change in changes}
         assert len(others - {first}) == 2
 
-    def test_two_calls_give_the_same_bytes(self, told):
-        review(told)
-        review(told, out=told / "again.html")
-        assert (told / "review.html").read_bytes() == (told / "again.html").read_bytes()
+    def test_two_calls_give_the_same_bytes(self, description):
+        review(description)
+        review(description, out=description / "again.html")
+        assert (description / "review.html").read_bytes() == (description / "again.html").read_bytes()
 
 
 class TestHostileNames:
@@ -530,16 +530,16 @@ class TestHostileNames:
 
 
 class TestCharts:
-    def charts(self, told, names=tuple("0123456789"), matrix=None):
-        opened = Corrections.open(told)
-        summary = json.loads((told / "summary.json").read_text())
+    def charts(self, description, names=tuple("0123456789"), matrix=None):
+        opened = Corrections.open(description)
+        summary = json.loads((description / "summary.json").read_text())
         if matrix is not None:
             summary["transition_matrix"] = matrix.tolist()
-        epochs = pq.read_table(told / "epochs.parquet")
+        epochs = pq.read_table(description / "epochs.parquet")
         return list(all_charts(Survey.of(opened, 10), list(names), summary, epochs))
 
-    def test_they_fit_a_strict_policy_and_the_page_s_colours(self, told):
-        found = [drawn(chart) for chart in self.charts(told)]
+    def test_they_fit_a_strict_policy_and_the_page_s_colours(self, description):
+        found = [drawn(chart) for chart in self.charts(description)]
         assert len(found) == 5
         used = []
         for chart in found:
@@ -561,10 +561,10 @@ class TestCharts:
                         assert value.removeprefix("url(").removesuffix(")")[1:] in named
         assert len(used) == len(set(used))
 
-    def test_of_many_classes_the_most_confused(self, told):
+    def test_of_many_classes_the_most_confused(self, description):
         matrix = np.eye(40)
         matrix[7, [7, 33]] = 0.6, 0.4
-        chart = drawn(self.charts(told, [f"class {label}" for label in range(40)], matrix)[0])
+        chart = drawn(self.charts(description, [f"class {label}" for label in range(40)], matrix)[0])
         assert "30 most confused of 40" in chart["caption"]
         texts = [
             element.text
@@ -575,9 +575,9 @@ class TestCharts:
         assert sum(str(text).startswith("class ") for text in texts) == 60
         assert "class 7 labelled class 33: 40.0%" in chart["svg"]
 
-    def test_names_stay_text(self, told):
+    def test_names_stay_text(self, description):
         names = [*HOSTILE, *"fghij"]
-        chart = drawn(self.charts(told, names)[0])
+        chart = drawn(self.charts(description, names)[0])
         texts = [
             element.text
             for element in ElementTree.fromstring(chart["svg"]).iter()
@@ -587,21 +587,21 @@ class TestCharts:
         assert "<img src=x onerro"[:17] + "…" in texts
         assert all(str(text).isprintable() for text in texts)
 
-    def test_a_matplotlib_that_is_set_up_otherwise(self, told):
+    def test_a_matplotlib_that_is_set_up_otherwise(self, description):
         import matplotlib
 
-        scores = self.charts(told)[1]
+        scores = self.charts(description)[1]
         plain = drawn(scores)
         with matplotlib.rc_context({"font.size": 40, "svg.fonttype": "path", "axes.facecolor": "red"}):
             assert drawn(scores) == plain
 
-    def test_a_gaussian_mixture(self, told):
-        summary = json.loads((told / "summary.json").read_text())
+    def test_a_gaussian_mixture(self, description):
+        summary = json.loads((description / "summary.json").read_text())
         for name, mean in (("clean", 0.1), ("noisy", 0.7)):
             summary["diagnostics"]["mixture"][name] = {"variance": 0.01, "weight": 0.5, "mean": mean}
-        (told / "summary.json").write_text(json.dumps(summary))
-        chart = self.charts(told)[2]
-        assert "around a loss relative to its class of -0.08" in chart.told
+        (description / "summary.json").write_text(json.dumps(summary))
+        chart = self.charts(description)[2]
+        assert "around a loss relative to its class of -0.08" in chart.description
         assert drawn(chart)["title"] == chart.title
 
 

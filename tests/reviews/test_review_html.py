@@ -82,10 +82,10 @@ def test_nothing_is_inline_and_nothing_is_elsewhere(single):
 def test_data_come_back_as_they_went_in(single):
     data = review_data.single()
     blocks = {attributes["id"]: json.loads(text) for attributes, text in single.raw if attributes.get("id")}
-    told = blocks["data"]
-    assert (told["run"], told["class_names"]) == (data["run"], NAMES)
+    description = blocks["data"]
+    assert (description["run"], description["class_names"]) == (data["run"], NAMES)
     thumbs = blocks["thumbs-0"] + blocks["thumbs-1"]
-    for sample, found, thumb in zip(data["samples"], told["samples"], thumbs, strict=True):
+    for sample, found, thumb in zip(data["samples"], description["samples"], thumbs, strict=True):
         assert found | {"thumb": thumb} == sample
 
 
@@ -100,8 +100,8 @@ def test_no_data_end_their_element():
         *NAMES[5:],
     ]
     reader = Reader(page.render(data, review_data.report(title="</title><script>alert(1)</script>")))
-    (told,) = [json.loads(text) for attributes, text in reader.raw if attributes.get("id") == "data"]
-    assert told["class_names"] == data["class_names"]
+    (description,) = [json.loads(text) for attributes, text in reader.raw if attributes.get("id") == "data"]
+    assert description["class_names"] == data["class_names"]
     assert sum(tag == "script" for tag, _ in reader.tags) == 2 + 1 + 2
 
 

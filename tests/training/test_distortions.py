@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import affine_transform
 
 from labelfix.training import augmentation as distortions
-from labelfix.training.augmentation import affine_maps, distort
+from labelfix.training.augmentation import affine_maps, strong_augment
 
 BORDER = torch.tensor([120, 130, 140], dtype=torch.uint8).view(1, 3, 1, 1)
 
@@ -21,7 +21,7 @@ def images(count: int = 200, side: int = 16) -> torch.Tensor:
 def test_pixels_stay_in_their_range_and_the_images_untouched():
     before = images()
     kept = before.clone()
-    found = distort(before, BORDER, np.random.default_rng(0))
+    found = strong_augment(before, BORDER, np.random.default_rng(0))
     assert found.shape == before.shape
     assert found.dtype == torch.float32
     assert found.min() >= 0
@@ -30,14 +30,16 @@ def test_pixels_stay_in_their_range_and_the_images_untouched():
 
 
 def test_the_draw_depends_on_the_generator_alone():
-    first, again, other = (distort(images(), BORDER, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        strong_augment(images(), BORDER, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_equal_images_are_distorted_each_in_its_own_way():
     one = images(1).expand(50, -1, -1, -1)
-    found = distort(one, BORDER, np.random.default_rng(0))
+    found = strong_augment(one, BORDER, np.random.default_rng(0))
     assert len(found.flatten(1).unique(dim=0)) > 45
 
 

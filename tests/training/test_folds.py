@@ -23,9 +23,9 @@ import labelfix
 from labelfix.data.images.store import ImageStore
 from labelfix.errors import InputError
 from labelfix.estimation.posterior import held_out_evidence
-from labelfix.job import Job
+from labelfix.job import ScanPlan
 from labelfix.reporting import Silent
-from labelfix.training.folds import deal, deal_folds
+from labelfix.training.folds import assign_folds, folds_of_rows
 from labelfix.training.setup import make_trainer, open_images, training_labels
 
 QUICK = {
@@ -55,7 +55,7 @@ def dealt(draw):
     most = len(set(units[labels >= 0]))
     assume(most >= 2)
     folds = draw(strategies.integers(2, min(7, most)))
-    return labels, groups, folds, deal_folds(labels, groups, folds, draw(strategies.integers(0, 9)))
+    return labels, groups, folds, assign_folds(labels, groups, folds, draw(strategies.integers(0, 9)))
 
 
 def is_even(fold_of, folds: int) -> bool:
@@ -83,13 +83,13 @@ def test_every_labelled_row_is_in_one_fold_and_folds_and_classes_are_even(found)
 
 
 def test_a_class_smaller_than_the_number_of_folds_is_no_error():
-    fold_of = deal_folds(np.array([0] * 20 + [1, 2]), None, 5, seed=0)
+    fold_of = assign_folds(np.array([0] * 20 + [1, 2]), None, 5, seed=0)
     assert is_even(fold_of, 5)
 
 
 def test_the_seed_alone_decides():
     labels = np.arange(100) % 4
-    first, again, other = (deal_folds(labels, None, 5, seed) for seed in (3, 3, 4))
+    first, again, other = (assign_folds(labels, None, 5, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -106,7 +106,7 @@ def test_the_seed_alone_decides():
 )
 def test_more_folds_than_rows_or_groups_is_one_line(groups, message):
     with pytest.raises(InputError) as caught:
-        deal_folds(np.array([0, 1, 0, 1, 0, 1, -1]), groups, 7, seed=0)
+        assign_folds(np.array([0, 1, 0, 1, 0, 1, -1]), groups, 7, seed=0)
     assert str(caught.value) == message
 
 
@@ -130,10 +130,10 @@ def crossed(tmp_path_factory):
         source = write(folder, frame)
         run = scan(source, folder / "run")
         plain = scan(source, folder / "plain", folds=None)
-        job = Job.of(source, {**QUICK, "out": folder / "other"}, Silent())
+        job = ScanPlan.of(source, {**QUICK, "out": folder / "other"}, Silent())
         store = ImageStore.open_or_build(job.manifest, 8)
         labels = training_labels(job.manifest, store, job.trusted)
-        held_out = deal(labels, job.manifest.groups, job.trusted, job.config)
+        held_out = folds_of_rows(labels, job.manifest.groups, job.trusted, job.config)
         images = open_images(store, job.config)
     return SimpleNamespace(
         folder=folder, frame=frame, source=source, run=run, plain=plain, found=findings_of(run),
@@ -240,10 +240,10 @@ def test_verified_rows_kept_for_scoring_are_held_out_and_measured_by_their_own_s
     kept = np.concatenate([np.flatnonzero(true[:160] == name)[1::2] for name in np.unique(true)])
     trusted, source = write(tmp_path, file, "trusted.csv"), write(tmp_path, frame)
     options = {**QUICK, "method": "confident-learning", "folds": 2, "epochs": 6, "trusted": trusted}
-    job = Job.of(source, {**options, "out": tmp_path / "none"}, Silent())
+    job = ScanPlan.of(source, {**options, "out": tmp_path / "none"}, Silent())
     labels = np.where(job.trusted.is_scored, job.manifest.given, job.trusted.label)
     labels[160:] = job.manifest.given[160:]
-    fold_of = deal(labels, job.manifest.groups, job.trusted, job.config)
+    fold_of = folds_of_rows(labels, job.manifest.groups, job.trusted, job.config)
     assert sorted(np.flatnonzero(fold_of[:160] >= 0)) == sorted(kept)
     assert (fold_of[160:] >= 0).all()
     run = labelfix.scan(source, out=tmp_path / "run", **options)

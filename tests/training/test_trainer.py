@@ -120,7 +120,7 @@ def test_the_seed_decides_everything():
         list(trainer.epochs())
         runs.setdefault(seed, []).append(state_of(trainer))
     assert_same(*runs[0])
-    assert not torch.equal(runs[0][0]["method.trajectory"], runs[1][0]["method.trajectory"])
+    assert not torch.equal(runs[0][0]["method.ensembled_probs"], runs[1][0]["method.ensembled_probs"])
 
 
 def test_rows_without_a_label_are_not_trained_on():
@@ -128,9 +128,9 @@ def test_rows_without_a_label_are_not_trained_on():
     given[:20] = -1
     trainer = make_trainer("bmm", given=given)
     list(trainer.epochs())
-    trajectory = trainer.method.trajectory.cpu().numpy()
-    assert (trajectory[:20] == 0).all()
-    np.testing.assert_allclose(trajectory[20:].sum(axis=1), 1, atol=1e-5)
+    ensembled_probs = trainer.method.ensembled_probs.cpu().numpy()
+    assert (ensembled_probs[:20] == 0).all()
+    np.testing.assert_allclose(ensembled_probs[20:].sum(axis=1), 1, atol=1e-5)
 
 
 def test_the_running_mean_is_the_mean_of_the_epochs_in_its_window():
@@ -148,7 +148,7 @@ def test_the_running_mean_is_the_mean_of_the_epochs_in_its_window():
     trainer.method.remember = spy
     list(trainer.epochs())
     expected = np.stack([(said[1][row] + said[2][row]) / 2 for row in range(200)])
-    np.testing.assert_allclose(trainer.method.trajectory.cpu().numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(trainer.method.ensembled_probs.cpu().numpy(), expected, atol=1e-6)
 
 
 def test_forward_units_count_three_a_training_row_and_one_a_forward():
@@ -291,9 +291,9 @@ class TestAveragedWeights:
 def test_a_moment_holds_the_momentum():
     trainer = make_trainer("cross-entropy")
     phase = trainer.method.phases()[0]
-    assert trainer._moment(phase).velocity == {}
+    assert trainer._train_state(phase).velocity == {}
     list(trainer.epochs(stop_after(1)))
-    velocity = trainer._moment(phase).velocity
+    velocity = trainer._train_state(phase).velocity
     gradients = {name: value.grad for name, value in trainer.method.named_parameters()}
     assert velocity.keys() == gradients.keys()
     decay = trainer.method.settings.weight_decay

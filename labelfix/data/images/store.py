@@ -139,13 +139,13 @@ class ImageStore:
     def _open(cls, folder: Path, num_rows: int, image_size: int, num_decoded: int) -> ImageStore | None:
         """The store in `folder`; None where it is missing, incomplete, broken or not this user's own."""
         side = stored_size(image_size)
-        said, pixels = folder / "rows.json", folder / "images.npy"
+        recorded, pixels = folder / "rows.json", folder / "images.npy"
         if not all(is_ours(place, stat.S_ISDIR) for place in (folder.parent, folder)):
             return None
-        if not all(is_ours(place, stat.S_ISREG) for place in (said, pixels)):
+        if not all(is_ours(place, stat.S_ISREG) for place in (recorded, pixels)):
             return None
         try:
-            errors = _read_errors(said, num_rows)
+            errors = _read_errors(recorded, num_rows)
             images = _map(pixels, (num_rows, 3, side, side))
         except (OSError, ValueError, RecursionError):
             return None
@@ -160,8 +160,8 @@ def _key(image_key: str, image_size: int) -> str:
 
 def _read_errors(path: Path, num_rows: int) -> dict[int, str]:
     """Why rows are not valid, by row; ValueError where that is not what the file says."""
-    said = json.loads(path.read_text(encoding="utf-8"))
-    found = said.get("errors") if isinstance(said, dict) else None
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    found = recorded.get("errors") if isinstance(recorded, dict) else None
     if not isinstance(found, dict) or not all(isinstance(reason, str) for reason in found.values()):
         raise ValueError("no errors by row")
     errors = {int(row): reason for row, reason in found.items()}
@@ -201,9 +201,13 @@ def _build(
         target = temporary / "images.npy"
         _reserve(target, (manifest.num_rows, 3, side, side))
         errors = decode_all(manifest, target, side, on_progress, workers or num_cores())
-        said = {"decoder_version": DECODER_VERSION, "image_size": image_size, "num_rows": manifest.num_rows}
+        recorded = {
+            "decoder_version": DECODER_VERSION,
+            "image_size": image_size,
+            "num_rows": manifest.num_rows,
+        }
         write_json(
-            temporary / "rows.json", said | {"errors": {str(row): errors[row] for row in sorted(errors)}}
+            temporary / "rows.json", recorded | {"errors": {str(row): errors[row] for row in sorted(errors)}}
         )
         temporary.rename(folder)
         flush(folder.parent)

@@ -1,0 +1,93 @@
+"""What mkdocs fills in at build time: the README, the commands from click, the methods from their cards."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from mkdocs.structure.files import File, Files, InclusionLevel
+
+from labelfix.cli import COMMANDS, cli
+from labelfix.methods import method_card, method_names
+
+ROOT = Path(__file__).parents[1]
+OUTSIDE = re.compile(r"\]\(\.\./([^)#]+)")
+
+
+def on_files(files: Files, config: Any) -> None:
+    """Take over what the pages link to outside of docs/."""
+    pages = [expand(file.content_string) for file in files.documentation_pages()]
+    for path in sorted({link for page in pages for link in OUTSIDE.findall(page)}):
+        if (ROOT / path).is_file():
+            source = str(ROOT / path)
+            files.append(
+                File.generated(config, path, abs_src_path=source, inclusion=InclusionLevel.NOT_IN_NAV)
+            )
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in a page, and let its links to files outside of docs/ find them in the site."""
+    return OUTSIDE.sub(r"](\1", expand(markdown))
+
+
+def expand(markdown: str) -> str:
+    """Put the generated parts in place of their marks."""
+    for mark, generate in GENERATED.items():
+        if mark in markdown:
+            markdown = markdown.replace(mark, generate())
+    return markdown
+
+
+def readme() -> str:
+    """The README, with its links as from docs/."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!\w+:|#)", "](../", text).replace("](../docs/", "](")
+
+
+def commands() -> str:
+    """The help of every command, in the order of the work."""
+    parts = []
+    parent = click.Context(cli, info_name="labelfix", **cli.context_settings)
+    for name in COMMANDS:
+        command = cli.get_command(parent, name)
+        assert command is not None
+        context = click.Context(command, parent=parent, info_name=name, terminal_width=100)
+        parts.append(f"## labelfix {name}\n\n```text\n{command.get_help(context)}\n```\n")
+    return "\n".join(parts)
+
+
+def cards() -> str:
+    """The card, presets and settings of every method; one card once."""
+    parts: list[str] = []
+    heads: dict[str, str] = {}
+    for name in method_names():
+        card = method_card(name)
+        same = heads.setdefault(card["card"], name)
+        text = plain(card["card"]) if same == name else f"One card with [{same}](#{same})."
+        presets = ", ".join(f"`{preset}`" for preset in card["presets"])
+        rows = "\n".join(map(row, card["settings"]))
+        parts.append(
+            f"## {name}\n\n{text}\n\nPresets: {presets}\n\n"
+            f"| setting | default | meaning | source |\n| --- | --- | --- | --- |\n{rows}\n"
+        )
+    return "\n".join(parts)
+
+
+def row(setting: dict[str, Any]) -> str:
+    """A row of a table of settings."""
+    choices = f" (one of {', '.join(f'`{choice}`' for choice in setting['choices'])})"
+    meaning = plain(setting["meaning"]) + (choices if setting["choices"] else "")
+    value = setting["default"]
+    default = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"| `{setting['name']}` | {f'`{default}`' if default else 'none'} | {meaning} | {plain(setting['source'])} |"
+
+
+def plain(text: str) -> str:
+    """Text in which only what stands in backticks is markup."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([*_<\[|])", r"\\\1", part) for part in parts)
+
+
+GENERATED = {"<!-- readme -->": readme, "<!-- commands -->": commands, "<!-- method cards -->": cards}

@@ -1,21 +1,38 @@
-"""Nothing is undocumented: commands, options, settings, columns, methods."""
+"""Nothing is undocumented: commands, options, columns, methods, settings, formats, networks, functions."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import click
+import pyarrow.parquet as pq
 import pytest
+from conftest import write_digits
 
+import labelfix
+from labelfix.benchmark import agreement, rows
 from labelfix.cli import COMMANDS, cli
+from labelfix.exports import TARGETS
+from labelfix.accessor import FindingsAccessor
 from labelfix.methods import method_card, method_names
-from labelfix.results import corrections
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Text of the pages, with what is generated from the program in its place."""
+    spec = spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    hooks = module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    return {name: hooks.expand(text) for name, text in PAGES.items()}
 
 
 def command(name: str) -> click.Command:
@@ -25,19 +42,18 @@ def command(name: str) -> click.Command:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_an_example_and_a_place_in_the_readme(name):
+def test_every_command_and_option_has_help_and_a_place_in_the_reference(name, site):
     each = command(name)
     assert each.name == name
     assert each.help
     assert "Example:" in each.epilog
-    assert f"labelfix {name}" in README
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_has_help(name):
-    for parameter in command(name).params:
+    assert f"| `labelfix {name}" in PAGES["reference.md"]
+    section = site["reference.md"].split(f"## labelfix {name}\n")[1].split("\n## ")[0]
+    assert "Example:" in section
+    for parameter in each.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts[0]}"
+            assert parameter.opts[-1] in section, f"{name} {parameter.opts[-1]}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -53,29 +69,73 @@ def test_every_example_parses(name):
         assert {word for word in words if word.startswith("--")} <= known
 
 
-def test_every_scan_option_is_in_the_readme():
+def test_every_scan_option_is_explained():
     for parameter in command("scan").params:
         if isinstance(parameter, click.Option):
-            assert f"`{parameter.opts[0]}" in README, parameter.opts[0]
+            assert f"`{parameter.opts[0]}" in PAGES["reference.md"], parameter.opts[0]
 
 
-def test_every_column_is_in_the_readme():
-    text = (ROOT / "labelfix" / "results" / "corrections.py").read_text(encoding="utf-8")
-    columns = re.findall(r'pa\.field\("(\w+)"', text)
-    assert len(columns) == 14
-    for column in columns:
-        assert f"`{column}`" in README, column
-    assert corrections.FILE_NAME in README
+def explained(names, page):
+    """Assert that each name is in a table of a page."""
+    tables = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert not [name for name in names if f"`{name}`" not in tables]
+
+
+def test_every_file_column_and_key_of_a_run_is_explained(tmp_path):
+    write_digits(tmp_path / "images", 40, "symmetric-exclusive:0.2")
+    run = labelfix.scan(tmp_path / "images", method="cross-entropy", epochs=2, out=tmp_path / "run")
+    labelfix.predict(run.classifier, tmp_path / "images", out=tmp_path / "predictions.parquet")
+    table = pq.read_schema(run.corrections)
+    explained(table.names, README)
+    files = [f"{path.name}/" if path.is_dir() else path.name for path in run.out.iterdir()]
+    metadata = json.loads(table.metadata[b"labelfix"])
+    explained([*files, *table.names, *metadata, *run.summary, *run.summary["counts"]], PAGES["output.md"])
+    epochs = [name for name in pq.read_schema(run.out / "epochs.parquet").names if "loss_" not in name]
+    explained(epochs, PAGES["output.md"].split("## epochs.parquet")[1])
+    explained(pq.read_schema(tmp_path / "predictions.parquet").names, PAGES["python.md"])
+
+
+def test_every_column_of_a_bench_is_explained():
+    explained([*rows.SCHEMA.names, *agreement.SCHEMA.names], PAGES["benchmarks.md"])
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_every_method_is_in_the_readme_and_its_card_names_its_choices(name):
+def test_every_method_is_listed_and_its_card_names_its_choices(name, site):
     card = method_card(name)
-    assert f"`{name}`" in README
+    for page in (README, PAGES["methods.md"]):
+        assert f"| `{name}` |" in page
     for heading in ("What it is for:", "When it fails:", "Presets:"):
         assert heading in card["card"]
+    section = site["methods.md"].split(f"## {name}\n")[1].split("\n## ")[0]
     for preset in card["presets"]:
         assert f"`{preset}`" in card["card"]
+        assert f"`{preset}`" in section
+    for setting in card["settings"]:
+        assert f"| `{setting['name']}` | " in section
+
+
+def test_every_format_function_and_question_is_explained():
+    explained(TARGETS, PAGES["export.md"])
+    explained([f"labelfix.{name}" for name in labelfix.__all__], PAGES["python.md"])
+    for name in vars(FindingsAccessor):
+        assert name.startswith("_") or f"`{name}(" in PAGES["python.md"], name
+
+
+def test_every_link_leads_somewhere():
+    """Within the repository, as one reads it there; that of the site are checked by mkdocs."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\((?!\w+:|#)([^)#]+)", page.read_text("utf-8"))
+    ]
+    assert len(links) > 40
+    for page, link in links:
+        assert (page.parent / link).is_file(), f"{page.name}: {link}"
+    for name in ("docs", "notebooks"):
+        for path in (ROOT / name).iterdir():
+            if path.suffix in (".md", ".ipynb") and path.name != "index.md":
+                assert f"({name}/{path.name})" in README, path.name
 
 
 def test_the_readme_has_the_two_set_up_commands():
@@ -108,6 +168,4 @@ def test_contributors_run_bandit_and_every_exception_says_why():
 
 
 def test_the_changelog_names_this_version():
-    import labelfix
-
     assert f"[{labelfix.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from labelfix.cli import cli
 from labelfix.errors import InputError
 from labelfix.networks import NetworkSpec, backbone_names, build
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
 
 
 class Tally:
@@ -286,6 +286,6 @@ def test_names_are_ours_then_torchvisions_and_ours_are_documented():
         if parameter.name == "backbone"
     )
     for name in OWN:
-        assert f"`{name}`" in README
+        assert f"`{name}`" in REFERENCE
         assert f"{name}," in option.help
     assert not any(name.startswith("quantized") for name in backbone_names())

@@ -33,10 +33,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def expand(markdown: str) -> str:
-    """Put the generated parts in place of their marks."""
-    for mark, generate in GENERATED.items():
-        if mark in markdown:
-            markdown = markdown.replace(mark, generate())
+    """Put the generated parts in their places."""
+    for place, generate in GENERATED.items():
+        if place in markdown:
+            markdown = markdown.replace(place, generate())
     return markdown
 
 
@@ -44,6 +44,11 @@ def readme() -> str:
     """The README, with its links as from docs/."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return re.sub(r"\]\((?!\w+:|#)", "](../", text).replace("](../docs/", "](")
+
+
+def columns() -> str:
+    """The table of columns of the README."""
+    return re.search(r"(^\| column \|.*\n)(^\|.*\n)+", readme(), re.MULTILINE)[0]  # type: ignore[index]
 
 
 def commands() -> str:
@@ -90,4 +95,10 @@ def plain(text: str) -> str:
     return "".join(part if part.startswith("`") else re.sub(r"([*_<\[|])", r"\\\1", part) for part in parts)
 
 
-GENERATED = {"<!-- readme -->": readme, "<!-- commands -->": commands, "<!-- method cards -->": cards}
+# What the pages say where they are read as they are, such as on GitHub, and what takes its place in the site.
+GENERATED = {
+    "The first page of the documentation is the [README](../README.md).\n": readme,
+    "The columns are explained in the [README](../README.md#what-comes-out).\n": columns,
+    "<!-- method cards -->\n": cards,
+    "<!-- commands -->\n": commands,
+}

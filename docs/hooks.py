@@ -9,8 +9,8 @@ from typing import Any
 import click
 from mkdocs.structure.files import File, Files, InclusionLevel
 
+from labelfix import method_card, method_names
 from labelfix.cli import COMMANDS, cli
-from labelfix.methods import method_card, method_names
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = re.compile(r"\]\(\.\./([^)#]+)")
@@ -58,24 +58,24 @@ def commands() -> str:
     for name in COMMANDS:
         command = cli.get_command(parent, name)
         assert command is not None
-        context = click.Context(command, parent=parent, info_name=name, terminal_width=100)
+        context = click.Context(command, parent=parent, info_name=name, terminal_width=80)
         parts.append(f"## labelfix {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
 
 def cards() -> str:
-    """The card, presets and settings of every method; one card once."""
+    """The card and the settings of every method; one card once."""
     parts: list[str] = []
     heads: dict[str, str] = {}
     for name in method_names():
         card = method_card(name)
         same = heads.setdefault(card["card"], name)
-        text = plain(card["card"]) if same == name else f"One card with [{same}](#{same})."
-        presets = ", ".join(f"`{preset}`" for preset in card["presets"])
+        # A paragraph begins with what it is about.
+        text = re.sub(r"(^|\n\n)(\w[\w ]+:) ", r"\1**\2** ", plain(card["card"]))
+        text = text if same == name else f"Its card is that of [{same}](#{same})."
         rows = "\n".join(map(row, card["settings"]))
         parts.append(
-            f"## {name}\n\n{text}\n\nPresets: {presets}\n\n"
-            f"| setting | default | meaning | source |\n| --- | --- | --- | --- |\n{rows}\n"
+            f"## {name}\n\n{text}\n\n| setting | default | meaning | source |\n| --- | --- | --- | --- |\n{rows}\n"
         )
     return "\n".join(parts)
 

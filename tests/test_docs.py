@@ -15,10 +15,10 @@ import pytest
 from conftest import write_digits
 
 import labelfix
+from labelfix.accessor import FindingsAccessor
 from labelfix.benchmark import agreement, rows
 from labelfix.cli import COMMANDS, cli
 from labelfix.exports import TARGETS
-from labelfix.accessor import FindingsAccessor
 from labelfix.methods import method_card, method_names
 
 ROOT = Path(__file__).parents[1]

@@ -1,9 +1,9 @@
-"""scan(): from a source of labelled images to findings, in one page and with no branch on the method."""
+"""scan() and plan(): from a source of labelled images to findings, with no branch on the method."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +13,19 @@ import numpy as np
 import torch
 
 from labelfix.atomic_files import write_json, write_table
-from labelfix.config import ScanConfig
+from labelfix.config import ScanConfig, ScanOptions
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
-from labelfix.job import ScanPlan
+from labelfix.data.verified_labels import Trusted
+from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.batch import Labels
+from labelfix.output_paths import check_output
 from labelfix.reporting import Reporter, Silent
 from labelfix.results import corrections, model_card, run_folder
 from labelfix.results.classifier import make_classifier
 from labelfix.results.findings import find
+from labelfix.results.run_folder import RunFolder
 from labelfix.results.summary import cost, epochs_table, summarise, units_per_row
 from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows
 from labelfix.training.resume import train
@@ -53,6 +56,90 @@ class Run:
     corrections: Path
     classifier: Path
     summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """A scan before its first step.
+
+    Attributes:
+        manifest: of the source.
+        trusted: its verified labels.
+        trusted_path: of the --trusted file, absolute; None without one.
+        test: labelled images that are only measured on; None without --test.
+        config: the options, every `auto` replaced.
+        asked: options that may be `auto`, as they were given.
+        folder: of the run.
+        overwrite: whether a finished or different run there may be replaced.
+    """
+
+    manifest: Manifest
+    trusted: Trusted
+    trusted_path: Path | None
+    test: Manifest | None
+    config: ScanConfig
+    asked: dict[str, str]
+    folder: RunFolder
+    overwrite: bool
+
+    @classmethod
+    def of(cls, source: Any, options: Mapping[str, Any], reporter: Reporter) -> ScanPlan:
+        """Read the sources and settle the options.
+
+        Raises:
+            InputError: bad input or options, in one line.
+        """
+        chosen = ScanOptions.of(options)
+        method_class(chosen.method)
+        manifest = Manifest.read(
+            source,
+            rows=chosen.rows,
+            root=chosen.root,
+            image_column=chosen.image_column,
+            label_column=chosen.label_column,
+        )
+        test = _read_test(chosen, manifest)
+        for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
+            reporter.message(f"warning: {warning}")
+        trusted = Trusted.of(manifest, chosen.trusted)
+        # Too few verified rows are refused before anything is decoded.
+        trusted_stream_labels(chosen.method, manifest, ~manifest.held_out, trusted)
+        folder = RunFolder(chosen.run_path(manifest))
+        check_output(
+            folder.path, {"the source": manifest.places, "--test": () if test is None else test.places}
+        )
+        return cls(
+            manifest,
+            trusted,
+            None if chosen.trusted is None else Path(chosen.trusted).expanduser().absolute(),
+            test,
+            chosen.resolve(manifest, {} if chosen.overwrite else run_folder.resolved_autos(folder)),
+            chosen.asked,
+            folder,
+            chosen.overwrite,
+        )
+
+    def training_labels(self, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the rows are trained towards, and the verified labels of a method with a trusted stream.
+
+        Args:
+            valid: (N,) bool, rows with a readable image.
+
+        Returns:
+            (N,) int64 twice, -1 for none; no row has both.
+
+        Raises:
+            InputError: the method needs verified rows of every class and one has none.
+        """
+        labels = training_labels(self.manifest, valid, self.trusted)
+        stream = trusted_stream_labels(self.config.method, self.manifest, labels >= 0, self.trusted)
+        return np.where(stream >= 0, -1, labels), stream
+
+    def facts(self) -> dict[str, Any]:
+        """The content of config.json; JSON-able."""
+        return run_folder.config_json(
+            self.config, self.asked, self.manifest, self.trusted, self.trusted_path, self.test
+        )
 
 
 @dataclass
@@ -88,17 +175,17 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
     reporter = reporter or Silent()
     clock = Clock()
     with clock.stage("read"):
-        job = ScanPlan.of(source, options, reporter)
-    manifest, trusted, config, folder = job.manifest, job.trusted, job.config, job.folder
+        planned = ScanPlan.of(source, options, reporter)
+    manifest, trusted, config, folder = planned.manifest, planned.trusted, planned.config, planned.folder
     with (
-        run_folder.locked(folder, job.facts(), overwrite=job.overwrite) as begin,
+        run_folder.locked(folder, planned.facts(), overwrite=planned.overwrite) as begin,
         own_random_state(config),
     ):
         with clock.stage("decode"):
             store = decode(manifest, config, reporter)
-            test_store = None if job.test is None else decode(job.test, config, reporter)
+            test_store = None if planned.test is None else decode(planned.test, config, reporter)
         with clock.stage("train"):
-            trained = _train(job, store, test_store, begin, reporter)
+            trained = _train(planned, store, test_store, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
         with clock.stage("findings"):
@@ -114,7 +201,7 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             }
             corrections.write(folder.corrections, manifest, findings, metadata)
         summary = summarise(manifest, findings, {**metadata, **effort, "elapsed_seconds": clock.seconds})
-        test = None if job.test is None else job.test.name
+        test = None if planned.test is None else planned.test.name
         model_card.write(folder.card, config, summary, source=manifest.name, test=test)
         write_json(folder.summary, summary)
         folder.finish()
@@ -131,19 +218,19 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     Raises:
         InputError: as `scan` does.
     """
-    job = ScanPlan.of(source, options, reporter or Silent())
-    manifest, config, folder = job.manifest, job.config, job.folder
-    run_folder.check_out(folder, overwrite=job.overwrite)
+    planned = ScanPlan.of(source, options, reporter or Silent())
+    manifest, config, folder = planned.manifest, planned.config, planned.folder
+    run_folder.check_out(folder, overwrite=planned.overwrite)
     method = method_class(config.method)
     with own_random_state(config):
         network = build_network(config, len(manifest.class_names), config.seed)
-        labels = Labels.of(manifest.given, len(manifest.class_names), torch.device(config.device))
-        phases = method(network, labels, config.settings).phases()
+        # Nothing is decoded: every image counts as readable.
+        labels, trusted_labels = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
+        known = Labels.of(labels, len(manifest.class_names), torch.device(config.device), trusted_labels)
+        phases = method(network, known, config.settings).phases()
         units = sum(phase.epochs * phase.forward_units for phase in phases)
-        trained = np.where(manifest.held_out, -1, manifest.given)
-        trained[trusted_stream_labels(config.method, manifest, trained >= 0, job.trusted) >= 0] = -1
-        rows = int((trained >= 0).sum())
-        folds = folds_of_rows(trained, manifest.groups, job.trusted, config)
+        rows = int((labels >= 0).sum())
+        folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)
         # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
         of_folds = None if folds is None else units * (config.folds - int((folds >= 0).sum()) / rows)
         seconds = seconds_per_unit(network, config) * rows * (units + (of_folds or 0))
@@ -191,22 +278,21 @@ class _Trained:
 
 
 def _train(
-    job: ScanPlan,
+    planned: ScanPlan,
     store: ImageStore,
     test_store: ImageStore | None,
     begin: Callable[[], bool],
     reporter: Reporter,
 ) -> _Trained:
     """Train every fold, where there are any, and then on all rows; `begin` as of `run_folder.locked`."""
-    manifest, config, folder = job.manifest, job.config, job.folder.checkpoint
+    manifest, config, folder = planned.manifest, planned.config, planned.folder.checkpoint
     num_classes = len(manifest.class_names)
-    images, labels = open_images(store, config), training_labels(manifest, store, job.trusted)
-    watched = watch(images, manifest, store, job.trusted, job.test, test_store)
-    trusted_labels = trusted_stream_labels(config.method, manifest, labels >= 0, job.trusted)
-    labels[trusted_labels >= 0] = -1
+    images = open_images(store, config)
+    labels, trusted_labels = planned.training_labels(store.valid)
+    watched = watch(images, manifest, store, planned.trusted, planned.test, test_store)
     predicted = np.flatnonzero(store.valid)
     trainer = make_trainer(images, labels, num_classes, config, predicted, trusted_labels=trusted_labels)
-    folds = folds_of_rows(labels, manifest.groups, job.trusted, config)
+    folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)
     is_other_environment = begin()
     crossed = None
     reports: dict[int | None, list[EpochReport]] = {}
@@ -225,3 +311,38 @@ def own_random_state(config: ScanConfig) -> Iterator[None]:
     devices = [] if config.device == "cpu" else [config.device]
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+def _read_test(chosen: ScanOptions, manifest: Manifest) -> Manifest | None:
+    if chosen.test is None:
+        return None
+    test = _with_columns(chosen)
+    labels = np.unique(test.given[test.given >= 0])
+    if not len(labels):
+        raise InputError(
+            f"--test {test.source}: none of its rows has a label; give labels, or leave --test out"
+        )
+    found = [test.class_names[label] for label in labels]
+    strangers = [name for name in found if name not in manifest.class_names]
+    if strangers:
+        raise InputError(
+            f"--test {test.source}: its class {strangers[0]!r} is no class of {manifest.source}; leave those rows out,"
+            " or scan the source that has them"
+        )
+    return test
+
+
+def _with_columns(chosen: ScanOptions) -> Manifest:
+    """The test source by the source's own column names where it has them, else by the usual ones."""
+    try:
+        return Manifest.read(
+            chosen.test,
+            root=chosen.root,
+            image_column=chosen.image_column,
+            label_column=chosen.label_column,
+            require_labels=False,
+        )
+    except InputError:
+        if chosen.image_column is None and chosen.label_column is None:
+            raise
+    return Manifest.read(chosen.test, root=chosen.root, require_labels=False)

@@ -24,7 +24,6 @@ FAMILIES = [
     {"benchmark", "demo"},
     {"noise"},
     {"pipeline", "prediction", "reviews", "exports"},
-    {"job"},
     {"accessor", "evaluation"},
     {"results"},
     {"config"},

@@ -564,6 +564,19 @@ class TestOptions:
         assert planned["forward_units_per_row"] == 2 * 3 + 1 + 5  # one warm-up epoch is tracked
         assert planned["estimated_training_seconds"] >= 0
 
+    def test_a_plan_counts_verified_rows_without_a_given_label_as_a_scan_does(self, digits, tmp_path):
+        images, truth = digits
+        names = sorted(str(path.relative_to(images)) for path in images.rglob("*.png"))
+        given = [Path(name).parent.name if row % 3 else "" for row, name in enumerate(names)]
+        source, trusted = tmp_path / "images.csv", tmp_path / "trusted.csv"
+        pd.DataFrame({"file_name": names, "label": given}).to_csv(source, index=False)
+        pd.DataFrame({"file_name": names, "label": truth})[::3].to_csv(trusted, index=False)
+        options = {"method": "cross-entropy", "epochs": 1, "folds": 2, "trusted": trusted, "root": images}
+        planned = labelfix.plan(source, out=tmp_path / "run", **options)
+        summary = labelfix.scan(source, out=tmp_path / "run", **options).summary
+        # Each fold trains on the 100 verified rows and half of the 200 others.
+        assert planned["forward_units_per_row"] == summary["forward_units_per_row"] == 3 * 2 * 2 / 3
+
     def test_bf16_and_another_backbone_run_on_a_cpu(self, digits, tmp_path):
         run = labelfix.scan(
             digits[0], out=tmp_path / "run", precision="bf16", backbone="preact-resnet18", rows=60, epochs=2

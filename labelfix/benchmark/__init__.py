@@ -20,9 +20,9 @@ from labelfix.benchmark.plot import write_plot
 from labelfix.benchmark.processes import scan_in_process
 from labelfix.benchmark.rows import SAVED, SCHEMA, is_current, make_row
 from labelfix.errors import InputError
-from labelfix.job import ScanPlan
 from labelfix.json_files import read_object
 from labelfix.methods import method_class
+from labelfix.pipeline import ScanPlan
 from labelfix.reporting import Reporter, Silent
 from labelfix.results.run_folder import RunFolder, changes
 

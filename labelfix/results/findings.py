@@ -56,7 +56,9 @@ def find(
             evidence, kept = _with_held_out(evidence, manifest, store, trusted, trainer, logits)
         else:
             evidence = _of_folds(manifest, store, trainer, crossed, logits)
-            kept = _of_unknown_class(manifest, training_labels(manifest, store, trusted), crossed.fold_of_row)
+            kept = _of_unknown_class(
+                manifest, training_labels(manifest, store.valid, trusted), crossed.fold_of_row
+            )
     else:
         epoch = last_reports[-1].epoch if diverged is None else diverged.epoch
         reason = f"training diverged in epoch {epoch}; give a lower --set learning_rate"
@@ -92,7 +94,7 @@ def _with_held_out(
     held_out = manifest.held_out & store.valid & (manifest.given >= 0)
     if not held_out.any():
         return evidence, held_out
-    trained = training_labels(manifest, store, trusted)
+    trained = training_labels(manifest, store.valid, trusted)
     given = np.where(held_out, manifest.given, trained)
     # A few rows are too few for a noise model: then that of the trained rows judges them.
     fitted = held_out if held_out.sum() >= _ENOUGH_HELD_OUT else (trained >= 0)

@@ -7,6 +7,7 @@ the system lets go of it when its process dies.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from labelfix.atomic_files import write_json
+from labelfix.config import ScanConfig, environment
+from labelfix.data.manifest import Manifest
+from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
 from labelfix.output_paths import RUN_PARTS, check_no_links
 from labelfix.results import corrections
@@ -181,6 +187,55 @@ def check_out(folder: RunFolder, *, overwrite: bool) -> None:
     folder.check_checkpoints()
     if folder.is_finished and not overwrite:
         raise InputError(f"{out} holds a finished run; use --overwrite to replace it, or another --out")
+
+
+def config_json(
+    config: ScanConfig,
+    asked: Mapping[str, str],
+    manifest: Manifest,
+    trusted: Trusted,
+    trusted_path: Path | None,
+    test: Manifest | None,
+) -> dict[str, Any]:
+    """The content of config.json; JSON-able.
+
+    Args:
+        config: the options, resolved.
+        asked: options that may be `auto`, as they were given.
+        manifest: of the source.
+        trusted: its verified labels.
+        trusted_path: of their file, absolute; None without one.
+        test: labelled images that are only measured on; None without any.
+    """
+    return {
+        "config": config.to_json(),
+        "asked": asked,
+        "source": {
+            **manifest.options,
+            "in_memory": manifest.options["source"] is None,
+            "fingerprint": manifest.fingerprint,
+            "marks_sha256": _marks_sha256(manifest),
+            "trusted_sha256": trusted.sha256,
+            "test_fingerprint": test.fingerprint if test is not None else None,
+        },
+        # Where they lie does not matter when a run is resumed, what they hold does.
+        "files": {
+            "image_key": manifest.image_key,
+            "num_links": manifest.num_links,
+            "trusted": None if trusted_path is None else str(trusted_path),
+            "test": None if test is None else test.options,
+        },
+        "environment": environment(config.method),
+    }
+
+
+def _marks_sha256(manifest: Manifest) -> str:
+    """SHA-256 (hex) of the columns is_trusted, split and group, which no fingerprint covers; empty without any."""
+    groups = np.empty(0, np.int64) if manifest.groups is None else manifest.groups
+    if not (manifest.is_trusted.any() or manifest.held_out.any() or len(groups)):
+        return ""
+    parts = (manifest.is_trusted, manifest.held_out, groups)
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
 @contextmanager

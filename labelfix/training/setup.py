@@ -52,14 +52,14 @@ class Watched(NamedTuple):
     labels: np.ndarray
 
 
-def training_labels(manifest: Manifest, store: ImageStore, trusted: Trusted) -> np.ndarray:
+def training_labels(manifest: Manifest, valid: np.ndarray, trusted: Trusted) -> np.ndarray:
     """(N,) int64: what each row is trained towards, -1 for rows that are not trained on.
 
-    A trusted row counts with its verified label, unless it is kept for scoring; rows of a test split and rows without
-    a valid image are left out.
+    A trusted row counts with its verified label, unless it is kept for scoring; rows of a test split and rows that are
+    not `valid` (N,) bool are left out.
     """
     labels = np.where((trusted.label >= 0) & ~trusted.is_scored, trusted.label, manifest.given)
-    return np.where(store.valid & ~manifest.held_out, labels, -1)
+    return np.where(valid & ~manifest.held_out, labels, -1)
 
 
 def trusted_stream_labels(

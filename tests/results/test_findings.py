@@ -18,7 +18,7 @@ import labelfix
 from labelfix.data.images.decoding import encode
 from labelfix.errors import InputError
 from labelfix.estimation.posterior import held_out_evidence
-from labelfix.job import ScanPlan
+from labelfix.pipeline import ScanPlan
 from labelfix.reporting import Silent
 
 # fp32, as the saved classifier computes, so that accuracies are the same to the row.

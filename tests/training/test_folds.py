@@ -23,7 +23,7 @@ import labelfix
 from labelfix.data.images.store import ImageStore
 from labelfix.errors import InputError
 from labelfix.estimation.posterior import held_out_evidence
-from labelfix.job import ScanPlan
+from labelfix.pipeline import ScanPlan
 from labelfix.reporting import Silent
 from labelfix.training.folds import assign_folds, folds_of_rows
 from labelfix.training.setup import make_trainer, open_images, training_labels
@@ -132,7 +132,7 @@ def crossed(tmp_path_factory):
         plain = scan(source, folder / "plain", folds=None)
         job = ScanPlan.of(source, {**QUICK, "out": folder / "other"}, Silent())
         store = ImageStore.open_or_build(job.manifest, 8)
-        labels = training_labels(job.manifest, store, job.trusted)
+        labels = training_labels(job.manifest, store.valid, job.trusted)
         held_out = folds_of_rows(labels, job.manifest.groups, job.trusted, job.config)
         images = open_images(store, job.config)
     return SimpleNamespace(

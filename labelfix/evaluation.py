@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers import Query, open_source
 from labelfix.errors import InputError
+from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.metrics import flag_metrics, label_metrics, score_metrics
 from labelfix.results.corrections import Corrections
 from labelfix.results.originals import source_options
@@ -75,7 +76,11 @@ def evaluate(
         )
     wrong = (findings.given != true)[eligible]
     known = eligible & (true != _OPEN_SET)
-    reasons: dict[str, str] = {}
+    parts = (
+        score_metrics(findings.noise[eligible], wrong),
+        flag_metrics(findings.flagged[eligible], wrong),
+        label_metrics(findings.given[known], findings.corrected[known], true[known]),
+    )
     return {
         "corrections": str(opened.path),
         "truth": str(answers.source),
@@ -86,10 +91,8 @@ def evaluate(
         "rows": len(true),
         "rows_evaluated": int(eligible.sum()),
         "noise_rate_estimated": opened.metadata.get("noise_rate"),
-        **score_metrics(findings.noise[eligible], wrong, reasons),
-        **flag_metrics(findings.flagged[eligible], wrong, reasons),
-        **label_metrics(findings.given[known], findings.corrected[known], true[known], reasons),
-        "reasons": reasons,
+        **{name: value for part in parts for name, value in part.values.items()},
+        "reasons": {name: reason for part in parts for name, reason in part.reasons.items()},
     }
 
 
@@ -118,7 +121,8 @@ def _read_findings(opened: Corrections) -> _Findings:
         return np.concatenate(arrays) if arrays else np.empty(0)
 
     given = column("given_label")
-    eligible = column("is_valid").astype(bool) & ~column("is_trusted").astype(bool) & (given >= 0)
+    valid, trusted = column("is_valid").astype(bool), column("is_trusted").astype(bool)
+    eligible = eligible_rows(valid, given >= 0, trusted)
     flagged = column("is_label_issue").astype(bool)
     return _Findings(file_names, given, column("corrected_label"), column("noise_score"), flagged, eligible)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from labelfix.errors import InputError
+from labelfix.estimation.eligible import eligible_rows
 
 METADATA, PATH = "labelfix", "labelfix_path"
 LABELS = ("given_label", "corrected_label", "predicted_label")
@@ -43,7 +44,8 @@ def check_count(n: int, question: str) -> None:
 
 def eligible(frame: pd.DataFrame) -> np.ndarray:
     """(N,) bool: the valid, labelled, untrusted rows."""
-    return (frame["is_valid"] & frame["given_label"].notna() & ~frame["is_trusted"]).to_numpy(bool)
+    masks = (frame["is_valid"], frame["given_label"].notna(), frame["is_trusted"])
+    return eligible_rows(*(mask.to_numpy(bool) for mask in masks))
 
 
 def suspects(frame: pd.DataFrame) -> np.ndarray:

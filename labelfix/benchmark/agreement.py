@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from labelfix.benchmark.rows import NO_TRUTH, true_labels
 from labelfix.estimation.metrics import flag_counts, mean_rank, score_metrics
-from labelfix.results.corrections import Corrections
+from labelfix.results.corrections import Corrections, eligible_in
 
 SCHEMA = pa.schema(
     [
@@ -54,7 +54,7 @@ def make_agreement(
     true = true_labels(truth, Corrections.open(runs[0]).metadata["class_names"])
     counts &= (true != NO_TRUTH) & ~np.isin(np.arange(len(true)), left_out)
     wrong = (given != true)[counts]
-    together = score_metrics(mean_rank(noise[:, counts]), wrong, {})
+    together = score_metrics(mean_rank(noise[:, counts]), wrong).values
     ranked = [row for row in rows if row["average_precision"] is not None]
     best = max(ranked, key=lambda row: row["average_precision"], default=None)
     return {
@@ -77,9 +77,7 @@ def _read(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     tables = [pa.Table.from_batches(run.batches(_COLUMNS)) for run in opened]
     names = pa.array(opened[0].metadata["class_names"], pa.string())
     label = pc.cast(tables[0]["given_label"], pa.string())
-    eligible = pc.is_valid(label).to_numpy()
-    for table in tables:
-        eligible = eligible & pc.and_not(table["is_valid"], table["is_trusted"]).to_numpy()
+    eligible = np.logical_and.reduce([eligible_in(table) for table in tables])
     noise = np.stack([table["noise_score"].to_numpy() for table in tables])
     flagged = np.stack([table["is_label_issue"].to_numpy() for table in tables])
     return pc.fill_null(pc.index_in(label, names), -1).to_numpy(), eligible, noise, flagged

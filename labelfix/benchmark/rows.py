@@ -17,7 +17,7 @@ from labelfix.data.parquet_file import open_parquet_file
 from labelfix.estimation.metrics import flag_metrics, label_metrics
 from labelfix.evaluation import evaluate
 from labelfix.json_files import Checks, is_count, is_flag, is_number, is_text, maybe, read_object
-from labelfix.results.corrections import Corrections
+from labelfix.results.corrections import Corrections, eligible_in
 from labelfix.results.run_folder import RunFolder
 from labelfix.results.run_json import SCANNED, read_summary
 
@@ -157,9 +157,9 @@ def cleanlab_metrics(run: Corrections, truth: Path, left_out: np.ndarray) -> dic
     # One process: a pool would cost more than it saves on what a bench holds.
     flagged = find_label_issues(given, probs, n_jobs=1)
     suggested = np.where(flagged, probs.argmax(axis=1), given)
-    flags = flag_metrics(flagged[counted], (given != true)[counted], {})
+    flags = flag_metrics(flagged[counted], (given != true)[counted]).values
     known = counted & (true != _NO_CLASS)
-    labels = label_metrics(given[known], suggested[known], true[known], {})
+    labels = label_metrics(given[known], suggested[known], true[known]).values
     found = (flags["precision"], flags["recall"], flags["f1"], labels["label_accuracy_corrected"])
     return dict(zip(_CLEANLAB, found, strict=True))
 
@@ -194,8 +194,7 @@ def _predicted(run: Corrections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     first = 0
     for batch in run.batches(["given_label", "predicted_probs", "is_trusted", "is_valid"]):
         label, predicted = batch.column("given_label"), batch.column("predicted_probs")
-        wanted = pc.and_not(batch.column("is_valid"), batch.column("is_trusted"))
-        wanted = pc.and_(wanted, pc.and_(pc.is_valid(label), pc.is_valid(predicted)))
+        wanted = pc.and_(pa.array(eligible_in(batch)), pc.is_valid(predicted))
         rows.append(first + np.flatnonzero(wanted.to_numpy(zero_copy_only=False)))
         given.append(pc.index_in(pc.cast(label.filter(wanted), pa.string()), classes).to_numpy())
         probs.append(predicted.filter(wanted).flatten().to_numpy().reshape(-1, len(classes)))

@@ -1,28 +1,35 @@
 """How right findings are: noise scores, flags and corrected labels against the truth, as plain numbers.
 
-Every function returns its metrics by name, None where one is undefined, and says why in `reasons`.
+A metric that is undefined is None, with its reason beside it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 NUM_BINS = 10
 
 
-def score_metrics(noise: np.ndarray, wrong: np.ndarray, reasons: dict[str, str]) -> dict[str, Any]:
+class Metrics(NamedTuple):
+    """Metrics by name, None where one is undefined; and why it is, by the same name."""
+
+    values: dict[str, Any]
+    reasons: dict[str, str]
+
+
+def score_metrics(noise: np.ndarray, wrong: np.ndarray) -> Metrics:
     """How well noise scores rank the wrong labels first, and how near they are to probabilities.
 
     Args:
         noise: (n,) float in [0, 1], n at least 1; NaN where a row has no score.
         wrong: (n,) bool, whether the given label is wrong.
-        reasons: why a metric is None, by its name; filled here.
 
     Returns:
         noise_rate_true, average_precision, auroc, and what `calibration_metrics` returns.
     """
+    reasons: dict[str, str] = {}
     metrics: dict[str, Any] = {
         "noise_rate_true": float(wrong.mean()),
         "average_precision": None,
@@ -42,13 +49,13 @@ def score_metrics(noise: np.ndarray, wrong: np.ndarray, reasons: dict[str, str])
             reason = "every given label is wrong"
     if reason:
         reasons.update(average_precision=reason, auroc=reason)
-        return metrics
+        return Metrics(metrics, reasons)
     # Half a second to import, and only this needs it.
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     metrics["average_precision"] = float(average_precision_score(wrong, noise))
     metrics["auroc"] = float(roc_auc_score(wrong, noise))
-    return metrics
+    return Metrics(metrics, reasons)
 
 
 def calibration_metrics(noise: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:
@@ -90,49 +97,48 @@ def calibration_metrics(noise: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:
     return {"expected_calibration_error": error, "reliability": reliability}
 
 
-def flag_metrics(flagged: np.ndarray, wrong: np.ndarray, reasons: dict[str, str]) -> dict[str, Any]:
+def flag_metrics(flagged: np.ndarray, wrong: np.ndarray) -> Metrics:
     """How well flags find the wrong labels.
 
     Args:
         flagged: (n,) bool, n at least 1.
         wrong: (n,) bool, whether the given label is wrong.
-        reasons: why a metric is None, by its name; filled here.
 
     Returns:
         flagged (a count), flagged_share, precision, recall and f1.
     """
     found, flags, errors = int((flagged & wrong).sum()), int(flagged.sum()), int(wrong.sum())
+    reasons: dict[str, str] = {}
     if not flags:
         reasons["precision"] = "nothing is flagged"
     if not errors:
         reasons["recall"] = "no given label is wrong"
     if not flags + errors:
         reasons["f1"] = "nothing is flagged and no given label is wrong"
-    return {
+    metrics = {
         "flagged": flags,
         "flagged_share": flags / len(flagged),
         "precision": found / flags if flags else None,
         "recall": found / errors if errors else None,
         "f1": 2 * found / (flags + errors) if flags + errors else None,
     }
+    return Metrics(metrics, reasons)
 
 
-def label_metrics(
-    given: np.ndarray, corrected: np.ndarray, true: np.ndarray, reasons: dict[str, str]
-) -> dict[str, Any]:
+def label_metrics(given: np.ndarray, corrected: np.ndarray, true: np.ndarray) -> Metrics:
     """How many labels are right before and after.
 
     Args:
         given: (n,) int64 class indices.
         corrected: (n,) int64, of the same classes.
         true: (n,) int64; negative where the true label is none of the classes.
-        reasons: why a metric is None, by its name; filled here.
 
     Returns:
         label_accuracy_given and label_accuracy_corrected in [0, 1]; changed, changed_right and changed_wrong,
         counts.
     """
     changed, right = corrected != given, corrected == true
+    reasons: dict[str, str] = {}
     metrics: dict[str, Any] = {
         "label_accuracy_given": None,
         "label_accuracy_corrected": None,
@@ -146,7 +152,7 @@ def label_metrics(
     else:
         reason = "no row has a true label"
         reasons.update(label_accuracy_given=reason, label_accuracy_corrected=reason)
-    return metrics
+    return Metrics(metrics, reasons)
 
 
 def mean_rank(noise: np.ndarray) -> np.ndarray:

@@ -99,8 +99,8 @@ def _measured(
     if not len(true):
         return None
     wrong = given != true
-    labels = label_metrics(given, corrected, true, {})
-    return {"rows": len(true), "wrong": int(wrong.sum()), **flag_metrics(flagged, wrong, {}), **labels}
+    labels = label_metrics(given, corrected, true).values
+    return {"rows": len(true), "wrong": int(wrong.sum()), **flag_metrics(flagged, wrong).values, **labels}
 
 
 def _rule(

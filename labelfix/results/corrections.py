@@ -18,6 +18,7 @@ from labelfix.atomic_files import atomic_path
 from labelfix.data.manifest import Manifest
 from labelfix.data.parquet_file import open_parquet_file
 from labelfix.errors import InputError
+from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence
 from labelfix.estimation.verdicts import FLAG_RULE, Verdicts
 from labelfix.json_files import (
@@ -78,11 +79,11 @@ class Findings:
         return np.zeros(len(valid), dtype=bool) if self.trusted is None else self.trusted[rows] >= 0
 
     def eligible(self, given: np.ndarray) -> np.ndarray:
-        """(N,) bool: the valid, labelled, untrusted rows, by given labels (N,)."""
-        return self.valid & (given >= 0) & ~self.is_trusted()
+        """(N,) bool: the eligible rows, by given labels (N,)."""
+        return eligible_rows(self.valid, given >= 0, self.is_trusted())
 
     def noise_rate(self, given: np.ndarray) -> float | None:
-        """Mean noise score over the judged rows; None where no row has a score."""
+        """Mean noise score over the eligible rows; None where no row has a score."""
         noise = self.evidence.noise[self.eligible(given)]
         return float(noise.mean()) if len(noise) and np.isfinite(noise).all() else None
 
@@ -294,6 +295,12 @@ class Corrections:
         for name, kind in kinds.items():
             if found.names.count(name) != 1 or found.field(name).type != kind:
                 raise ValueError(f"it has no column {name!r} of {kind}")
+
+
+def eligible_in(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """(n,) bool: the eligible rows, by the columns is_valid, given_label and is_trusted."""
+    masks = (rows["is_valid"], pc.is_valid(rows["given_label"]), rows["is_trusted"])
+    return eligible_rows(*(mask.to_numpy(zero_copy_only=False) for mask in masks))
 
 
 def _numbers(column: pa.Array) -> np.ndarray:

@@ -13,11 +13,12 @@ from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
 from labelfix.estimation.calibration import Calibration, calibrate
+from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.verdicts import decide
 from labelfix.results.corrections import Findings
 from labelfix.training.folds import CrossFit
-from labelfix.training.setup import training_labels
+from labelfix.training.setup import held_out_rows, training_labels
 from labelfix.training.trainer import EpochReport, Trainer
 
 _ENOUGH_HELD_OUT = 1_000
@@ -69,7 +70,7 @@ def find(
     evidence = dataclasses.replace(evidence, noise=calibration.noise)
     seen = np.isfinite(probs).all(axis=1)
     predicted = np.where(seen, np.where(seen[:, None], probs, 0).argmax(axis=1), -1)
-    eligible = store.valid & (manifest.given >= 0) & (trusted.label < 0)
+    eligible = eligible_rows(store.valid, manifest.given >= 0, trusted.label >= 0)
     verdicts = decide(evidence, manifest.given, eligible, predicted, trusted.label, scored, kept)
     known = _verified(evidence, manifest.given, trusted.label)
     diagnostics = {**evidence.diagnostics, "calibration": _as_json(calibration)}
@@ -91,7 +92,7 @@ def _with_held_out(
 
     And those of them (N,) bool that keep their label: all, where their own reading would correct none.
     """
-    held_out = manifest.held_out & store.valid & (manifest.given >= 0)
+    held_out = held_out_rows(manifest, store.valid, manifest.given)
     if not held_out.any():
         return evidence, held_out
     trained = training_labels(manifest, store.valid, trusted)
@@ -115,7 +116,7 @@ def _of_folds(
 ) -> Evidence:
     """The evidence of rows that were held out: of the folds, on which the noise model is fitted, and of `split`."""
     in_fold = crossed.fold_of_row >= 0
-    held_out = in_fold | (manifest.held_out & store.valid & (manifest.given >= 0))
+    held_out = in_fold | held_out_rows(manifest, store.valid, manifest.given)
     shown = np.where(held_out[:, None], logits, np.nan)
     return trainer.method.held_out_evidence(shown, np.where(held_out, manifest.given, -1), in_fold)
 

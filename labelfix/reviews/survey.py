@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labelfix.estimation.eligible import eligible_rows
 from labelfix.results.corrections import Corrections
 
 SCORE_BINS = 50
@@ -79,7 +80,7 @@ class Survey:
         )
         labelled = batch.column("given_label").is_valid().to_numpy(zero_copy_only=False)
         score = batch.column("noise_score").to_numpy(zero_copy_only=False)
-        judged = valid & labelled & ~trusted
+        judged = eligible_rows(valid, labelled, trusted)
         changed = judged & _changed(batch, is_multi=is_multi)
         self.counts += Counter(
             rows=len(batch),

@@ -62,6 +62,11 @@ def training_labels(manifest: Manifest, valid: np.ndarray, trusted: Trusted) -> 
     return np.where(valid & ~manifest.held_out, labels, -1)
 
 
+def held_out_rows(manifest: Manifest, valid: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N,) bool: the rows of a test split that are `valid` (N,) bool and have a label in `labels` (N,) int64."""
+    return manifest.held_out & valid & (labels >= 0)
+
+
 def trusted_stream_labels(
     method: str, manifest: Manifest, usable: np.ndarray, trusted: Trusted
 ) -> np.ndarray:
@@ -113,7 +118,7 @@ def watch(
     found = [Watched("trusted", source, np.where(store.valid, trusted.label, -1))]
     if test is None or test_store is None:
         best_known = np.where(trusted.label >= 0, trusted.label, manifest.given)
-        split = np.where(store.valid & manifest.held_out, best_known, -1)
+        split = np.where(held_out_rows(manifest, store.valid, best_known), best_known, -1)
         found.insert(0, Watched("test", source, split))
     else:
         place = {name: index for index, name in enumerate(manifest.class_names)}

@@ -91,14 +91,9 @@ class ScanPlan:
         """
         chosen = ScanOptions.of(options)
         method_class(chosen.method)
-        manifest = Manifest.read(
-            source,
-            rows=chosen.rows,
-            root=chosen.root,
-            image_column=chosen.image_column,
-            label_column=chosen.label_column,
-        )
-        test = _read_test(chosen, manifest)
+        columns = {name: getattr(chosen, name) for name in ("root", "image_column", "label_column")}
+        manifest = Manifest.read(source, rows=chosen.rows, **columns)
+        test = None if chosen.test is None else read_test(chosen.test, manifest, **columns)
         for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
             reporter.message(f"warning: {warning}")
         trusted = Trusted.of(manifest, chosen.trusted)
@@ -313,36 +308,44 @@ def own_random_state(config: ScanConfig) -> Iterator[None]:
         yield
 
 
-def _read_test(chosen: ScanOptions, manifest: Manifest) -> Manifest | None:
-    if chosen.test is None:
-        return None
-    test = _with_columns(chosen)
-    labels = np.unique(test.given[test.given >= 0])
+def read_test(test: Any, manifest: Manifest, **options: Any) -> Manifest:
+    """Labelled images that are only measured on.
+
+    They are read by the source's own column names where they have them, else by the usual ones.
+
+    Args:
+        test: a source.
+        manifest: of the source of the scan.
+        options: root, image_column and label_column of that source.
+
+    Raises:
+        InputError: a bad source, one without labels, or with a class that the scanned one lacks.
+    """
+    found = _with_columns(test, **options)
+    labels = np.unique(found.given[found.given >= 0])
     if not len(labels):
         raise InputError(
-            f"--test {test.source}: none of its rows has a label; give labels, or leave --test out"
+            f"--test {found.source}: none of its rows has a label; give labels, or leave --test out"
         )
-    found = [test.class_names[label] for label in labels]
-    strangers = [name for name in found if name not in manifest.class_names]
+    names = [found.class_names[label] for label in labels]
+    strangers = [name for name in names if name not in manifest.class_names]
     if strangers:
         raise InputError(
-            f"--test {test.source}: its class {strangers[0]!r} is no class of {manifest.source}; leave those rows out,"
-            " or scan the source that has them"
+            f"--test {found.source}: its class {strangers[0]!r} is no class of {manifest.source}; leave those rows"
+            " out, or take a source that has them"
         )
-    return test
+    return found
 
 
-def _with_columns(chosen: ScanOptions) -> Manifest:
-    """The test source by the source's own column names where it has them, else by the usual ones."""
-    try:
-        return Manifest.read(
-            chosen.test,
-            root=chosen.root,
-            image_column=chosen.image_column,
-            label_column=chosen.label_column,
-            require_labels=False,
-        )
-    except InputError:
-        if chosen.image_column is None and chosen.label_column is None:
-            raise
-    return Manifest.read(chosen.test, root=chosen.root, require_labels=False)
+def _with_columns(
+    test: Any, *, root: str | Path | None, image_column: str | None, label_column: str | None
+) -> Manifest:
+    tries = [(image_column, label_column), (image_column, None), (None, label_column), (None, None)]
+    for image, label in dict.fromkeys(tries):
+        try:
+            return Manifest.read(
+                test, root=root, image_column=image, label_column=label, require_labels=False
+            )
+        except InputError as error:
+            last = error
+    raise last

@@ -23,6 +23,7 @@ from labelfix.noise.corruption import corrupt_manifest
 from labelfix.noise.noise_file import NoiseFile, read_noise_file
 from labelfix.noise.planting import NoiseSpec, parse_noise
 from labelfix.output_paths import check_no_links, check_output
+from labelfix.pipeline import read_test
 from labelfix.reporting import Reporter
 
 # Columns that a scan reads; any other might be called as one that planting adds.
@@ -108,7 +109,7 @@ def gather(
         raise InputError(wrong) from None
     verified = Trusted.of(manifest, trusted)
     _check_out(out, manifest)
-    tested = _read_test(test, manifest, column, options)
+    tested = _test_images(test, manifest, column, options)
     other = {} if tested is None else {"--test": tested[0].places}
     check_output(out, {"the source": manifest.places, **other})
     truth = out / "truth.parquet"
@@ -212,38 +213,16 @@ def _check_out(out: Path, manifest: Manifest) -> None:
         )
 
 
-def _read_test(
+def _test_images(
     test: str | Path | None, manifest: Manifest, column: str | None, options: Mapping[str, Any]
 ) -> tuple[Manifest, np.ndarray] | None:
     """The manifest of the test images and its labelled rows (n,) int64: of `test`, else the held-out rows."""
     if test is None:
         rows = np.flatnonzero(manifest.held_out & (manifest.given >= 0))
         return (manifest, rows) if len(rows) else None
-    found = _open_test(test, column, options)
-    rows = np.flatnonzero(found.given >= 0)
-    if not len(rows):
-        raise InputError(f"--test {test}: none of its rows has a label; give labels, or leave --test out")
-    for label in np.unique(found.given[rows]):
-        if found.class_names[label] not in manifest.class_names:
-            raise InputError(
-                f"--test {test}: its class {found.class_names[label]!r} is no class of {manifest.source}; leave those"
-                " rows out, or bench the source that has them"
-            )
-    return found, rows
-
-
-def _open_test(test: str | Path, column: str | None, options: Mapping[str, Any]) -> Manifest:
-    """The test images by the source's own columns where they have them, else by the usual ones."""
-    root, image = options["root"], options["image_column"]
-    tries = [(image, column), (image, None), (None, column), (None, None)]
-    for image_column, label_column in dict.fromkeys(tries):
-        try:
-            return Manifest.read(
-                test, root=root, image_column=image_column, label_column=label_column, require_labels=False
-            )
-        except InputError as error:
-            last = error
-    raise last
+    columns = {"root": options["root"], "image_column": options["image_column"], "label_column": column}
+    found = read_test(test, manifest, **columns)
+    return found, np.flatnonzero(found.given >= 0)
 
 
 def _write_test(path: Path, manifest: Manifest, rows: np.ndarray) -> Path:

@@ -395,7 +395,9 @@ def test_where_a_test_sources_columns_and_paths_are_looked_for(tmp_path, digits)
         "root": tmp_path / "test",
         "out": tmp_path / "run",
     }
-    for test in (usual, own, tmp_path / "shards", write(tmp_path, usual, "usual.csv"), write(tmp_path, own)):
+    mixed = usual.rename(columns={"file_name": "picture"})
+    files = (tmp_path / "shards", write(tmp_path, usual, "usual.csv"), write(tmp_path, own))
+    for test in (usual, own, mixed, *files):
         found = ScanPlan.of(source, {**QUICK, **columns, "test": test}, Silent()).test
         assert [found.class_names[label] for label in found.given] == usual.label.tolist()
         assert found.images(0, 1) == [tmp_path / "test" / names[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from labelfix.data.images.store import ImageStore, stored_size
 from labelfix.errors import InputError
 from labelfix.json_files import Checks, are, are_names, is_count, is_number, is_text, load_object
 from labelfix.networks import NetworkSpec
+from labelfix.results.onnx import write_onnx
 from labelfix.results.run_json import is_image_size
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source
@@ -92,10 +94,9 @@ class Classifier:
                 missing.
             LabelfixError: a network that ONNX cannot hold, or whose file answers otherwise than the network.
         """
-        from labelfix.results.onnx import write_onnx
-
         path = Path(path)
-        write_onnx(self, path)
+        notes = {"class_names": json.dumps(self.class_names, ensure_ascii=False), "method": self.method}
+        write_onnx(path, self.network, self.spec, self.mean, self.std, notes)
         return path
 
     def predict(self, paths: Sequence[str | Path]) -> pd.DataFrame:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,9 +13,7 @@ from torch import nn
 from labelfix.atomic_files import atomic_path
 from labelfix.data.images.store import stored_size
 from labelfix.errors import InputError, LabelfixError
-
-if TYPE_CHECKING:
-    from labelfix.results.classifier import Classifier
+from labelfix.networks import NetworkSpec
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _LARGEST = 2**31 - 2**20  # protobuf stops at 2 GiB; the graph beside the weights takes well under a MiB
@@ -25,28 +22,39 @@ _TOLERANCE = 1e-4
 
 
 class _Deployed(nn.Module):
-    """A classifier's network with what stands before and after it: (B, 3, H, H) in 0..1 to logits, probabilities."""
+    """A network with what stands before and after it: (B, 3, H, H) in 0..1 to logits, probabilities."""
 
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        self.network = classifier.network
-        self.register_buffer("mean", torch.tensor(classifier.mean).view(1, 3, 1, 1))
-        self.register_buffer("scale", 1 / torch.tensor(classifier.std).view(1, 3, 1, 1))
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("scale", 1 / torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.network((images - self.mean) * self.scale)
         return logits, logits.softmax(dim=1)
 
 
-def write_onnx(classifier: Classifier, path: Path) -> None:
-    """Write a classifier as ONNX, atomically and only when it was found to say what the network says.
+def write_onnx(
+    path: Path,
+    network: nn.Module,
+    spec: NetworkSpec,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    notes: dict[str, str],
+) -> None:
+    """Write a network as ONNX, atomically and only when the file was found to answer as the network does.
 
     Args:
-        classifier: its network on the CPU.
         path: of the file.
+        network: (B, 3, H, H) to logits (B, K), on the CPU, in evaluation mode.
+        spec: of the network.
+        mean: per channel, of pixel values in 0..1.
+        std: per channel, of pixel values in 0..1.
+        notes: for the metadata, beside those of the preprocessing.
 
     Raises:
         InputError, LabelfixError: as `Classifier.to_onnx`.
@@ -58,15 +66,15 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise InputError(f'to_onnx needs {", ".join(missing)}: pip install "labelfix[onnx]"')
-    backbone = classifier.spec.backbone
-    tensors = classifier.network.state_dict().values()
+    backbone = spec.backbone
+    tensors = network.state_dict().values()
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > _LARGEST:
         raise LabelfixError(f"{path}: {backbone} has more than the 2 GiB of weights that one ONNX file holds")
-    deployed = _Deployed(classifier).eval()
+    deployed = _Deployed(network, mean, std).eval()
     try:
         with atomic_path(path) as temporary:
-            temporary.write_bytes(_exported(deployed, classifier))
-            difference = _difference(deployed, temporary, classifier.spec.image_size)
+            temporary.write_bytes(_exported(deployed, spec, notes))
+            difference = _difference(deployed, temporary, spec.image_size)
             if not difference <= _TOLERANCE:
                 raise LabelfixError(
                     f"{path}: not written, since {backbone} answers otherwise in onnxruntime (by {difference:.1g} of"
@@ -79,11 +87,11 @@ def write_onnx(classifier: Classifier, path: Path) -> None:
         ) from None
 
 
-def _exported(deployed: _Deployed, classifier: Classifier) -> bytes:
+def _exported(deployed: _Deployed, spec: NetworkSpec, notes: dict[str, str]) -> bytes:
     """The bytes of the file: the same for the same weights and packages."""
     import onnx
 
-    side = classifier.spec.image_size
+    side = spec.image_size
     try:
         program = torch.onnx.export(
             deployed,
@@ -96,29 +104,27 @@ def _exported(deployed: _Deployed, classifier: Classifier) -> bytes:
         )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise LabelfixError(f"{classifier.spec.backbone} cannot be exported to ONNX ({reason})") from error
+        raise LabelfixError(f"{spec.backbone} cannot be exported to ONNX ({reason})") from error
     assert program is not None
     model = program.model_proto
     # The exporter notes stack traces with the paths of this machine.
     _strip(model)
-    onnx.helper.set_model_props(model, _metadata(classifier))
+    onnx.helper.set_model_props(model, {**_preprocessing(spec), **notes})
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
 
 
-def _metadata(classifier: Classifier) -> dict[str, str]:
+def _preprocessing(spec: NetworkSpec) -> dict[str, str]:
     """What a program must know beside the graph, as text."""
-    size = classifier.spec.image_size
+    size = spec.image_size
     side = stored_size(size)
     crop = "" if side == size else f", of that the central {size} px"
     return {
-        "class_names": json.dumps(classifier.class_names, ensure_ascii=False),
         "image_size": str(size),
         "resize_to": str(side),
         "preprocessing": "RGB, upright by its EXIF orientation, transparent pixels over white; the central square at "
         f"{side} x {side} px (bicubic, antialiased){crop}; divided by 255; the graph normalises",
-        "network": classifier.spec.backbone,
-        "method": classifier.method,
+        "network": spec.backbone,
         "labelfix_version": version("labelfix"),
     }
 

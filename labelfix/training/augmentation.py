@@ -101,11 +101,8 @@ class Augmentation:
         inside = slice(margin, margin + self.image_size)
         return self._normalise(pixels[:, :, inside, inside])
 
-    def weak(self, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Random crop and, if `flip`, a random mirror, drawn per sample from `generator` on the device."""
-        return self._normalise(self._moved(pixels, generator))
-
     def _moved(self, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Random crop and, if `flip`, a random mirror, drawn per sample from `generator` on the device."""
         # Cropped and mirrored as bytes, a quarter of the memory that floats would move.
         if pixels.shape[-1] == self.image_size:
             pixels = self._padded(pixels, self.image_size // PAD_FRACTION)

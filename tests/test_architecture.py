@@ -1,8 +1,9 @@
-"""The rules of the house that matter: who may import whom, fences, sizes, public names."""
+"""The rules of the packages: who may import whom, which library is used where, sizes, public names."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,19 @@ def test_importing_labelfix_is_light():
     code = "import sys, labelfix\nprint(sorted({'torch', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_walk_in_the_contributors_guide_names_what_is_there():
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^\| \d+ \| `([\w/]+\.py):([\w.]+)`", text, re.MULTILINE)
+    assert 10 <= len(steps) <= 15
+    for file, name in steps:
+        scope = ast.parse((PACKAGE / file).read_text(encoding="utf-8")).body
+        for part in name.split("."):
+            found = [
+                node
+                for node in scope
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part
+            ]
+            assert found, f"{file} has no {name}"
+            scope = found[0].body

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from labelfix.cli.one_file import one_file
+from labelfix.cli import options
 from labelfix.cli.scan import command as scan_command
 from labelfix.cli.terminal import print_table, say
 
@@ -54,13 +54,9 @@ Example:
 @click.option(
     "--truth-column", metavar="NAME", help="Column of the true labels.  [default: the label column]"
 )
-@click.option(
+@options.one_file(
     "--trusted",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    callback=one_file,
-    metavar="FILE",
-    help="Verified labels, for methods that need some; their rows are left out of every evaluation.",
+    text="Verified labels, for methods that need some; their rows are left out of every evaluation.",
 )
 @click.option(
     "--out",
@@ -69,9 +65,9 @@ Example:
     show_default=True,
     help="Folder of the bench; an unfinished one goes on.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("--quiet", is_flag=True, help="No progress, no messages.")
-@click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")
+@options.as_json
+@options.quiet
+@options.no_progress
 def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **options: Any) -> None:
     """Scan SOURCE with every method, under every noise, with every seed, and compare with the truth.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from labelfix.cli import options
 from labelfix.cli.terminal import print_table, say
 
 _LARGEST_MATRIX = 12
@@ -49,15 +50,15 @@ Example:
 @click.option(
     "--out", type=click.Path(path_type=Path), default="noisy.parquet", show_default=True, help="The file."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
-@click.option("--rows", type=click.IntRange(1), help="Only the first N rows.")
-@click.option("--root", type=click.Path(path_type=Path), help="Where a manifest's relative paths start.")
-@click.option("--image-column", help="Column of the images in a manifest or Parquet file.")
-@click.option("--label-column", help="Column of the labels in a manifest or Parquet file.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("--quiet", is_flag=True, help="No progress, no messages.")
-@click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")
+@options.seed("Of the draw.")
+@options.rows
+@options.root
+@options.image_column
+@options.label_column()
+@options.overwrite()
+@options.as_json
+@options.quiet
+@options.no_progress
 def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **options: Any) -> None:
     """Plant label noise in SOURCE and write it, with the truth, as a Parquet file that `labelfix scan` reads.
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from labelfix.cli import options
+
 
 @click.command("demo", epilog="\b\nExample:\n  labelfix demo --out labelfix-demo")
 @click.option(
@@ -16,11 +18,11 @@ import click
     show_default=True,
     help="Folder of the demo: a new or empty one, or that of an earlier demo.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier demo, finished or of another seed.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("--quiet", is_flag=True, help="No progress, no messages.")
-@click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")
+@options.seed()
+@options.overwrite("Replace an earlier demo, finished or of another seed.")
+@options.as_json
+@options.quiet
+@options.no_progress
 def command(out: Path, seed: int, overwrite: bool, as_json: bool, quiet: bool, no_progress: bool) -> None:
     """Scan 1,797 real handwritten digits, 20 % of them wrongly labelled, and compare with the truth."""
     from labelfix.cli.terminal import Terminal, print_json, say

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from labelfix.cli import options
 from labelfix.cli.terminal import print_table, say
 
 _SECTIONS = {
@@ -28,7 +29,7 @@ _SECTIONS = {
 @click.option(
     "--truth-column", metavar="NAME", help="Its column of true labels.  [default: true_label, else label]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@options.as_json
 def command(corrections: str, truth: str, truth_column: str | None, as_json: bool) -> None:
     """Compare CORRECTIONS, a corrections file or a run folder, with true labels.
 

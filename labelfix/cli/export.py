@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from labelfix.cli.one_file import one_file
+from labelfix.cli import options
 from labelfix.cli.terminal import say
 
 # The registry itself would import pyarrow; a test keeps the two equal.
@@ -57,13 +57,8 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
     show_default=True,
     help="drop: leave flagged rows out, before any filter, but for those that were decided on.",
 )
-@click.option(
-    "--decisions",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    callback=one_file,
-    metavar="FILE",
-    help="A decisions.csv of labelfix review: what a person decided outranks the method.",
+@options.one_file(
+    "--decisions", text="A decisions.csv of labelfix review: what a person decided outranks the method."
 )
 @click.option(
     "--source",
@@ -81,11 +76,9 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
     metavar="URL",
     help="labelstudio: the address of the folder that file names start from.  [default: Label Studio's local files]",
 )
-@click.option(
-    "--overwrite", is_flag=True, help="Replace a file that no export wrote, or that was changed since."
-)
+@options.overwrite("Replace a file that no export wrote, or that was changed since.")
 @click.option("--dry-run", is_flag=True, help="Count, write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@options.as_json
 def command(corrections: str, as_json: bool, **options: Any) -> None:
     """Write the corrected labels of CORRECTIONS, a row per valid sample with a given or verified label.
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from labelfix.cli import options
 from labelfix.cli.terminal import say
 
 
 @click.command("methods", epilog="\b\nExample:\n  labelfix methods bmm")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@options.as_json
 def command(name: str | None, as_json: bool) -> None:
     """Show all methods, or the card, settings and presets of one."""
     from labelfix.cli.terminal import print_json

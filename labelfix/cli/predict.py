@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from labelfix.cli import options
 from labelfix.cli.terminal import say
 
 
@@ -24,17 +25,15 @@ from labelfix.cli.terminal import say
     show_default=True,
     help="The Parquet file.",
 )
-@click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."
-)
-@click.option("--rows", type=click.IntRange(1), help="Only the first N rows.")
-@click.option("--root", type=click.Path(path_type=Path), help="Where a manifest's relative paths start.")
-@click.option("--image-column", help="Column of the images in a manifest or Parquet file.")
-@click.option("--label-column", help="Column of the labels, if there are any.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("--quiet", is_flag=True, help="No progress, no messages.")
-@click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")
+@options.device("Where to compute.")
+@options.rows
+@options.root
+@options.image_column
+@options.label_column("Column of the labels, if there are any.")
+@options.overwrite()
+@options.as_json
+@options.quiet
+@options.no_progress
 def command(
     classifier: str, source: str, as_json: bool, quiet: bool, no_progress: bool, **options: Any
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from labelfix.cli import options
 from labelfix.cli.terminal import say
 
 # The registry itself would import pyarrow; a test keeps the two equal.
@@ -41,7 +42,7 @@ SORTS = ("score", "class", "confusion")
 @click.option(
     "--source", metavar="SOURCE", help="Where the scanned data are now, in case that they have moved."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@options.as_json
 def command(corrections: str, as_json: bool, **options: Any) -> None:
     """Make a page to review the suspects of CORRECTIONS in a browser: one HTML file, no server.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labelfix.cli.one_file import one_file
+from labelfix.cli import options
 from labelfix.cli.terminal import say
 from labelfix.methods import method_names
 
@@ -25,12 +25,8 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/<source name>-<method>]"
     ),
-    click.option(
-        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random."
-    ),
-    click.option(
-        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to train."
-    ),
+    options.seed(),
+    options.device("Where to train."),
     click.option(
         "--precision",
         type=click.Choice(["auto", "fp32", "bf16"]),
@@ -67,27 +63,23 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--image-size", default="auto", show_default=True, help="Side of the network's input in pixels."
     ),
-    click.option("--rows", type=click.IntRange(1), help="Only the first N rows."),
-    click.option(
+    options.rows,
+    options.one_file(
         "--trusted",
-        type=click.Path(path_type=Path),
-        multiple=True,
-        callback=one_file,
-        metavar="FILE",
-        help="Labels that a person has verified: sample_id or file_name, label, and maybe decision.",
+        text="Labels that a person has verified: sample_id or file_name, label, and maybe decision.",
     ),
     click.option(
         "--test",
         metavar="SOURCE",
         help="Labelled images to measure the accuracy on after every epoch.  [default: rows of a test split]",
     ),
-    click.option("--root", type=click.Path(path_type=Path), help="Where a manifest's relative paths start."),
-    click.option("--image-column", help="Column of the images in a manifest or Parquet file."),
-    click.option("--label-column", help="Column of the labels in a manifest or Parquet file."),
+    options.root,
+    options.image_column,
+    options.label_column(),
     click.option(
         "--set", "changes", multiple=True, metavar="KEY=VALUE", help="A setting of the method; repeatable."
     ),
-    click.option("--overwrite", is_flag=True, help="Replace a finished run, or one with other options."),
+    options.overwrite("Replace a finished run, or one with other options."),
 ]
 
 
@@ -107,9 +99,9 @@ def _with_options(function: Callable[..., int]) -> Callable[..., int]:
 @_with_options
 @click.option("--dry-run", is_flag=True, help="Say what it would do and about how long; write nothing.")
 @click.option("--strict", is_flag=True, help="Exit 3 when the fit failed or images are invalid.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-@click.option("--quiet", is_flag=True, help="No progress, no messages.")
-@click.option("--no-progress", is_flag=True, help="Messages, but no progress bar.")
+@options.as_json
+@options.quiet
+@options.no_progress
 def command(
     source: str, dry_run: bool, strict: bool, as_json: bool, quiet: bool, no_progress: bool, **options: Any
 ) -> int:

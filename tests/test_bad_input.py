@@ -15,6 +15,7 @@ from memory_data import digit_arrays
 
 import labelfix
 from labelfix import cli
+from labelfix.data.findings_schema import RESERVED_COLUMNS
 from labelfix.data.images.decoding import encode
 
 NAMES = [f"{label}/{row}.png" for label in ("cat", "dog") for row in range(4)]
@@ -227,13 +228,7 @@ def test_bad_input_is_one_line_with_the_way_out_and_changes_nothing(program, wor
     assert files_of(world) == before
 
 
-COLUMNS = [
-    "sample_id", "file_name", "given_label", "noise_score", "label_score", "is_label_issue", "corrected_label",
-    "corrected_confidence", "label_distribution", "predicted_label", "predicted_probs", "is_valid", "error",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("name", sorted(RESERVED_COLUMNS - {"is_trusted"}))
 def test_a_column_of_the_findings_never_passes_through(program, tmp_path, name):
     frame = pd.DataFrame({"path": ["1.png", "2.png"], "label": ["cat", "dog"], name: ["x", "y"]})
     frame.to_csv(tmp_path / "x.csv", index=False)

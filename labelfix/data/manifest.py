@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from labelfix.data.cache import MANIFEST_PREFIX, cache_errors, cache_folder
 from labelfix.data.readers import (
     BATCH_ROWS,
+    OpenedSource,
     Query,
-    Source,
     open_memory,
     open_source,
     picked,
@@ -231,7 +231,7 @@ def _absolute(path: str | Path) -> Path:
 
 
 def _collect(
-    source: Source, query: Query, *, is_path: bool
+    source: OpenedSource, query: Query, *, is_path: bool
 ) -> tuple[pa.Table, Codes, Keys, MarkedRows, tuple[Path, ...]]:
     """Write the rows to an Arrow file without a name, and map it; spooled images are its last column.
 
@@ -261,7 +261,7 @@ def _collect(
     return table, labels, keys, marked, image_places.all()
 
 
-def _without_images(table: pa.Table, source: Source) -> tuple[pa.Table, ImageBytes | None]:
+def _without_images(table: pa.Table, source: OpenedSource) -> tuple[pa.Table, ImageBytes | None]:
     """The table without its spooled images, and what reads images that are no files."""
     if not source.is_spooled:
         return table, source.image_bytes

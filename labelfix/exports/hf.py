@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelfix.data.readers import RESERVED_COLUMNS
+from labelfix.data.findings_schema import RESERVED_COLUMNS
 from labelfix.errors import InputError
 from labelfix.exports.base import Export
 from labelfix.exports.images import Original, originals

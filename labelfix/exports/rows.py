@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.data.readers import RESERVED_COLUMNS
+from labelfix.data.findings_schema import RESERVED_COLUMNS
 from labelfix.errors import InputError
 from labelfix.exports.base import without_views
 from labelfix.results.corrections import ROW_GROUP, Corrections

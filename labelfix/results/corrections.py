@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.atomic_files import atomic_path
+from labelfix.data.findings_schema import LABEL_TYPE, findings_fields
 from labelfix.data.manifest import Manifest
 from labelfix.data.parquet_file import open_parquet_file
 from labelfix.errors import InputError
@@ -35,7 +36,6 @@ from labelfix.json_files import (
 FILE_NAME = "corrections.parquet"
 METADATA_KEY = b"labelfix"
 ROW_GROUP = 65_536
-LABEL_TYPE = pa.dictionary(pa.int32(), pa.string())
 _WAY_OUT = "scan again, or name another run"
 _METADATA: Checks = {
     "schema_version": lambda value: value == 1,
@@ -91,29 +91,8 @@ class Findings:
 def schema(manifest: Manifest, metadata: dict[str, Any]) -> pa.Schema:
     """The Arrow schema of corrections.parquet with its metadata, pass-through columns last."""
     text = json.dumps(metadata, ensure_ascii=False, sort_keys=True)
-    fields = [*_fields(len(manifest.class_names)), *manifest.pass_through_fields]
+    fields = [*findings_fields(len(manifest.class_names)), *manifest.pass_through_fields]
     return pa.schema(fields, metadata={METADATA_KEY: text.encode()})
-
-
-def _fields(num_classes: int) -> list[pa.Field]:
-    """The columns that every corrections file has."""
-    probs = pa.list_(pa.float32(), num_classes)
-    return [
-        pa.field("sample_id", pa.int64(), nullable=False),
-        pa.field("file_name", pa.string()),
-        pa.field("given_label", LABEL_TYPE),
-        pa.field("noise_score", pa.float32()),
-        pa.field("label_score", pa.float32()),
-        pa.field("is_label_issue", pa.bool_(), nullable=False),
-        pa.field("corrected_label", LABEL_TYPE),
-        pa.field("corrected_confidence", pa.float32()),
-        pa.field("label_distribution", probs),
-        pa.field("predicted_label", LABEL_TYPE),
-        pa.field("predicted_probs", probs),
-        pa.field("is_trusted", pa.bool_(), nullable=False),
-        pa.field("is_valid", pa.bool_(), nullable=False),
-        pa.field("error", pa.string()),
-    ]
 
 
 def write(path: Path, manifest: Manifest, findings: Findings, metadata: dict[str, Any]) -> None:
@@ -287,7 +266,7 @@ class Corrections:
 
     def _check_schema(self, found: pa.Schema) -> None:
         num_classes, labels = len(self.metadata["class_names"]), pa.list_(pa.string())
-        kinds = {field.name: field.type for field in _fields(num_classes)}
+        kinds = {field.name: field.type for field in findings_fields(num_classes)}
         if self.metadata["task"] == "multi":
             kinds = {name: labels if kind == LABEL_TYPE else kind for name, kind in kinds.items()}
             kinds |= {"added_labels": labels, "removed_labels": labels}

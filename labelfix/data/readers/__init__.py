@@ -1,7 +1,7 @@
 """Readers of sources, one per kind: class folders, CSV/TSV and JSON-lines manifests, Parquet, data in memory.
 
-`open_source` picks the reader of a path, `open_memory` that of an object; every reader answers with a `Source`,
-which yields `Rows`.
+`open_source` picks the reader of a path, `open_memory` that of an object; every reader answers with an
+`OpenedSource`, which yields `Rows`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from labelfix.data.readers.folders import open_folder
 from labelfix.data.readers.jsonl import open_jsonl
 from labelfix.data.readers.memory import open_memory, title_of
 from labelfix.data.readers.parquet import open_parquet
-from labelfix.data.readers.rows import BATCH_ROWS, RESERVED_COLUMNS, Query, Rows, Source
+from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows
 from labelfix.errors import InputError
 
 __all__ = [
     "BATCH_ROWS",
-    "RESERVED_COLUMNS",
+    "OpenedSource",
     "Query",
     "Rows",
-    "Source",
     "escape_cell",
     "open_memory",
     "open_source",
@@ -33,7 +32,7 @@ __all__ = [
 _READERS = {".csv": open_delimited, ".tsv": open_delimited, ".jsonl": open_jsonl, ".parquet": open_parquet}
 
 
-def open_source(query: Query) -> Source:
+def open_source(query: Query) -> OpenedSource:
     """Open a folder of class folders or of Parquet shards, or a manifest by its extension.
 
     Raises:

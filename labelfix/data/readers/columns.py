@@ -17,9 +17,9 @@ from labelfix.data.readers.marks import read_marks
 from labelfix.data.readers.rows import (
     IMAGE_COLUMNS,
     Columns,
+    OpenedSource,
     Query,
     Rows,
-    Source,
     path_rows,
     pick_columns,
     root_of,
@@ -43,7 +43,7 @@ _MAGIC = (
 )
 
 
-def open_columns(query: Query, schema: pa.Schema, batches: Batches, byte_rows: ByteRows) -> Source:
+def open_columns(query: Query, schema: pa.Schema, batches: Batches, byte_rows: ByteRows) -> OpenedSource:
     """Open a table: with image bytes where the image column is struct{bytes, path}, else of paths.
 
     Args:
@@ -67,7 +67,7 @@ def open_columns(query: Query, schema: pa.Schema, batches: Batches, byte_rows: B
     if columns.label is not None:
         check_label_type(schema.field(columns.label).type, columns.label, query.path)
         names = class_names(schema, columns.label, query.path)
-    return Source(
+    return OpenedSource(
         path=query.path,
         root=root_of(query),
         read=lambda: _read(query, columns, names, batches, byte_rows if holds_bytes else None),

@@ -15,9 +15,9 @@ from labelfix.data.readers.marks import read_marks
 from labelfix.data.readers.rows import (
     BATCH_ROWS,
     Columns,
+    OpenedSource,
     Query,
     Rows,
-    Source,
     check_names,
     is_unicode,
     path_rows,
@@ -49,7 +49,7 @@ _ESCAPED_INSIDE = re.compile(f"([{SEPARATORS}]\"*)'('*{_SIGN})")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
-def open_delimited(query: Query) -> Source:
+def open_delimited(query: Query) -> OpenedSource:
     """Open a .csv or .tsv file with a header; blank lines are skipped.
 
     Cells that labelfix's own csv export escaped are read back unescaped (.csv only).
@@ -60,7 +60,7 @@ def open_delimited(query: Query) -> Source:
     """
     names = _header(query.path)
     columns = pick_columns(names, query)
-    return Source(
+    return OpenedSource(
         path=query.path,
         root=root_of(query),
         read=lambda: _read(query, names, columns),

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from labelfix.data.readers.labels import strip_labels
 from labelfix.data.readers.parquet import SPLITS, open_shards, shards_in
-from labelfix.data.readers.rows import BATCH_ROWS, Query, Rows, Source, strings
+from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, strings
 from labelfix.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 UNLABELED = "_unlabeled"
 
 
-def open_folder(query: Query) -> Source:
+def open_folder(query: Query) -> OpenedSource:
     """Open a folder of class folders, or of Parquet shards: Parquet files and no two class folders beside them.
 
     Rows come in code-point order of their relative path. Hidden files and folders are ignored; links to
@@ -47,7 +47,7 @@ def open_folder(query: Query) -> Source:
     ):
         if value is not None:
             warnings.append(f"{query.path} is a folder of images: {option} is for manifests and ignored")
-    return Source(
+    return OpenedSource(
         path=query.path,
         root=query.path,
         read=lambda: _read(query, with_folders=bool(folders)),

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 
 from labelfix.data.readers.columns import image_rows, image_struct, open_columns
 from labelfix.data.readers.labels import label_texts
-from labelfix.data.readers.rows import BATCH_ROWS, Query, Rows, Source, check_names, pick_columns
+from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, check_names, pick_columns
 from labelfix.errors import InputError
 
 _BATCH_IMAGES = 1000
 
 
-def open_dataframe(frame: Any, query: Query) -> Source:
+def open_dataframe(frame: Any, query: Query) -> OpenedSource:
     """Open a pandas DataFrame of paths: a manifest, whose relative paths start at the root or the current folder.
 
     Raises:
@@ -45,7 +45,7 @@ def open_dataframe(frame: Any, query: Query) -> Source:
     return open_columns(query, table.schema, lambda wanted: _batches(table.select(wanted)), image_rows)
 
 
-def open_hub_dataset(dataset: Any, query: Query) -> Source:
+def open_hub_dataset(dataset: Any, query: Query) -> OpenedSource:
     """Open a Hugging Face Dataset, read as it lies in its Arrow files: its images are not decoded here.
 
     Raises:

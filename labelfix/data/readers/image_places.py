@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.data.cache import check_cache
-from labelfix.data.readers.rows import Rows, Source
+from labelfix.data.readers.rows import OpenedSource, Rows
 from labelfix.output_paths import source_places
 
 
@@ -22,7 +22,7 @@ class ImagePlaces:
         is_root_given: whether the user named the folder that image paths start from.
     """
 
-    def __init__(self, source: Source, *, is_path: bool, is_root_given: bool) -> None:
+    def __init__(self, source: OpenedSource, *, is_path: bool, is_root_given: bool) -> None:
         self._source, self._is_path, self._is_root_given = source, is_path, is_root_given
         self._folders: set[str] = set()
 

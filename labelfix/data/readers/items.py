@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from labelfix.data.readers.labels import label_text, label_texts, strip_labels
-from labelfix.data.readers.rows import BATCH_ROWS, Query, Rows, Source, strings
+from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, strings
 from labelfix.errors import InputError
 
 _BATCH_BYTES = 16 << 20
@@ -22,7 +22,7 @@ _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # of PNG, by the number of channels
 _ORIENTATION = 0x0112
 
 
-def open_arrays(data: tuple[Any, ...], query: Query) -> Source:
+def open_arrays(data: tuple[Any, ...], query: Query) -> OpenedSource:
     """Open `(images, labels)`.
 
     Raises:
@@ -47,12 +47,12 @@ def open_arrays(data: tuple[Any, ...], query: Query) -> Source:
     texts = label_texts(labels, path)
     if len(texts) != len(images):
         raise InputError(f"{path}: {len(images)} images, but {len(texts)} labels; give one label per image")
-    return Source(
+    return OpenedSource(
         path, Path.cwd(), lambda: _read_arrays(images, texts, query), is_spooled=True, warnings=_unused(query)
     )
 
 
-def open_items(dataset: Any, query: Query) -> Source:
+def open_items(dataset: Any, query: Query) -> OpenedSource:
     """Open a torch Dataset; where it has `classes`, its integer labels are indices into them, -1 without a label.
 
     An item that raises or holds no image becomes a row without one, and a warning.
@@ -69,7 +69,7 @@ def open_items(dataset: Any, query: Query) -> Source:
     if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
         names = _stripped(classes, query.path)
     warnings = _unused(query)
-    return Source(
+    return OpenedSource(
         query.path,
         Path.cwd(),
         lambda: _read_items(dataset, count, names, query, warnings),

@@ -15,9 +15,9 @@ from labelfix.data.readers.marks import read_marks
 from labelfix.data.readers.rows import (
     BATCH_ROWS,
     Columns,
+    OpenedSource,
     Query,
     Rows,
-    Source,
     path_rows,
     pick_columns,
     root_of,
@@ -28,7 +28,7 @@ from labelfix.errors import InputError
 _PROBLEMS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
-def open_jsonl(query: Query) -> Source:
+def open_jsonl(query: Query) -> OpenedSource:
     """Open a .jsonl file; blank lines are skipped, a key that a row lacks is null.
 
     The file is read twice: once for the types of its pass-through columns, once for its rows. A column keeps
@@ -43,7 +43,7 @@ def open_jsonl(query: Query) -> Source:
     columns = pick_columns(list(types), query)
     extra = pa.schema([(name, types[name] or pa.string()) for name in columns.extra])
     as_text = frozenset(name for name in columns.extra if types[name] is None)
-    return Source(
+    return OpenedSource(
         path=query.path,
         root=root_of(query),
         read=lambda: _read(query, columns, extra, as_text),

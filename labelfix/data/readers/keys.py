@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.data.readers.rows import Rows, Source
+from labelfix.data.readers.rows import OpenedSource, Rows
 
 
 class Keys:
@@ -51,7 +51,7 @@ class Keys:
             [len(given), list(class_names), text.digest(), labels.hexdigest(), self.sizes.hexdigest()]
         )
 
-    def image_key(self, source: Source, num_rows: int) -> str:
+    def image_key(self, source: OpenedSource, num_rows: int) -> str:
         """SHA-256 (hex) over what the decoded images depend on, never labels."""
         if source.stamp:
             return _hash_json([num_rows, *source.stamp])

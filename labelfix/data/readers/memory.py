@@ -10,7 +10,7 @@ from typing import Any
 
 from labelfix.data.readers.frames import open_dataframe, open_hub_dataset
 from labelfix.data.readers.items import open_arrays, open_items
-from labelfix.data.readers.rows import Query, Source
+from labelfix.data.readers.rows import OpenedSource, Query
 from labelfix.errors import InputError
 
 ARRAYS, DATAFRAME, DATASET = "the arrays", "the DataFrame", "the Dataset"
@@ -39,7 +39,7 @@ def title_of(data: Any) -> str:
     raise InputError(f"a source is {_KINDS}, not a {type(data).__name__}")
 
 
-def open_memory(data: Any, query: Query) -> Source:
+def open_memory(data: Any, query: Query) -> OpenedSource:
     """Open a source in memory.
 
     Args:

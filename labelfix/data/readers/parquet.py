@@ -23,7 +23,7 @@ from labelfix.data.readers.columns import (
     table_columns,
 )
 from labelfix.data.readers.labels import column_labels, column_text
-from labelfix.data.readers.rows import BATCH_ROWS, Query, Rows, Source, check_names
+from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, check_names
 from labelfix.errors import InputError
 
 SPLITS = ("train", "training", "val", "valid", "validation", "test")
@@ -33,7 +33,7 @@ _NUMBERED = re.compile(r"(.+)-[0-9]+-of-[0-9]+")
 _FIRST_WORD = re.compile(r"[a-z]*")
 
 
-def open_parquet(query: Query) -> Source:
+def open_parquet(query: Query) -> OpenedSource:
     """Open a Parquet file: with image bytes where the image column is struct{bytes, path}, else of paths.
 
     Raises:
@@ -55,7 +55,7 @@ def shards_in(folder: Path) -> list[Path]:
     return sorted((path for path in found if not path.name.startswith(".")), key=lambda path: path.name)
 
 
-def open_shards(query: Query, shards: list[Path]) -> Source:
+def open_shards(query: Query, shards: list[Path]) -> OpenedSource:
     """Open a folder of Parquet files as one: the rows of the first, then those of the second, and so on.
 
     Relative paths in them start at the folder, unless there is a root.
@@ -97,7 +97,7 @@ def parquet_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[
     return schema.names, cells
 
 
-def _open_files(query: Query, files: list[Path]) -> Source:
+def _open_files(query: Query, files: list[Path]) -> OpenedSource:
     schema = _common_schema(query, files)
     source = open_columns(query, schema, lambda names: _batches_of(files, names), image_rows)
     source = replace(source, read=_guarded(query.path, source.read))

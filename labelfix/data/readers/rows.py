@@ -11,30 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from labelfix.data.findings_schema import RESERVED_COLUMNS
 from labelfix.data.readers.marks import MARK_COLUMNS, NO_MARKS, Marks
 from labelfix.errors import InputError
 
 BATCH_ROWS = 65_536
 IMAGE_COLUMNS = ("file_name", "filepath", "filename", "path", "image")
 LABEL_COLUMNS = ("label", "given_label", "class")
-RESERVED_COLUMNS = frozenset(
-    (
-        "sample_id",
-        "file_name",
-        "given_label",
-        "noise_score",
-        "label_score",
-        "is_label_issue",
-        "corrected_label",
-        "corrected_confidence",
-        "label_distribution",
-        "predicted_label",
-        "predicted_probs",
-        "is_trusted",
-        "is_valid",
-        "error",
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -78,10 +61,10 @@ class Rows:
         paths: string, the path as the source says it (absolute, or relative to the root); null without one.
         labels: string, stripped of outer blanks; null where unlabelled.
         sizes: (n,) int64, bytes of each image, where the images lie inside the source; None for files.
-        extra: the pass-through columns, in the order of `Source.extra`.
+        extra: the pass-through columns, in the order of `OpenedSource.extra`.
         marks: which rows are verified, their split and their group.
         digests: uint8 (n, 32), SHA-256 of the pixels of each image, where the source is in memory; else None.
-        images: binary, the images themselves where `Source.is_spooled`, null where there is none; else None.
+        images: binary, the images themselves where `OpenedSource.is_spooled`, null where there is none; else None.
     """
 
     file_names: pa.Array
@@ -95,7 +78,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Source:
+class OpenedSource:
     """An opened source: what is known before its rows are read, and how to read them.
 
     Attributes:

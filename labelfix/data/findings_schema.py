@@ -1,0 +1,32 @@
+"""The columns that every corrections file has: the one list of them, which also reserves their names in a source."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+LABEL_TYPE = pa.dictionary(pa.int32(), pa.string())
+
+
+def findings_fields(num_classes: int) -> list[pa.Field]:
+    """The fields in their order, for K classes."""
+    probs = pa.list_(pa.float32(), num_classes)
+    return [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("file_name", pa.string()),
+        pa.field("given_label", LABEL_TYPE),
+        pa.field("noise_score", pa.float32()),
+        pa.field("label_score", pa.float32()),
+        pa.field("is_label_issue", pa.bool_(), nullable=False),
+        pa.field("corrected_label", LABEL_TYPE),
+        pa.field("corrected_confidence", pa.float32()),
+        pa.field("label_distribution", probs),
+        pa.field("predicted_label", LABEL_TYPE),
+        pa.field("predicted_probs", probs),
+        pa.field("is_trusted", pa.bool_(), nullable=False),
+        pa.field("is_valid", pa.bool_(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+
+
+# No column of a source may pass through under one of these names.
+RESERVED_COLUMNS = frozenset(field.name for field in findings_fields(1))

@@ -20,7 +20,7 @@ above it here:
     noise/          corrupt(): noise of known truth
     demo            demo(): the whole way on digits
     benchmark/      bench(): methods side by side where the truth is known
-    cli/            the command line: one command, one function
+    cli/            the command line: one command, one function; choices holds what its options choose from
 
 Names are loaded when they are first used, so that importing labelfix is quick and imports no torch.
 """

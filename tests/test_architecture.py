@@ -33,7 +33,7 @@ FAMILIES = [
     {"estimation", "networks"},
     {"data"},
     {"output_paths"},
-    {"atomic_files", "child_processes", "json_files", "reporting"},
+    {"atomic_files", "child_processes", "choices", "json_files", "reporting"},
     {"errors"},
 ]
 

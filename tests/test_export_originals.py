@@ -16,13 +16,13 @@ from PIL import Image
 from test_export_targets import finish, picture
 from test_exports import refuses
 
+from labelfix.choices import IMAGE_WAYS
 from labelfix.data.images.decoding import FORMATS, HEAD_SIZE, decode, is_image
 from labelfix.exports import export
-from labelfix.exports.images import WAYS
 from labelfix.results.originals import read_originals
 
 # Every way that an image has into an export; None writes Parquet.
-HOW = [(to, way) for to in ("imagefolder", "hf", "fiftyone") for way in WAYS] + [("hf", None)]
+HOW = [(to, way) for to in ("imagefolder", "hf", "fiftyone") for way in IMAGE_WAYS] + [("hf", None)]
 VICTIM = "cat/1.png"
 
 

@@ -7,11 +7,9 @@ from typing import Any
 
 import click
 
+from labelfix.choices import EXPORT_ACTIONS, EXPORTS, IMAGE_WAYS
 from labelfix.cli import options
 from labelfix.cli.terminal import say
-
-# The registry itself would import pyarrow; a test keeps the two equal.
-TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "cleanlab", "fiftyone")
 
 
 @click.command(
@@ -24,7 +22,7 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
 @click.argument("corrections")
 @click.option(
     "--to",
-    type=click.Choice(TARGETS),
+    type=click.Choice(EXPORTS),
     help="Format. csv, jsonl, parquet: a table, with scores and the source's own columns. hf: a folder for Hugging"
     " Face datasets, or a Parquet file with the images. imagefolder: class folders. labelstudio: tasks with the"
     " corrected labels as predictions, worst first. cleanlab: NumPy arrays. fiftyone: its image classification"
@@ -52,7 +50,7 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
 )
 @click.option(
     "--action",
-    type=click.Choice(["relabel", "drop"]),
+    type=click.Choice(EXPORT_ACTIONS),
     default="relabel",
     show_default=True,
     help="drop: leave flagged rows out, before any filter, but for those that were decided on.",
@@ -67,7 +65,7 @@ TARGETS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "clean
 )
 @click.option(
     "--images",
-    type=click.Choice(["copy", "hardlink", "symlink"]),
+    type=click.Choice(IMAGE_WAYS),
     help="How images come into a folder. Links take no space, but whoever edits a linked image edits the original."
     "  [default: copy]",
 )

@@ -7,11 +7,9 @@ from typing import Any
 
 import click
 
+from labelfix.choices import REVIEW_SORTS
 from labelfix.cli import options
 from labelfix.cli.terminal import say
-
-# The registry itself would import pyarrow; a test keeps the two equal.
-SORTS = ("score", "class", "confusion")
 
 
 @click.command(
@@ -34,7 +32,7 @@ SORTS = ("score", "class", "confusion")
 )
 @click.option(
     "--sort",
-    type=click.Choice(SORTS),
+    type=click.Choice(REVIEW_SORTS),
     default="score",
     show_default=True,
     help="How the page opens: most suspect first, by given class, or the most frequent confusion first.",

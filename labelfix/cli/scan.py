@@ -12,6 +12,7 @@ import click
 from labelfix.cli import options
 from labelfix.cli.terminal import say
 from labelfix.methods import method_names
+from labelfix.networks import own_backbones
 
 if TYPE_CHECKING:
     from labelfix.pipeline import Run
@@ -50,8 +51,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--backbone",
         default="auto",
         show_default=True,
-        help="small, cifar-net, resnet29, resnet44, cifar-resnet34, preact-resnet18, preact-resnet32, "
-        "wide-resnet28-10, or a torchvision classifier such as resnet50.",
+        help=f"{', '.join(own_backbones())}, or a torchvision classifier such as resnet50.",
     ),
     click.option(
         "--weights",

@@ -1,7 +1,7 @@
 """Exports: the corrected labels in the format of the tool that comes next; one target per file.
 
-A target is a module that offers what `labelfix.exports.base.Target` names. To add one: its file, and a line in
-`TARGETS`.
+A target is a module that offers what `labelfix.exports.base.Target` names. To add one: its file, and its name in
+`labelfix.choices.EXPORTS`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labelfix.choices import EXPORTS, IMAGE_WAYS
 from labelfix.errors import InputError
-from labelfix.exports import cleanlab, csv, fiftyone, hf, imagefolder, jsonl, labelstudio, parquet
 from labelfix.exports.base import Export, Target, check_no_bytes, checked_out, is_folder, written
-from labelfix.exports.images import WAYS
 from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns, shown_schema
 from labelfix.results.corrections import Corrections
 from labelfix.results.decisions import Decisions
@@ -26,16 +26,7 @@ from labelfix.results.originals import read_originals
 
 __all__ = ["TARGETS", "Choice", "export"]
 
-TARGETS: dict[str, Target] = {
-    "csv": csv,
-    "jsonl": jsonl,
-    "parquet": parquet,
-    "hf": hf,
-    "imagefolder": imagefolder,
-    "labelstudio": labelstudio,
-    "cleanlab": cleanlab,
-    "fiftyone": fiftyone,
-}
+TARGETS = {name: cast(Target, import_module(f"labelfix.exports.{name}")) for name in EXPORTS}
 
 
 def export(
@@ -114,7 +105,7 @@ def export(
         source,
         read_originals(opened, source) if target.HOLDS_IMAGES else None,
         is_reviewed=choice.decisions is not None,
-        images=images or WAYS[0],
+        images=images or IMAGE_WAYS[0],
         image_url_prefix=image_url_prefix,
     )
     report = _written(name, path, rows, tally, dry_run=dry_run)
@@ -189,8 +180,8 @@ def _check_options(
         raise InputError("--image-url-prefix is for --to labelstudio; leave it out")
     if images is None:
         return
-    if images not in WAYS:
-        raise InputError(f"--images {images}: it is one of {', '.join(WAYS)}")
+    if images not in IMAGE_WAYS:
+        raise InputError(f"--images {images}: it is one of {', '.join(IMAGE_WAYS)}")
     target = TARGETS[to]
     if not (target.HOLDS_IMAGES and is_folder(target, path)):
         holders = ", ".join(name for name, other in TARGETS.items() if other.HOLDS_IMAGES)

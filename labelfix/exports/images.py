@@ -25,7 +25,6 @@ from labelfix.data.readers.columns import extension_of
 from labelfix.data.readers.folders import EXTENSIONS
 from labelfix.errors import InputError
 
-WAYS = ("copy", "hardlink", "symlink")
 _WAY_OUT = "put back the file that was scanned, or scan again"
 
 

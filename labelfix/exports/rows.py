@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labelfix.choices import EXPORT_ACTIONS
 from labelfix.data.findings_schema import RESERVED_COLUMNS
 from labelfix.errors import InputError
 from labelfix.exports.base import without_views
 from labelfix.results.corrections import ROW_GROUP, Corrections
 from labelfix.results.decisions import REVIEW_STATUS, REVIEWED_LABEL, Decisions
 
-ACTIONS = ("relabel", "drop")
 _DECISIVE = ("is_valid", "given_label", "corrected_label", "is_label_issue", "noise_score", "is_trusted")
 _REVIEWED = (REVIEWED_LABEL, REVIEW_STATUS)
 _LABELS = ("given_label", "corrected_label")
@@ -58,8 +58,8 @@ class Choice:
             raise InputError(f"--min-score {self.min_score}: noise scores go from 0 to 1")
         if self.top is not None and self.top < 1:
             raise InputError(f"--top {self.top}: export at least 1 row")
-        if self.action not in ACTIONS:
-            raise InputError(f"--action {self.action}: it is one of {', '.join(ACTIONS)}")
+        if self.action not in EXPORT_ACTIONS:
+            raise InputError(f"--action {self.action}: it is one of {', '.join(EXPORT_ACTIONS)}")
         if self.action == "drop" and self.only_issues:
             raise InputError("--action drop leaves out what --only-issues asks for; give one of them")
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from torch import nn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from labelfix.errors import InputError
-from labelfix.networks.bottleneck_resnet import ResNet29
-from labelfix.networks.cifar_net import CifarNet
-from labelfix.networks.cifar_resnet import ResNet44, cifar_resnet34
-from labelfix.networks.preact_resnet import preact_resnet18, preact_resnet32, wide_resnet28_10
-from labelfix.networks.small import SmallNetwork
 
-_OWN: dict[str, Callable[[int], nn.Module]] = {
-    "small": SmallNetwork,
-    "cifar-net": CifarNet,
-    "resnet29": ResNet29,
-    "resnet44": ResNet44,
-    "cifar-resnet34": cifar_resnet34,
-    "preact-resnet18": preact_resnet18,
-    "preact-resnet32": preact_resnet32,
-    "wide-resnet28-10": wide_resnet28_10,
+if TYPE_CHECKING:
+    from torch import nn
+
+# Module and name of what makes each, given the number of classes; imported when it is built.
+_OWN = {
+    "small": ("small", "SmallNetwork"),
+    "cifar-net": ("cifar_net", "CifarNet"),
+    "resnet29": ("bottleneck_resnet", "ResNet29"),
+    "resnet44": ("cifar_resnet", "ResNet44"),
+    "cifar-resnet34": ("cifar_resnet", "cifar_resnet34"),
+    "preact-resnet18": ("preact_resnet", "preact_resnet18"),
+    "preact-resnet32": ("preact_resnet", "preact_resnet32"),
+    "wide-resnet28-10": ("preact_resnet", "wide_resnet28_10"),
 }
 
 
@@ -44,6 +41,11 @@ class NetworkSpec:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
+
+
+def own_backbones() -> list[str]:
+    """Our own networks; imports no torch."""
+    return list(_OWN)
 
 
 def backbone_names() -> list[str]:
@@ -74,7 +76,11 @@ def build(spec: NetworkSpec) -> nn.Module:
     """
     check_backbone(spec.backbone)
     if spec.backbone in _OWN:
-        return _OWN[spec.backbone](spec.num_classes)
+        module, attribute = _OWN[spec.backbone]
+        network: nn.Module = getattr(import_module(f"labelfix.networks.{module}"), attribute)(
+            spec.num_classes
+        )
+        return network
     # torchvision takes seconds to import: only who names one of its networks waits for it.
     from labelfix.networks.torchvision_models import torchvision_network
 

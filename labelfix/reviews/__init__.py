@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from labelfix.atomic_files import atomic_path
+from labelfix.choices import REVIEW_SORTS
 from labelfix.errors import InputError
 from labelfix.output_paths import check_place, naming
 from labelfix.results.corrections import Corrections
@@ -21,9 +22,9 @@ from labelfix.reviews.page import chunks, is_page
 from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.report import report_of, source_name
 from labelfix.reviews.survey import Survey
-from labelfix.reviews.suspects import SORTS, Sample, ordered, read_samples
+from labelfix.reviews.suspects import Sample, ordered, read_samples
 
-__all__ = ["SORTS", "review"]
+__all__ = ["review"]
 
 MOST_FLAGGED = 2_000
 MOST_UNFLAGGED = 100
@@ -59,8 +60,8 @@ def review(
         InputError: not a corrections file, an option that makes no sense, an `out` that must not be written, images
             that cannot be found, or a `source` that is not what was scanned.
     """
-    if sort not in SORTS:
-        raise InputError(f"--sort {sort}: it is one of {', '.join(SORTS)}")
+    if sort not in REVIEW_SORTS:
+        raise InputError(f"--sort {sort}: it is one of {', '.join(REVIEW_SORTS)}")
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: show at least 1 row")
     opened = Corrections.open(corrections)

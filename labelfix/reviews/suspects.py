@@ -14,7 +14,6 @@ from labelfix.data.parquet_file import open_parquet_file
 from labelfix.results.corrections import Corrections
 from labelfix.reviews.survey import class_indices
 
-SORTS = ("score", "class", "confusion")
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
 _LIKELY = 10  # a digit key for each
 _DIGITS = 4

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from labelfix.cli import cli
 from labelfix.errors import InputError
-from labelfix.networks import NetworkSpec, backbone_names, build
+from labelfix.networks import NetworkSpec, backbone_names, build, own_backbones
 
 REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
 
@@ -130,6 +130,10 @@ NETWORKS = [
     ("wide-resnet28-10", preactivated(16, (160, 320, 640), 4), "36.5", "10.49"),
 ]
 OWN = [name for name, *_ in NETWORKS]
+
+
+def test_every_network_of_ours_has_its_size_here():
+    assert own_backbones() == OWN
 
 
 def seeded(backbone: str, num_classes: int = 10, seed: int = 0) -> torch.nn.Module:

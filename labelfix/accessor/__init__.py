@@ -157,15 +157,12 @@ class FindingsAccessor:
         return classes.class_summary(self._frame)
 
     def budget(self, n: int) -> budget.ReviewBudget:
-        """How many wrong labels a review of the `n` most suspect judged rows is expected to find.
+        """How many wrong labels a review of the `n` most suspect eligible rows is expected to find.
 
         That is the sum of their noise scores, and as good as these are probabilities: `rests_on` says what is known
         of that. `low` and `high` are the 95 % that chance leaves open where verified labels have calibrated the
-        scores. Where none have, the scores promise too much, and `low` allows for the most that was measured: 60 % of
-        the wrong labels expected were there, 19 % with `cross-entropy` and `confident-learning` (`high`: 131 %). Where
-        the run left every label as it was, since its fit failed or for what `fit_reason` says, and where summary.json
-        is gone, `low` is 0 and `high` is `n`. All of that was measured on whole runs: among the rows of a single class
-        anything from none to twice the wrong labels expected were there.
+        scores. Where none have, or summary.json is gone, the run holds nothing that says how far they are off: `low` is
+        0 and `high` is `n`.
 
         >>> review = df.labelfix.budget(3)
         >>> review.expected_errors, review.low, review.high, review.share_of_errors

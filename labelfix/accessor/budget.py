@@ -1,21 +1,7 @@
 """How many wrong labels a review is expected to find, and what that rests on.
 
-Scores that no verified labels have calibrated promise too much. Measured on 5,000 CIFAR-10 images whose true labels are
-known (`labelfix bench`, `fast` presets, two seeds, human labels and symmetric and asymmetric noise of 40 %), a review
-of the n most suspect rows found at least this share of the wrong labels expected:
-
-    n                               100     200     400     800
-    bmm                            0.86    0.79    0.75    0.72
-    joint                          0.78    0.77    0.73    0.74
-    pencil                         0.86    0.79    0.75    0.81
-    meta                           0.92    0.86    0.80    0.80
-    nnaqc                          0.66    0.63    0.63    0.60
-    cross-entropy                  0.19    0.25    0.30    0.39
-    cross-entropy, trajectory      0.52    0.70    0.80    0.80
-
-At most it found 1.10 of them, and 1.31 in all 5,000 rows. Of runs that left every label as it was, and said why
-(`fit_reason`), it found nothing where the labels were clean, 0.13 to 23 times what was expected under semantic noise,
-and 0.24 to 1.02 with `confident-learning` under the other noises.
+Noise scores that verified labels have calibrated are probabilities, and chance alone says how far a review can be from
+their sum. Those of any other run are the method's own estimates, and nothing in the run says how far they are off.
 """
 
 from __future__ import annotations
@@ -33,9 +19,6 @@ from labelfix.errors import InputError
 from labelfix.results.run_json import read_summary
 
 _NORMAL_95 = 1.959964  # standard deviations on either side that hold 95 % of a normal distribution
-# Of the wrong labels that uncalibrated scores promise, the least and the most that were there: see above.
-_LEAST_FOUND, _LEAST_FOUND_BY_BASELINES, _MOST_FOUND = 0.6, 0.19, 1.31
-_BASELINES = ("cross-entropy", "confident-learning")
 
 
 @dataclass(frozen=True)
@@ -70,55 +53,40 @@ def budget(frame: pd.DataFrame, n: int) -> ReviewBudget:
     looked_at = noise[:n]
     expected, all_errors = float(looked_at.sum()), float(noise.sum())
     summary = _summary(frame)
-    least, most = _found_of_promised(frame, summary)
-    low, high = interval(looked_at, least, most)
+    low, high = interval(looked_at) if _is_calibrated(summary) else (0, len(looked_at))
     return ReviewBudget(
         rows=len(looked_at),
         expected_errors=round(expected, 2),
         low=low,
         high=high,
         share_of_errors=round(expected / all_errors, 4) if all_errors > 0 else None,
-        rests_on=_rests_on(frame, summary, least, most),
+        rests_on=_rests_on(frame, summary),
     )
 
 
-def interval(noise: np.ndarray, least: float = 1.0, most: float = 1.0) -> tuple[int, int]:
+def interval(noise: np.ndarray) -> tuple[int, int]:
     """Fewest and most wrong labels that are likely among rows of some noise scores.
 
     The number of wrong labels among rows that are wrong with the probabilities p, each for itself, has a
-    Poisson-binomial distribution: mean sum p, variance sum p (1 - p). The fewest are the lower end of its 95 % interval
-    by the normal approximation if the scores are so much too high that p is `least` times each of them; the most are
-    `most` times the upper end if they are p. Both are rounded outwards to whole rows.
+    Poisson-binomial distribution: mean sum p, variance sum p (1 - p). These are the ends of its 95 % interval by the
+    normal approximation, rounded outwards to whole rows.
 
     Args:
         noise: (n,) float64 noise scores, 0 to 1.
-        least: of what the scores promise, the least share that may be there, 0 to 1.
-        most: the largest share, at least 1; infinite where nothing is known.
 
     Returns:
         Both, 0 to n.
     """
-    fewer = least * noise
-    low = float(fewer.sum()) - _NORMAL_95 * math.sqrt(float((fewer * (1 - fewer)).sum()))
-    high = float(noise.sum()) + _NORMAL_95 * math.sqrt(float((noise * (1 - noise)).sum()))
-    ceiling = len(noise) if math.isinf(most) else min(len(noise), math.ceil(round(most * high, 6)))
-    return max(0, math.floor(round(low, 6))), ceiling
+    mean, spread = float(noise.sum()), _NORMAL_95 * math.sqrt(float((noise * (1 - noise)).sum()))
+    low, high = math.floor(round(mean - spread, 6)), math.ceil(round(mean + spread, 6))
+    return max(0, low), min(len(noise), high)
 
 
-def _found_of_promised(frame: pd.DataFrame, summary: dict[str, Any]) -> tuple[float, float]:
-    """The least and the largest share of what the scores promise that was measured to be there.
-
-    1 and 1 for calibrated scores; 0 and infinite where nothing is known or the run doubts itself.
-    """
-    run = frame.attrs.get(METADATA, {})
-    if _diagnostics(summary, "calibration").get("is_calibrated"):
-        return 1.0, 1.0
-    if not summary or not run.get("fit_ok", True) or summary.get("fit_reason"):
-        return 0.0, math.inf
-    return _LEAST_FOUND_BY_BASELINES if run.get("method") in _BASELINES else _LEAST_FOUND, _MOST_FOUND
+def _is_calibrated(summary: dict[str, Any]) -> bool:
+    return bool(_diagnostics(summary, "calibration").get("is_calibrated"))
 
 
-def _rests_on(frame: pd.DataFrame, summary: dict[str, Any], least: float, most: float) -> str:
+def _rests_on(frame: pd.DataFrame, summary: dict[str, Any]) -> str:
     """What is known of how far the noise scores are probabilities, in one sentence."""
     calibration, trusted = _diagnostics(summary, "calibration"), _diagnostics(summary, "trusted")
     parts = ["the noise scores of the rows, read as the probability that a given label is wrong"]
@@ -127,10 +95,10 @@ def _rests_on(frame: pd.DataFrame, summary: dict[str, Any], least: float, most: 
         parts.append(f"the fit of this run failed{f' ({why})' if why else ''}, so do not rely on them")
     elif why:
         parts.append(f"the run doubts them itself: {why}")
-    if calibration.get("is_calibrated"):
+    if _is_calibrated(summary):
         parts.append(f"they are {calibration['reason']}")
     elif summary:
-        parts += [_own_estimates(least), calibration.get("reason") or "not calibrated"]
+        parts += ["they are the method's own estimates", calibration.get("reason") or "not calibrated"]
     else:
         parts.append("summary.json is not beside the corrections to say whether they are calibrated")
     if trusted.get("precision") is not None:
@@ -138,26 +106,11 @@ def _rests_on(frame: pd.DataFrame, summary: dict[str, Any], least: float, most: 
             f"of {trusted['rows']} verified rows that were kept to check the findings {trusted['flagged']} were"
             f" flagged, {trusted['precision']:.0%} of them rightly"
         )
-    if least == most:
+    if _is_calibrated(summary):
         parts.append("low to high is the 95 % that chance alone leaves open where the scores are right")
-    elif least:
-        parts.append(f"low allows for that, high for {most - 1:.0%} more than expected, and both for chance")
     else:
         parts.append("so low to high leaves everything open")
     return "; ".join(parts)
-
-
-def _own_estimates(least: float) -> str:
-    """What reviews found of the wrong labels that uncalibrated scores promised."""
-    measured = "they are the method's own estimates: measured on 5,000 small images, a review"
-    if least:
-        return (
-            f"{measured} of 100 to 800 suspects found as little as {least:.0%} of the wrong labels expected"
-        )
-    return (
-        f"{measured} after a run that left every label as it was found none of the wrong labels expected where the"
-        " labels were clean, and up to 23 times as many where the network errs as they do"
-    )
 
 
 def _diagnostics(summary: dict[str, Any], part: str) -> dict[str, Any]:

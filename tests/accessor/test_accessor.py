@@ -51,22 +51,6 @@ SUMMARY = {
 }
 CALIBRATION = {"is_calibrated": True, "reason": "calibrated on 57 verified rows, 21 of them wrongly labelled"}
 CALIBRATED = {"fit_reason": "", "diagnostics": {"calibration": CALIBRATION}}
-# Measured on 5,000 CIFAR-10 images with true labels: method, rows of a review, wrong labels that uncalibrated scores
-# promised, and those that were there; human labels, then asymmetric and symmetric noise.
-REVIEWS = [
-    ("bmm", 200, 199.8, 182),
-    ("bmm", 400, 397.2, 337),
-    ("bmm", 800, 732.3, 529),
-    ("joint", 800, 701.2, 534),
-    ("pencil", 400, 390.1, 341),
-    ("bmm", 800, 726.1, 531),
-    ("nnaqc", 800, 779.9, 471),
-    ("nnaqc", 5, 5.0, 1),
-    ("cross-entropy", 100, 97.3, 19),
-    ("pencil", 4121, 770.0, 1004),
-    ("joint", 200, 200.0, 200),
-    ("cross-entropy", 400, 355.0, 392),
-]
 
 
 def make_run(folder, rows=ROWS, *, fit_ok=True, summary=SUMMARY, names=None, in_memory=False):
@@ -268,31 +252,15 @@ class TestBudget:
         found = df.labelfix.budget(5)
         assert (found.low, found.expected_errors, found.high, found.share_of_errors) == (3, 3, 3, 1)
 
-    @pytest.mark.parametrize(("method", "n", "promised", "there"), REVIEWS)
-    def test_every_review_that_was_measured_lies_within(self, method, n, promised, there, df):
-        rows = df.iloc[[0]].loc[[0] * n].reset_index(drop=True).assign(noise_score=promised / n)
-        rows.attrs = {**df.attrs, "labelfix": {**df.attrs["labelfix"], "method": method}}
-        found = rows.labelfix.budget(n)
-        assert found.low <= there <= found.high
-        assert found.expected_errors == pytest.approx(promised)
-
-    def test_by_how_much_uncalibrated_scores_are_doubted(self, df):
-        """By hand: 3,000 rows of the score 0.5 by 60 % and 131 % of it."""
+    def test_uncalibrated_scores_leave_everything_open(self, df):
         rows = df.iloc[[0]].loc[[0] * 3000].reset_index(drop=True).assign(noise_score=0.5)
         rows.attrs = df.attrs
         found = rows.labelfix.budget(3000)
-        low = 3000 * 0.3 - 1.959964 * (3000 * 0.3 * 0.7) ** 0.5
-        high = 1.31 * (3000 * 0.5 + 1.959964 * (3000 * 0.25) ** 0.5)
-        assert (found.low, found.expected_errors, found.high) == (int(low), 1500, int(high) + 1)
-        assert "a review of 100 to 800 suspects found as little as 60% of" in found.rests_on
-        assert "high for 31% more than expected" in found.rests_on
-        for method in ("cross-entropy", "confident-learning"):
-            rows.attrs["labelfix"]["method"] = method
-            assert rows.labelfix.budget(3000).low == int(285 - 1.959964 * (285 * 0.905) ** 0.5)
-            assert "as little as 19% of" in rows.labelfix.budget(3000).rests_on
+        assert (found.low, found.expected_errors, found.high) == (0, 1500, 3000)
+        assert "the method's own estimates" in found.rests_on
+        assert "low to high leaves everything open" in found.rests_on
 
     def test_a_run_that_doubts_itself_leaves_everything_open(self, tmp_path):
-        """On clean labels nothing was there of what was promised, under semantic noise 23 times as much."""
         doubts = {**SUMMARY, "fit_reason": "the labels look clean: none is changed"}
         rows = [(*row[:2], 0.99 if row[2] > 0.5 else row[2], *row[3:]) for row in ROWS]
         for folder, options in {
@@ -308,7 +276,6 @@ class TestBudget:
             assert ("the run doubts them itself: the labels look clean" in found.rests_on) == (
                 folder == "doubts"
             )
-            assert ("found none of the wrong labels expected" in found.rests_on) == (folder != "lost")
         calibrated = make_run(
             tmp_path / "both", rows, summary={**CALIBRATED, "fit_reason": "labels look clean"}
         )
@@ -321,7 +288,7 @@ class TestBudget:
     def test_scores_of_zero_promise_nothing(self, df):
         df["noise_score"] = np.float32(0)
         found = df.labelfix.budget(5)
-        assert (found.low, found.expected_errors, found.high, found.share_of_errors) == (0, 0, 0, None)
+        assert (found.low, found.expected_errors, found.high, found.share_of_errors) == (0, 0, 5, None)
 
     @settings(deadline=None, max_examples=60)
     @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=60))

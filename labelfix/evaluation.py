@@ -28,9 +28,10 @@ _COLUMNS = [
     "is_trusted",
     "is_valid",
 ]
-_NO_TRUTH = -1
-_OTHER_CLASS = -2  # the true label is no class of the run
-_OPEN_SET = -3  # no label is right
+# What a true label is that is none of the classes of the run.
+NO_TRUTH = -1  # it is not known
+OTHER_CLASS = -2
+OPEN_SET = -3  # no label is right
 
 
 def evaluate(
@@ -67,15 +68,15 @@ def evaluate(
     findings = _read_findings(opened)
     place, joined_by = _join(findings.file_names, answers.file_names(), opened.path, answers.source)
     labels = _true_labels(answers, opened.metadata["class_names"])
-    true = np.where(place >= 0, labels[place], _NO_TRUTH)
-    eligible = findings.eligible & (true != _NO_TRUTH)
+    true = np.where(place >= 0, labels[place], NO_TRUTH)
+    eligible = findings.eligible & (true != NO_TRUTH)
     eligible &= ~np.isin(np.arange(len(true)), leave_out)
     if not eligible.any():
         raise InputError(
             f"{truth}: none of the valid, labelled, untrusted rows of {opened.path} has a true label"
         )
     wrong = (findings.given != true)[eligible]
-    known = eligible & (true != _OPEN_SET)
+    known = eligible & (true != OPEN_SET)
     parts = (
         score_metrics(findings.noise[eligible], wrong),
         flag_metrics(findings.flagged[eligible], wrong),
@@ -179,28 +180,48 @@ def _names_root(options: dict[str, Any]) -> Path | None:
     return root if root.is_dir() else None
 
 
-def _true_labels(truth: Manifest, class_names: list[str]) -> np.ndarray:
-    """(N,) int64 index into the run's classes, or one of the negative codes."""
+def decode_truth(
+    labels: np.ndarray, names: Sequence[str], is_corrupted: np.ndarray, class_names: Sequence[str]
+) -> np.ndarray:
+    """True labels as classes of a run.
+
+    Args:
+        labels: (N,) int64, index into `names`; -1 for none.
+        names: of the classes of the truth.
+        is_corrupted: (N,) bool; a row that is marked so and has no true label is one where no label is right.
+        class_names: of the run.
+
+    Returns:
+        (N,) int64, index into `class_names`, or NO_TRUTH, OTHER_CLASS or OPEN_SET.
+    """
     index = {name: label for label, name in enumerate(class_names)}
-    known = np.array([index.get(name, _OTHER_CLASS) for name in truth.class_names] + [_NO_TRUTH])
-    if not (known >= 0).any():
+    true = np.array([index.get(name, OTHER_CLASS) for name in names] + [NO_TRUTH])[labels]
+    true[(true == NO_TRUTH) & is_corrupted] = OPEN_SET
+    return true
+
+
+def decode_marks(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """(n,) bool: which values of a column `is_corrupted` are true."""
+    # Text manifests have no booleans; "true" and "1" are how they are written there.
+    texts = pc.utf8_lower(pc.cast(column, pa.string()))
+    return np.asarray(pc.is_in(texts, value_set=pa.array(["true", "1"])), dtype=bool)
+
+
+def _true_labels(truth: Manifest, class_names: list[str]) -> np.ndarray:
+    """(N,) int64, see `decode_truth`."""
+    if not set(truth.class_names) & set(class_names):
         raise InputError(
             f"{truth.source}: none of its labels ({_shown(truth.class_names)}) is a class of the run"
             f" ({_shown(class_names)}); name the column of true labels with --truth-column"
         )
-    labels = known[truth.given]
-    labels[(labels == _NO_TRUTH) & _is_corrupted(truth)] = _OPEN_SET
-    return labels
+    return decode_truth(truth.given, truth.class_names, _is_corrupted(truth), class_names)
 
 
 def _is_corrupted(truth: Manifest) -> np.ndarray:
     if "is_corrupted" not in truth.pass_through:
         return np.zeros(truth.num_rows, dtype=bool)
     place = 2 + truth.pass_through.index("is_corrupted")
-    texts = [pc.utf8_lower(pc.cast(batch.column(place), pa.string())) for batch in truth.batches()]
-    # Text manifests have no booleans; "true" and "1" are how they are written there.
-    marks = [pc.fill_null(pc.is_in(text, value_set=pa.array(["true", "1"])), False) for text in texts]
-    return np.concatenate([mark.to_numpy(zero_copy_only=False) for mark in marks])
+    return np.concatenate([decode_marks(batch.column(place)) for batch in truth.batches()])
 
 
 def _shown(names: Sequence[str]) -> str:

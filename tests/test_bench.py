@@ -320,7 +320,18 @@ class TestAgreement:
         assert found["average_precision_mean_rank"] == pytest.approx(average_precision_score(wrong, scores))
         open_set = truth.append_column("is_corrupted", pa.array([row[2] == "" for row in CASE]))
         pq.write_table(open_set, tmp_path / "truth.parquet")
-        assert true_labels(tmp_path / "truth.parquet", ["a", "b"]).tolist() == [0, 1, 2, 1, 0, 2, 0, 0, -2, 1]
+        assert true_labels(tmp_path / "truth.parquet", ["a", "b"]).tolist() == [
+            0,
+            1,
+            -2,
+            1,
+            0,
+            -2,
+            0,
+            0,
+            -3,
+            1,
+        ]
         found = make_agreement([row, row], runs, tmp_path / "truth.parquet", np.array([5]))
         assert (found["rows"], found["share_wrong"]) == ([4, 0, 3], [2 / 4, None, 2 / 3])
 

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.benchmark.rows import NO_TRUTH, true_labels
+from labelfix.benchmark.rows import true_labels
 from labelfix.estimation.metrics import flag_counts, mean_rank, score_metrics
+from labelfix.evaluation import NO_TRUTH
 from labelfix.results.corrections import Corrections, eligible_in
 
 SCHEMA = pa.schema(

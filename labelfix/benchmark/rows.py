@@ -15,7 +15,7 @@ from labelfix.benchmark.grid import Cell
 from labelfix.benchmark.materials import Materials
 from labelfix.data.parquet_file import open_parquet_file
 from labelfix.estimation.metrics import flag_metrics, label_metrics
-from labelfix.evaluation import evaluate
+from labelfix.evaluation import NO_TRUTH, OPEN_SET, decode_marks, decode_truth, evaluate
 from labelfix.json_files import Checks, is_count, is_flag, is_number, is_text, maybe, read_object
 from labelfix.results.corrections import Corrections, eligible_in
 from labelfix.results.run_folder import RunFolder
@@ -70,7 +70,6 @@ SAVED: Checks = {
 }
 _PROCESS: Checks = dict.fromkeys(("seconds_total", "peak_memory_mb", "peak_gpu_memory_mb"), maybe(is_number))
 _CLEANLAB = ("cleanlab_precision", "cleanlab_recall", "cleanlab_f1", "cleanlab_label_accuracy")
-NO_TRUTH, _NO_CLASS = -1, -2
 
 
 def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) -> dict[str, Any]:
@@ -158,14 +157,14 @@ def cleanlab_metrics(run: Corrections, truth: Path, left_out: np.ndarray) -> dic
     flagged = find_label_issues(given, probs, n_jobs=1)
     suggested = np.where(flagged, probs.argmax(axis=1), given)
     flags = flag_metrics(flagged[counted], (given != true)[counted]).values
-    known = counted & (true != _NO_CLASS)
+    known = counted & (true != OPEN_SET)
     labels = label_metrics(given[known], suggested[known], true[known]).values
     found = (flags["precision"], flags["recall"], flags["f1"], labels["label_accuracy_corrected"])
     return dict(zip(_CLEANLAB, found, strict=True))
 
 
 def true_labels(truth: Path, class_names: list[str]) -> np.ndarray:
-    """(N,) int64, index into the classes of a run; -1 without a true label, -2 where none of them is right.
+    """(N,) int64, see `decode_truth`.
 
     Rows join by their place: row i of every run of a bench is row i of its source, and of its truth.
 
@@ -176,15 +175,11 @@ def true_labels(truth: Path, class_names: list[str]) -> np.ndarray:
     with open_parquet_file(truth) as file:
         there = file.schema_arrow.names
         table = file.read([name for name in ("true_label", "is_corrupted") if name in there])
-    label = table["true_label"]
-    known = pc.fill_null(pc.index_in(label, pa.array(class_names, pa.string())), len(class_names))
-    # A true label that is no class of the run is one all the same.
-    true = np.where(pc.is_valid(label), known, NO_TRUTH)
-    if "is_corrupted" in there:
-        marks = pc.utf8_lower(pc.cast(table["is_corrupted"], pa.string()))
-        is_corrupted = pc.fill_null(pc.is_in(marks, value_set=pa.array(["true", "1"])), False)
-        true[(true == NO_TRUTH) & is_corrupted.to_numpy()] = _NO_CLASS
-    return true
+    marks = "is_corrupted" in there
+    is_corrupted = decode_marks(table["is_corrupted"]) if marks else np.zeros(len(table), dtype=bool)
+    label = table["true_label"].combine_chunks().dictionary_encode()
+    given = pc.fill_null(label.indices, -1).to_numpy()
+    return decode_truth(given, label.dictionary.to_pylist(), is_corrupted, class_names)
 
 
 def _predicted(run: Corrections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

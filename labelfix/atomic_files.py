@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from labelfix.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @contextmanager
@@ -32,11 +32,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         # mkstemp makes files private to the user; a result has the permissions of any new file.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,11 +60,14 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_table(path: str | Path, table: pa.Table) -> None:
     """Write a small Arrow table as Parquet, atomically."""
+    import pyarrow.parquet as pq  # here: decoding workers import this file and stay light
+
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from labelfix.data.images.decoding import encode
+from labelfix.reviews import page
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 HOSTILE_FILE = "../../etc/<script>alert(2)</script>.png"
@@ -96,6 +97,11 @@ def report(**changes: Any) -> dict[str, Any]:
         "invalid": [{"file_name": HOSTILE_FILE, "error": f"no image: {HOSTILE}"}], "invalid_total": 2,
         "settings": [["source", HOSTILE_FILE], ["epochs", "8"]], **changes,
     }  # fmt: skip
+
+
+def page_of(data: dict[str, Any], report: dict[str, Any]) -> str:
+    """The whole page as one text."""
+    return "".join(page.chunks(data, report))
 
 
 def _data(task: str, samples: list[dict[str, Any]]) -> dict[str, Any]:

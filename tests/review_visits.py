@@ -6,8 +6,6 @@ import pytest
 import review_data
 from browser import Visit, open_browser
 
-from labelfix.reviews import page
-
 
 @pytest.fixture(scope="module")
 def browser():
@@ -32,7 +30,7 @@ def pages(tmp_path_factory):
     }
     files = {name: folder / f"{name}.html" for name in contents}
     for name, file in files.items():
-        file.write_text(page.render(*contents[name]), encoding="utf-8")
+        file.write_text(review_data.page_of(*contents[name]), encoding="utf-8")
     return files
 
 

@@ -332,7 +332,7 @@ KILLS = {
     "findings": "labelfix.results.findings.decide = after(1, labelfix.results.findings.decide)",
     "writing": "labelfix.results.corrections._columns = after(1, labelfix.results.corrections._columns)",
     "config": "labelfix.results.run_folder.write_json = after(1, labelfix.results.run_folder.write_json)",
-    "half a config": "labelfix.atomic_files._flush = after(1, labelfix.atomic_files._flush)",
+    "half a config": "labelfix.atomic_files.flush = after(1, labelfix.atomic_files.flush)",
     # Two folders are looked at twice before anything is written, then for three removals; now the run is finished.
     "finishing": (
         "labelfix.results.run_folder._checkpoint_parts = after(8, labelfix.results.run_folder._checkpoint_parts)"

@@ -129,14 +129,15 @@ class Manifest:
         table, labels, keys, marked, places = _collect(opened, query, is_path=is_path)
         table, read_bytes = _without_images(table, opened)
         class_names, given = labels.indices(opened.class_names)
+        is_trusted, held_out, groups = marked.finished()
         manifest = cls(
             source=path,
             name=((path.name if path.is_dir() else path.stem) or "source") if is_path else "memory",
             class_names=class_names,
             given=given,
-            is_trusted=marked.is_trusted(),
-            held_out=marked.is_held_out(),
-            groups=marked.group_codes(),
+            is_trusted=is_trusted,
+            held_out=held_out,
+            groups=groups,
             limit=rows,
             task="single",
             fingerprint=keys.fingerprint(table.column(0), class_names, given),

@@ -170,7 +170,7 @@ def _decoded(files: Sequence[Path], image_size: int) -> ImageStore:
         except BadImage as error:
             errors[row] = str(error)
     valid = np.array([row not in errors for row in range(len(files))])
-    return ImageStore(images, valid, errors, image_size, side, len(files))
+    return ImageStore(images, valid, errors, image_size, side)
 
 
 def load_classifier(folder: str | Path) -> Classifier:

@@ -36,11 +36,6 @@ _HEAD_BYTES = 4096
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-def render(data: dict[str, Any], report: dict[str, Any]) -> str:
-    """The whole page as one text; see `chunks`."""
-    return "".join(chunks(data, report))
-
-
 def chunks(data: dict[str, Any], report: dict[str, Any]) -> Iterator[str]:
     """The page, piece by piece: with 2,000 images it is some 10 MB.
 

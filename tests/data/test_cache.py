@@ -9,6 +9,7 @@ import stat
 
 import numpy as np
 import pytest
+from decoding_count import rows_decoded
 from test_images import make_digits
 
 from labelfix.data.cache import cache_folder
@@ -37,9 +38,9 @@ def folder(manifest, cache):
     return folder
 
 
-def is_built_again(manifest, num_decoded=4):
+def is_built_again(manifest, expected=4):
+    assert rows_decoded(lambda: ImageStore.open_or_build(manifest, 16, workers=1)) == expected
     store = ImageStore.open_or_build(manifest, 16, workers=1)
-    assert store.num_decoded == num_decoded
     assert store.images.any(axis=(1, 2, 3)).all()
     return True
 

@@ -223,4 +223,4 @@ def test_group_codes_are_those_of_a_slow_count(batches):
     expected, known = [], {}
     for row, group in enumerate(group for batch in batches for group in batch):
         expected.append(known.setdefault(row if group is None else group, len(known)))
-    assert marked.group_codes().tolist() == expected
+    assert marked.finished()[2].tolist() == expected

@@ -48,7 +48,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def single():
-    return Reader(page.render(review_data.single(), review_data.report()))
+    return Reader(review_data.page_of(review_data.single(), review_data.report()))
 
 
 def test_the_policy_allows_what_is_inside_and_nothing_else(single):
@@ -99,7 +99,7 @@ def test_no_data_end_their_element():
         "\ud800",
         *NAMES[5:],
     ]
-    reader = Reader(page.render(data, review_data.report(title="</title><script>alert(1)</script>")))
+    reader = Reader(review_data.page_of(data, review_data.report(title="</title><script>alert(1)</script>")))
     (description,) = [json.loads(text) for attributes, text in reader.raw if attributes.get("id") == "data"]
     assert description["class_names"] == data["class_names"]
     assert sum(tag == "script" for tag, _ in reader.tags) == 2 + 1 + 2
@@ -127,11 +127,11 @@ def test_numbers_that_json_lacks_are_an_error():
     data = review_data.single()
     data["samples"][0]["score"] = math.nan
     with pytest.raises(ValueError, match="not JSON compliant"):
-        page.render(data, review_data.report())
+        review_data.page_of(data, review_data.report())
 
 
 def test_a_page_without_samples_and_without_charts():
-    text = page.render(
+    text = review_data.page_of(
         review_data.single() | {"samples": []},
         review_data.report(
             charts=[], by_class=[], pairs=[], invalid=[], invalid_total=0, settings=[], noise_rate=None
@@ -139,12 +139,6 @@ def test_a_page_without_samples_and_without_charts():
     )
     assert 'id="thumbs-0"' not in text
     assert "Files that could not be read" not in text
-
-
-def test_chunks_are_the_page():
-    assert "".join(page.chunks(review_data.multi(), review_data.report())) == page.render(
-        review_data.multi(), review_data.report()
-    )
 
 
 def test_every_asset_is_used_and_short():

@@ -15,7 +15,7 @@ from labelfix.cli import main
 from labelfix.errors import InputError
 from labelfix.exports import export
 from labelfix.output_paths import naming
-from labelfix.reviews import page, review
+from labelfix.reviews import review
 
 needs_linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="places that only Linux has")
 
@@ -113,6 +113,6 @@ class TestNobodysPageIsLost:
     def test_a_page_of_another_version_is_replaced(self, run, tmp_path, version):
         out = tmp_path / "page.htm"
         report = review_data.report(labelfix_version=version)
-        out.write_text(page.render(review_data.single(), report), encoding="utf-8")
+        out.write_text(review_data.page_of(review_data.single(), report), encoding="utf-8")
         assert review(run, limit=3, out=out)["shown"] == 3
         assert version not in out.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -123,14 +124,21 @@ def open_picture(data: str | Path | bytes) -> Iterator[Image.Image]:
 
 def _regular_file(path: str | Path) -> BinaryIO:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise BadImage("no regular file")
-        # Without blocking, in case that it has become a pipe since.
+        # Without blocking: a pipe would wait for somebody to write into it.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise BadImage("missing file") from None
-    except (OSError, ValueError) as error:
-        raise BadImage(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        # A socket, or a device that nothing is behind, cannot even be opened.
+        if error.errno in (errno.ENXIO, errno.ENODEV):
+            raise BadImage("no regular file") from None
+        raise BadImage(f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadImage(f"cannot be read: {error}") from None
+    # What was opened is asked, not the path: another file may stand there by now.
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise BadImage("no regular file")
     return open(handle, "rb")
 
 

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labelfix.atomic_files import flush, write_json
 from labelfix.data.images.decoding import DECODER_VERSION, BadImage, decode, encode, open_picture
 from labelfix.data.images.folders import clear, is_ours, locked, place_of_stores
-from labelfix.data.images.workers import decode_all, flush, num_cores
+from labelfix.data.images.workers import decode_all, num_cores
 from labelfix.errors import InputError, LabelfixError
 
 if TYPE_CHECKING:
@@ -82,7 +83,6 @@ class ImageStore:
         errors: one-line reason by row, for the rows that are not valid.
         image_size: the size asked for, in pixels.
         stored_size: S, the side of the stored squares, in pixels.
-        num_decoded: rows that this call sent through the decoder; 0 when the cache had them.
     """
 
     images: np.ndarray
@@ -90,7 +90,6 @@ class ImageStore:
     errors: dict[int, str]
     image_size: int
     stored_size: int
-    num_decoded: int
 
     @classmethod
     def open_or_build(
@@ -119,13 +118,13 @@ class ImageStore:
         if image_size < 1:
             raise InputError(f"--image-size {image_size}: give a number of pixels, at least 1")
         folder = place_of_stores() / _key(manifest.image_key, image_size)
-        if (store := cls._open(folder, manifest.num_rows, image_size, 0)) is not None:
+        if (store := cls._open(folder, manifest.num_rows, image_size)) is not None:
             return store
         with locked(folder):
-            if (store := cls._open(folder, manifest.num_rows, image_size, 0)) is not None:
+            if (store := cls._open(folder, manifest.num_rows, image_size)) is not None:
                 return store
             _build(folder, manifest, image_size, on_progress, workers)
-        store = cls._open(folder, manifest.num_rows, image_size, manifest.num_rows)
+        store = cls._open(folder, manifest.num_rows, image_size)
         if store is None:
             raise LabelfixError(f"the image store {folder} was changed while it was opened; run it again")
         return store
@@ -133,10 +132,10 @@ class ImageStore:
     @classmethod
     def find(cls, image_key: str, num_rows: int, image_size: int) -> ImageStore | None:
         """The images in the cache, by the `image_key` of their manifest; None where they are not there."""
-        return cls._open(place_of_stores() / _key(image_key, image_size), num_rows, image_size, 0)
+        return cls._open(place_of_stores() / _key(image_key, image_size), num_rows, image_size)
 
     @classmethod
-    def _open(cls, folder: Path, num_rows: int, image_size: int, num_decoded: int) -> ImageStore | None:
+    def _open(cls, folder: Path, num_rows: int, image_size: int) -> ImageStore | None:
         """The store in `folder`; None where it is missing, incomplete, broken or not this user's own."""
         side = stored_size(image_size)
         recorded, pixels = folder / "rows.json", folder / "images.npy"
@@ -151,7 +150,7 @@ class ImageStore:
             return None
         valid = np.ones(num_rows, dtype=bool)
         valid[list(errors)] = False
-        return cls(images, valid, errors, image_size, side, num_decoded)
+        return cls(images, valid, errors, image_size, side)
 
 
 def _key(image_key: str, image_size: int) -> str:
@@ -190,8 +189,6 @@ def _build(
     on_progress: Callable[[int, int], None] | None,
     workers: int | None,
 ) -> None:
-    from labelfix.atomic_files import write_json
-
     # Under the lock, so whatever lies here is broken or was left by a build that was killed.
     clear(folder)
     side = stored_size(image_size)

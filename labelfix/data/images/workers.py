@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
+from labelfix.atomic_files import flush
 from labelfix.child_processes import leave_with_parent, only_our_code, start_tracker
 from labelfix.data.images.decoding import BadImage, decode_quietly, reason_of
 from labelfix.errors import LabelfixError
@@ -185,15 +186,6 @@ def each_of(chunk: Chunk, make: Callable[[int, str | bytes], Result]) -> list[Re
         if time.monotonic() > end:
             break
     return results
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _outcome(

@@ -64,40 +64,38 @@ class MarkedRows:
     """The marks of all rows, gathered batch by batch."""
 
     def __init__(self) -> None:
-        self.trusted: list[np.ndarray] = []
-        self.held_out: list[np.ndarray] = []
-        self.splits: set[str] = set()
-        self.groups: Codes | None = None
+        self._trusted: list[np.ndarray] = []
+        self._held_out: list[np.ndarray] = []
+        self._splits: set[str] = set()
+        self._groups: Codes | None = None
 
     def add(self, marks: Marks, count: int) -> None:
         """Take the marks of the next `count` rows."""
         nowhere = np.zeros(count, bool)
-        self.trusted.append(nowhere if marks.trusted is None else marks.trusted)
-        self.held_out.append(nowhere if marks.split is None else _is_in(marks.split, HELD_OUT))
+        self._trusted.append(nowhere if marks.trusted is None else marks.trusted)
+        self._held_out.append(nowhere if marks.split is None else _is_in(marks.split, HELD_OUT))
         if marks.split is not None:
-            self.splits.update(pc.drop_null(pc.unique(marks.split)).to_pylist())
+            self._splits.update(pc.drop_null(pc.unique(marks.split)).to_pylist())
         if marks.group is not None:
-            self.groups = self.groups or Codes()
-            self.groups.add(marks.group)
+            self._groups = self._groups or Codes()
+            self._groups.add(marks.group)
 
-    def is_trusted(self) -> np.ndarray:
-        """(N,) bool, read-only."""
-        return _frozen(self.trusted, bool)
+    def finished(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The marks of all N rows, read-only; call it once, it joins the batches.
 
-    def is_held_out(self) -> np.ndarray:
-        """(N,) bool, read-only: rows whose split is test, val or validation."""
-        return _frozen(self.held_out, bool)
-
-    def group_codes(self) -> np.ndarray | None:
-        """(N,) int64, read-only: 0, 1, ... in order of first appearance; None without the column.
-
-        A row without a group is a group of its own.
+        Returns:
+            Which rows are trusted (N,) bool; which are held out, their split being test, val or validation, (N,) bool;
+            and groups (N,) int64: 0, 1, ... in order of first appearance, None without the column. A row without a
+            group is a group of its own.
         """
-        if self.groups is None:
+        return _frozen(self._trusted, bool), _frozen(self._held_out, bool), self._group_codes()
+
+    def _group_codes(self) -> np.ndarray | None:
+        if self._groups is None:
             return None
-        codes = self.groups.codes()
+        codes = self._groups.codes()
         alone = np.flatnonzero(codes < 0)
-        codes[alone] = len(self.groups.code_of) + np.arange(len(alone))
+        codes[alone] = len(self._groups.code_of) + np.arange(len(alone))
         _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
         rank = np.empty(len(first), np.int64)
         rank[np.argsort(first)] = np.arange(len(first))
@@ -105,7 +103,7 @@ class MarkedRows:
 
     def warnings(self, path: Path) -> list[str]:
         """A sentence when the split column has values that are neither trained rows nor held out ones."""
-        other = sorted(self.splits.difference(HELD_OUT, _TRAINED))
+        other = sorted(self._splits.difference(HELD_OUT, _TRAINED))
         if not other:
             return []
         shown = ", ".join(map(repr, other[:5])) + (f" and {len(other) - 5} more" if len(other) > 5 else "")

@@ -28,7 +28,7 @@ RUN_PARTS = (
 )
 # Keys of the config.json of a run, by which its folder is known.
 RUN_KEYS = {"config", "source", "environment"}
-_LONGEST_NAME = 240  # bytes that leave room for a temporary one, on all common file systems
+_LONGEST_NAME = 240  # bytes; with those of a temporary one it fits on all common file systems
 _NOT_WRITABLE = (
     errno.EACCES,
     errno.EBUSY,
@@ -145,6 +145,36 @@ def check_place(out: Path) -> None:
     if above is not None and not above.is_dir():
         raise InputError(f"--out {out}: {above} is no folder; choose another place")
     check_regular(out)
+
+
+def check_no_folder(out: Path, way_out: str) -> None:
+    """Refuse a folder where a file goes.
+
+    Raises:
+        InputError: ends with `way_out`.
+    """
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; {way_out}")
+
+
+def check_no_file(out: Path, way_out: str = "choose a folder") -> None:
+    """Refuse what is no folder where a folder goes.
+
+    Raises:
+        InputError: ends with `way_out`.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; {way_out}")
+
+
+def check_new(out: Path, complaint: str, *, overwrite: bool) -> None:
+    """Refuse to replace a file without `overwrite`.
+
+    Raises:
+        InputError: it is there; ends with `complaint`.
+    """
+    if out.exists() and not overwrite:
+        raise InputError(f"--out {out} {complaint}")
 
 
 @contextmanager

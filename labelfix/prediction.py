@@ -18,7 +18,7 @@ from labelfix.data.findings_schema import LABEL_TYPE
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
-from labelfix.output_paths import check_output
+from labelfix.output_paths import check_new, check_no_folder, check_output
 from labelfix.reporting import Reporter, Silent
 from labelfix.results.classifier import Classifier, load_classifier
 from labelfix.results.corrections import METADATA_KEY, ROW_GROUP, distribution_array, label_array
@@ -123,13 +123,11 @@ def _write(
 
 
 def _check_out(out: Path, manifest: Manifest, *, overwrite: bool) -> None:
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder; name a .parquet file")
+    check_no_folder(out, "name a .parquet file")
     if out.suffix.lower() != ".parquet":
         raise InputError(f"--out {out}: name a file that ends in .parquet")
     check_output(out, {"the source": manifest.places})
-    if out.exists() and not overwrite:
-        raise InputError(f"--out {out} is there already; use --overwrite to replace it, or another name")
+    check_new(out, "is there already; use --overwrite to replace it, or another name", overwrite=overwrite)
     if _CONFIDENCE in manifest.pass_through:
         raise InputError(
             f"{manifest.source}: the column {_CONFIDENCE!r} clashes with one of the predictions that has the same name;"

@@ -50,7 +50,7 @@ def read_corrections(path: str | Path) -> pd.DataFrame:
 class FindingsAccessor:
     """What a frame of `read_corrections`, or some rows of one, can be asked, as `df.labelfix`.
 
-    A row is judged if it is valid, labelled and not trusted. In the examples a small run is asked:
+    A row is eligible if it is valid, labelled and not trusted. In the examples a small run is asked:
 
     >>> import labelfix
     >>> df = labelfix.read_corrections("runs/letters")
@@ -63,7 +63,7 @@ class FindingsAccessor:
         self._frame = frame
 
     def top(self, n: int = 50, by: str | None = None) -> pd.DataFrame:
-        """The most suspect of the judged rows, highest noise score first, ties in the frame's order.
+        """The most suspect of the eligible rows, highest noise score first, ties in the frame's order.
 
         >>> df.labelfix.top(3)[["file_name", "given_label", "noise_score"]]
           file_name given_label  noise_score
@@ -96,7 +96,7 @@ class FindingsAccessor:
         return self._frame.iloc[rows[first[rank[first] < n]]]
 
     def confusion(self, normalize: bool = False) -> pd.DataFrame:
-        """How many judged rows of each given label were left with each corrected one.
+        """How many eligible rows of each given label were left with each corrected one.
 
         >>> df.labelfix.confusion()
         corrected_label  a  b  c  d
@@ -120,7 +120,7 @@ class FindingsAccessor:
     def noise_matrix(self) -> pd.DataFrame:
         """How labels go wrong: the share of each true class that was given each label.
 
-        T[j, i] = sum_n q_nj [given_n = i] / sum_n q_nj over the judged rows, q their `label_distribution`; a class
+        T[j, i] = sum_n q_nj [given_n = i] / sum_n q_nj over the eligible rows, q their `label_distribution`; a class
         without mass keeps its label. On a whole frame this is `transition_matrix` of summary.json.
 
         >>> round(float(df.labelfix.noise_matrix().loc["a", "b"]), 3)
@@ -135,7 +135,7 @@ class FindingsAccessor:
         return classes.noise_matrix(self._frame)
 
     def class_summary(self) -> pd.DataFrame:
-        """What was found in the judged rows of each given label.
+        """What was found in the eligible rows of each given label.
 
         >>> df.labelfix.class_summary()[["rows", "flagged", "corrected", "rows_after"]]
                      rows  flagged  corrected  rows_after
@@ -147,7 +147,7 @@ class FindingsAccessor:
 
         Returns:
             K rows in class order, classes without rows among them: rows, a count; noise_rate, the mean noise score, 0
-            to 1; flagged and corrected, counts; rows_after, how many judged rows have the label as their corrected
+            to 1; flagged and corrected, counts; rows_after, how many eligible rows have the label as their corrected
             one; mean_confidence, the mean corrected_confidence, 0 to 1. The means are NaN where a class has no rows,
             or one of them has no score.
 
@@ -214,7 +214,7 @@ class FindingsAccessor:
         """The rows on which this run and others over the same source do not agree.
 
         Runs disagree on a row that some flag and others do not, or for which they have different corrected labels.
-        Only rows that are judged in every run count, for the ranks too.
+        Only rows that are eligible in every run count, for the ranks too.
 
         >>> import labelfix
         >>> again = labelfix.read_corrections("runs/letters")

@@ -115,9 +115,9 @@ def _thumbnails(opened: Corrections, rows: np.ndarray, size: int, source: Any) -
         store = stored_images(opened) if source is None else None
         if store is not None:
             if source_options(opened.path).get("source") is not None:
-                told = (
+                text = (
                     f"show: {error}. The pictures are the run's own copies, {store.stored_size} pixels wide"
                 )
-                warnings.warn(told, stacklevel=5)
+                warnings.warn(text, stacklevel=5)
             return (thumbnail(store.images[row], size) if store.valid[row] else None for row in rows)
         raise InputError(f"show: {str(error).replace('--source', 'source=')}") from None

@@ -49,7 +49,7 @@ def eligible(frame: pd.DataFrame) -> np.ndarray:
 
 
 def suspects(frame: pd.DataFrame) -> np.ndarray:
-    """Places (n,) int64 of the judged rows that have a noise score, highest first, ties in the frame's order."""
+    """Places (n,) int64 of the eligible rows that have a noise score, highest first, ties in the frame's order."""
     scores = frame["noise_score"].to_numpy(float)
     rows = np.flatnonzero(eligible(frame) & np.isfinite(scores))
     return rows[np.argsort(-scores[rows], kind="stable")]

@@ -73,7 +73,7 @@ def bench(
         root: folder that a manifest's relative paths start from.
         image_column: of a manifest or Parquet file.
         label_column: of a manifest or Parquet file.
-        reporter: told of progress and messages.
+        reporter: gets progress and messages.
         options: of all runs, unless the method's text says otherwise: device, precision, preset, epochs, folds,
             batch_size, backbone, weights and image_size, see `labelfix.config.ScanOptions`.
 
@@ -98,11 +98,14 @@ def bench(
             "bench reads SOURCE from its path; write what is in memory with"
             " labelfix.corrupt(source, noise='symmetric:0', out='clean.parquet') and bench that"
         )
-    source, reading = Path(source).expanduser(), {"rows": rows, "root": root, "image_column": image_column}
+    source, read_options = (
+        Path(source).expanduser(),
+        {"rows": rows, "root": root, "image_column": image_column},
+    )
     for cell in cells:
         _check_trusted(cell, trusted)
     if any(cell.noise == GIVEN for cell in cells):
-        check_given(source, truth_column, label_column, **reading)
+        check_given(source, truth_column, label_column, **read_options)
     materials = gather(
         source,
         Path(out),
@@ -110,16 +113,16 @@ def bench(
         label_column=label_column,
         trusted=trusted,
         test=test,
-        **reading,
+        **read_options,
     )
     plant_noise(materials, cells, reporter)
     planned = [_plan(cell, materials, options) for cell in cells]
-    told: list[dict[str, Any]] = []
+    rows_made: list[dict[str, Any]] = []
     for number, run in enumerate(planned):
         reporter.progress("runs", number, len(planned))
-        told.append(run.row or _finish(run, materials, reporter, f"run {number + 1} of {len(planned)}"))
+        rows_made.append(run.row or _finish(run, materials, reporter, f"run {number + 1} of {len(planned)}"))
     reporter.progress("runs", len(planned), len(planned))
-    return _answer(planned, told, materials)
+    return _answer(planned, rows_made, materials)
 
 
 @dataclass(frozen=True)
@@ -146,13 +149,13 @@ def _plan(cell: Cell, materials: Materials, shared: dict[str, Any]) -> _Planned:
     Raises:
         InputError: options that do not fit, or that differ from those that what is there was made with.
     """
-    source, reading = materials.scanned(cell)
+    source, read_options = materials.scanned(cell)
     folder = RunFolder(materials.out / "runs" / cell.name)
     given = {name: value for name, value in shared.items() if value is not None}
     options = {
         **given,
         **cell.method.options,
-        **reading,
+        **read_options,
         "method": cell.method.name,
         "settings": dict(cell.method.settings),
         "seed": cell.seed,
@@ -207,7 +210,7 @@ def _answer(planned: Sequence[_Planned], rows: list[dict[str, Any]], materials: 
 
 
 def _agreement(
-    planned: Sequence[_Planned], told: Sequence[dict[str, Any]], materials: Materials
+    planned: Sequence[_Planned], rows: Sequence[dict[str, Any]], materials: Materials
 ) -> list[dict[str, Any]]:
     """A dict for each noise and seed of which two runs or more are there."""
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
@@ -216,7 +219,7 @@ def _agreement(
             groups[run.cell.noise, run.cell.seed].append(place)
     return [
         make_agreement(
-            [told[place] for place in places],
+            [rows[place] for place in places],
             [planned[place].folder.corrections for place in places],
             materials.truth_of(planned[places[0]].cell),
             materials.left_out,

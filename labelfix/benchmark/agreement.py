@@ -73,7 +73,7 @@ def make_agreement(
 
 
 def _read(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Given class and whether a row is judged in all runs, (N,); noise score and flag of each run, (M, N)."""
+    """Given class and whether a row is eligible in all runs, (N,); noise score and flag of each run, (M, N)."""
     opened = [Corrections.open(run) for run in runs]
     tables = [pa.Table.from_batches(run.batches(_COLUMNS)) for run in opened]
     names = pa.array(opened[0].metadata["class_names"], pa.string())

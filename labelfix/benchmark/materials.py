@@ -22,7 +22,7 @@ from labelfix.json_files import is_text, maybe, read_object
 from labelfix.noise.corruption import corrupt_manifest
 from labelfix.noise.noise_file import NoiseFile, read_noise_file
 from labelfix.noise.planting import NoiseSpec, parse_noise
-from labelfix.output_paths import check_no_links, check_output
+from labelfix.output_paths import check_no_file, check_no_links, check_output
 from labelfix.pipeline import read_test
 from labelfix.reporting import Reporter
 
@@ -82,7 +82,7 @@ def gather(
     test: str | Path | None,
     **options: Any,
 ) -> Materials:
-    """Read the source, check that its truth can be told, and write truth, test images and trusted labels.
+    """Read the source, check that it has true labels, and write truth, test images and trusted labels.
 
     Args:
         source: path of class folders or of a manifest.
@@ -164,7 +164,7 @@ def plant_noise(materials: Materials, cells: list[Cell], reporter: Reporter | No
     Args:
         materials: of the bench; noise is planted on its true labels.
         cells: the runs.
-        reporter: told of progress and messages.
+        reporter: gets progress and messages.
 
     Raises:
         InputError: noise that does not fit the classes, or a noise file that is another than it was.
@@ -196,8 +196,7 @@ def _truth_table(manifest: Manifest) -> pa.Table:
 
 
 def _check_out(out: Path, manifest: Manifest) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; choose a folder")
+    check_no_file(out)
     if not out.is_dir() or all(path.match(".truth.parquet.*.tmp") for path in out.iterdir()):
         return
     check_no_links(out, ("noisy", "rows", "runs"))

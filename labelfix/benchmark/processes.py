@@ -37,7 +37,7 @@ def scan_in_process(source: Path, options: dict[str, Any], record: Path, reporte
         options: of the scan.
         record: JSON file that gets seconds_total, peak_memory_mb and peak_gpu_memory_mb (null without a GPU), added
             to what an interrupted process of the same run left there.
-        reporter: told of progress and messages.
+        reporter: gets progress and messages.
 
     Raises:
         InputError, Interrupted: as the scan raises them.
@@ -79,16 +79,16 @@ def peak_memory_mb() -> float:
 
 
 def _listen(receiver: connection.Connection, reporter: Reporter) -> LabelfixError | None:
-    """Hand on what the process tells, to its end; returns the error that it ended with."""
+    """Hand on what the process reports, to its end; returns the error that it ended with."""
     while True:
-        kind, *told = receiver.recv()
+        kind, *values = receiver.recv()
         if kind == "end":
-            failure: LabelfixError | None = told[0]
+            failure: LabelfixError | None = values[0]
             return failure
         if kind == "progress":
-            reporter.progress(*told)
+            reporter.progress(*values)
         else:
-            reporter.message(*told)
+            reporter.message(*values)
 
 
 class _Process(context.SpawnProcess):

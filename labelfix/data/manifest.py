@@ -200,7 +200,7 @@ class Manifest:
         return [image for images in self._images(np.arange(first, stop)) for image in images]
 
     def image_chunks(self, size: int) -> Iterator[tuple[int, list[Image]]]:
-        """Yield every image in row order, as (first row, at most `size` images), reading the source once."""
+        """Yield every image in row order, as (first row, at most `size` images), in one pass over the source."""
         first = 0
         for images in self._images(np.arange(self.num_rows)):
             for start in range(0, len(images), size):

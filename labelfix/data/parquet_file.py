@@ -22,7 +22,7 @@ _UNPACKED_PER_BYTE = 200
 _CELL_BYTES = 256 << 20
 _FIRST_ROWS = 64
 _SHORT = 1 << 10
-# Buffered reading keeps a column of a row group from being loaded whole.
+# A buffered reader keeps a column of a row group from being loaded whole.
 _BUFFER = 1 << 20
 
 

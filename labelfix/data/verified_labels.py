@@ -187,7 +187,7 @@ def read_verified(path: Path, known: Known) -> Verified:
             continue
         labels[entry] = _label(entries, entry, index, known)
         first = found.setdefault(place, entry)
-        if entries.said(first) != entries.said(entry):
+        if entries.verdict_of(first) != entries.verdict_of(entry):
             row, other = entries.lines[first], entries.lines[entry]
             raise InputError(
                 f"{path}: rows {row} and {other} give one sample two labels or decisions,"
@@ -213,13 +213,13 @@ class _Entries:
     def is_skipped(self, entry: int) -> bool:
         return self.decisions is not None and self.decisions[entry] == SKIP
 
-    def said(self, entry: int) -> tuple[str | None, str | None]:
+    def verdict_of(self, entry: int) -> tuple[str | None, str | None]:
         """Decision and label of a line; those who skip a row may write what they like beside it."""
         decision = None if self.decisions is None else self.decisions[entry]
         return decision, None if decision == SKIP else self.labels[entry]
 
     def shown(self, entry: int) -> str:
-        decision, label = self.said(entry)
+        decision, label = self.verdict_of(entry)
         return " ".join([*filter(None, [decision]), *([] if decision == SKIP else [repr(label)])])
 
 
@@ -283,10 +283,10 @@ def _check_names(entries: _Entries, places: np.ndarray, known: Known) -> None:
     """Refuse a sample_id whose row has another file name than the file says."""
     assert entries.file_names is not None
     names = known.file_names.take(pa.array(places, mask=places < 0)).to_pylist()
-    for row, place, name, said in zip(entries.lines, places, names, entries.file_names, strict=True):
-        if place >= 0 and said and said != name and known.name_of(said) != name:
+    for row, place, name, written in zip(entries.lines, places, names, entries.file_names, strict=True):
+        if place >= 0 and written and written != name and known.name_of(written) != name:
             raise InputError(
-                f"{entries.path}: row {row} says {said!r}, but sample_id {place} of {known.title} is"
+                f"{entries.path}: row {row} says {written!r}, but sample_id {place} of {known.title} is"
                 f" {name!r}; is it of another source? Correct one, or take one of the two columns out"
             )
 
@@ -298,11 +298,11 @@ def _by_name(entries: _Entries, known: Known) -> np.ndarray:
     for row, name in zip(entries.lines, entries.file_names, strict=True):
         if not name:
             raise InputError(f"{path}: row {row} has no file_name; give it one, or take the row out")
-    said = [name for name in entries.file_names if name]
-    plain = [known.name_of(name) for name in said]
-    found = _find({*said, *plain}, known.file_names)
-    places = np.empty(len(said), np.int64)
-    for entry, (row, name, other) in enumerate(zip(entries.lines, said, plain, strict=True)):
+    names = [name for name in entries.file_names if name]
+    plain = [known.name_of(name) for name in names]
+    found = _find({*names, *plain}, known.file_names)
+    places = np.empty(len(names), np.int64)
+    for entry, (row, name, other) in enumerate(zip(entries.lines, names, plain, strict=True)):
         place, count = found.get(name) or found.get(other) or (-1, 0)
         if count > 1:
             raise InputError(

@@ -1,4 +1,4 @@
-"""demo(): the whole road on scikit-learn's 1,797 real handwritten digits, 20 % of them with a wrong label."""
+"""demo(): every step on scikit-learn's 1,797 real handwritten digits, 20 % of them with a wrong label."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def demo(
         out: folder of the demo, new or empty, or one of an earlier demo.
         seed: of the noise and of the scan.
         overwrite: replace the demo in `out`, finished or of another seed.
-        reporter: told of progress and messages.
+        reporter: gets progress and messages.
 
     Returns:
         JSON-able: what `evaluate` found, with `out`, `run`, `exported` and `training_seconds`.

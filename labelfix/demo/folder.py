@@ -16,7 +16,7 @@ from pathlib import Path
 from labelfix.atomic_files import atomic_path, write_json
 from labelfix.demo.digits import Digits, noisy_digits
 from labelfix.errors import InputError
-from labelfix.output_paths import check_place, naming
+from labelfix.output_paths import check_no_file, check_place, naming
 from labelfix.results.run_folder import RunFolder
 
 MARK = ".labelfix-demo.json"
@@ -69,8 +69,7 @@ class DemoFolder:
         """
         with naming(self.path):
             check_place(self.path)
-            if self.path.exists() and not self.path.is_dir():
-                raise InputError(f"--out {self.path} is a file; choose a new folder")
+            check_no_file(self.path, "choose a new folder")
             self._replace_earlier(digits, overwrite=overwrite)
             mark = {"labelfix_demo": _FORMAT, "seed": digits.seed, "names_sha256": digits.names_sha256}
             write_json(self.path / MARK, mark)

@@ -19,7 +19,7 @@ from labelfix.atomic_files import atomic_path
 from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
 from labelfix.exports.known import is_known, remember
-from labelfix.output_paths import check_place, naming
+from labelfix.output_paths import check_no_folder, check_place, naming
 from labelfix.results.corrections import Corrections
 from labelfix.results.protected_paths import check_protected
 
@@ -246,9 +246,8 @@ def _check_kind(target: Target, to: str, out: Path) -> None:
             raise InputError(f"--out {out} is not empty; choose a new or empty folder")
         if out.exists() and not out.is_dir():
             raise InputError(f"--out {out} is a file, and {to} is a folder; choose a new or empty one")
-    elif out.is_dir():
-        name = f"corrected{target.SUFFIXES[-1]}"
-        raise InputError(f"--out {out} is a folder; name a file in it, as in {out / name}")
+    else:
+        check_no_folder(out, f"name a file in it, as in {out / f'corrected{target.SUFFIXES[-1]}'}")
 
 
 def _check_ending(targets: Mapping[str, Target], to: str, out: Path) -> None:

@@ -47,7 +47,7 @@ def write(path: Path, export: Export) -> dict[str, Any]:
 
 
 class _Rows:
-    """A .npy file that grows by rows: its header has room for any number of them, and is written again at the end."""
+    """A .npy file that grows by rows: the header is as long for any number of them, and is written again at the end."""
 
     def __init__(self, path: Path, dtype: type, shape: tuple[int, ...]) -> None:
         self._file = path.open("wb")

@@ -58,7 +58,7 @@ def corrupt(
         image_column: of a manifest or Parquet file.
         label_column: of a manifest or Parquet file.
         overwrite: replace an existing file.
-        reporter: told of progress and messages.
+        reporter: gets progress and messages.
 
     Returns:
         JSON-able: path, noise, kind, rate (None with a file), noise_file_sha256 (None without), open_set (path or kind
@@ -107,7 +107,7 @@ def corrupt_manifest(
         open_set: the second source of open-set noise, else None.
         seed: of the draw, >= 0.
         columns: names of the columns that pass through; None for all.
-        reporter: told of progress and messages.
+        reporter: gets progress and messages.
 
     Raises:
         InputError: noise that does not fit the source, or a column that has the name of one of ours.
@@ -150,7 +150,7 @@ def corrupt_manifest(
 def _noisy_labels(
     manifest: Manifest, noise: NoiseSpec, asked: np.ndarray | None, seed: int, reporter: Reporter
 ) -> tuple[np.ndarray, dict[str, Any] | None]:
-    """(N,) int64 noisy labels, -1 where there is none, and what is to be told of the network of semantic noise."""
+    """(N,) int64 noisy labels, -1 where there is none, and what to report of the network of semantic noise."""
     if noise.kind == "semantic":
         # Here, because it imports torch.
         from labelfix.noise.semantic import relabel

@@ -104,7 +104,7 @@ def foreign_images(
         other: of the second source.
         noise: open-set, and its rate.
         seed: >= 0.
-        reporter: told of progress.
+        reporter: gets progress.
 
     Raises:
         InputError: fewer readable images in the second source than rows that are hit, or one of the source's own

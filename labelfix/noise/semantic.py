@@ -43,7 +43,7 @@ def relabel(
         manifest: of the rows.
         noise: semantic, and the share.
         seed: of the draw and of the training, >= 0.
-        reporter: told of progress and messages.
+        reporter: gets progress and messages.
 
     Returns:
         (N,) int64 labels, -1 for unlabelled rows; and of the network: trained_rows, epochs, backbone, image_size,

@@ -16,6 +16,7 @@ from labelfix.atomic_files import atomic_path
 from labelfix.data.manifest import Image, Manifest
 from labelfix.errors import InputError
 from labelfix.noise.open_set import ForeignImages
+from labelfix.output_paths import check_new, check_no_folder
 
 _ADDED = ("label", "true_label", "is_corrupted")
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -36,10 +37,8 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     """
     if out.suffix.lower() != ".parquet":
         raise InputError(f"--out {out}: the result is a Parquet file; give it a name that ends in .parquet")
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder; name a file in it, as in {out / 'noisy.parquet'}")
-    if out.exists() and not overwrite:
-        raise InputError(f"--out {out} exists already; choose another, or add --overwrite")
+    check_no_folder(out, f"name a file in it, as in {out / 'noisy.parquet'}")
+    check_new(out, "exists already; choose another, or add --overwrite", overwrite=overwrite)
 
 
 def check_columns(manifest: Manifest, extra: Sequence[str]) -> None:
@@ -140,7 +139,7 @@ def _pieces(
 
 
 def _aligned(manifest: Manifest) -> Iterator[tuple[int, list[Image], pa.RecordBatch]]:
-    """First row, images and other columns of consecutive rows; how many, the source's own reading decides."""
+    """First row, images and other columns of consecutive rows; how many, the batches of the source decide."""
     batches = manifest.batches(_PIECE_ROWS)
     batch, start = next(batches), 0
     for first, images in manifest.image_chunks(_PIECE_ROWS):
@@ -189,7 +188,7 @@ def _relative_paths(images: list[Image], start: Path) -> pa.Array:
 def _relative_folder(folder: str, start: Path) -> str:
     """The way from `start` to `folder`, ending in a slash unless it is empty."""
     if ".." in folder.split("/"):
-        # Beyond a link, .. leads elsewhere than the text says.
+        # Beyond a link, .. leads to another place than the text says.
         folder = os.path.realpath(folder)
     way = os.path.relpath(folder, start)
     return "" if way == "." else f"{way}/"

@@ -24,7 +24,7 @@ from labelfix.config import ScanConfig, environment
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
-from labelfix.output_paths import RUN_PARTS, check_no_links
+from labelfix.output_paths import RUN_PARTS, check_no_file, check_no_links
 from labelfix.results import corrections
 from labelfix.results.run_json import read_scan
 
@@ -177,8 +177,7 @@ def check_out(folder: RunFolder, *, overwrite: bool) -> None:
             finished run without `overwrite`.
     """
     out = folder.path
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; choose a folder")
+    check_no_file(out)
     if out.is_dir() and folder.saved_config() is None and _holds_more_than_a_half_written_config(out):
         raise InputError(
             f"--out {out} holds files that are no run of labelfix; choose an empty or new folder"

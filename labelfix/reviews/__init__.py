@@ -15,7 +15,7 @@ import numpy as np
 from labelfix.atomic_files import atomic_path
 from labelfix.choices import REVIEW_SORTS
 from labelfix.errors import InputError
-from labelfix.output_paths import check_place, naming
+from labelfix.output_paths import check_no_folder, check_place, naming
 from labelfix.results.corrections import Corrections
 from labelfix.results.protected_paths import check_protected
 from labelfix.reviews.page import chunks, is_page
@@ -131,8 +131,7 @@ def _run(corrections: Corrections, survey: Survey, source: str) -> dict[str, str
 def _check(path: Path, corrections: Corrections, source: Any) -> None:
     """Refuse what is no place for a page, and a file that is none: it would be lost."""
     check_place(path)
-    if path.is_dir():
-        raise InputError(f"--out {path} is a folder; name a file in it, as in {path / 'review.html'}")
+    check_no_folder(path, f"name a file in it, as in {path / 'review.html'}")
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {path}: a page is an .html file; choose such a name")
     check_protected(corrections, path, source, None)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_CLASSES = 30
-_MOST_NUMBERED = 12  # classes whose cells have room for a number
+_MOST_NUMBERED = 12  # classes whose cells are large enough for a number
 _LONGEST_NAME = 18
 _WIDE = (6.4, 3.4)
 _LINES = [
@@ -116,14 +116,14 @@ def _draw_cells(axes: Axes, part: np.ndarray) -> None:
 
 
 def score_chart(survey: Survey) -> Chart:
-    """Noise scores of the judged rows, the flagged ones marked."""
+    """Noise scores of the eligible rows, the flagged ones marked."""
     edges = np.linspace(0, 1, SCORE_BINS + 1)
-    judged, flagged = int(survey.scores.sum()), int(survey.flagged_scores.sum())
+    eligible, flagged = int(survey.scores.sum()), int(survey.flagged_scores.sum())
     filled = survey.scores[survey.scores > 0]
     is_log = filled.max() > 50 * np.median(filled)
     least = 0.7 if is_log else 0
     above = int(survey.scores[edges[:-1] >= FLAG_ABOVE].sum())
-    description = f"{above:,} of {judged:,} scores are {FLAG_ABOVE} or more; {flagged:,} rows are flagged."
+    description = f"{above:,} of {eligible:,} scores are {FLAG_ABOVE} or more; {flagged:,} rows are flagged."
     caption = "High is suspect. A row can score high and not be flagged, where its label is still the most likely one."
 
     def draw(figure: Figure) -> None:

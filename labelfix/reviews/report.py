@@ -77,15 +77,15 @@ _COUNTS = ("rows", "judged", "flagged", "corrected", "unlabelled", "trusted", "i
 
 def _note(flagged: int, shown: int, reason: str) -> str:
     """What to know of a fit that is fine and of rows that are shown though not flagged, in sentences; else empty."""
-    said = [f"{reason[0].upper()}{reason[1:]}."] if reason else []
+    sentences = [f"{reason[0].upper()}{reason[1:]}."] if reason else []
     if shown > flagged:
         if flagged:
-            said.append(
+            sentences.append(
                 f"Beside the {flagged:,} flagged rows the page shows those with the next highest noise scores."
             )
         else:
-            said.append("No row is flagged: the page shows those with the highest noise scores.")
-    return " ".join(said)
+            sentences.append("No row is flagged: the page shows those with the highest noise scores.")
+    return " ".join(sentences)
 
 
 def _invalid(corrections: Corrections, survey: Survey) -> list[dict[str, str | None]]:

@@ -31,13 +31,13 @@ class Survey:
         num_classes: K.
         most: how many rows to rank at most.
         counts: rows, judged, flagged, corrected, unlabelled, trusted, invalid.
-        by_class: int64 (3, K), judged, flagged and corrected rows by given label.
-        noise_of_class: float64 (K,), sum of the noise scores of the judged rows by given label.
+        by_class: int64 (3, K), eligible, flagged and corrected rows by given label.
+        noise_of_class: float64 (K,), sum of the noise scores of the eligible rows by given label.
         scored_of_class: int64 (K,), how many of these have a score.
         pairs: (given, corrected) labels of the corrected rows, with their numbers.
-        scores: int64 (SCORE_BINS,), noise scores of the judged rows in equal bins of [0, 1].
+        scores: int64 (SCORE_BINS,), noise scores of the eligible rows in equal bins of [0, 1].
         flagged_scores: int64 (SCORE_BINS,), the same of the flagged rows.
-        ranked: int64 (n,), sample_id of the most suspect rows: flagged ones first, then judged ones, each by falling
+        ranked: int64 (n,), sample_id of the most suspect rows: flagged ones first, then eligible ones, each by falling
             score, ties in input order.
         invalid: sample_id of the first rows that are not valid.
         proposals: SHA-256 over all scores and all proposed labels: the same for the same findings only.
@@ -70,7 +70,7 @@ class Survey:
 
     @property
     def noise_by_class(self) -> list[float | None]:
-        """Mean noise score of the judged rows of each given label; None without rows, or where one has no score."""
+        """Mean noise score of the eligible rows of each given label; None without rows, or where one has no score."""
         rows = zip(self.noise_of_class, self.by_class[0], self.scored_of_class, strict=True)
         return [float(total / count) if 0 < count == scored else None for total, count, scored in rows]
 
@@ -80,11 +80,11 @@ class Survey:
         )
         labelled = batch.column("given_label").is_valid().to_numpy(zero_copy_only=False)
         score = batch.column("noise_score").to_numpy(zero_copy_only=False)
-        judged = eligible_rows(valid, labelled, trusted)
-        changed = judged & _changed(batch, is_multi=is_multi)
+        eligible = eligible_rows(valid, labelled, trusted)
+        changed = eligible & _changed(batch, is_multi=is_multi)
         self.counts += Counter(
             rows=len(batch),
-            judged=int(judged.sum()),
+            judged=int(eligible.sum()),
             flagged=int(flagged.sum()),
             corrected=int(changed.sum()),
             unlabelled=int((~labelled).sum()),
@@ -92,18 +92,18 @@ class Survey:
             invalid=int((~valid).sum()),
         )
         parents, classes = class_indices(batch.column("given_label"), names)
-        for number, rows in enumerate((judged, flagged, changed)):
+        for number, rows in enumerate((eligible, flagged, changed)):
             self.by_class[number] += np.bincount(classes[rows[parents]], minlength=self.num_classes)
         noise = _noise_of_label(batch, parents, classes) if is_multi else score[parents]
-        counted = judged[parents] & np.isfinite(noise)
+        counted = eligible[parents] & np.isfinite(noise)
         self.noise_of_class += np.bincount(classes[counted], noise[counted], self.num_classes)
         self.scored_of_class += np.bincount(classes[counted], minlength=self.num_classes)
-        self.scores += _histogram(score[judged])
+        self.scores += _histogram(score[eligible])
         self.flagged_scores += _histogram(score[flagged])
         self._count_pairs(batch, changed)
         ids = batch.column("sample_id").to_numpy()
         self.invalid += ids[~valid][: INVALID_SHOWN - len(self.invalid)].tolist()
-        self._rank(ids, flagged, np.where(flagged | judged, score, np.nan))
+        self._rank(ids, flagged, np.where(flagged | eligible, score, np.nan))
         self._note_proposals(batch, score, flagged)
 
     def _count_pairs(self, batch: pa.RecordBatch, changed: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """SVG for a page with a strict policy: what matplotlib draws, without styles, scripts or anything that changes.
 
 Charts are drawn in the five colours of `COLOURS`, which become the page's own (CSS variables), so that they follow it
-into dark mode. What matplotlib says in style attributes is said in presentation attributes, which such a policy lets
+into dark mode. What matplotlib writes as style attributes becomes presentation attributes, which such a policy lets
 through.
 """
 
@@ -66,7 +66,7 @@ class Chart:
         name: of the chart, in ids; letters and hyphens.
         title: a few words.
         caption: what there is to see, in a sentence or two.
-        told: what it shows, in words, for people who do not see it.
+        description: what it shows, in words, for people who do not see it.
         size: width and height in inches of 72 px.
         draw: draws on the figure that it is given.
     """
@@ -103,7 +103,7 @@ def _cleaned(root: ElementTree.Element, chart: Chart) -> Markup:
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag == f"{_SVG}style" or not str(child.tag).startswith(_SVG):
-                parent.remove(child)  # its one rule is said below; the others are about who made it
+                parent.remove(child)  # its one rule is written below; the others are about who made it
             elif child.tag == f"{_SVG}metadata":
                 parent.remove(child)
     used = _references(root)

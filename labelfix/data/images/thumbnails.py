@@ -120,7 +120,7 @@ def _encoded(picture: Image.Image) -> Thumbnail:
 
 
 def _saved(picture: Image.Image, format: str, **options: int) -> bytes:  # noqa: A002 (Pillow's own name)
-    # A new image: what the file said besides its pixels, such as where it was taken, is nobody's business.
+    # A new image: what the file holds besides its pixels, such as where it was taken, is nobody's business.
     bare = Image.new("RGB", picture.size)
     bare.paste(picture)
     sink = io.BytesIO()

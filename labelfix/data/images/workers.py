@@ -257,7 +257,7 @@ def _start_worker(start: Callable[..., None] | None, arguments: Sequence[str]) -
 def _limit_memory() -> None:
     """Bound the private memory of this process; the mapped array file is none.
 
-    Only Linux holds processes to it; elsewhere the limit of pixels alone bounds what a picture takes.
+    Only Linux holds processes to it; on other systems the limit of pixels alone bounds what a picture takes.
     """
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])

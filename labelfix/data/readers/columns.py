@@ -122,11 +122,11 @@ def image_rows(image: pa.Array, first: int) -> Rows:
     """Rows of image bytes: named by the struct's path, else by row number and what the bytes look like."""
     data = pc.struct_field(image, "bytes")
     fields = [image.type.field(i).name for i in range(image.type.num_fields)]
-    said = pc.struct_field(image, "path").to_pylist() if "path" in fields else [None] * len(image)
+    inner_paths = pc.struct_field(image, "path").to_pylist() if "path" in fields else [None] * len(image)
     heads = pc.binary_slice(data, 0, 12).to_pylist()
     names = [
         path or f"row-{first + place:09d}.{extension_of(head)}"
-        for place, (path, head) in enumerate(zip(said, heads, strict=True))
+        for place, (path, head) in enumerate(zip(inner_paths, heads, strict=True))
     ]
     sizes = pc.fill_null(pc.cast(pc.binary_length(data), pa.int64()), -1).to_numpy(zero_copy_only=False)
     nowhere = pa.nulls(len(image), pa.string())

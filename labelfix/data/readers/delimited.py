@@ -55,7 +55,7 @@ def open_delimited(query: Query) -> OpenedSource:
     Cells that labelfix's own csv export escaped are read back unescaped (.csv only).
 
     Raises:
-        InputError: no header, a missing column, or the file cannot be read; while reading also ragged rows,
+        InputError: no header, a missing column, or the file cannot be read; from the rows also ragged ones,
             broken quotes and bytes that are no UTF-8.
     """
     names = _header(query.path)

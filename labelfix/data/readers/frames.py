@@ -82,7 +82,7 @@ def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
 
 
 def _hashed_rows(image: pa.Array, first: int) -> Rows:
-    """Rows of images in memory: named by row number alone, told apart by what their bytes are."""
+    """Rows of images in memory: named by row number alone, distinguished by their bytes."""
     names = [f"row-{row:09d}" for row in range(first, first + len(image))]
     nowhere = pa.nulls(len(image), pa.string())
     digests = [hashlib.sha256(data or b"").digest() for data in _bytes_of(image)]

@@ -58,7 +58,7 @@ def open_items(dataset: Any, query: Query) -> OpenedSource:
     An item that raises or holds no image becomes a row without one, and a warning.
 
     Raises:
-        InputError: no length; while reading also an item that is no pair, a label that is none, or no image at all.
+        InputError: no length; from the items also one that is no pair, a label that is none, or no image at all.
     """
     try:
         count = len(dataset)

@@ -1,4 +1,4 @@
-"""The two keys of a source: what tells its rows apart, and what tells its decoded images apart."""
+"""The two keys of a source: one identifies its rows, the other its decoded images."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def _stamp(files: list[Path], column: str) -> tuple[object, ...]:
 
 
 def _guarded(path: Path, read: Callable[[], Iterator[Rows]]) -> Callable[[], Iterator[Rows]]:
-    """Reading where text that is no text, found only when it is looked at, becomes an error in one line."""
+    """Turn text that is no text, found only when it is decoded, into an error in one line."""
 
     def guarded() -> Iterator[Rows]:
         with _reading(path):

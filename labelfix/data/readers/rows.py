@@ -92,7 +92,7 @@ class OpenedSource:
         stamp: name, size and time of each Parquet file that holds images, and their column; empty where images
             are files, or in memory. As JSON takes it.
         is_spooled: whether `Rows.images` carry the images, to be kept while they are needed.
-        warnings: filled while opening and reading; whole sentences.
+        warnings: filled when it is opened and read; whole sentences.
     """
 
     path: Path

@@ -60,16 +60,6 @@ class ScanConfig:
         """As plain JSON values."""
         return dataclasses.asdict(self)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ScanConfig:
-        """The inverse of `to_json`, also after a trip through JSON text."""
-        settings_type = method_class(value["method"]).settings_type
-        # JSON has lists where the settings have tuples.
-        settings: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in value["settings"].items()
-        }
-        return cls(**{**value, "settings": settings_type(**settings)})
-
     @property
     def flip(self) -> bool:
         """Whether training images are mirrored."""

@@ -6,7 +6,7 @@ whose probabilities are NaN (never trained on, never predicted) stay NaN and are
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,53 @@ class Evidence:
     fit: Fit = field(default_factory=Fit)
     diagnostics: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of_rows(
+        cls,
+        beliefs: FloatArray,
+        noise: FloatArray,
+        rows: np.ndarray,
+        num_rows: int,
+        fit: Fit,
+        diagnostics: dict[str, Any],
+    ) -> Evidence:
+        """From the beliefs and the noise of some rows; NaN for the others.
+
+        Args:
+            beliefs: (R, K) float64 about the true label.
+            noise: (R,) float64.
+            rows: (R,) int64, which rows these are.
+            num_rows: N.
+            fit: of the whole.
+            diagnostics: of the whole.
+        """
+        probs = scattered(beliefs.astype(np.float32), rows, num_rows)
+        return cls(scattered(noise, rows, num_rows), probs, fit, diagnostics)
+
+
+def scattered(values: np.ndarray, rows: np.ndarray, num_rows: int) -> FloatArray:
+    """Values of some rows (R,) or (R, K) as an array of all N, of the same dtype; NaN for the others."""
+    everywhere = np.full((num_rows, *values.shape[1:]), np.nan, dtype=values.dtype)
+    everywhere[rows] = values
+    return everywhere
+
+
+def others_mass(beliefs: FloatArray, given: np.ndarray) -> FloatArray:
+    """Noise (R,) of beliefs (R, K) as the sum of all classes but the given one (R,) int64.
+
+    Not 1 - the belief in it, which rounds nearly certain rows to the same number.
+    """
+    others = beliefs.copy()
+    others[np.arange(len(given)), given] = 0
+    return np.minimum(others.sum(axis=1), 1.0)
+
+
+def mean_evidence(first: Evidence, second: Evidence) -> Evidence:
+    """The mean of two posteriors of the same rows, noise and beliefs; fit and diagnostics of the second."""
+    probs = (first.probs.astype(np.float64) + second.probs) / 2
+    probs /= probs.sum(axis=1, keepdims=True)
+    return replace(second, noise=(first.noise + second.noise) / 2, probs=probs.astype(np.float32))
+
 
 def ratio_score(probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None = None) -> FloatArray:
     """Noise score that compares a row's own probability with what is usual for its given class.
@@ -69,10 +116,8 @@ def ratio_score(probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None 
     Returns:
         (N,) float64 in [0, 1]; NaN where there is no given label or no prediction.
     """
-    score = np.full(len(given), np.nan)
     rows, own, usual = _own_and_usual(probs, given, fitted)
-    score[rows] = usual / np.maximum(usual + 2.0 * own, _TINY)
-    return score
+    return scattered(usual / np.maximum(usual + 2.0 * own, _TINY), rows, len(given))
 
 
 def class_relative_losses(
@@ -91,10 +136,9 @@ def class_relative_losses(
     Returns:
         (N,) float64; NaN where there is no given label or no prediction.
     """
-    losses = np.full(len(given), np.nan)
     rows, own, usual = _own_and_usual(probs, given, fitted)
-    losses[rows] = np.log(np.maximum(usual, _TINY)) - np.log(np.maximum(own, _TINY))
-    return losses
+    losses = np.log(np.maximum(usual, _TINY)) - np.log(np.maximum(own, _TINY))
+    return scattered(losses, rows, len(given))
 
 
 def transition_posterior(
@@ -121,10 +165,9 @@ def transition_posterior(
     known = None if fitted is None else fitted[rows]
     q = true_class_beliefs(probs[rows], known)
     transition = transition_matrix(q, labels) if known is None else transition_matrix(q[known], labels[known])
-    posterior = np.full(probs.shape, np.nan)
     joint = q * transition[:, labels].T
-    posterior[rows] = joint / np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
-    return posterior, transition
+    posterior = joint / np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
+    return scattered(posterior, rows, len(given)), transition
 
 
 def true_class_beliefs(probs: FloatArray, fitted: np.ndarray | None = None) -> FloatArray:
@@ -137,11 +180,10 @@ def true_class_beliefs(probs: FloatArray, fitted: np.ndarray | None = None) -> F
     Returns:
         (N, K) float64, rows that sum to 1; NaN rows stay NaN.
     """
-    beliefs = np.full(probs.shape, np.nan)
     rows = np.isfinite(probs).all(axis=1)
     used = probs[rows].astype(np.float64)
-    beliefs[rows] = _deconvolve(used, _anchor_rows(used if fitted is None else used[fitted[rows]]))
-    return beliefs
+    beliefs = _deconvolve(used, _anchor_rows(used if fitted is None else used[fitted[rows]]))
+    return scattered(beliefs, rows, len(probs))
 
 
 def transition_matrix(probs: FloatArray, given: np.ndarray) -> FloatArray:

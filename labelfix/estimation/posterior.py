@@ -23,7 +23,7 @@ from labelfix.estimation.evidence import (
     true_class_beliefs,
 )
 from labelfix.estimation.mixture import NoiseModel
-from labelfix.estimation.readings import described, mixture_belief, normalised, of_all_rows
+from labelfix.estimation.readings import described, mixture_belief, normalised
 from labelfix.estimation.reliability import PosteriorEstimate, is_weak, posterior_fit
 
 # Measured on digits and on 5,000 CIFAR-10 images with human, symmetric, asymmetric and pair noise, and clean.
@@ -67,14 +67,13 @@ def posterior_evidence(
     rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
     known = np.ones(len(rows), dtype=bool) if fitted is None else fitted[rows]
     reading = pooled_posterior(probs[rows], given[rows], mixture, known)
-    noise = np.full(len(given), np.nan)
-    noise[rows] = 1 - reading.beliefs[np.arange(len(rows)), given[rows]]
-    beliefs = of_all_rows(reading.beliefs, rows, len(given))
+    noise = 1 - reading.beliefs[np.arange(len(rows)), given[rows]]
     diagnostics = {
         **described(reading.model, reading.losses, "loss relative to its class"),
         "reading": reading.facts(),
     }
-    return Evidence(noise, beliefs, posterior_fit(reading, averaged_epochs), diagnostics)
+    fit = posterior_fit(reading, averaged_epochs)
+    return Evidence.of_rows(reading.beliefs, noise, rows, len(given), fit, diagnostics)
 
 
 def held_out_evidence(

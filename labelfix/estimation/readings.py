@@ -5,7 +5,6 @@ numpy in, `Evidence` out.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,18 +49,8 @@ def paper_evidence(
     if fit.keeps_labels:
         beliefs, _ = transition_posterior(guess, labels)
         wrong = 1 - beliefs[np.arange(len(rows)), labels]
-    noise = np.full(len(given), np.nan)
-    noise[rows] = wrong
-    return Evidence(
-        noise, of_all_rows(beliefs, rows, len(given)), fit, described(model, losses[rows], "loss")
-    )
-
-
-def mean_evidence(first: Evidence, second: Evidence) -> Evidence:
-    """The mean of two readings of the same rows, their noise and their beliefs; fit and diagnostics of the second."""
-    probs = (first.probs.astype(np.float64) + second.probs) / 2
-    probs /= probs.sum(axis=1, keepdims=True)
-    return replace(second, noise=(first.noise + second.noise) / 2, probs=probs.astype(np.float32))
+    diagnostics = described(model, losses[rows], "loss")
+    return Evidence.of_rows(beliefs, wrong, rows, len(given), fit, diagnostics)
 
 
 def mixture_belief(weights: np.ndarray, guess: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -74,13 +63,6 @@ def mixture_belief(weights: np.ndarray, guess: np.ndarray, given: np.ndarray) ->
 def normalised(beliefs: np.ndarray) -> np.ndarray:
     """The rows of (R, K), made to sum to 1; a row of zeros stays one."""
     return beliefs / np.maximum(beliefs.sum(axis=1, keepdims=True), _TINY)
-
-
-def of_all_rows(beliefs: np.ndarray, rows: np.ndarray, num_rows: int) -> np.ndarray:
-    """(N, K) float32 from the beliefs of some rows (R, K); NaN elsewhere."""
-    probs = np.full((num_rows, beliefs.shape[1]), np.nan, dtype=np.float32)
-    probs[rows] = beliefs
-    return probs
 
 
 def described(model: NoiseModel, losses: np.ndarray, kind: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from scipy.special import softmax
 
 from labelfix.errors import InputError
-from labelfix.estimation.evidence import Evidence, ratio_score, transition_posterior
+from labelfix.estimation.evidence import Evidence, ratio_score, scattered, transition_posterior
 from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
 from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch
@@ -128,6 +128,7 @@ class ConfidentSettings(MethodSettings):
     )
 
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
+    score_from: ClassVar[str] = "loss"
 
     def check(self) -> None:
         """Refuse numbers that no run can have, and a missing cleanlab before anything is trained.
@@ -157,17 +158,9 @@ class ConfidentLearning(CrossEntropy):
         fast = ConfidentSettings(milestones=(8,), average_from=3, average_until=10)
         return {"fast": fast, "paper": ConfidentSettings(**shared)}
 
-    def evidence(self, predict: Predict) -> Evidence:
-        """The same score of the trained network's own predictions: of rows it knows, so worth little."""
-        given = self.given.cpu().numpy()
-        logits = np.where((given >= 0)[:, None], predict("plain").cpu().numpy(), np.nan)
-        return self.held_out_evidence(logits, given, given >= 0)
-
     def _held_out_noise(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
         """1 - cleanlab's label quality; NaN where there is none."""
         from cleanlab.rank import get_label_quality_scores
 
         rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
-        noise = np.full(len(given), np.nan)
-        noise[rows] = 1 - get_label_quality_scores(given[rows], probs[rows])
-        return noise
+        return scattered(1 - get_label_quality_scores(given[rows], probs[rows]), rows, len(given))

@@ -65,7 +65,7 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
 from labelfix.errors import InputError
-from labelfix.estimation.evidence import Evidence
+from labelfix.estimation.evidence import Evidence, others_mass
 from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
@@ -86,8 +86,7 @@ _CIFAR10 = {
     "sym70": (1.2, 0.8, 0.08, 4.0),
     "sym90": (0.8, 0.4, 0.12, 8.0),
     "asym10": (0.8, 0.4, 0.03, 0.05),
-    "asym20": (0.8, 0.4, 0.03, 0.6),
-    "asym30": (0.8, 0.4, 0.03, 0.6),
+    **dict.fromkeys(("asym20", "asym30"), (0.8, 0.4, 0.03, 0.6)),
     "asym40": (0.8, 0.4, 0.03, 0.8),
     "asym50": (0.8, 0.4, 0.03, 1.6),
 }
@@ -365,13 +364,10 @@ class Joint(MovingLabels):
         Whether the labels are clean at all is for the averaged predictions to say.
         """
         given = self.given.cpu().numpy()
-        beliefs = self._averaged(self.settings.correct_epochs).double().numpy()
-        beliefs[given < 0] = np.nan
-        others = beliefs.copy()
-        others[np.arange(len(given)), np.maximum(given, 0)] = 0
-        # The sum of the others, not 1 - own: nearly certain rows keep their order.
-        noise = np.minimum(others.sum(axis=1), 1.0)
-        return replace(averaged, noise=noise, probs=beliefs.astype(np.float32))
+        rows = np.flatnonzero(given >= 0)
+        beliefs = self._averaged(self.settings.correct_epochs).double().numpy()[rows]
+        noise = others_mass(beliefs, given[rows])
+        return Evidence.of_rows(beliefs, noise, rows, len(given), averaged.fit, averaged.diagnostics)
 
     def _averaged(self, done: int) -> torch.Tensor:
         """Mean (N, K) over the epochs kept after `done` epochs, rows that sum to 1; zeros for untrained rows."""

@@ -121,12 +121,10 @@ class MetaWeights(NamedTuple):
     Attributes:
         weights: (B,) omega*, >= 0, sum to at most 1.
         keeps_given: (B,) lambda*, 1 where the given label helps the trusted samples more than the guess, else 0.
-        margin: (B,) -dG/dlambda B/a: how much more it helps.
     """
 
     weights: torch.Tensor
     keeps_given: torch.Tensor
-    margin: torch.Tensor
 
 
 def judge(
@@ -159,4 +157,4 @@ def judge(
         by_weight = by_weight + (1 - share) * bent
         by_label = by_label - bent
     useful = (-rate * by_weight).clamp_min(0)
-    return MetaWeights(useful / (useful.sum() + _TINY), (by_label < 0).to(given.dtype), -by_label)
+    return MetaWeights(useful / (useful.sum() + _TINY), (by_label < 0).to(given.dtype))

@@ -63,7 +63,7 @@ from torch.func import functional_call
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence
-from labelfix.estimation.readings import mixture_belief, of_all_rows
+from labelfix.estimation.readings import mixture_belief
 from labelfix.methods import look_ahead
 from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, to_device
@@ -386,9 +386,8 @@ class Meta(MovingLabels):
         rows = np.flatnonzero(given >= 0)
         kept, guesses = (part.double().cpu().numpy()[rows] for part in (self.keeps_given, self.guesses))
         beliefs = mixture_belief(1 - kept, guesses, given[rows])
-        noise = np.full(len(given), np.nan)
-        noise[rows] = 1 - beliefs[np.arange(len(rows)), given[rows]]
-        return replace(averaged, noise=noise, probs=of_all_rows(beliefs, rows, len(given)))
+        noise = 1 - beliefs[np.arange(len(rows)), given[rows]]
+        return Evidence.of_rows(beliefs, noise, rows, len(given), averaged.fit, averaged.diagnostics)
 
 
 def balanced_slices(trusted: np.ndarray, steps: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:

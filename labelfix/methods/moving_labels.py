@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from labelfix.estimation.posterior import network_is_weak
 from labelfix.methods.base import Predict, TrainState, setting
 from labelfix.methods.batch import Labels
 from labelfix.methods.two_readings import TwoPosteriors, TwoPosteriorsSettings
+
+_MOVES = "_moves._extra_state"  # as checkpoints have always named it
 
 
 @dataclass(frozen=True)
@@ -27,36 +30,28 @@ class MovingLabelSettings(TwoPosteriorsSettings):
     )
 
 
-class Switch(nn.Module):
-    """A yes or no that is part of a method's state; in main memory, so that asking waits for no device."""
-
-    def __init__(self, *, is_on: bool) -> None:
-        super().__init__()
-        self.is_on = is_on
-
-    def get_extra_state(self) -> torch.Tensor:
-        """As a tensor, for the checkpoint."""
-        return torch.tensor(self.is_on)
-
-    def set_extra_state(self, state: torch.Tensor) -> None:
-        """The inverse of `get_extra_state`."""
-        self.is_on = bool(state)
-
-
 class MovingLabels(TwoPosteriors):
     """A method whose labels follow its network, once that can be trusted with them.
 
     Labels that a weak network moves drag it along, and its averaged predictions then find nothing any more.
+
+    Attributes:
+        moves: whether labels may move by now; part of the state, and no buffer, which would wait for the device.
     """
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Any) -> None:
         super().__init__(network, labels, settings)
-        self._moves = Switch(is_on=settings.when_weak == "go")
+        self.moves = settings.when_weak == "go"
 
-    @property
-    def moves(self) -> bool:
-        """Whether labels may move by now."""
-        return self._moves.is_on
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of every module, with `moves` as a tensor."""
+        return {**super().state_dict(*args, **kwargs), _MOVES: torch.tensor(self.moves)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The inverse of `state_dict`."""
+        tensors = dict(state_dict)
+        self.moves = bool(tensors.pop(_MOVES))
+        return super().load_state_dict(tensors, *args, **kwargs)
 
     @property
     def has_own_posterior(self) -> bool:
@@ -70,7 +65,7 @@ class MovingLabels(TwoPosteriors):
             probs: (N, K) its averaged predictions so far.
         """
         if not self.moves and not network_is_weak(probs, self.given.cpu().numpy()):
-            self._moves.is_on = True
+            self.moves = True
         return self.moves
 
     def probs_so_far(self, when: TrainState, predict: Predict) -> np.ndarray:

@@ -66,8 +66,8 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
 from labelfix.errors import InputError
-from labelfix.estimation.evidence import Evidence, transition_matrix
-from labelfix.estimation.readings import normalised, of_all_rows
+from labelfix.estimation.evidence import Evidence, others_mass, transition_matrix
+from labelfix.estimation.readings import normalised
 from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import mix, soft_cross_entropy
@@ -266,12 +266,8 @@ class NNAQC(TwoPosteriors):
         transition, clean, rows = self._counted(logits)
         given = self.given.cpu().numpy()[rows]
         beliefs = normalised(np.maximum(clean * transition[:, given].T, _TINY))
-        others = beliefs.copy()
-        others[np.arange(len(rows)), given] = 0
-        noise = np.full(len(logits), np.nan)
-        # The sum of the others, not 1 - own: nearly certain rows keep their order.
-        noise[rows] = np.minimum(others.sum(axis=1), 1.0)
-        return replace(averaged, noise=noise, probs=of_all_rows(beliefs, rows, len(logits)))
+        noise = others_mass(beliefs, given)
+        return Evidence.of_rows(beliefs, noise, rows, len(logits), averaged.fit, averaged.diagnostics)
 
     def _counted(self, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Transitions (K, K) of the R labelled rows with a prediction, these predictions (R, K), and the rows (R,)."""

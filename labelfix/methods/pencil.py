@@ -61,7 +61,7 @@ from scipy.special import softmax
 from torch import nn
 
 from labelfix.errors import InputError
-from labelfix.estimation.evidence import Evidence
+from labelfix.estimation.evidence import Evidence, others_mass
 from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
@@ -78,9 +78,7 @@ _CIFAR10 = {
     "sym50": (0.04, 0.1, 0.8, 400),
     "sym70": (0.08, 0.1, 0.8, 800),
     "sym90": (0.12, 0.1, 0.4, 1200),
-    "asym10": (0.06, 0.1, 0.4, 600),
-    "asym20": (0.06, 0.1, 0.4, 600),
-    "asym30": (0.06, 0.1, 0.4, 600),
+    **dict.fromkeys(("asym10", "asym20", "asym30"), (0.06, 0.1, 0.4, 600)),
     "asym40": (0.03, 0.0, 0.4, 3000),
     "asym50": (0.03, 0.0, 0.4, 4000),
 }
@@ -365,11 +363,8 @@ class Pencil(MovingLabels):
             beliefs *= 1 + settings.rho
             beliefs[own] = np.maximum(beliefs[own] - settings.rho, 0)
             beliefs /= beliefs.sum(axis=1, keepdims=True)
-        others = beliefs.copy()
-        others[own] = 0
-        noise, probs = np.full(len(given), np.nan), np.full(self.label_logits.shape, np.nan, dtype=np.float32)
-        noise[rows], probs[rows] = np.minimum(others.sum(axis=1), 1), beliefs
-        return replace(averaged, noise=noise, probs=probs)
+        noise = others_mass(beliefs, given[rows])
+        return Evidence.of_rows(beliefs, noise, rows, len(given), averaged.fit, averaged.diagnostics)
 
     def _first_logits(self) -> torch.Tensor:
         """Equation 8 for every row (N, K); zeros where no label is given."""

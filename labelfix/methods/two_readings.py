@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from labelfix.errors import InputError
-from labelfix.estimation.evidence import Evidence
-from labelfix.estimation.readings import mean_evidence
+from labelfix.estimation.evidence import Evidence, mean_evidence
 from labelfix.methods.base import Method, MethodSettings, Predict, setting
 
 

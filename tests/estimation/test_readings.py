@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from test_posterior import rows_of
 
-from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.evidence import Evidence, Fit, mean_evidence
 from labelfix.estimation.mixture import NoiseModel
-from labelfix.estimation.readings import mean_evidence, paper_evidence
+from labelfix.estimation.readings import paper_evidence
 
 
 def test_the_paper_reading_is_the_soft_target_of_equation_10():

@@ -82,7 +82,6 @@ def test_the_meta_step_is_that_of_double_backward(guess_gradient, has_velocity):
         )
     useful = (-by_weight).clamp_min(0)
     torch.testing.assert_close(found.weights, useful / (useful.sum() + 1e-5), rtol=1e-10, atol=1e-14)
-    torch.testing.assert_close(found.margin, -by_label * len(given) / 0.1, rtol=1e-10, atol=1e-12)
     assert torch.equal(found.keeps_given, (by_label < 0).double())
     assert 0 < found.keeps_given.mean() < 1
     assert 0 < (found.weights > 0).double().mean() < 1

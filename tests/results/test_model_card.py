@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 import labelfix
-from labelfix.config import ScanConfig
+from labelfix.config import ScanConfig, resolve_settings
 from labelfix.methods import method_names
 from labelfix.reporting import Silent
 from labelfix.results import model_card
@@ -50,7 +50,8 @@ def known(base):
     config, summary = (
         json.loads((base / "run" / f"{name}.json").read_text()) for name in ("config", "summary")
     )
-    return ScanConfig.from_json(config["config"]), summary
+    settings = resolve_settings("bmm", "fast", QUICK["epochs"], QUICK["batch_size"], {})
+    return ScanConfig(**{**config["config"], "settings": settings}), summary
 
 
 def made(tmp_path, config, summary, source="images", test=None) -> ModelCard:

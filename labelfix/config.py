@@ -58,13 +58,13 @@ class ScanConfig:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return dataclasses.asdict(self)
+        return {**vars(self), "settings": self.settings.model_dump()}
 
     @property
     def flip(self) -> bool:
         """Whether training images are mirrored."""
-        flip: str = self.settings.flip
-        return self.image_size >= 32 if flip == "auto" else flip == "true"
+        flip = self.settings.flip
+        return self.image_size >= 32 if flip == "auto" else flip
 
     @property
     def precision_type(self) -> torch.dtype:
@@ -215,7 +215,7 @@ def resolve_settings(
         except ValueError as error:
             raise InputError(f"--epochs {epochs}: {error}") from None
     if batch_size is not None:
-        settings = dataclasses.replace(settings, batch_size=batch_size)
+        settings = settings.model_copy(update={"batch_size": batch_size})
     settings = settings.changed(changes)
     settings.check()
     return settings

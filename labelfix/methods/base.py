@@ -6,10 +6,13 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, cast, get_args, get_origin
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from torch import nn
 
 from labelfix.errors import InputError
@@ -18,32 +21,55 @@ from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.schedules import scaled_epochs, step_decay
 
-
-def setting(default: Any, meaning: str, *, source: str, choices: tuple[str, ...] = ()) -> Any:
-    """A field of a method's settings with its meaning, the source of its default, and its allowed values."""
-    metadata = {"meaning": meaning, "source": source, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+Flag = Annotated[bool, PlainSerializer(lambda value: "true" if value else "false")]
+"""A yes or no, which a user writes and reads as true or false."""
 
 
-@dataclass(frozen=True)
-class MethodSettings:
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    source: str,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> Any:
+    """A field of a method's settings with its meaning, the source of its default, and its limits."""
+    return Field(
+        default, description=meaning, json_schema_extra={"source": source}, ge=ge, gt=gt, le=le, lt=lt
+    )
+
+
+def score_from(default: str, source: str = "ours, measured") -> Any:
+    """The setting `score_from`, which means the same for every method; its values are those the method has."""
+    meaning = (
+        "what the findings rest on: the method's own model (method, or loss), predictions averaged over epochs "
+        "(trajectory), or the mean of the two (both)"
+    )
+    return setting(default, meaning, source=source)
+
+
+class MethodSettings(BaseModel):
     """Settings of every method; each method adds its own. Epochs are counted from 0 over the whole run."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
     batch_size: int = setting(
-        32, "rows of a training step", source="measured on 5,000 images; 128 in the papers"
+        32, "rows of a training step", source="measured on 5,000 images; 128 in the papers", ge=1
     )
     learning_rate: float = setting(
         0.05,
         "learning rate before the first milestone",
         source="measured with 32 rows; 0.1 in Arazo 2019, 4.1",
+        ge=0,
     )
-    momentum: float = setting(0.9, "momentum of SGD", source="Arazo 2019, 4.1")
-    weight_decay: float = setting(1e-4, "L2 penalty of all weights", source="Arazo 2019, 4.1")
-    flip: str = setting(
+    momentum: float = setting(0.9, "momentum of SGD", source="Arazo 2019, 4.1", ge=0)
+    weight_decay: float = setting(1e-4, "L2 penalty of all weights", source="Arazo 2019, 4.1", ge=0)
+    flip: Literal["auto"] | Flag = setting(
         "auto",
         "mirror training images at random; auto: from 32 px up (smaller images are mostly glyphs)",
         source="the papers mirror CIFAR; auto is ours",
-        choices=("auto", "true", "false"),
     )
 
     milestones: tuple[int, ...] = setting(
@@ -52,7 +78,7 @@ class MethodSettings:
         source="measured; 99 and 249 of 300 in Arazo 2019, 4.1",
     )
     decay: float = setting(
-        0.1, "what each milestone multiplies the learning rate by", source="Arazo 2019, 4.1"
+        0.1, "what each milestone multiplies the learning rate by", source="Arazo 2019, 4.1", ge=0
     )
     average_from: int = setting(12, "first epoch of the averaged predictions", source="ours, measured")
     average_until: int = setting(
@@ -82,7 +108,7 @@ class MethodSettings:
             "average_from": min(round(self.average_from * scale), until - 1),
             "average_until": until,
         }
-        return dataclasses.replace(self, **changes)
+        return self.model_copy(update=changes)
 
     @property
     def averaged(self) -> range:
@@ -95,25 +121,35 @@ class MethodSettings:
         Raises:
             InputError: naming the setting.
         """
-        for name in ("batch_size", *self.phase_epochs):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)}: must be at least 1")
-        for name in ("learning_rate", "momentum", "weight_decay", "decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
+        try:
+            self.model_validate(dict(self))
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            wanted = _limits(type(self).model_fields[name])
+            raise InputError(f"{name}={getattr(self, name)}: must be {wanted}") from None
+
+    @model_validator(mode="after")
+    def _check_average(self) -> Self:
         if not self.averaged or self.average_from < 0:
             raise InputError(
                 f"average_from={self.average_from}: must be 0 or more, and before the last epoch and "
                 f"average_until ({self.averaged.stop}); lower it, or scale everything with --epochs"
             )
+        return self
 
     @classmethod
     def described(cls) -> list[dict[str, Any]]:
         """Name, type, default, meaning, source and choices of every setting."""
-        hints = get_type_hints(cls)
         return [
-            {"name": f.name, "type": _type_name(hints[f.name]), "default": f.default, **f.metadata}
-            for f in dataclasses.fields(cls)
+            {
+                "name": name,
+                "type": _KINDS.get(field.annotation, "text"),
+                "default": _as_text(field.default),
+                "meaning": field.description,
+                **cast("dict[str, Any]", field.json_schema_extra),
+                "choices": _choices(field.annotation),
+            }
+            for name, field in cls.model_fields.items()
         ]
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
@@ -122,34 +158,59 @@ class MethodSettings:
         Raises:
             InputError: an unknown name, or a value of another type or outside its choices.
         """
-        hints = get_type_hints(type(self))
-        fields = {f.name: f for f in dataclasses.fields(self)}
+        fields = type(self).model_fields
         values: dict[str, Any] = {}
         for name, value in changes.items():
-            text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+            text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(_as_text(value))
             if name not in fields:
                 raise InputError(f"--set {name}={text}: no such setting; there are {', '.join(fields)}")
-            values[name] = _parsed(name, text, hints[name], fields[name].metadata["choices"])
-        return dataclasses.replace(self, **values)
+            values[name] = _parsed(name, text, fields[name].annotation)
+        return self.model_copy(update=values)
 
 
-def _type_name(hint: Any) -> str:
-    return (
-        "whole numbers"
-        if hint == tuple[int, ...]
-        else {int: "whole number", float: "number"}.get(hint, "text")
-    )
+_FLAGS = {"true": True, "false": False}
+_KINDS: dict[Any, str] = {int: "whole number", float: "number", tuple[int, ...]: "whole numbers"}
 
 
-def _parsed(name: str, text: str, hint: Any, choices: tuple[str, ...]) -> Any:
+def _as_text(value: Any) -> Any:
+    return next((text for text, flag in _FLAGS.items() if flag is value), value)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """What a setting of this type may be: nothing else than these texts; empty for numbers."""
+    if annotation is bool:
+        return tuple(_FLAGS)
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(choice for part in get_args(annotation) for choice in _choices(part))
+    return _choices(get_args(annotation)[0]) if get_origin(annotation) is Annotated else ()
+
+
+def _parsed(name: str, text: str, annotation: Any) -> Any:
+    choices = _choices(annotation)
     if choices and text not in choices:
         raise InputError(f"--set {name}={text}: choose one of {', '.join(choices)}")
     try:
-        if hint == tuple[int, ...]:
+        if annotation == tuple[int, ...]:
             return tuple(int(part) for part in text.split(",") if part)
-        return hint(text)
+        return _FLAGS.get(text, text) if choices else annotation(text)
     except ValueError:
-        raise InputError(f"--set {name}={text}: expected a {_type_name(hint)}") from None
+        raise InputError(f"--set {name}={text}: expected a {_KINDS[annotation]}") from None
+
+
+def _limits(field: FieldInfo) -> str:
+    """The values of a setting, in words."""
+    choices = _choices(field.annotation)
+    if choices:
+        return f"one of {', '.join(choices)}"
+    limit = {name: value for part in field.metadata for name, value in dataclasses.asdict(part).items()}
+    if field.annotation is int:
+        return "0 or more" if limit["ge"] == 0 else f"at least {limit['ge']}"
+    if "le" in limit:
+        return f"a number from {limit['ge']} to {limit['le']}"
+    text = f"a number over {limit['gt']}" if "gt" in limit else f"a number from {limit['ge']} up"
+    return f"{text}, and below {limit['lt']}" if "lt" in limit else text
 
 
 Predict = Callable[[str], torch.Tensor]
@@ -220,8 +281,9 @@ class Method(nn.Module, ABC):
     network: nn.Module
     ensembled_probs: torch.Tensor
     given: torch.Tensor
+    settings: MethodSettings
 
-    def __init__(self, network: nn.Module, labels: Labels, settings: Any) -> None:
+    def __init__(self, network: nn.Module, labels: Labels, settings: MethodSettings) -> None:
         super().__init__()
         self.network = network
         self.labels = labels

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+
+Prior = Literal["empirical", "uniform"]
+"""Class frequencies: those of the given labels, or equal ones."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Labels:
         """K."""
         return len(self.class_prior)
 
-    def prior(self, kind: str) -> torch.Tensor:
+    def prior(self, kind: Prior) -> torch.Tensor:
         """(K,) float32 class frequencies to hold to: `empirical`, those of the given labels, or `uniform`."""
         if kind == "uniform":
             return torch.full_like(self.class_prior, 1 / self.num_classes)

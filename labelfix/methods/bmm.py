@@ -52,12 +52,13 @@ network from memorising, going without costs corrections (.94 to .82 of the labe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
+from pydantic import model_validator
 from torch import nn
 
 from labelfix.errors import InputError
@@ -65,8 +66,8 @@ from labelfix.estimation.evidence import Evidence, class_relative_losses
 from labelfix.estimation.mixture import NoiseModel, noise_posterior
 from labelfix.estimation.posterior import held_out_evidence
 from labelfix.estimation.readings import paper_evidence
-from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, setting
-from labelfix.methods.batch import Batch, Labels
+from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, score_from, setting
+from labelfix.methods.batch import Batch, Labels, Prior
 from labelfix.methods.losses import (
     bootstrapped_targets,
     class_balance,
@@ -95,7 +96,8 @@ class Variant:
     weight: float | None = None
 
 
-VARIANTS = {
+VariantName = Literal["m-dyr-h", "m-dyr-s", "md-dyr-h", "md-dyr-sh", "dy-h", "dy-s", "st-h", "st-s"]
+VARIANTS: dict[VariantName, Variant] = {
     "m-dyr-h": Variant("static", "hard"),
     "m-dyr-s": Variant("static", "soft"),
     "md-dyr-h": Variant("dynamic", "hard"),
@@ -107,60 +109,61 @@ VARIANTS = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(MethodSettings):
     """Settings of BMM; the defaults are those of the fast preset."""
 
-    variant: str = setting(
+    variant: VariantName = setting(
         "dy-h",
         "what is mixed, what the guess is and how it is weighed, by the paper's name",
         source="Arazo 2019, tables 1 to 3; measured for short runs",
-        choices=tuple(VARIANTS),
     )
     warmup_epochs: int = setting(
-        36, "epochs of mixup (or cross-entropy) alone, before bootstrapping", source="105 in " + _CODE
+        36, "epochs of mixup (or cross-entropy) alone, before bootstrapping", source="105 in " + _CODE, ge=1
     )
     bootstrap_epochs: int = setting(
-        4, "epochs after them, those of dynamic mixup included", source="195 in " + _CODE
+        4, "epochs after them, those of dynamic mixup included", source="195 in " + _CODE, ge=1
     )
     dynamic_epochs: int = setting(
         1, "epochs of dynamic mixup alone before bootstrapping, md variants only", source="5 in " + _CODE
     )
     temperature_epochs: int = setting(
-        2, "epochs of bootstrapping in which md-dyr-sh turns hard, a step an epoch", source="89 in " + _CODE
+        2,
+        "epochs of bootstrapping in which md-dyr-sh turns hard, a step an epoch",
+        source="89 in " + _CODE,
+        ge=1,
     )
     mixup_alpha: float = setting(
-        0.2, "mixup shares are drawn from Beta(a, a)", source="measured for short runs; 32 in Arazo 2019, 3.3"
+        0.2,
+        "mixup shares are drawn from Beta(a, a)",
+        source="measured for short runs; 32 in Arazo 2019, 3.3",
+        gt=0,
     )
     balance: float = setting(
-        1.0, "weight of the class-balance penalty R, variants with mixup only", source="Arazo 2019, eq. 14"
+        1.0,
+        "weight of the class-balance penalty R, variants with mixup only",
+        source="Arazo 2019, eq. 14",
+        ge=0,
     )
-    prior: str = setting(
+    prior: Prior = setting(
         "empirical",
         "class frequencies that R holds to: smoothed, of the given labels, or equal ones",
         source="ours; uniform in Arazo 2019, eq. 14",
-        choices=("empirical", "uniform"),
     )
-    mixture: str = setting(
-        "beta",
-        "what is fitted on the losses: two betas or two gaussians",
-        source="Arazo 2019, 3.1",
-        choices=("beta", "gaussian"),
+    mixture: Literal["beta", "gaussian"] = setting(
+        "beta", "what is fitted on the losses: two betas or two gaussians", source="Arazo 2019, 3.1"
     )
-    weights_from: str = setting(
+    weights_from: Literal["batch", "epoch", "average"] = setting(
         "average",
         "whose losses weigh a batch: an extra forward of it, the last tracking pass, or their average so far",
         source="batch in " + _CODE,
-        choices=("batch", "epoch", "average"),
     )
-    score_from: str = setting(
-        "trajectory",
-        "what the final mixture is fitted on: averaged predictions, or the last five losses",
-        source="ours, measured",
-        choices=("trajectory", "method"),
-    )
+    score_from: Literal["trajectory", "method"] = score_from("trajectory")
     final_share: float = setting(
-        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
+        0.2,
+        "weight of the trained network's predictions beside the averaged ones",
+        source="ours, measured",
+        ge=0,
+        le=1,
     )
 
     phase_epochs: ClassVar[tuple[str, ...]] = ("warmup_epochs", "bootstrap_epochs")
@@ -195,28 +198,18 @@ class Settings(MethodSettings):
             raise ValueError(f"{self.variant} has three phases, which need more epochs")
         dynamic = min(round(self.dynamic_epochs * scale), scaled.bootstrap_epochs - 1)
         temperature = max(round(self.temperature_epochs * scale), 1)
-        return replace(scaled, dynamic_epochs=max(dynamic, 1), temperature_epochs=temperature)
+        return scaled.model_copy(
+            update={"dynamic_epochs": max(dynamic, 1), "temperature_epochs": temperature}
+        )
 
-    def check(self) -> None:
-        """Refuse numbers that no run can have.
-
-        Raises:
-            InputError: naming the setting.
-        """
-        super().check()
-        if not 0 < self.mixup_alpha < float("inf"):
-            raise InputError(f"mixup_alpha={self.mixup_alpha}: must be a number over 0")
-        if not 0 <= self.balance < float("inf"):
-            raise InputError(f"balance={self.balance}: must be a number from 0 up")
-        if not 0 <= self.final_share <= 1:
-            raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
-        if self.temperature_epochs < 1:
-            raise InputError(f"temperature_epochs={self.temperature_epochs}: must be at least 1")
+    @model_validator(mode="after")
+    def _check_dynamic_epochs(self) -> Self:
         if self.recipe.mixup == "dynamic" and not 0 < self.dynamic_epochs < self.bootstrap_epochs:
             raise InputError(
                 f"dynamic_epochs={self.dynamic_epochs}: {self.variant} needs at least 1, and fewer than "
                 f"bootstrap_epochs ({self.bootstrap_epochs})"
             )
+        return self
 
 
 def presets() -> dict[str, MethodSettings]:
@@ -236,15 +229,14 @@ def presets() -> dict[str, MethodSettings]:
         weights_from="batch",
         final_share=0.0,
     )
-    no_mixup = replace(
-        paper,
-        variant="dy-h",
-        warmup_epochs=30,
-        bootstrap_epochs=90,
-        milestones=(30, 80, 110),
-        average_from=5,
-        average_until=30,
-    )
+    no_mixup = {
+        "variant": "dy-h",
+        "warmup_epochs": 30,
+        "bootstrap_epochs": 90,
+        "milestones": (30, 80, 110),
+        "average_from": 5,
+        "average_until": 30,
+    }
     mixup = Settings(
         variant="m-dyr-h",
         warmup_epochs=25,
@@ -257,8 +249,8 @@ def presets() -> dict[str, MethodSettings]:
         "fast": Settings(),
         "fast-mixup": mixup,
         "paper": paper,
-        "paper-cifar10-md-dyr-sh": replace(paper, variant="md-dyr-sh"),
-        "paper-cifar10-dy-h": no_mixup,
+        "paper-cifar10-md-dyr-sh": Settings(**{**dict(paper), "variant": "md-dyr-sh"}),
+        "paper-cifar10-dy-h": Settings(**{**dict(paper), **no_mixup}),
         "paper-cifar100": paper,
     }
 
@@ -282,6 +274,7 @@ class BMM(Method):
     weights: torch.Tensor
     recent_losses: torch.Tensor
     mean_probs: torch.Tensor
+    settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:

@@ -22,9 +22,9 @@ milestones of Arazo et al. 2019, table 1 (CIFAR-10).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from importlib.util import find_spec
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -34,21 +34,15 @@ from scipy.special import softmax
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, ratio_score, scattered, transition_posterior
 from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
-from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, score_from, setting
 from labelfix.methods.batch import Batch
 
 
-@dataclass(frozen=True)
 class Settings(MethodSettings):
     """Settings of cross-entropy."""
 
-    train_epochs: int = setting(40, "epochs of training", source="those of bmm")
-    score_from: str = setting(
-        "loss",
-        "what ranks the rows: the last-epoch loss, or the averaged predictions",
-        source="the baselines of the papers",
-        choices=("loss", "trajectory"),
-    )
+    train_epochs: int = setting(40, "epochs of training", source="those of bmm", ge=1)
+    score_from: Literal["loss", "trajectory"] = score_from("loss", source="the baselines of the papers")
 
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
 
@@ -56,6 +50,7 @@ class Settings(MethodSettings):
 class CrossEntropy(Method):
     """Cross-entropy on the given labels."""
 
+    settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
 
     @classmethod
@@ -119,12 +114,11 @@ def _against_given(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
     return np.where(given >= 0, 1 - own, np.nan)
 
 
-@dataclass(frozen=True)
 class ConfidentSettings(MethodSettings):
     """Settings of confident learning."""
 
     train_epochs: int = setting(
-        10, "epochs of training in every fold", source="the passes of bmm over 5 folds"
+        10, "epochs of training in every fold", source="the passes of bmm over 5 folds", ge=1
     )
 
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
@@ -154,7 +148,7 @@ class ConfidentLearning(CrossEntropy):
     def presets(cls) -> dict[str, MethodSettings]:
         """`fast` for a CPU, `paper` with the schedule of plain cross-entropy's in every fold."""
         paper = CrossEntropy.presets()["paper"]
-        shared = {f.name: getattr(paper, f.name) for f in fields(ConfidentSettings)}
+        shared = {name: getattr(paper, name) for name in ConfidentSettings.model_fields}
         fast = ConfidentSettings(milestones=(8,), average_from=3, average_until=10)
         return {"fast": fast, "paper": ConfidentSettings(**shared)}
 

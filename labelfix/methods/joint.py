@@ -56,18 +56,18 @@ and the average precision of the averaged predictions came to .563. Waiting to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
+from pydantic import model_validator
 from torch import nn
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, others_mass
-from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
-from labelfix.methods.batch import Batch, Labels
+from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.batch import Batch, Labels, Prior
 from labelfix.methods.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.schedules import step_decay
@@ -92,61 +92,61 @@ _CIFAR10 = {
 }
 
 
-@dataclass(frozen=True)
 class Settings(MovingLabelSettings):
     """Settings of joint optimisation; the defaults are those of the fast preset."""
 
     correct_epochs: int = setting(
-        33, "epochs of network and labels together, at `learning_rate`", source=f"200 in {_PAPER}"
+        33, "epochs of network and labels together, at `learning_rate`", source=f"200 in {_PAPER}", ge=1
     )
     finetune_epochs: int = setting(
-        7, "epochs on the labels that came of it, which move no more", source=f"120 in {_PAPER}"
+        7, "epochs on the labels that came of it, which move no more", source=f"120 in {_PAPER}", ge=1
     )
     update_from: int = setting(
         8,
         "epochs on the given labels, before the labels are averaged anew after every epoch",
         source=f"measured on digits; 70 in {_PAPER}",
     )
-    ring_epochs: int = setting(6, "last epochs that a label is the average of", source=f"10 in {_CODE}")
-    average: str = setting(
+    ring_epochs: int = setting(6, "last epochs that a label is the average of", source=f"10 in {_CODE}", ge=1)
+    average: Literal["ring", "all"] = setting(
         "ring",
         "what a label is the average of: the predictions of the last epochs, or of all so far",
         source=f"ring in {_CODE}; all for Clothing1M in {_PAPER}",
-        choices=("ring", "all"),
     )
-    labels: str = setting(
+    labels: Literal["soft", "hard"] = setting(
         "soft",
         "what the network is trained towards: the average itself, or its class",
         source=f"soft in {_CODE}; hard in algorithm 1 of the mixup paper",
-        choices=("soft", "hard"),
     )
-    balance: float = setting(1.2, "weight alpha of the class balance L_p", source="the mixup paper, table 1")
-    entropy: float = setting(0.8, "weight beta of the entropy L_e", source="the mixup paper, table 1")
-    prior: str = setting(
+    balance: float = setting(
+        1.2, "weight alpha of the class balance L_p", source="the mixup paper, table 1", ge=0
+    )
+    entropy: float = setting(0.8, "weight beta of the entropy L_e", source="the mixup paper, table 1", ge=0)
+    prior: Prior = setting(
         "empirical",
         "class frequencies that L_p holds to: smoothed, of the given labels, or equal ones",
         source="ours, and Tanaka et al. for Clothing1M; uniform in the mixup paper, equation 6",
-        choices=("empirical", "uniform"),
     )
-    finetune: str = setting(
+    finetune: Literal["plain", "mixup"] = setting(
         "plain",
         "loss of the second step: cross-entropy of the images alone, or of the images and of mixed ones",
         source="Tanaka et al. 2018, measured; mixup in the mixup paper, algorithm 2",
-        choices=("plain", "mixup"),
     )
     mixup_alpha: float = setting(
-        2.0, "mixup shares of the second step are drawn from Beta(a, a)", source="the mixup paper, table 1"
+        2.0,
+        "mixup shares of the second step are drawn from Beta(a, a)",
+        source="the mixup paper, table 1",
+        gt=0,
     )
-    warm_start: str = setting(
-        "true",
+    warm_start: Flag = setting(
+        True,
         "whether the second step goes on with the weights of the first; else with the network's first weights",
         source=f"measured for short runs; false in {_CODE}, the mixup paper leaves it open",
-        choices=("true", "false"),
     )
     finetune_rate: float = setting(
         0.005,
         "learning rate of the second step, before its first milestone",
         source=f"measured for short runs; 0.2 in {_PAPER}",
+        ge=0,
     )
     milestones: tuple[int, ...] = setting(
         (),
@@ -167,34 +167,23 @@ class Settings(MovingLabelSettings):
         until = scaled.average_until
         if self.average_until <= self.correct_epochs:
             until = min(until, scaled.correct_epochs)  # a fresh network's first epochs must not slip in
-        return replace(
-            scaled,
-            update_from=max(round(self.update_from * first), 1),
-            ring_epochs=max(round(self.ring_epochs * first), 1),
-            milestones=tuple(max(round(epoch * second), 1) for epoch in self.milestones),
-            average_from=min(scaled.average_from, until - 1),
-            average_until=until,
-        )
+        changes = {
+            "update_from": max(round(self.update_from * first), 1),
+            "ring_epochs": max(round(self.ring_epochs * first), 1),
+            "milestones": tuple(max(round(epoch * second), 1) for epoch in self.milestones),
+            "average_from": min(scaled.average_from, until - 1),
+            "average_until": until,
+        }
+        return scaled.model_copy(update=changes)
 
-    def check(self) -> None:
-        """Refuse numbers that no run can have.
-
-        Raises:
-            InputError: naming the setting.
-        """
-        super().check()
-        for name in ("balance", "entropy", "finetune_rate"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
-        if not 0 < self.mixup_alpha < float("inf"):
-            raise InputError(f"mixup_alpha={self.mixup_alpha}: must be a number over 0")
-        if self.ring_epochs < 1:
-            raise InputError(f"ring_epochs={self.ring_epochs}: must be at least 1")
+    @model_validator(mode="after")
+    def _check_update_from(self) -> Self:
         if not 1 <= self.update_from <= self.correct_epochs:
             raise InputError(
                 f"update_from={self.update_from}: must be at least 1, and at most correct_epochs "
                 f"({self.correct_epochs})"
             )
+        return self
 
 
 def presets() -> dict[str, MethodSettings]:
@@ -212,7 +201,7 @@ def presets() -> dict[str, MethodSettings]:
         entropy=0.8,
         finetune="mixup",
         mixup_alpha=0.8,
-        warm_start="false",
+        warm_start=False,
         finetune_rate=5e-4,
         when_weak="go",
         final_share=0.0,
@@ -242,7 +231,7 @@ def _cifar10(alpha: float, beta: float, rate: float, mixup_alpha: float) -> Sett
         prior="uniform",
         finetune="mixup",
         mixup_alpha=mixup_alpha,
-        warm_start="false",
+        warm_start=False,
         finetune_rate=0.2,
         when_weak="go",
         final_share=0.0,
@@ -267,6 +256,7 @@ class Joint(MovingLabels):
     record: torch.Tensor
     targets: torch.Tensor
     mean_probs: torch.Tensor
+    settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
@@ -301,7 +291,7 @@ class Joint(MovingLabels):
         """Labels and network in turn, then the network alone, from its first weights or those that it has."""
         settings = self.settings
         units = 6 if settings.finetune == "mixup" else 3
-        fresh = settings.warm_start == "false"
+        fresh = not settings.warm_start
         return (
             Phase("correct", settings.correct_epochs, forward_units=3),
             Phase("finetune", settings.finetune_epochs, forward_units=units, fresh=fresh),

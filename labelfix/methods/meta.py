@@ -52,12 +52,12 @@ only lose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
+from pydantic import model_validator
 from torch import nn
 from torch.func import functional_call
 
@@ -65,12 +65,13 @@ from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence
 from labelfix.estimation.readings import mixture_belief
 from labelfix.methods import look_ahead
-from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, score_from, setting
 from labelfix.methods.batch import Batch, Labels, to_device
 from labelfix.methods.look_ahead import MetaWeights, Outputs, Parameters, Step
 from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.schedules import cosine_cycles, step_decay
+from labelfix.methods.two_readings import ScoreFrom
 from labelfix.networks.statistics import frozen_statistics
 
 _PAPER = "Zhang et al. 2020"
@@ -79,12 +80,11 @@ _PAPER = "Zhang et al. 2020"
 _CODE = "the code of Zhang et al."
 
 
-@dataclass(frozen=True)
 class Settings(MovingLabelSettings):
     """Settings of meta re-labelling; the defaults are those of the fast preset."""
 
     train_epochs: int = setting(
-        40, "epochs of training", source=f"measured; 387 in {_PAPER}, 200,000 steps of 100 rows"
+        40, "epochs of training", source=f"measured; 387 in {_PAPER}, 200,000 steps of 100 rows", ge=1
     )
     warmup_epochs: int = setting(
         32,
@@ -92,54 +92,57 @@ class Settings(MovingLabelSettings):
         source=f"ours, measured; none in {_PAPER}",
     )
     learning_rate: float = setting(
-        0.05, "learning rate at the start of the first cycle", source=f"measured; 0.1 in {_CODE}"
+        0.05, "learning rate at the start of the first cycle", source=f"measured; 0.1 in {_CODE}", ge=0
     )
     cycles: int = setting(
         1,
         "cosine cycles of the learning rate after the warm-up, each 1.5 times as long and .9 times as high as the "
         "one before; 0 for steps at `milestones`",
         source=f"{_PAPER}, 5.1, whose 200,000 steps hold 13",
+        ge=0,
     )
     given_share: float = setting(
-        0.9, "lambda_0: share of the given label in the look-ahead, beside the guess", source=f"{_PAPER}, 4.3"
+        0.9,
+        "lambda_0: share of the given label in the look-ahead, beside the guess",
+        source=f"{_PAPER}, 4.3",
+        ge=0,
+        le=1,
     )
-    look_ahead_rate: float = setting(0.1, "learning rate of the look-ahead, at all times", source=_CODE)
-    temperature: float = setting(0.5, "tau: below 1 it sharpens the guesses", source=f"{_PAPER}, equation 3")
-    logit_norm: str = setting(
-        "true",
+    look_ahead_rate: float = setting(0.1, "learning rate of the look-ahead, at all times", source=_CODE, gt=0)
+    temperature: float = setting(
+        0.5, "tau: below 1 it sharpens the guesses", source=f"{_PAPER}, equation 3", gt=0
+    )
+    logit_norm: Flag = setting(
+        True,
         "whether logits are divided by their root mean square before they become guesses or mixed predictions",
         source=f"{_CODE}; not in the paper",
-        choices=("true", "false"),
     )
-    guess_gradient: str = setting(
-        "false",
+    guess_gradient: Flag = setting(
+        False,
         "whether the look-ahead follows the guesses as the weights move, for three passes more",
         source=f"ours; true in {_CODE}",
-        choices=("true", "false"),
     )
-    derivative: str = setting(
+    derivative: Literal["differences", "forward-mode"] = setting(
         "differences",
         "how the meta step takes its derivative: from two passes, to 1 to 3 %, or exactly from one with tangents",
         source="ours; on a CPU two passes are faster (tests/benchmarks/look_ahead.py)",
-        choices=("differences", "forward-mode"),
     )
     mixup_weight: float = setting(
         1.0,
         "p: weight of the mixed images that are mostly untrusted",
         source=f"measured on a small network; 5 in {_PAPER}, 5.2",
+        ge=0,
     )
     consistency: float = setting(
         1.0,
         "k: weight of the agreement of weak and strong view",
         source=f"measured on a small network; 20 in {_PAPER}, 5.2",
+        ge=0,
     )
-    ema_decay: float = setting(0.999, "decay a step of the averaged weights, which predict", source=_CODE)
-    score_from: str = setting(
-        "trajectory",
-        "what the findings are read from: averaged predictions, the meta step's choices, or the mean of both",
-        source="ours, measured",
-        choices=("trajectory", "method", "both"),
+    ema_decay: float = setting(
+        0.999, "decay a step of the averaged weights, which predict", source=_CODE, ge=0, le=1
     )
+    score_from: ScoreFrom = score_from("trajectory")
     average_from: int = setting(12, "first epoch of the averaged predictions", source="ours")
     average_until: int = setting(40, "epoch at which the averaging of predictions ends", source="ours")
     milestones: tuple[int, ...] = setting(
@@ -152,31 +155,16 @@ class Settings(MovingLabelSettings):
         """As of every method; the warm-up keeps its share, and leaves an epoch."""
         scaled = super().with_epochs(total)
         warmup = round(self.warmup_epochs * total / self.train_epochs)
-        return replace(scaled, warmup_epochs=min(warmup, total - 1))
+        return scaled.model_copy(update={"warmup_epochs": min(warmup, total - 1)})
 
-    def check(self) -> None:
-        """Refuse numbers that no run can have.
-
-        Raises:
-            InputError: naming the setting.
-        """
-        super().check()
-        for name in ("given_share", "ema_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 to 1")
-        for name in ("look_ahead_rate", "temperature"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name}={getattr(self, name)}: must be a number over 0")
-        for name in ("mixup_weight", "consistency"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
+    @model_validator(mode="after")
+    def _check_warmup_epochs(self) -> Self:
         if not 0 <= self.warmup_epochs < self.train_epochs:
             raise InputError(
                 f"warmup_epochs={self.warmup_epochs}: must be 0 or more, and less than train_epochs "
                 f"({self.train_epochs})"
             )
-        if self.cycles < 0:
-            raise InputError(f"cycles={self.cycles}: must be 0 or more")
+        return self
 
 
 def presets() -> dict[str, MethodSettings]:
@@ -190,7 +178,7 @@ def presets() -> dict[str, MethodSettings]:
             train_epochs=387,
             warmup_epochs=0,
             cycles=13,
-            guess_gradient="true",
+            guess_gradient=True,
             derivative="forward-mode",
             mixup_weight=5.0,
             consistency=20.0,
@@ -212,6 +200,7 @@ class Meta(MovingLabels):
     keeps_given: torch.Tensor
     guesses: torch.Tensor
     verified: torch.Tensor
+    settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
     needs_trusted: ClassVar[bool] = True
 
@@ -231,7 +220,7 @@ class Meta(MovingLabels):
     def phases(self) -> tuple[Phase, ...]:
         """Cross-entropy, then the whole: 15 forwards a step and the meta step 7 or 8 more, with guesses 11 or 13."""
         settings = self.settings
-        views = 2 if settings.guess_gradient == "true" else 1
+        views = 2 if settings.guess_gradient else 1
         # The loss of the look-ahead has a backward of its own, but no forward; tangents cost two passes.
         extra = 2 * views + (0 if settings.derivative == "differences" else 2 * views)
         forwards = 2 * views if settings.derivative == "differences" else views
@@ -300,7 +289,7 @@ class Meta(MovingLabels):
     ) -> MetaWeights:
         """The meta step (section 4.3); running statistics are frozen."""
         settings = self.settings
-        follows = settings.guess_gradient == "true"
+        follows = settings.guess_gradient
         guess = guess if follows else guess.detach()
         step = Step(settings.look_ahead_rate, settings.momentum, settings.weight_decay)
         params = dict(self.network.named_parameters())
@@ -358,7 +347,7 @@ class Meta(MovingLabels):
         return anchored, soft_cross_entropy(torch.cat(normalised[1:]), targets[count:])
 
     def _normalised(self, logits: torch.Tensor) -> torch.Tensor:
-        return rms_normalised(logits) if self.settings.logit_norm == "true" else logits
+        return rms_normalised(logits) if self.settings.logit_norm else logits
 
     def _one_hot(self, labels: torch.Tensor) -> torch.Tensor:
         return F.one_hot(labels, self.labels.num_classes).float()

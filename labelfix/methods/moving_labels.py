@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,15 +17,13 @@ from labelfix.methods.two_readings import TwoPosteriors, TwoPosteriorsSettings
 _MOVES = "_moves._extra_state"  # as checkpoints have always named it
 
 
-@dataclass(frozen=True)
 class MovingLabelSettings(TwoPosteriorsSettings):
     """Settings of every method that moves labels."""
 
-    when_weak: str = setting(
+    when_weak: Literal["wait", "go"] = setting(
         "wait",
         "whether labels stay as given while the network finds too few classes likely to be trusted with them",
         source="ours, measured; the papers go on",
-        choices=("wait", "go"),
     )
 
 
@@ -39,7 +36,9 @@ class MovingLabels(TwoPosteriors):
         moves: whether labels may move by now; part of the state, and no buffer, which would wait for the device.
     """
 
-    def __init__(self, network: nn.Module, labels: Labels, settings: Any) -> None:
+    settings: MovingLabelSettings
+
+    def __init__(self, network: nn.Module, labels: Labels, settings: MovingLabelSettings) -> None:
         super().__init__(network, labels, settings)
         self.moves = settings.when_weak == "go"
 

@@ -56,93 +56,84 @@ more than seeds do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, log
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
-from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, others_mass, transition_matrix
 from labelfix.estimation.readings import normalised
-from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, score_from, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import mix, soft_cross_entropy
 from labelfix.methods.schedules import step_decay
-from labelfix.methods.two_readings import TwoPosteriors, TwoPosteriorsSettings
+from labelfix.methods.two_readings import ScoreFrom, TwoPosteriors, TwoPosteriorsSettings
 
 _PAPER = "Jindal et al. 2019"
 
 
-@dataclass(frozen=True)
 class Settings(TwoPosteriorsSettings):
     """Settings of NNAQC; the defaults are those of the fast preset."""
 
-    train_epochs: int = setting(40, "epochs of training", source="those of bmm; 45 in MatConvNet's example")
+    train_epochs: int = setting(
+        40, "epochs of training", source="those of bmm; 45 in MatConvNet's example", ge=1
+    )
     alpha: float = setting(
-        0.9, "weight of the noise-aware loss; the quasi-clustering loss has the rest", source=f"{_PAPER}, 4.1"
+        0.9,
+        "weight of the noise-aware loss; the quasi-clustering loss has the rest",
+        source=f"{_PAPER}, 4.1",
+        ge=0,
+        le=1,
     )
     beta: float = setting(
-        0.9, "weight of the side that `qc_weight_on` names; the other has the rest", source=f"{_PAPER}, 4.1"
+        0.9,
+        "weight of the side that `qc_weight_on` names; the other has the rest",
+        source=f"{_PAPER}, 4.1",
+        ge=0,
+        le=1,
     )
-    qc_weight_on: str = setting(
+    qc_weight_on: Literal["label", "prediction"] = setting(
         "label",
         "side of quasi-clustering that beta weighs; prediction as printed, which collapses at low alpha",
         source=f"ours, measured, and by {_PAPER}, table 5; prediction by its 3.1",
-        choices=("label", "prediction"),
     )
-    noise_layer: str = setting(
+    noise_layer: Literal["nonlinear", "linear"] = setting(
         "nonlinear",
         "what makes noisy from clean probabilities: a softmax of W q, or for contrast the mean of W's softmax rows",
         source=f"{_PAPER}, equation 3; linear by its equation 5 and table 1, Trace",
-        choices=("nonlinear", "linear"),
     )
     first_flips: float = setting(
-        5e-4, "share of wrong labels that the noise layer starts from", source="ours; the paper does not say"
+        5e-4,
+        "share of wrong labels that the noise layer starts from",
+        source="ours; the paper does not say",
+        gt=0,
+        lt=0.5,
     )
     layer_decay: float = setting(
         0.003,
         "L2 penalty of the nonlinear layer at a learning rate of 0.1, with 10 classes and up to 1,500 steps",
         source="ours, measured; the paper does not say",
+        ge=0,
     )
     trace: float = setting(
         1.0,
         "weight of the mean diagonal of the linear layer, which is pulled down",
         source=f"ours, measured on digits; a cost on the trace in {_PAPER}, 2",
+        ge=0,
     )
     dropout: float = setting(
         0.0,
         "share of the noise layer's outputs that are dropped in training",
         source=f"{_PAPER}, 4.1, without and with (Regu. NNAQC); the share is not stated",
+        ge=0,
+        lt=1,
     )
-    score_from: str = setting(
-        "trajectory",
-        "what the findings are read from: averaged predictions, the noise model, or the mean of both",
-        source="ours, measured",
-        choices=("trajectory", "method", "both"),
-    )
+    score_from: ScoreFrom = score_from("trajectory")
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
-
-    def check(self) -> None:
-        """Refuse numbers that no run can have.
-
-        Raises:
-            InputError: naming the setting.
-        """
-        super().check()
-        for name in ("alpha", "beta"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 to 1")
-        for name in ("layer_decay", "trace"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout={self.dropout}: must be a number from 0 up, and below 1")
-        if not 0 < self.first_flips < 0.5:
-            raise InputError(f"first_flips={self.first_flips}: must be a number over 0, and below 0.5")
 
 
 def presets() -> dict[str, MethodSettings]:
@@ -182,6 +173,7 @@ class NNAQC(TwoPosteriors):
     method, so the network that predicts, and that the classifier keeps, knows nothing of it.
     """
 
+    settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:

@@ -51,8 +51,7 @@ then the last stages are cross-entropy on the given labels. The paper presets go
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -60,9 +59,8 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from scipy.special import softmax
 from torch import nn
 
-from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, others_mass
-from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
@@ -87,29 +85,38 @@ _CIFAR10 = {
 _FALLING = ("asym40", "asym50")
 
 
-@dataclass(frozen=True)
 class Settings(MovingLabelSettings):
     """Settings of PENCIL; the defaults are those of the fast preset."""
 
     backbone_epochs: int = setting(
-        16, "epochs of cross-entropy on the given labels", source=f"70 in {_PAPER}, 4.2"
+        16, "epochs of cross-entropy on the given labels", source=f"70 in {_PAPER}, 4.2", ge=1
     )
     labels_epochs: int = setting(
-        17, "epochs in which the label distributions move", source=f"130 in {_PAPER}, 4.2"
+        17, "epochs in which the label distributions move", source=f"130 in {_PAPER}, 4.2", ge=1
     )
     classifier_epochs: int = setting(
-        7, "epochs on the label distributions as they then are; may be 0", source=f"120 in {_PAPER}, 4.2"
+        7,
+        "epochs on the label distributions as they then are; may be 0",
+        source=f"120 in {_PAPER}, 4.2",
+        ge=0,
     )
     repeats: int = setting(
-        1, "times that the last two stages are gone through", source=f"{_PAPER}, 3.8; 2 or 3 are best there"
+        1,
+        "times that the last two stages are gone through",
+        source=f"{_PAPER}, 3.8; 2 or 3 are best there",
+        ge=1,
     )
     labels_rate: float = setting(
-        0.05, "learning rate while the labels move", source="measured; that of the backbone in " + _PAPER
+        0.05,
+        "learning rate while the labels move",
+        source="measured; that of the backbone in " + _PAPER,
+        ge=0,
     )
     classifier_rate: float = setting(
         0.005,
         "learning rate after that, before the first milestone",
         source=f"measured; 0.2 in {_PAPER}, 4.2",
+        ge=0,
     )
     milestones: tuple[int, ...] = setting(
         (),
@@ -120,44 +127,41 @@ class Settings(MovingLabelSettings):
         10 / 17,
         "step of the label logits in an epoch along a gradient that stays within 1 + rho",
         source=f"10 / labels_epochs is ours; lambda / (batch_size classes) in {_PAPER}, equation 30",
+        ge=0,
     )
-    label_decay: str = setting(
+    label_decay: Literal["none", "linear"] = setting(
         "none",
         "whether the label step falls to 0 over the stage",
         source=f"linear for 40 and 50 % asymmetric noise in {_PAPER}, table 1",
-        choices=("none", "linear"),
     )
     rho: float = setting(
         0.5,
         "pull to the given label (alpha times classes): labels move by more than this margin of the predictions",
         source=f"ours; 1 (0.1 times 10) in {_PAPER}, table 1",
+        ge=0,
     )
     beta: float = setting(
-        0.4, "weight of the entropy of the predictions", source=f"0.4 or 0.8 in {_PAPER}, table 1"
+        0.4, "weight of the entropy of the predictions", source=f"0.4 or 0.8 in {_PAPER}, table 1", ge=0
     )
-    classification_loss: str = setting(
+    classification_loss: Literal["inverse-kl", "kl"] = setting(
         "inverse-kl",
         "KL(prediction || label), or KL(label || prediction), which hardly moves a label",
         source=f"{_PAPER}, 4.5",
-        choices=("inverse-kl", "kl"),
     )
-    compat: str = setting(
+    compat: Literal["paper", "reference"] = setting(
         "paper",
         "form of the compatibility loss; reference: with a second softmax over the label, as in the authors' code",
         source=f"{_PAPER}, equation 9",
-        choices=("paper", "reference"),
     )
-    divide_by_classes: str = setting(
-        "false",
+    divide_by_classes: Flag = setting(
+        False,
         "whether the losses of the label distributions are divided by the number of classes",
         source=f"ours, for learning rates that fit any number of classes; true in {_PAPER}, 3.6",
-        choices=("true", "false"),
     )
-    balance_classes: str = setting(
-        "false",
+    balance_classes: Flag = setting(
+        False,
         "whether rows are weighed so that every given class counts alike for the network",
         source=f"ours, for the class-balanced subset of Clothing1M in {_PAPER}, 4.2",
-        choices=("true", "false"),
     )
     phase_epochs: ClassVar[tuple[str, ...]] = ("backbone_epochs", "labels_epochs")
 
@@ -183,27 +187,14 @@ class Settings(MovingLabelSettings):
         length = min(max(round(self.round_epochs * total / self.epochs), 1), longest)
         labels = max(round(self.labels_epochs * length / self.round_epochs), 1)
         scale = length / self.round_epochs
-        return replace(
-            super().with_epochs(total),
-            backbone_epochs=total - self.repeats * length,
-            labels_epochs=labels,
-            classifier_epochs=length - labels,
-            milestones=tuple(max(round(epoch * scale), 1) for epoch in self.milestones),
-            label_step=self.label_step * self.labels_epochs / labels,
-        )
-
-    def check(self) -> None:
-        """Refuse numbers that no run can have.
-
-        Raises:
-            InputError: naming the setting.
-        """
-        for name in ("classifier_epochs", "labels_rate", "classifier_rate", "label_step", "rho", "beta"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}={getattr(self, name)}: must be a number from 0 up")
-        if self.repeats < 1:
-            raise InputError(f"repeats={self.repeats}: must be at least 1")
-        super().check()
+        changes = {
+            "backbone_epochs": total - self.repeats * length,
+            "labels_epochs": labels,
+            "classifier_epochs": length - labels,
+            "milestones": tuple(max(round(epoch * scale), 1) for epoch in self.milestones),
+            "label_step": self.label_step * self.labels_epochs / labels,
+        }
+        return super().with_epochs(total).model_copy(update=changes)
 
 
 def presets() -> dict[str, MethodSettings]:
@@ -219,7 +210,13 @@ def presets() -> dict[str, MethodSettings]:
 
 
 def _paper(
-    rate: float, alpha: float, beta: float, step: float, *, classes: int, label_decay: str = "none"
+    rate: float,
+    alpha: float,
+    beta: float,
+    step: float,
+    *,
+    classes: int,
+    label_decay: Literal["none", "linear"] = "none",
 ) -> Settings:
     """70, 130 and 120 epochs in batches of 128, with the numbers of a row of table 1."""
     return Settings(
@@ -238,7 +235,7 @@ def _paper(
         rho=alpha * classes,
         beta=beta,
         compat="reference",
-        divide_by_classes="true",
+        divide_by_classes=True,
         when_weak="go",
         final_share=0.0,
     )
@@ -255,6 +252,7 @@ class Pencil(MovingLabels):
 
     label_logits: torch.Tensor
     class_weights: torch.Tensor
+    settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
@@ -262,7 +260,7 @@ class Pencil(MovingLabels):
         self.register_buffer("label_logits", self._first_logits())
         counts = torch.bincount(self.given[self.given >= 0], minlength=labels.num_classes).float()
         alike = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
-        weights = alike if settings.balance_classes == "true" else torch.ones_like(alike)
+        weights = alike if settings.balance_classes else torch.ones_like(alike)
         self.register_buffer("class_weights", weights, persistent=False)
 
     @classmethod
@@ -311,7 +309,7 @@ class Pencil(MovingLabels):
             return {"cross_entropy": (weights * F.nll_loss(log_probs, given, reduction="none")).mean()}
         log_labels = F.log_softmax(self.label_logits[batch.rows], dim=1)
         divergence = inverse_kl if settings.classification_loss == "inverse-kl" else forward_kl
-        scale = 1 / self.labels.num_classes if settings.divide_by_classes == "true" else 1.0
+        scale = 1 / self.labels.num_classes if settings.divide_by_classes else 1.0
         parts = {"classification": scale * (weights * divergence(log_probs, log_labels)).mean()}
         if stage == "labels":
             pull = compatibility(log_labels, given, settings.compat).mean()

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
-from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, mean_evidence
-from labelfix.methods.base import Method, MethodSettings, Predict, setting
+from labelfix.methods.base import Method, MethodSettings, Predict, score_from, setting
+
+ScoreFrom = Literal["both", "method", "trajectory"]
 
 
-@dataclass(frozen=True)
 class TwoPosteriorsSettings(MethodSettings):
     """Settings of every method that can be read in two ways."""
 
-    score_from: str = setting(
-        "both",
-        "what the findings are read from: the method's own model, averaged predictions, or the mean of both",
-        source="ours, measured",
-        choices=("both", "method", "trajectory"),
-    )
+    score_from: ScoreFrom = score_from("both")
     final_share: float = setting(
-        0.2, "weight of the trained network's predictions beside the averaged ones", source="ours, measured"
+        0.2,
+        "weight of the trained network's predictions beside the averaged ones",
+        source="ours, measured",
+        ge=0,
+        le=1,
     )
-
-    def check(self) -> None:
-        """Refuse numbers that no run can have.
-
-        Raises:
-            InputError: naming the setting.
-        """
-        super().check()
-        if not 0 <= self.final_share <= 1:
-            raise InputError(f"final_share={self.final_share}: must be a number from 0 to 1")
 
 
 class TwoPosteriors(Method):
     """A method with a model of its own of what the labels are, beside its averaged predictions."""
+
+    settings: TwoPosteriorsSettings
 
     @property
     def has_own_posterior(self) -> bool:

@@ -6,7 +6,6 @@ sources and classes are text of strangers: every expression of the template is e
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -86,11 +85,8 @@ def _weights(config: ScanConfig) -> str:
 
 def _changed(config: ScanConfig) -> list[tuple[str, str, str]]:
     """Settings that differ from the preset: name, value here, value there."""
-    preset = method_class(config.method).presets()[config.preset]
-    pairs = [
-        (field.name, getattr(config.settings, field.name), getattr(preset, field.name))
-        for field in dataclasses.fields(preset)
-    ]
+    preset = method_class(config.method).presets()[config.preset].model_dump()
+    pairs = [(name, here, preset[name]) for name, here in config.settings.model_dump().items()]
     return [(name, _as_text(here), _as_text(there)) for name, here, there in pairs if here != there]
 
 

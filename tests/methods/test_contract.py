@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from digit_training import assert_same, digit_labels, make_trainer, state_of, trusted_digits
+from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 
 from labelfix.errors import InputError
@@ -170,7 +169,7 @@ def test_settings_say_what_they_mean_and_where_they_come_from(name):
 def test_settings_are_set_by_text_and_checked(name):
     settings = method_class(name).presets()["fast"]
     changed = settings.changed({"learning_rate": "0.05", "milestones": "7,9", "flip": "false"})
-    assert (changed.learning_rate, changed.milestones, changed.flip) == (0.05, (7, 9), "false")
+    assert (changed.learning_rate, changed.milestones, changed.flip) == (0.05, (7, 9), False)
     assert settings.changed({"learning_rate": 0.05, "milestones": (7, 9), "flip": "false"}) == changed
     with pytest.raises(InputError, match="--set speed=9: no such setting; there are batch_size"):
         settings.changed({"speed": "9"})
@@ -179,8 +178,39 @@ def test_settings_are_set_by_text_and_checked(name):
     with pytest.raises(InputError, match="--set flip=maybe: choose one of auto, true, false"):
         settings.changed({"flip": "maybe"})
     with pytest.raises(InputError, match="batch_size=0: must be at least 1"):
-        dataclasses.replace(settings, batch_size=0).check()
+        settings.model_copy(update={"batch_size": 0}).check()
     with pytest.raises(InputError, match="learning_rate=nan"):
-        dataclasses.replace(settings, learning_rate=float("nan")).check()
+        settings.model_copy(update={"learning_rate": float("nan")}).check()
     with pytest.raises(InputError, match="average_from"):
-        dataclasses.replace(settings, average_from=settings.epochs).check()
+        settings.model_copy(update={"average_from": settings.epochs}).check()
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [("joint", "warm_start"), ("pencil", "balance_classes"), ("meta", "guess_gradient")],
+)
+def test_a_yes_or_no_is_true_or_false_and_written_so(method, setting):
+    settings = method_class(method).presets()["fast"]
+    for value, text in ((True, "true"), (False, "false")):
+        changed = settings.changed({setting: text})
+        assert getattr(changed, setting) is value
+        assert changed == settings.changed({setting: value})
+        assert changed.model_dump()[setting] == text  # as config.json and the model card have it
+    for text in ("1", "yes", "on", "True", ""):
+        with pytest.raises(InputError, match=f"--set {setting}={text}: choose one of true, false"):
+            settings.changed({setting: text})
+
+
+def test_settings_take_no_value_of_another_type_or_name():
+    made = type(method_class("bmm").presets()["fast"])
+    for wrong in ({"batch_size": "32"}, {"learning_rate": float("nan")}, {"speed": 1}, {"variant": "m"}):
+        with pytest.raises(ValidationError):
+            made(**wrong)
+
+
+def test_score_from_means_the_same_for_every_method():
+    settings = [each for name in METHODS for each in method_card(name)["settings"]]
+    found = [each for each in settings if each["name"] == "score_from"]
+    assert len(found) == len(METHODS) - 1
+    assert len({each["meaning"] for each in found}) == 1
+    assert all(choice in found[0]["meaning"] for each in found for choice in each["choices"])

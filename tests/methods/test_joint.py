@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import references
@@ -184,7 +182,7 @@ class TestLabels:
     def test_a_probability_in_the_ring_is_as_exact_as_it_says(self):
         """2^-11 of itself, or 2^-25 where that is more; the mean of ten in float32 adds nothing to speak of."""
         rng, given = np.random.default_rng(1), digit_labels(2_000)[0]
-        method = small_method(dataclasses.replace(PAPER, ring_epochs=1, update_from=1), given)
+        method = small_method(PAPER.model_copy(update={"ring_epochs": 1, "update_from": 1}), given)
         probs = rng.dirichlet(np.full(10, 0.1), len(given)).astype(np.float32)
         method.record.copy_(torch.from_numpy(probs))
         method.after_epoch(TrainState(method.phases()[0], 1.0), lambda _view: None)
@@ -272,7 +270,7 @@ class TestSchedule:
             ({"finetune_epochs": 0}, "finetune_epochs=0: must be at least 1"),
         ]:
             with pytest.raises(InputError, match=message):
-                dataclasses.replace(PAPER, **changes).check()
+                PAPER.model_copy(update=changes).check()
 
 
 class TestEvidence:
@@ -288,7 +286,7 @@ class TestEvidence:
 
     def test_nearly_certain_rows_keep_their_order(self):
         given = np.zeros(3, dtype=np.int64)
-        method = small_method(dataclasses.replace(PAPER, score_from="method"), given)
+        method = small_method(PAPER.model_copy(update={"score_from": "method"}), given)
         for slot in range(10):
             for row, doubt in enumerate((1e-6, 2e-6, 4e-5)):
                 method.past[slot, row] = torch.tensor([1 - doubt, doubt] + [0.0] * 8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from math import ceil, log
 
 import numpy as np
@@ -114,7 +113,7 @@ class TestLoss:
         assert parts["trace"].item() == pytest.approx(0.3 * np.mean(diagonal), rel=1e-5)
 
     def test_dropout_drops_outputs_of_the_layer_in_training_alone(self):
-        method = alone(dataclasses.replace(FAST, dropout=0.4)).train()
+        method = alone(FAST.model_copy(update={"dropout": 0.4})).train()
         probs = torch.eye(10)
         torch.manual_seed(1)
         found = numpy(method.noisy_log_probs(probs))
@@ -130,7 +129,7 @@ class TestLoss:
         probs, given = torch.eye(10), torch.arange(10)
         losses = []
         for flips in (0.3, 0.03, 0.003):
-            method = alone(dataclasses.replace(FAST, first_flips=flips))
+            method = alone(FAST.model_copy(update={"first_flips": flips}))
             losses.append(-method.noisy_log_probs(probs)[given, given].mean().item())
             assert losses[-1] == pytest.approx(-log(1 - flips), rel=1e-3)
         assert losses[0] > losses[1] > losses[2]
@@ -191,7 +190,7 @@ class TestLayer:
             assert total == pytest.approx(FAST.layer_decay * 0.1 * 1_500)
 
     def test_the_linear_one_has_the_trace_instead(self):
-        method = alone(dataclasses.replace(FAST, noise_layer="linear"))
+        method = alone(FAST.model_copy(update={"noise_layer": "linear"}))
         assert method.param_groups()[1]["weight_decay"] == 0
 
     def test_its_decay_falls_with_the_classes(self):
@@ -284,4 +283,4 @@ class TestSettings:
             ({"first_flips": 0.0}, "first_flips=0.0: must be a number over 0, and below 0.5"),
         ]:
             with pytest.raises(InputError, match=message):
-                dataclasses.replace(FAST, **changes).check()
+                FAST.model_copy(update=changes).check()

@@ -76,7 +76,7 @@ def test_the_presets_are_table_1(preset, row):
     s = Pencil.presets()[f"paper-cifar10-{preset}"]
     assert (s.learning_rate, s.rho / 10, s.beta, s.label_step * 128 * 10) == pytest.approx(row)
     assert (s.batch_size, s.momentum, s.weight_decay, s.epochs) == (128, 0.9, 1e-4, 320)
-    assert (s.compat, s.divide_by_classes, s.classification_loss) == ("reference", "true", "inverse-kl")
+    assert (s.compat, s.divide_by_classes, s.classification_loss) == ("reference", True, "inverse-kl")
 
 
 def test_paper_is_half_symmetric_noise_and_cifar100_has_100_classes():

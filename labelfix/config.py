@@ -84,7 +84,7 @@ class ScanOptions:
         precision: auto, fp32 or bf16.
         preset: fast, paper, or another preset of the method.
         epochs: scales all phases of the preset to so many epochs; None leaves them.
-        folds: cross-fitting: train so many times (2 or more), each time without a part of the rows, and judge every
+        folds: cross-fitting: train so many times (2 or more), each time without a part of the rows, and score every
             row by a network that never saw it; None for the method's default, which is none for most.
         batch_size: rows of a training step; None for the preset's.
         backbone: auto, or a network by name.

@@ -1,4 +1,4 @@
-"""What a method says of the rows, and the maths that reads it out of averaged predictions; numpy only.
+"""What a method finds about the rows, and the maths that takes it from averaged predictions; numpy only.
 
 Names: N rows, K classes, `given` (N,) int64 with -1 for none, `probs` (N, K) rows that sum to 1. Rows
 whose probabilities are NaN (never trained on, never predicted) stay NaN and are ignored.
@@ -28,7 +28,7 @@ class Fit:
 
     Attributes:
         ok: False when the fit failed; the verdicts then leave every label as it was given.
-        reason: what was found, in plain words; empty when there is nothing to say.
+        reason: what was found, in plain words; empty when there is nothing to report.
         keeps_labels: True when nothing may be relabelled: the labels look (nearly) free of errors, or the network too
             weak to correct them. Suspects are flagged all the same.
     """
@@ -44,7 +44,7 @@ class Evidence:
 
     Attributes:
         noise: (N,) float64 in [0, 1], the estimated probability that the given label is wrong; NaN where
-            the method has nothing to say.
+            the method has no estimate.
         probs: (N, K) float32, the belief about the true label with the given one taken into account.
         fit: whether the model behind it can be believed.
         diagnostics: JSON-able numbers for the summary (mixture parameters, histogram).
@@ -247,7 +247,7 @@ def noise_concentration(transition: FloatArray, class_rows: np.ndarray | None = 
         class_rows: (K,) rows of each true class; default as many of each.
 
     Returns:
-        0 to 1; 0 with two classes, where there is nowhere else to go, and without wrong labels.
+        0 to 1; 0 with two classes, where there is no other class to go to, and without wrong labels.
     """
     off = transition * (1 - np.eye(len(transition)))
     mass = off.sum(axis=1)

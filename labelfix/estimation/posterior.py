@@ -1,8 +1,8 @@
-"""The pooled reading: what averaged predictions say of the rows, whichever method they come from.
+"""The pooled posterior of averaged predictions, whichever method they come from.
 
-Two judges are pooled by what kind of noise it is, and held to how much of it there is; clean labels, and a network too
-weak to correct any, are recognised before anything is changed. numpy in, `Evidence` out. How it was found, and what
-else was tried: tests/benchmarks/README.md.
+Two estimates are pooled by what kind of noise it is, and held to how much of it there is; clean labels, and a network
+too weak to correct any, are recognised before anything is changed. numpy in, `Evidence` out. How it was found, and
+what else was tried: tests/benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from labelfix.estimation.evidence import (
     true_class_beliefs,
 )
 from labelfix.estimation.mixture import NoiseModel
-from labelfix.estimation.readings import described, mixture_belief, normalised
+from labelfix.estimation.mixture_posterior import described, mixture_belief, normalised
 from labelfix.estimation.reliability import PosteriorEstimate, is_weak, posterior_fit
 
 # Measured on digits and on 5,000 CIFAR-10 images with human, symmetric, asymmetric and pair noise, and clean.
@@ -48,7 +48,7 @@ def posterior_evidence(
     mixture: str = "beta",
     fitted: np.ndarray | None = None,
 ) -> Evidence:
-    """The pooled reading of averaged predictions, or of predictions of rows that were held out.
+    """The pooled posterior of averaged predictions, or of predictions of rows that were held out.
 
     Args:
         probs: (N, K) predictions; only finite rows with a given label count.
@@ -66,20 +66,20 @@ def posterior_evidence(
     """
     rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
     known = np.ones(len(rows), dtype=bool) if fitted is None else fitted[rows]
-    reading = pooled_posterior(probs[rows], given[rows], mixture, known)
-    noise = 1 - reading.beliefs[np.arange(len(rows)), given[rows]]
+    found = pooled_posterior(probs[rows], given[rows], mixture, known)
+    noise = 1 - found.beliefs[np.arange(len(rows)), given[rows]]
     diagnostics = {
-        **described(reading.model, reading.losses, "loss relative to its class"),
-        "reading": reading.facts(),
+        **described(found.model, found.losses, "loss relative to its class"),
+        "reading": found.facts(),
     }
-    fit = posterior_fit(reading, averaged_epochs)
-    return Evidence.of_rows(reading.beliefs, noise, rows, len(given), fit, diagnostics)
+    fit = posterior_fit(found, averaged_epochs)
+    return Evidence.of_rows(found.beliefs, noise, rows, len(given), fit, diagnostics)
 
 
 def held_out_evidence(
     logits: np.ndarray, given: np.ndarray, fitted: np.ndarray, mixture: str = "beta"
 ) -> Evidence:
-    """The pooled reading of rows that a network never saw, once its certainty is what it should be.
+    """The pooled posterior of rows that a network never saw, once its certainty is what it should be.
 
     A network that is trained to the end is surer of such rows than it is right. One temperature, fitted on the given
     labels (Guo et al. 2017, "On Calibration of Modern Neural Networks", 4.2) and never below 1, takes that back.
@@ -106,13 +106,13 @@ def held_out_evidence(
 def pooled_posterior(
     probs: np.ndarray, given: np.ndarray, mixture: str = "beta", fitted: np.ndarray | None = None
 ) -> PosteriorEstimate:
-    """Two judges of the same predictions, pooled by what kind of noise it is and held to how much of it there is.
+    """Two estimates from the same predictions, pooled by what kind of noise it is and held to how much of it there is.
 
     The first compares the rows of a class: w of the mixture on the class-relative losses and the ratio score s,
     which keeps the order of the losses where w is flat, say that the given label is wrong with m = sqrt(w s), and
     the predictions q freed of blur say which label is right instead. The second is the posterior r proportional to
     q_j T[j, given], which knows which classes are taken for which. Where wrong labels go anywhere the first is the
-    better judge, where classes are swapped the second by far; so the belief is (1 - trust) first + trust r, and the
+    better one, where classes are swapped the second by far; so the belief is (1 - trust) first + trust r, and the
     trust grows from 0 to 1 with the concentration of the noise where the network is sure. T moves with it from that
     of all rows to that of the sure ones: where the network is not sure its own errors pass for swaps.
 
@@ -137,7 +137,7 @@ def pooled_posterior(
     posterior = normalised(np.maximum(q * transition[:, given].T, _TINY))
     certainty, differs = q[fitted].max(axis=1), q[fitted].argmax(axis=1) != given[fitted]
     sure = certainty >= _SURE
-    reading = PosteriorEstimate(
+    found = PosteriorEstimate(
         model=model,
         losses=losses[fitted],
         beliefs=posterior,
@@ -149,8 +149,8 @@ def pooled_posterior(
         noise_rate=_mean(differs[certainty >= _LIKELY]),
         likely_doubt=_mean(1 - certainty[certainty >= _LIKELY]),
     )
-    if reading.looks_clean:
-        return reading
+    if found.looks_clean:
+        return found
     ratio = ratio_score(probs, given, fitted)
     # Components that lie on each other say nothing of a row.
     wrong = np.sqrt(model.posterior(losses) * ratio) if model.gap >= _LEAST_GAP else ratio
@@ -159,11 +159,11 @@ def pooled_posterior(
     # A row whose every alternative is ruled out leaves no mass to share: then any class will do.
     first = mixture_belief(wrong, normalised(others + _TINY), given)
     beliefs = normalised(((1 - trust) * first + trust * posterior) ** _SHARPENING)
-    return replace(reading, beliefs=_at_rate(beliefs, given, reading.noise_rate, fitted))
+    return replace(found, beliefs=_at_rate(beliefs, given, found.noise_rate, fitted))
 
 
 def network_is_weak(probs: np.ndarray, given: np.ndarray) -> bool:
-    """Whether a network is too weak to correct labels; see `Reading.is_weak`.
+    """Whether a network is too weak to correct labels; see `PosteriorEstimate.is_weak`.
 
     Args:
         probs: (N, K) averaged predictions.

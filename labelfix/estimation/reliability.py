@@ -1,4 +1,4 @@
-"""What the pooled reading found in the predictions of a network, and whether labels may be corrected from it.
+"""What the pooled posterior found in the predictions of a network, and whether labels may be corrected from it.
 
 How it was measured: tests/benchmarks/README.md.
 """
@@ -73,12 +73,12 @@ class PosteriorEstimate:
 
     @property
     def is_weak(self) -> bool:
-        """Whether few rows have a likely class, or many disagreements lie elsewhere: then the errors are its own."""
+        """Whether few rows have a likely class, or many disagreements lie among the rest: then errors are its own."""
         return is_weak(self.likely, self.disagreeing, self.noise_rate)
 
     @property
     def rows_of_a_class(self) -> float:
-        """Rows per class that the reading rests on, on average."""
+        """Rows per class that the posterior rests on, on average."""
         return len(self.losses) / self.beliefs.shape[1]
 
     @property
@@ -88,57 +88,57 @@ class PosteriorEstimate:
 
 
 def is_weak(likely: float, disagreeing: float, noise_rate: float) -> bool:
-    """Whether a network is too weak to correct labels; shares as in `Reading`, 0 to 1."""
+    """Whether a network is too weak to correct labels; shares as in `PosteriorEstimate`, 0 to 1."""
     return likely < _LEAST_LIKELY or disagreeing - noise_rate > _WEAK
 
 
-def posterior_fit(reading: PosteriorEstimate, averaged_epochs: int) -> Fit:
+def posterior_fit(found: PosteriorEstimate, averaged_epochs: int) -> Fit:
     """Whether the labels are kept as they are, and why.
 
     Args:
-        reading: of the predictions.
+        found: in the predictions.
         averaged_epochs: over how many epochs of training on these very rows they are averaged; 0 for rows that the
             network never saw.
     """
-    if reading.sure_rows and reading.looks_clean:
-        return Fit(keeps_labels=True, reason=_why_clean(reading))
-    if reading.model.mixture is None:
+    if found.sure_rows and found.looks_clean:
+        return Fit(keeps_labels=True, reason=_why_clean(found))
+    if found.model.mixture is None:
         return Fit(ok=False, reason="all rows have the same loss: no mixture can be fitted")
-    if not reading.sure_rows:
+    if not found.sure_rows:
         return Fit(
             keeps_labels=True, reason="the network is sure of no row: none is changed; train for more epochs"
         )
-    if not averaged_epochs and reading.contradicted <= _HELD_OUT_MARGIN * reading.doubt:
+    if not averaged_epochs and found.contradicted <= _HELD_OUT_MARGIN * found.doubt:
         reason = (
             "too few labels contradict the networks that never saw them "
-            f"({reading.contradicted:.1%} where those are sure, and they expect to be wrong in {reading.doubt:.1%}): "
+            f"({found.contradicted:.1%} where those are sure, and they expect to be wrong in {found.doubt:.1%}): "
             "suspects are flagged, none is changed"
         )
         return Fit(keeps_labels=True, reason=reason)
-    if reading.is_weak and (averaged_epochs < _ENOUGH_EPOCHS or reading.has_few_rows):
-        return Fit(keeps_labels=True, reason=_why_weak(reading, averaged_epochs))
+    if found.is_weak and (averaged_epochs < _ENOUGH_EPOCHS or found.has_few_rows):
+        return Fit(keeps_labels=True, reason=_why_weak(found, averaged_epochs))
     return Fit()
 
 
-def _why_clean(reading: PosteriorEstimate) -> str:
+def _why_clean(found: PosteriorEstimate) -> str:
     reason = (
-        f"the labels look clean (where the network is sure {reading.contradicted:.1%} contradict it, and it "
-        f"expects to be wrong in {reading.doubt:.1%}): none is changed"
+        f"the labels look clean (where the network is sure {found.contradicted:.1%} contradict it, and it "
+        f"expects to be wrong in {found.doubt:.1%}): none is changed"
     )
-    share = reading.sure_rows / len(reading.losses)
+    share = found.sure_rows / len(found.losses)
     if share < _MOSTLY_SURE:
         reason += f"; it is sure of {share:.0%} of the rows only, and errors among the others may not show"
     return reason
 
 
-def _why_weak(reading: PosteriorEstimate, averaged_epochs: int) -> str:
+def _why_weak(found: PosteriorEstimate, averaged_epochs: int) -> str:
     if not averaged_epochs:
         learned = "never saw these rows"
     elif averaged_epochs < _ENOUGH_EPOCHS:
         learned = f"was watched for {averaged_epochs} epochs only"
     else:
-        learned = f"had only {reading.rows_of_a_class:.0f} rows of a class to learn from"
+        learned = f"had only {found.rows_of_a_class:.0f} rows of a class to learn from"
     return (
-        f"the network is too weak to correct labels (it disagrees with {reading.disagreeing:.0%} of them, and with "
-        f"{reading.noise_rate:.0%} where it finds a class likely) and {learned}: suspects are flagged, none is changed"
+        f"the network is too weak to correct labels (it disagrees with {found.disagreeing:.0%} of them, and with "
+        f"{found.noise_rate:.0%} where it finds a class likely) and {learned}: suspects are flagged, none is changed"
     )

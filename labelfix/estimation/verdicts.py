@@ -106,7 +106,7 @@ def _measured(
 def _rule(
     evidence: Evidence, fit: Fit, given: np.ndarray, eligible: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flags (N,) bool and labels (N,) int64 by the rule alone, over the judged rows."""
+    """Flags (N,) bool and labels (N,) int64 by the rule alone, over the eligible rows."""
     if not fit.ok:
         return np.zeros(len(given), dtype=bool), given
     flagged, best, sure = _apply(evidence, given, eligible)

@@ -259,7 +259,7 @@ class TrainState:
 
 
 class Method(nn.Module, ABC):
-    """One paper: its phases, its loss, and what it says of the rows afterwards.
+    """One paper: its phases, its loss, and its posterior of the rows afterwards.
 
     Everything that must survive a restart is a parameter or a buffer. A method knows no file, no table and
     no class name.
@@ -336,7 +336,7 @@ class Method(nn.Module, ABC):
     def averaged_evidence(
         self, final: torch.Tensor | None = None, share: float = 0.0, mixture: str = "beta"
     ) -> Evidence:
-        """The pooled reading of the averaged predictions.
+        """The pooled posterior of the averaged predictions.
 
         Args:
             final: (N, K) logits of the trained network, whose softmax counts with weight `share`; default none.
@@ -352,7 +352,7 @@ class Method(nn.Module, ABC):
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
         """What the method believes of rows that its network never saw, from their logits alone.
 
-        Default: the pooled reading, whatever the network models: of a network that models the given label it takes
+        Default: the pooled posterior, whatever the network models: of a network that models the given label it takes
         the labels' noise out, of one that models the true label there is none to take out.
 
         Args:

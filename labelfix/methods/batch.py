@@ -19,7 +19,7 @@ class Labels:
     Attributes:
         given: (N,) int64 on the device, -1 for rows that are not trained on.
         class_prior: (K,) float32 on the device, frequencies of the given labels with add-one smoothing.
-        trusted: (N,) int64 in main memory, verified labels for methods that learn from them apart, -1 elsewhere.
+        trusted: (N,) int64 in main memory, verified labels for methods that learn from them separately, -1 for none.
     """
 
     given: torch.Tensor

@@ -7,7 +7,7 @@ in most variants, keeps a network from learning wrong labels by heart, with a pe
 
 When it fails: a pretrained network at a small learning rate learns wrong labels before the mixture sees them; a
 network that cannot learn the classes has no guess worth taking; nearly clean data is split in two all the same,
-which is recognised and said, and then nothing is relabelled.
+which is recognised and reported, and then nothing is relabelled.
 
 Source: Arazo, Ortego, Albert, O'Connor, McGuinness 2019, "Unsupervised Label Noise Modeling and Loss
 Correction", with details from the authors' code (losses are tracked in evaluation mode on augmented images;
@@ -25,9 +25,9 @@ the class prior is the smoothed frequency of the given labels (`prior=uniform` i
 remainder; m-dyr-s weighs both targets by the share of the images (equation 13), where the authors' code has a half
 each; without mixup the guess is the same forward, and a soft one has its gradient (equation 10 to the letter).
 The md variants take a half each, like that code, and before bootstrapping shares from Beta(32, 32) whatever
-`mixup_alpha` is. The final reading (`score_from=trajectory`) takes P, the predictions averaged over epochs (of the
+`mixup_alpha` is. The final posterior (`score_from=trajectory`) takes P, the predictions averaged over epochs (of the
 tracking passes; without mixup of the training forwards, which saves the passes) and, with weight `final_share`,
-those of the trained network. It pools two judges: the mixture, fitted on -log P(given) relative to its class, and
+those of the trained network. It pools two estimates: the mixture, fitted on -log P(given) relative to its class, and
 the transition-aware posterior of methods that model the given label, which is trusted the more the fewer classes
 the wrong labels go to. The noise score is 1 - the belief in the given label. The paper's own score
 (`score_from=method`) is the mixture on the loss averaged over the last five tracking passes.
@@ -64,8 +64,8 @@ from torch import nn
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, class_relative_losses
 from labelfix.estimation.mixture import NoiseModel, noise_posterior
+from labelfix.estimation.mixture_posterior import paper_evidence
 from labelfix.estimation.posterior import held_out_evidence
-from labelfix.estimation.readings import paper_evidence
 from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, score_from, setting
 from labelfix.methods.batch import Batch, Labels, Prior
 from labelfix.methods.losses import (
@@ -388,7 +388,7 @@ class BMM(Method):
         return epoch >= min(self.settings.average_from, self.settings.warmup_epochs - 1)
 
     def evidence(self, predict: Predict) -> Evidence:
-        """The pooled reading of the averaged predictions, or the paper's own score."""
+        """The pooled posterior of the averaged predictions, or the paper's own score."""
         given = self.given.cpu().numpy()
         if self.settings.score_from == "trajectory":
             return self.averaged_evidence(predict("plain"), self.settings.final_share, self.settings.mixture)
@@ -398,7 +398,7 @@ class BMM(Method):
         return paper_evidence(np.where(given >= 0, losses, np.nan), probs, given, self.settings.mixture)
 
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
-        """The pooled reading: one mixture, fitted on the losses of the rows that are given for it."""
+        """The pooled posterior: one mixture, fitted on the losses of the rows that are given for it."""
         return held_out_evidence(logits, given, fitted, self.settings.mixture)
 
     def _average_losses(self, rows: torch.Tensor) -> np.ndarray:
@@ -412,7 +412,7 @@ class BMM(Method):
             return self._guess(when, self.network(x).float())
 
     def _guess(self, when: TrainState, logits: torch.Tensor) -> torch.Tensor:
-        """What the network says (B, K): its class for the hard form, else its softmax at the temperature."""
+        """What the network predicts (B, K): its class for the hard form, else its softmax at the temperature."""
         if self.settings.recipe.guess == "hard":
             return F.one_hot(logits.argmax(dim=1), self.labels.num_classes).float()
         return (logits / self._temperature(when)).softmax(dim=1)

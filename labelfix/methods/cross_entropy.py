@@ -9,7 +9,7 @@ last-epoch loss says little (the reason why the other methods exist).
 Settings of cross-entropy: `score_from=loss` (default) ranks rows by the loss of the trained network;
 `score_from=trajectory` takes the mean of the ratio score and of the transition-aware posterior over the predictions
 averaged during the high-learning-rate part, a strong baseline of its own. Either way flags and corrected labels rest on
-the same pooled reading of the predictions behind the score that the methods use (labelfix/estimation/posterior.py).
+the same pooled posterior of the predictions behind the score that the methods use (labelfix/estimation/posterior.py).
 
 `confident-learning` is the strongest peer: cross-entropy in 5 folds, so that every row is predicted by a network that
 never saw it, and cleanlab's label quality of those predictions (self-confidence, the probability of the given label;
@@ -79,7 +79,7 @@ class CrossEntropy(Method):
         return {"cross_entropy": F.cross_entropy(logits, self.given[batch.rows])}
 
     def evidence(self, predict: Predict) -> Evidence:
-        """1 - p(given) of the trained network, or the trajectory score; belief and fit of the pooled reading."""
+        """1 - p(given) of the trained network, or averaged predictions; belief and fit of the pooled posterior."""
         given = self.given.cpu().numpy()
         if self.settings.score_from == "trajectory":
             probs, epochs = self.ensembled_probs.cpu().numpy(), len(self.settings.averaged)
@@ -93,7 +93,7 @@ class CrossEntropy(Method):
         return replace(posterior_evidence(probs, given, epochs), noise=noise)
 
     def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
-        """The score of the held-out probabilities; belief and fit of the pooled reading.
+        """The score of the held-out probabilities; belief and fit of the pooled posterior.
 
         Args:
             logits: (N, K), NaN for rows that are left out.

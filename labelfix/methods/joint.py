@@ -3,7 +3,7 @@
 What it is for: labels that a good network can put right, without trusted samples or a noise rate, at half of the
 labels wrong and more. At a high, constant learning rate a network learns the easy rows first and does not learn wrong
 labels by heart; so from `update_from` on every label is replaced, after every epoch, by the average of what the network
-said of its row in the last epochs of training. The labels cost no pass of their own.
+predicted of its row in the last epochs of training. The labels cost no pass of their own.
 
 When it fails: labels follow a network that is wrong, and it then learns its own errors; at a learning rate that is
 too low it has learned the wrong labels before the first update. L_p holds the classes to the frequencies of the given
@@ -30,11 +30,11 @@ paper-cifar10 presets, is the paper's), and the batch mean is a moving one where
 class; the ring is float16 in main memory (class `Joint` says what that loses); an epoch has no remainder, so no row
 misses its record; the row "lambda" of table 1 is read as the a of Beta(a, a), since a share cannot be 8. In the fast
 preset labels wait (`when_weak=wait`) until enough rows have a likely class: those that a weak network moves drag it
-along (below), and averages of what it then says find nothing any more. The paper presets go on.
+along (below), and averages of what it then predicts find nothing any more. The paper presets go on.
 
 Findings: the belief is the average behind the last labels, noise 1 - that of the given label (`score_from=method`);
-`trajectory` takes the pooled reading of the averaged predictions, which also judges whether labels may be changed at
-all; `both` is the mean of the two.
+`trajectory` takes the pooled posterior of the averaged predictions, which also decides whether labels may be changed
+at all; `both` is the mean of the two.
 
 Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10`, `paper-cifar10-sym30`, `paper-cifar10-sym50`,
 `paper-cifar10-sym70`, `paper-cifar10-sym90`, `paper-cifar10-asym10`, `paper-cifar10-asym20`, `paper-cifar10-asym30`,
@@ -351,7 +351,7 @@ class Joint(MovingLabels):
     def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
         """The average that the last labels are, also where they are its classes: a score needs its shades.
 
-        Whether the labels are clean at all is for the averaged predictions to say.
+        Whether the labels are clean at all is for the averaged predictions to decide.
         """
         given = self.given.cpu().numpy()
         rows = np.flatnonzero(given >= 0)

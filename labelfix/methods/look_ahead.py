@@ -127,7 +127,7 @@ class MetaWeights(NamedTuple):
     keeps_given: torch.Tensor
 
 
-def judge(
+def meta_weights(
     given: torch.Tensor,
     guess: torch.Tensor,
     share: float,

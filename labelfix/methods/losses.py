@@ -22,7 +22,7 @@ def bootstrapped_targets(given: torch.Tensor, guess: torch.Tensor, noise: torch.
 
     Args:
         given: (B, K) one-hot given labels.
-        guess: (B, K) what the network says: one-hot for the hard form, softmax for the soft one.
+        guess: (B, K) what the network predicts: one-hot for the hard form, softmax for the soft one.
         noise: (B,) w, probability that the given label is wrong, in [0, 1].
 
     Returns:
@@ -47,7 +47,7 @@ def mean_probs(logits: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
 
     Args:
         logits: (B, K).
-        before: (K,) what this function said of the batch before; the prior at first.
+        before: (K,) what this function returned for the batch before; the prior at first.
 
     Returns:
         (K,) the mean of the batch, or 0.9 before + 0.1 mean; sums to 1.
@@ -110,8 +110,8 @@ def compatibility(log_labels: torch.Tensor, given: torch.Tensor, form: str) -> t
     Returns:
         (B,), each > 0.
     """
-    judged = log_labels if form == "paper" else F.log_softmax(log_labels.exp(), dim=1)
-    return -judged.gather(1, given.unsqueeze(1)).squeeze(1)
+    log_soft = log_labels if form == "paper" else F.log_softmax(log_labels.exp(), dim=1)
+    return -log_soft.gather(1, given.unsqueeze(1)).squeeze(1)
 
 
 def label_gradient(

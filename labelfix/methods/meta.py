@@ -31,7 +31,7 @@ of the run, and the last ends with it: the code's thirteenth ends after 193,620 
 optimiser's, of all parameters.
 
 Findings: the belief is lambda given + (1 - lambda) g, with running means of choices and guesses over the visits of a
-row, noise 1 - that of the given label (`score_from=method`). `trajectory` takes the pooled reading of the averaged
+row, noise 1 - that of the given label (`score_from=method`). `trajectory` takes the pooled posterior of the averaged
 predictions, `both` the mean of the two. Trusted samples are no rows of the training: their own verdict is the verified
 label, and no evaluation counts them.
 
@@ -63,7 +63,7 @@ from torch.func import functional_call
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence
-from labelfix.estimation.readings import mixture_belief
+from labelfix.estimation.mixture_posterior import mixture_belief
 from labelfix.methods import look_ahead
 from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, score_from, setting
 from labelfix.methods.batch import Batch, Labels, to_device
@@ -71,7 +71,7 @@ from labelfix.methods.look_ahead import MetaWeights, Outputs, Parameters, Step
 from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.schedules import cosine_cycles, step_decay
-from labelfix.methods.two_readings import ScoreFrom
+from labelfix.methods.two_posteriors import ScoreFrom
 from labelfix.networks.statistics import frozen_statistics
 
 _PAPER = "Zhang et al. 2020"
@@ -262,14 +262,14 @@ class Meta(MovingLabels):
         with frozen_statistics(self.network):
             strong_logits = self.network(strong).float()
             guess = self._guess(logits, strong_logits)
-            judged = self._judge(when, batch, given, guess, logits)
+            choices = self._meta_step(when, batch, given, guess, logits)
             guess = guess.detach()
-            self._remember_choices(when, batch.rows, guess, judged)
+            self._remember_choices(when, batch.rows, guess, choices)
             log_probs = F.log_softmax(logits, dim=1)
             taught = guess if self.moves else given
-            chosen = torch.where(judged.keeps_given.bool().unsqueeze(1), given, taught)
+            chosen = torch.where(choices.keeps_given.bool().unsqueeze(1), given, taught)
             blended = mix(given, taught, settings.given_share)
-            weighed = -(judged.weights.unsqueeze(1) * blended * log_probs).sum()
+            weighed = -(choices.weights.unsqueeze(1) * blended * log_probs).sum()
             trusted, others = self._mixed(batch, taught)
         return {
             "relabelled": soft_cross_entropy(logits, chosen) / 2,
@@ -284,7 +284,7 @@ class Meta(MovingLabels):
         probs = (self._normalised(weak).softmax(dim=1) + self._normalised(strong).softmax(dim=1)) / 2
         return sharpened(probs, self.settings.temperature)
 
-    def _judge(
+    def _meta_step(
         self, when: TrainState, batch: Batch, given: torch.Tensor, guess: torch.Tensor, logits: torch.Tensor
     ) -> MetaWeights:
         """The meta step (section 4.3); running statistics are frozen."""
@@ -318,7 +318,7 @@ class Meta(MovingLabels):
             )
             point = {name: value.detach() for name, value in params.items()}
             slope, *rest = look_ahead.DERIVATIVES[settings.derivative](seen, point, direction)
-        return look_ahead.judge(
+        return look_ahead.meta_weights(
             given,
             guess.detach(),
             settings.given_share,
@@ -353,12 +353,12 @@ class Meta(MovingLabels):
         return F.one_hot(labels, self.labels.num_classes).float()
 
     def _remember_choices(
-        self, when: TrainState, rows: torch.Tensor, guess: torch.Tensor, judged: MetaWeights
+        self, when: TrainState, rows: torch.Tensor, guess: torch.Tensor, choices: MetaWeights
     ) -> None:
         """Choices and guesses of this visit into the running means of their rows."""
         is_first = when.epoch < self.settings.warmup_epochs + 1
         weight = 1.0 if is_first else 1 - _VISIT_DECAY
-        self.keeps_given[rows] = torch.lerp(self.keeps_given[rows], judged.keeps_given, weight)
+        self.keeps_given[rows] = torch.lerp(self.keeps_given[rows], choices.keeps_given, weight)
         self.guesses[rows] = torch.lerp(self.guesses[rows], guess, weight)
 
     def after_epoch(self, when: TrainState, predict: Predict) -> dict[str, float]:
@@ -383,7 +383,7 @@ def balanced_slices(trusted: np.ndarray, steps: int, size: int, rng: np.random.G
     """Trusted rows for every step of an epoch: classes in turn, and of each class its rows in turn.
 
     Args:
-        trusted: (N,) int64, verified labels, -1 elsewhere; at least one row is trusted.
+        trusted: (N,) int64, verified labels, -1 for none; at least one row is trusted.
         steps: of the epoch.
         size: rows a step.
         rng: for the orders.

@@ -12,7 +12,7 @@ from torch import nn
 from labelfix.estimation.posterior import network_is_weak
 from labelfix.methods.base import Predict, TrainState, setting
 from labelfix.methods.batch import Labels
-from labelfix.methods.two_readings import TwoPosteriors, TwoPosteriorsSettings
+from labelfix.methods.two_posteriors import TwoPosteriors, TwoPosteriorsSettings
 
 _MOVES = "_moves._extra_state"  # as checkpoints have always named it
 
@@ -54,7 +54,7 @@ class MovingLabels(TwoPosteriors):
 
     @property
     def has_own_posterior(self) -> bool:
-        """Labels that have not moved say nothing."""
+        """False while labels have not moved: then they hold no more than the given ones."""
         return self.moves
 
     def may_move(self, probs: np.ndarray) -> bool:

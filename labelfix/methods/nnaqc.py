@@ -25,17 +25,17 @@ there): noisy labels follow T' q, row j of T the softmax of W's column j. Let it
 
 Differences, all deliberate: W begins at s I with s = log((1 - p)(K - 1) / p), p = `first_flips`, so that its softmax
 says just that share of flips for any number of classes; the paper does not say where it begins. Its decay is its own:
-`layer_decay` at a learning rate of .1 was found on digits, some 1,500 steps; elsewhere rate x decay is what it was
+`layer_decay` at a learning rate of .1 was found on digits, some 1,500 steps; on other data rate x decay is what it was
 there for each of up to 1,500 steps, and in longer runs less, so that rate x decay x steps stays the same (steps at a
 lower rate count less). With K classes it is 10 / K of that, as each column of W learns from one K-th of the rows. The
 linear layer has no decay, but a cost on the mean of T's diagonal, the trace whatever K is.
 
-Findings: `score_from=trajectory` (default) takes the pooled reading of the averaged predictions q. `method` takes the
+Findings: `score_from=trajectory` (default) takes the pooled posterior of the averaged predictions q. `method` takes the
 posterior of the trained network's q by counted transitions, r_j proportional to q_j T[j, given] with T[j, i] = sum q_j
 over the rows given i / sum q_j over all, noise 1 - r of the given label; `both` is the mean of the two. `summary.json`
 has both matrices under diagnostics, whatever the score: `counted_transition` is T, `layer_transition` the softmax of
-W's columns (equation 4), which is no probability, as the paper says, and further from the truth. Rows of folds are
-judged by the pooled reading, which counts transitions among them anew: a layer knows its own fold's network alone.
+W's columns (equation 4), which is no probability, as the paper says, and further from the truth. Rows of folds
+take the pooled posterior, which counts transitions among them anew: a layer knows its own fold's network alone.
 
 Presets: `fast`, 40 epochs for a CPU; `fast-linear`, the same with the linear layer from 5 % of flips; `paper`, for
 `--backbone cifar-net`: the schedule that MatConvNet has for CIFAR-10, .05 for 30 epochs, .005 for 10, .0005 for 5, in
@@ -66,12 +66,12 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
 from labelfix.estimation.evidence import Evidence, others_mass, transition_matrix
-from labelfix.estimation.readings import normalised
+from labelfix.estimation.mixture_posterior import normalised
 from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, score_from, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import mix, soft_cross_entropy
 from labelfix.methods.schedules import step_decay
-from labelfix.methods.two_readings import ScoreFrom, TwoPosteriors, TwoPosteriorsSettings
+from labelfix.methods.two_posteriors import ScoreFrom, TwoPosteriors, TwoPosteriorsSettings
 
 _PAPER = "Jindal et al. 2019"
 
@@ -242,7 +242,7 @@ class NNAQC(TwoPosteriors):
         return self.layer.softmax(dim=0).T
 
     def evidence(self, predict: Predict) -> Evidence:
-        """As of every method with two readings; both transition matrices are told, whatever is read."""
+        """As of every method with two posteriors; diagnostics hold both transition matrices, whichever is taken."""
         logits = predict("plain")
         found = super().evidence(lambda _view: logits)
         counted, _, _ = self._counted(logits)

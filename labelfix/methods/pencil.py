@@ -25,8 +25,8 @@ remainder, so no row misses its step.
 
 Findings: the belief is the label distribution at the end of its last stage, without what the pull leaves at the given
 label: (1 + rho) y - rho given, at least 0 (as it is with `compat=reference` or `classification_loss=kl`); noise is
-1 - that of the given label (`score_from=method`). `trajectory` takes the pooled reading of the averaged predictions,
-which also judges whether the labels are clean at all, `both` the mean of the two.
+1 - that of the given label (`score_from=method`). `trajectory` takes the pooled posterior of the averaged predictions,
+which also decides whether the labels are clean at all, `both` the mean of the two.
 
 Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10`, `paper-cifar10-sym30`, `paper-cifar10-sym50`,
 `paper-cifar10-sym70`, `paper-cifar10-sym90`, `paper-cifar10-asym10`, `paper-cifar10-asym20`, `paper-cifar10-asym30`,
@@ -334,7 +334,7 @@ class Pencil(MovingLabels):
         self.label_logits[rows] -= self.label_step(when) * gradient
 
     def after_epoch(self, when: TrainState, predict: Predict) -> dict[str, float]:
-        """Say how many labels have changed; the labels of the next repeat start from the given ones again."""
+        """Report how many labels have changed; the labels of the next repeat start from the given ones again."""
         if _stage(when) == "backbone":
             if int(when.epoch) == self.settings.backbone_epochs:
                 self.may_move(self.probs_so_far(when, predict))
@@ -350,7 +350,7 @@ class Pencil(MovingLabels):
     def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
         """The label distributions without what the pull of the given label leaves in them however wrong it is.
 
-        Whether the labels are clean at all is for the averaged predictions to say.
+        Whether the labels are clean at all is for the averaged predictions to decide.
         """
         given = self.given.cpu().numpy()
         settings, rows = self.settings, np.flatnonzero(given >= 0)

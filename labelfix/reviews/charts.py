@@ -143,7 +143,7 @@ def score_chart(survey: Survey) -> Chart:
 
 
 def mixture_chart(diagnostics: dict[str, Any]) -> Chart:
-    """The losses of the rows and the two components fitted to them; of `labelfix.estimation.readings.described`."""
+    """The losses of the rows and the two components fitted to them; of `mixture_posterior.described`."""
     mixture, low, high = (diagnostics[name] for name in ("mixture", "loss_low", "loss_high"))
     kind, counts = diagnostics["loss_kind"], np.array(diagnostics["loss_histogram"], np.float64)
     heights = counts * len(counts) / max(counts.sum(), 1)

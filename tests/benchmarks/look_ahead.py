@@ -30,7 +30,7 @@ CLASSES = 10
 class WithoutMeta(Meta):
     """Every row weighs the same and keeps its label."""
 
-    def _judge(self, when, batch, given, guess, logits):
+    def _meta_step(self, when, batch, given, guess, logits):
         count = len(given)
         weights = torch.full((count,), 1 / count, device=given.device)
         return MetaWeights(weights, torch.ones_like(weights), weights)

@@ -33,8 +33,8 @@ from labelfix.estimation.evidence import (
     true_class_beliefs,
 )
 from labelfix.estimation.mixture import NoiseModel
+from labelfix.estimation.mixture_posterior import mixture_belief
 from labelfix.estimation.posterior import posterior_evidence
-from labelfix.estimation.readings import mixture_belief
 from labelfix.estimation.verdicts import decide
 
 CIFAR = ["symmetric:0.2", "symmetric:0.4", "asymmetric:0.4", "pair:0.3", "human", "clean"]

@@ -63,8 +63,8 @@ def test_the_order_of_the_rows_is_kept():
     found = calibrate(noise, EVERYBODY, wrong).noise
     order = np.argsort(noise)
     assert (np.diff(found[order]) >= 0).all()
-    apart = (noise[order] > 1e-6) & (noise[order] < 1 - 1e-6)
-    assert (np.diff(found[order][apart]) > 0).all()
+    inside = (noise[order] > 1e-6) & (noise[order] < 1 - 1e-6)
+    assert (np.diff(found[order][inside]) > 0).all()
     assert ((found >= 0) & (found <= 1)).all()
 
 

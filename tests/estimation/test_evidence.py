@@ -137,10 +137,10 @@ def test_the_posterior_takes_every_parameter_from_the_fitted_rows():
     np.testing.assert_allclose(posterior, expected, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("reading", [ratio_score, class_relative_losses, transition_posterior])
-def test_fitting_on_some_rows_and_reading_them_is_leaving_the_others_out(reading):
+@pytest.mark.parametrize("score", [ratio_score, class_relative_losses, transition_posterior])
+def test_fitting_on_some_rows_and_scoring_them_is_leaving_the_others_out(score):
     probs, given, fitted = two_parts()
-    alone, among = reading(probs[fitted], given[fitted]), reading(probs, given, fitted)
+    alone, among = score(probs[fitted], given[fitted]), score(probs, given, fitted)
     if isinstance(alone, tuple):
         np.testing.assert_allclose(among[1], alone[1], rtol=1e-12)
         alone, among = alone[0], among[0]
@@ -151,9 +151,9 @@ def test_fitted_rows_without_label_or_prediction_do_not_matter():
     probs, given, fitted = two_parts()
     more_probs = np.vstack([probs, np.full((1, 4), np.nan), np.full((1, 4), 0.25)])
     more_given, more_fitted = np.append(given, [0, -1]), np.append(fitted, [True, False])
-    for reading in (ratio_score, class_relative_losses):
-        found = reading(more_probs, more_given, more_fitted)
-        np.testing.assert_array_equal(found[:100], reading(probs, given, fitted))
+    for score in (ratio_score, class_relative_losses):
+        found = score(more_probs, more_given, more_fitted)
+        np.testing.assert_array_equal(found[:100], score(probs, given, fitted))
         assert np.isnan(found[100:]).all()
 
 

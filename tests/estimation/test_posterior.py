@@ -1,4 +1,4 @@
-"""The pooled reading: what averaged predictions say of the rows."""
+"""The pooled posterior of averaged predictions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import spearmanr
 
 from labelfix.estimation.evidence import sure_transition, true_class_beliefs
+from labelfix.estimation.mixture_posterior import paper_evidence
 from labelfix.estimation.posterior import (
     held_out_evidence,
     network_is_weak,
     pooled_posterior,
     posterior_evidence,
 )
-from labelfix.estimation.readings import paper_evidence
 
 
 def rows_of(noisy_share, rows=3_000, classes=4, seed=0):
@@ -50,7 +50,7 @@ def test_the_pooled_reading_is_the_formula(fitted):
     np.testing.assert_allclose(found.noise, 1 - expected[np.arange(150), given], atol=1e-6)
 
 
-def test_swapped_classes_are_judged_by_the_posterior_alone():
+def test_swapped_classes_are_scored_by_the_transition_posterior_alone():
     """Its order, whatever the factor that holds the rate: predictions are blurred towards the swapped class."""
     rng = np.random.default_rng(0)
     true = rng.integers(0, 4, 3_000)
@@ -104,10 +104,10 @@ def half_known(share, rows):
 )
 def test_a_weak_network_with_few_rows_corrects_only_what_contradicts_it_plainly(rows, share, keeps):
     probs, given = half_known(share, rows)
-    reading = pooled_posterior(probs, given)
-    assert reading.is_weak
-    assert not reading.looks_clean
-    assert (reading.noise_rate > 1.3 * reading.likely_doubt) is (share == 0.3)
+    found = pooled_posterior(probs, given)
+    assert found.is_weak
+    assert not found.looks_clean
+    assert (found.noise_rate > 1.3 * found.likely_doubt) is (share == 0.3)
     fit = posterior_evidence(probs, given, 28).fit
     assert (fit.ok, fit.keeps_labels) == (True, keeps)
     assert ("had only 275 rows of a class to learn from" in fit.reason) is keeps
@@ -155,11 +155,11 @@ def test_components_that_lie_on_each_other_say_nothing():
     probs = np.repeat((1 - peak)[:, None] / 3, 4, axis=1)
     probs[np.arange(300), true] = peak
     given = np.where(rng.random(300) < 0.1, (true + rng.integers(1, 4, 300)) % 4, true)
-    reading = pooled_posterior(probs, given)
-    assert reading.model.gap < 0.15
-    assert not reading.looks_clean
+    found = pooled_posterior(probs, given)
+    assert found.model.gap < 0.15
+    assert not found.looks_clean
     expected = references.pooled_belief(probs, given, np.ones(300, bool))
-    np.testing.assert_allclose(reading.beliefs, expected, atol=1e-4)
+    np.testing.assert_allclose(found.beliefs, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_modest_network_is_taken_at_its_word():
 
 
 def test_certain_and_right_is_clean_and_no_failure():
-    """Losses too small to tell apart: there is no mixture, and nothing to find."""
+    """Losses that hardly differ: there is no mixture, and nothing to find."""
     given = np.arange(600) % 3
     evidence = posterior_evidence(np.eye(3)[given] * (1 - 3e-9) + 1e-9, given, 28)
     assert evidence.fit.ok

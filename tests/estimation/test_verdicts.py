@@ -67,7 +67,7 @@ def test_a_failed_fit_flags_nothing_and_keeps_every_label(noise, probs, reason):
     assert verdicts.corrected.tolist() == GIVEN.tolist()
 
 
-def test_where_nothing_was_judged_nothing_looks_clean():
+def test_where_nothing_was_eligible_nothing_looks_clean():
     found = evidence(NOISE, SURE, keeps_labels=True, reason="the labels look clean")
     fit = decide(found, GIVEN, ~ALL, NOBODY, trusted=GIVEN).fit
     assert (fit.ok, fit.keeps_labels) == (True, True)
@@ -91,8 +91,8 @@ def test_unlabelled_rows_take_the_prediction_and_are_never_flagged():
 
 
 def test_invalid_rows_keep_their_label():
-    judged = np.array([True, False, True, True, True])
-    verdicts = decide(evidence(NOISE, SURE), GIVEN, judged, NOBODY)
+    eligible = np.array([True, False, True, True, True])
+    verdicts = decide(evidence(NOISE, SURE), GIVEN, eligible, NOBODY)
     assert not verdicts.flagged[1]
     assert verdicts.corrected[1] == 0
 
@@ -108,8 +108,8 @@ def test_a_class_without_rows_never_counts_as_emptied():
 def test_a_trusted_row_takes_its_verified_label_and_is_never_flagged():
     """Rows 1 and 3 would be flagged; row 1 is verified as wrong, row 3 as right, row 0 as something else."""
     trusted = np.array([2, 1, -1, 1, -1])
-    judged = trusted < 0
-    verdicts = decide(evidence(NOISE, SURE), GIVEN, judged, NOBODY, trusted)
+    eligible = trusted < 0
+    verdicts = decide(evidence(NOISE, SURE), GIVEN, eligible, NOBODY, trusted)
     assert not verdicts.flagged.any()
     assert verdicts.corrected.tolist() == [2, 1, 1, 1, 2]
     assert verdicts.fit.ok

@@ -12,10 +12,10 @@ from sklearn.metrics import average_precision_score
 from labelfix.errors import InputError
 from labelfix.methods import method_card, method_class, method_names
 from labelfix.methods.base import TrainState
-from labelfix.methods.two_readings import TwoPosteriors
+from labelfix.methods.two_posteriors import TwoPosteriors
 
 METHODS = method_names()
-TWO_READINGS = [name for name in METHODS if issubclass(method_class(name), TwoPosteriors)]
+TWO_POSTERIORS = [name for name in METHODS if issubclass(method_class(name), TwoPosteriors)]
 
 
 @pytest.fixture(params=METHODS)
@@ -75,8 +75,8 @@ def test_evidence_has_the_promised_shapes_and_ranges(name):
     np.testing.assert_allclose(evidence.probs[:190].sum(axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TWO_READINGS)
-def test_both_is_the_mean_of_the_two_readings(name):
+@pytest.mark.parametrize("name", TWO_POSTERIORS)
+def test_both_is_the_mean_of_the_two_posteriors(name):
     given = digit_labels(200)[0].copy()
     given[190:] = -1
     trainer = make_trainer(name, given=given)

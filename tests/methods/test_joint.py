@@ -1,4 +1,4 @@
-"""Joint optimisation: parity with the equations, the label store, the two steps, and what is said of the rows."""
+"""Joint optimisation: parity with the equations, the label store, the two steps, and its posterior."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def soft_targets(trainer, seed=0):
     return targets
 
 
-def spoken(trainer):
+def recorded(trainer):
     """Collects what the network says of every row in every epoch of training: a list of (N, K) float64."""
     epochs = []
     original = trainer.method.remember
@@ -151,14 +151,16 @@ class TestLabels:
     def test_they_are_the_mean_of_the_last_epochs_and_nothing_before(self, average):
         """A run against a plain list: before update_from, before the ring is full, and after it has gone round."""
         trainer = make_trainer("joint", **self.CHANGES, average=average, average_until="8")
-        said = spoken(trainer)
+        predicted = recorded(trainer)
         for report in trainer.epochs():
             targets = trainer.method.targets.double().cpu().numpy()
             if report.epoch < 3:
                 np.testing.assert_array_equal(targets, one_hot(digit_labels(200)[0]))
                 assert not report.reported
             else:
-                expected = references.joint_labels(said[:8][: report.epoch], 4 if average == "ring" else None)
+                expected = references.joint_labels(
+                    predicted[:8][: report.epoch], 4 if average == "ring" else None
+                )
                 np.testing.assert_allclose(targets, expected, rtol=1e-3, atol=1e-6)
                 np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
             if 3 <= report.epoch <= 8:
@@ -167,16 +169,16 @@ class TestLabels:
 
     def test_the_first_update_of_the_paper_is_the_mean_of_epochs_61_to_70(self):
         rng, given = np.random.default_rng(0), digit_labels(30)[0]
-        method, said = small_method(PAPER, given), []
+        method, predicted = small_method(PAPER, given), []
         for epoch in range(1, 86):
             # Sharp predictions: probabilities from 1 down to 1e-12, which float16 has no place for.
-            said.append(rng.dirichlet(np.full(10, 0.1), 30))
-            method.record.copy_(torch.from_numpy(said[-1]))
+            predicted.append(rng.dirichlet(np.full(10, 0.1), 30))
+            method.record.copy_(torch.from_numpy(predicted[-1]))
             method.after_epoch(TrainState(method.phases()[0], float(epoch)), lambda _view: None)
             if epoch < 70:
                 np.testing.assert_array_equal(method.targets.numpy(), one_hot(given))
             else:
-                expected = np.stack(said[epoch - 10 : epoch]).mean(axis=0)
+                expected = np.stack(predicted[epoch - 10 : epoch]).mean(axis=0)
                 np.testing.assert_allclose(method.targets.numpy(), expected, rtol=1e-3, atol=1e-7)
 
     def test_a_probability_in_the_ring_is_as_exact_as_it_says(self):
@@ -192,11 +194,11 @@ class TestLabels:
 
     def test_hard_labels_are_the_class_of_the_mean(self):
         trainer = make_trainer("joint", **self.CHANGES, labels="hard", average_until="8", score_from="method")
-        said = spoken(trainer)
+        predicted = recorded(trainer)
         list(trainer.epochs())
-        mean = references.joint_labels(said[:8], 4)
+        mean = references.joint_labels(predicted[:8], 4)
         np.testing.assert_array_equal(trainer.method.targets.cpu().numpy(), one_hot(mean.argmax(axis=1)))
-        # What is said of the rows keeps the shades.
+        # The posterior keeps the shades.
         probs = trainer.method.evidence(trainer.predict).probs
         np.testing.assert_allclose(probs, mean, rtol=1e-3, atol=1e-6)
 
@@ -276,10 +278,10 @@ class TestSchedule:
 class TestEvidence:
     def test_the_paper_score_is_one_less_the_label_at_the_given_class(self):
         trainer = make_trainer("joint", score_from="method", epochs=12)
-        said = spoken(trainer)
+        predicted = recorded(trainer)
         list(trainer.epochs())
         settings = trainer.method.settings
-        mean = references.joint_labels(said[: settings.correct_epochs], settings.ring_epochs)
+        mean = references.joint_labels(predicted[: settings.correct_epochs], settings.ring_epochs)
         evidence = trainer.method.evidence(trainer.predict)
         np.testing.assert_allclose(evidence.probs, mean, rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(evidence.noise, 1 - mean[np.arange(200), digit_labels(200)[0]], atol=5e-4)

@@ -16,7 +16,7 @@ from labelfix.errors import InputError
 from labelfix.methods import look_ahead
 from labelfix.methods.base import TrainState
 from labelfix.methods.batch import Labels
-from labelfix.methods.look_ahead import Step, judge
+from labelfix.methods.look_ahead import Step, meta_weights
 from labelfix.methods.meta import Meta, balanced_slices, presets
 from labelfix.methods.schedules import cosine_cycles
 from labelfix.networks.statistics import frozen_statistics
@@ -67,7 +67,7 @@ def test_the_meta_step_is_that_of_double_backward(guess_gradient, has_velocity):
     with frozen_statistics(method.network):
         logits, strong = (method.network(view) for view in batch.views)
         guess = method._guess(logits, strong)
-        found = method._judge(when, batch, given, guess, logits)
+        found = method._meta_step(when, batch, given, guess, logits)
         by_weight, by_label = meta_by_double_backward(
             method.network,
             *batch.views,
@@ -105,7 +105,7 @@ def test_differences_come_close_to_the_derivative_in_float32(dropout):
         for derivative in look_ahead.DERIVATIVES:
             torch.manual_seed(5)  # as the trainer does at every step
             method.settings = method.settings.changed({"derivative": derivative})
-            found.append(method._judge(when, batch, given, guess, logits))
+            found.append(method._meta_step(when, batch, given, guess, logits))
     exact, close = found
     assert (exact.weights - close.weights).abs().max() < 0.05 * exact.weights.max()
     assert torch.equal(exact.keeps_given, close.keeps_given)
@@ -114,10 +114,12 @@ def test_differences_come_close_to_the_derivative_in_float32(dropout):
 def test_where_no_sample_helps_none_has_a_weight():
     given = torch.eye(3)
     guess = torch.full((3, 3), 1 / 3)
-    found = judge(given, guess, 0.9, 0.1, slope=given)  # every given label gets more probable against v
+    found = meta_weights(
+        given, guess, 0.9, 0.1, slope=given
+    )  # every given label gets more probable against v
     assert found.weights.tolist() == [0, 0, 0]
     assert found.keeps_given.tolist() == [0, 0, 0]
-    found = judge(given, guess, 0.9, 0.1, slope=-given)
+    found = meta_weights(given, guess, 0.9, 0.1, slope=-given)
     assert found.weights.sum().item() == pytest.approx(1, abs=1e-3)
     assert found.weights.sum().item() < 1
     assert found.keeps_given.tolist() == [1, 1, 1]
@@ -125,7 +127,7 @@ def test_where_no_sample_helps_none_has_a_weight():
 
 def test_a_label_that_is_the_guess_is_no_matter():
     given = torch.eye(3)
-    assert judge(given, given, 0.9, 0.1, slope=torch.randn(3, 3)).keeps_given.tolist() == [0, 0, 0]
+    assert meta_weights(given, given, 0.9, 0.1, slope=torch.randn(3, 3)).keeps_given.tolist() == [0, 0, 0]
 
 
 def test_the_look_ahead_is_a_step_of_sgd():

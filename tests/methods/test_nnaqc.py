@@ -1,4 +1,4 @@
-"""NNAQC: parity with the equations, the trap in the clustering loss, the noise layer, and what is said of the rows."""
+"""NNAQC: parity with the equations, the trap in the clustering loss, the noise layer, and its posterior."""
 
 from __future__ import annotations
 
@@ -209,13 +209,13 @@ class TestLayer:
         last = numpy(trainer.method.layer)
         assert np.abs(last - first).max() > 0.5
         assert np.abs(last[~np.eye(10, dtype=bool)]).max() > 0.05  # decay alone would leave zeros
-        said = trainer.method.evidence(trainer.predict).diagnostics
+        diagnostics = trainer.method.evidence(trainer.predict).diagnostics
         planted = realised_transition(true, given, 10)
-        error = np.abs(np.array(said["counted_transition"]) - planted).sum(axis=1).mean()
+        error = np.abs(np.array(diagnostics["counted_transition"]) - planted).sum(axis=1).mean()
         nothing = np.abs(np.eye(10) - planted).sum(axis=1).mean()
         assert error < 0.35 < nothing / 2
         expected = [references.softmax(last[:, [j]].T)[0] for j in range(10)]
-        np.testing.assert_allclose(said["layer_transition"], expected, atol=1e-4)
+        np.testing.assert_allclose(diagnostics["layer_transition"], expected, atol=1e-4)
 
 
 class TestEvidence:
@@ -245,8 +245,8 @@ class TestEvidence:
         expected = references.counted_transition(clean, given[30:])
         np.testing.assert_allclose(evidence.diagnostics["counted_transition"], expected, atol=1e-5)
 
-    def test_rows_of_folds_are_judged_by_counts_of_their_own(self):
-        """The reading of held-out rows counts its transitions on them: none of the trained rows has a say."""
+    def test_rows_of_folds_are_scored_by_counts_of_their_own(self):
+        """The posterior of held-out rows counts its transitions on them: none of the trained rows counts."""
         rng, true = np.random.default_rng(0), np.arange(2_000) % 10
         given = np.where(rng.random(2_000) < 0.3, (true + 1) % 10, true)
         logits = 4.0 * np.eye(10)[true] + rng.normal(size=(2_000, 10))

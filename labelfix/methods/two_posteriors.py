@@ -1,4 +1,4 @@
-"""What methods share that can be read in two ways: by their own model of the rows, or by averaged predictions."""
+"""What methods share that have two posteriors: of their own model of the rows, and of averaged predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ScoreFrom = Literal["both", "method", "trajectory"]
 
 
 class TwoPosteriorsSettings(MethodSettings):
-    """Settings of every method that can be read in two ways."""
+    """Settings of every method that has two posteriors."""
 
     score_from: ScoreFrom = score_from("both")
     final_share: float = setting(
@@ -33,11 +33,11 @@ class TwoPosteriors(Method):
 
     @property
     def has_own_posterior(self) -> bool:
-        """Whether its own model has something to say."""
+        """Whether its own model has a posterior by now."""
         return True
 
     def evidence(self, predict: Predict) -> Evidence:
-        """Its own model, or averaged predictions (also where it has nothing to say), or the mean of both."""
+        """Its own model, or averaged predictions (also where that has no posterior), or the mean of both."""
         logits = predict("plain")
         averaged = self.averaged_evidence(logits, self.settings.final_share)
         if self.settings.score_from == "trajectory" or not self.has_own_posterior:
@@ -47,9 +47,9 @@ class TwoPosteriors(Method):
 
     @abstractmethod
     def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
-        """What its own model says; fit and diagnostics of the averaged predictions, which know clean labels.
+        """The posterior of its own model; fit and diagnostics of the averaged predictions, which know clean labels.
 
         Args:
-            averaged: the pooled reading of the averaged predictions.
+            averaged: the pooled posterior of the averaged predictions.
             logits: (N, K) of the trained network, NaN for rows without a valid image.
         """

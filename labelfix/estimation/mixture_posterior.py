@@ -1,4 +1,4 @@
-"""What a method's own model says of the rows, as evidence: the mixture's reading, and the mean of two readings.
+"""The posterior of a mixture over the losses, as evidence, and the maths that other posteriors share with it.
 
 numpy in, `Evidence` out.
 """
@@ -22,7 +22,7 @@ _BINS = 40  # of the histogram that a summary keeps
 def paper_evidence(
     losses: np.ndarray, probs: np.ndarray, given: np.ndarray, mixture: str = "beta"
 ) -> Evidence:
-    """The paper's reading: w = p(noisy component | loss), soft label (1 - w) given + w predicted.
+    """The paper's posterior: w = p(noisy component | loss), soft label (1 - w) given + w predicted.
 
     Args:
         losses: (N,) float64, NaN for rows that were not trained on.

@@ -1,4 +1,4 @@
-"""The reading of a method's own model, and the mean of two readings."""
+"""The posterior of the mixture, and the mean of two posteriors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from test_posterior import rows_of
 
 from labelfix.estimation.evidence import Evidence, Fit, mean_evidence
 from labelfix.estimation.mixture import NoiseModel
-from labelfix.estimation.readings import paper_evidence
+from labelfix.estimation.mixture_posterior import paper_evidence
 
 
-def test_the_paper_reading_is_the_soft_target_of_equation_10():
+def test_the_paper_posterior_is_the_soft_target_of_equation_10():
     probs, given, _ = rows_of(0.3)
     losses = -np.log(probs[np.arange(3_000), given])
     w = NoiseModel.fit(losses).posterior(losses)[:, None]
@@ -18,7 +18,7 @@ def test_the_paper_reading_is_the_soft_target_of_equation_10():
     np.testing.assert_allclose(evidence.probs, (1 - w) * np.eye(4)[given] + w * probs, atol=1e-5)
 
 
-def test_both_is_the_mean_of_two_readings_with_the_fit_of_the_second():
+def test_both_is_the_mean_of_two_posteriors_with_the_fit_of_the_second():
     nan = float("nan")
     first = Evidence(np.array([0.2, nan]), np.array([[0.8, 0.2], [nan, nan]], dtype=np.float32))
     second = Evidence(

@@ -47,8 +47,8 @@ def source_places(
     """The files and folders of a source, in which nothing is written: itself, and where its images lie.
 
     Where images lie in folders that have a folder in common, that one is kept too: `images/cat/1.png` and
-    `images/dog/2.png` keep `images/` as it is. Only a folder that holds the manifest itself is left open, also where
-    images lie beside it: somebody works there.
+    `images/dog/2.png` keep `images/` as it is; outside of the root that is the folder right above them. Only a folder
+    that holds the manifest itself is left open, also where images lie beside it: somebody works there.
 
     Args:
         source: absolute path of the folder or manifest; None in memory, where one works in the current folder.
@@ -58,9 +58,15 @@ def source_places(
     """
     by_top: dict[tuple[str, ...], list[Path]] = {}
     for folder in folders:
+        if "\0" in folder:
+            continue  # no folder at all; the row says so
         place = Path(os.path.normpath(root / folder))
-        is_inside = place.is_relative_to(root)
-        by_top.setdefault(place.parts[: len(root.parts) + 1 if is_inside else 2], []).append(place)
+        if place.is_relative_to(root):
+            by_top.setdefault(place.parts[: len(root.parts) + 1], []).append(place)
+        else:
+            by_top.setdefault(place.parent.parts if _is_of_data(place.parent) else place.parts, []).append(
+                place
+            )
     places = {place for some in by_top.values() for place in some}
     places |= {Path(os.path.commonpath(some)) for some in by_top.values()}
     if is_root_given:
@@ -70,6 +76,11 @@ def source_places(
     workplace = Path.cwd() if source is None else source.parent.resolve()
     closed = [place for place in sorted(places) if not workplace.is_relative_to(place.resolve())]
     return closed if source is None else [source, *closed]
+
+
+def _is_of_data(folder: Path) -> bool:
+    """Whether a folder can belong to a data set as a whole: no home, no disk and nothing at the top of one."""
+    return len(folder.parts) > 2 and folder != Path.home() and not folder.is_mount()
 
 
 def check_output(
@@ -117,6 +128,19 @@ def is_run(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return config.keys() >= RUN_KEYS
+
+
+def check_parts(folder: Path, names: Iterable[str], *, are_folders: bool) -> None:
+    """Refuse parts of a folder of ours that are of another kind than what is going to be written there.
+
+    Raises:
+        InputError: names the part.
+    """
+    for name in names:
+        part = folder / name
+        if part.exists() and (not part.is_dir() if are_folders else not part.is_file()):
+            kind = "folder" if are_folders else "regular file"
+            raise InputError(f"{part} is no {kind}, as it is in a run; move it, or choose another --out")
 
 
 def check_no_links(folder: Path, names: Sequence[str]) -> None:

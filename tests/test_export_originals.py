@@ -38,7 +38,8 @@ def images(tmp_path):
 def scanned(folder: Path, source: Path, *, notes_links: bool = True) -> Path:
     """The corrections of a finished run; without `notes_links` of one whose config.json does not tell of links."""
     path, manifest = finish(folder, source)
-    files = {"num_links": manifest.num_links} if notes_links else {}
+    links = {"num_links": manifest.num_links, "num_linked_folders": manifest.num_linked_folders}
+    files = links if notes_links else {}
     (folder / "config.json").write_text(json.dumps({"source": manifest.options, "files": files}))
     return path
 
@@ -131,6 +132,15 @@ class TestAFileReplacedSinceTheScan:
             words = told.get(kind, "is no image any more")
             refuses(VICTIM, words, corrections=run, **options(to, way, tmp_path))
         assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_class_folder_that_became_a_link_is_refused(images, tmp_path):
+    path = scanned(tmp_path / "run", images)
+    (images / "dog").rename(tmp_path / "dogs")
+    (images / "dog").symlink_to(tmp_path / "dogs")
+    chosen = {"to": "imagefolder", "out": tmp_path / "out"}
+    refuses("1 of its folders are links", "--source", corrections=path, **chosen)
+    assert export(path, source=images, **chosen)["rows"] == 4
 
 
 @pytest.mark.parametrize(("to", "way"), HOW)

@@ -12,7 +12,7 @@ from conftest import write_digits
 import labelfix
 from labelfix.errors import InputError
 from labelfix.output_paths import RUN_PARTS, check_output, holding, source_places
-from labelfix.results.run_folder import RunFolder
+from labelfix.results.run_folder import RunFolder, check_out
 
 QUICK = {"epochs": 1, "method": "cross-entropy"}
 
@@ -102,6 +102,16 @@ class TestTheSource:
         flat.assign(label=flat.file_name.str[0]).to_csv("flat.csv", index=False)
         assert labelfix.scan("flat.csv", out="flat", rows=10, **QUICK).corrections.is_file()
 
+    def test_a_path_that_no_file_can_have_is_a_row_with_an_error(self, tmp_path):
+        write_digits(tmp_path / "images", 20)
+        names = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.glob("images/*/*.png"))]
+        rows = [{"file_name": name, "label": name[7]} for name in names]
+        rows.append({"file_name": "a\0b/1.png", "label": "1"})
+        (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run = labelfix.scan(tmp_path / "s.jsonl", out=tmp_path / "run", **QUICK)
+        table = pd.read_parquet(run.corrections)
+        assert table.is_valid.tolist() == [True] * 20 + [False]
+
     def test_a_root_that_is_named_belongs_to_it(self, tmp_path):
         root, lists = tmp_path / "data", tmp_path / "lists" / "a.csv"
         (root / "a").mkdir(parents=True)
@@ -110,6 +120,20 @@ class TestTheSource:
         assert root in source_places(lists, root, ["a"], is_root_given=True)
         assert root not in source_places(lists, root, ["a"])
         assert tmp_path not in source_places(lists, tmp_path, ["data/a"], is_root_given=True)
+
+    def test_folders_with_nothing_in_common_close_nothing_above_them(self, tmp_path, monkeypatch):
+        """Absolute paths in two corners of a home: neither the home is closed, nor the cache in it."""
+        monkeypatch.setenv("HOME", str(tmp_path / "me"))
+        lists = tmp_path / "work" / "a.csv"
+        lists.parent.mkdir()
+        lists.touch()
+        home = tmp_path / "me"
+        spread = source_places(lists, lists.parent, [f"{home}/Pictures/cat", f"{home}/Downloads/dog"])
+        assert set(spread) == {lists, home / "Pictures/cat", home / "Downloads/dog"}
+        assert home not in source_places(lists, lists.parent, [f"{home}/cat", f"{home}/dog"])
+        pool = f"{home}/pool"
+        assert home / "pool" in source_places(lists, lists.parent, [f"{pool}/cat", f"{pool}/dog"])
+        assert source_places(lists, lists.parent, ["/a", "/b"]) == [lists, *map(type(lists), ("/a", "/b"))]
 
     def test_the_same_place_under_another_name(self, tmp_path):
         (tmp_path / "a" / "b").mkdir(parents=True)
@@ -185,6 +209,38 @@ class TestRuns:
         named = foreign.split("/")[0] if foreign.startswith("mine") else place.name
         refuses(labelfix.scan, named, "move it", **options, **QUICK)
         assert tree(tmp_path) == before
+
+    @pytest.mark.parametrize(
+        ("name", "is_folder"),
+        [
+            ("summary.json", True),
+            ("corrections.parquet", True),
+            ("classifier/model.safetensors", True),
+            (".corrections.parquet.x.tmp", True),
+            ("checkpoint", False),
+            (".checkpoint-done", False),
+            ("classifier", False),
+        ],
+    )
+    def test_a_part_of_another_kind(self, tmp_path, name, is_folder):
+        """It is refused before the training, not met after it; a folder that only looks like a leftover stays."""
+        folder = RunFolder(tmp_path / "run")
+        folder.path.mkdir()
+        facts = {"device": "cpu", "precision": "fp32", "backbone": "small", "image_size": 8}
+        config = {"config": {**facts, "settings": {}, "folds": 0}, "source": {}, "environment": {}}
+        folder.config.write_text(json.dumps(config))
+        part = folder.path / name
+        part.parent.mkdir(exist_ok=True)
+        part.mkdir() if is_folder else part.write_text("x")
+        if name.endswith(".tmp"):
+            folder.sweep()
+            assert part.is_dir()
+        else:
+            refuses(check_out, name.split("/")[-1], "move it", folder=folder, overwrite=True)
+
+    def test_folds_lie_one_deep(self, tmp_path):
+        (tmp_path / "run" / "checkpoint" / "fold-0" / "fold-1").mkdir(parents=True)
+        refuses(RunFolder(tmp_path / "run").check_checkpoints, "fold-1", "no checkpoint")
 
     def test_only_checkpoints_are_removed(self, tmp_path):
         folder = RunFolder(tmp_path / "run")

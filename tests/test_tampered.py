@@ -122,6 +122,8 @@ class TestCorrections:
             ("is_valid", pa.array([None] * 40, pa.bool_())),
             ("is_label_issue", pa.array(["no"] * 40)),
             ("file_name", pa.array([b"x"] * 40)),
+            ("file_name", pa.array(["a\0b.png"] * 40)),
+            ("file_name", pa.array([None] * 40, pa.string())),
             ("error", None),
             ("predicted_probs", None),
         ],
@@ -139,6 +141,25 @@ class TestCorrections:
         assert column in told
         with pytest.raises(InputError, match="is not as labelfix writes it"):
             labelfix.read_corrections(path)
+
+    def test_names_that_are_no_text(self, place):
+        path = place.folder / "run" / "corrections.parquet"
+        table = pq.read_table(path)
+        number = table.schema.get_field_index("file_name")
+        broken = pa.array([b"\xff\xfe.png"] * 40, pa.binary()).view(pa.string())
+        pq.write_table(table.set_column(number, table.field(number), broken), path)
+        for args in (("export", "run"), ("review", "run")):
+            assert "cannot be read" in place.ends(*args, code=2)
+
+    @pytest.mark.parametrize(
+        "values",
+        [pa.array([1] * 40, pa.timestamp("s", "Mars/Phobos")), pa.array([2**30] * 40, pa.date32())],
+    )
+    def test_values_of_ones_own_that_no_text_can_hold(self, place, values):
+        path = place.folder / "run" / "corrections.parquet"
+        pq.write_table(pq.read_table(path).append_column("when", values), path)
+        for to in ("csv", "jsonl", "labelstudio"):
+            place.ends("export", "run", "--to", to, "--out", f"out-{to}" + f".{to}" * (to != "labelstudio"))
 
     def test_broken_pages(self, place):
         path = place.folder / "run" / "corrections.parquet"

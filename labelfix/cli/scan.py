@@ -33,7 +33,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=click.Choice(["auto", "fp32", "bf16"]),
         default="auto",
         show_default=True,
-        help="auto: bf16 on a GPU or processor with instructions for it, else fp32.",
+        help="auto: bf16 on a GPU with instructions for it, else fp32. The findings are predicted in fp32.",
     ),
     click.option(
         "--preset", default="fast", show_default=True, help="fast, paper, or another one of the method's."

@@ -37,7 +37,9 @@ def cache_folder() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
         owners = {found.st_uid, folder.lstat().st_uid}
-        is_own = not given or all(map(_is_of_the_cache, os.listdir(folder)))
+        names = os.listdir(folder)
+        # An empty folder that the user names may be meant for others too.
+        is_own = not given or (bool(names) and all(map(_is_of_the_cache, names)))
     except OSError as error:
         raise InputError(
             f"the cache folder {folder} cannot be made ({error.strerror}); set LABELFIX_CACHE to another"
@@ -49,7 +51,7 @@ def cache_folder() -> Path:
         )
     if is_own and found.st_mode & 0o077:
         # A disk without permissions keeps those that it was mounted with.
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             folder.chmod(0o700)
     return folder
 

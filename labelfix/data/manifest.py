@@ -65,6 +65,7 @@ class Manifest:
         image_key: SHA-256 (hex) over paths, sizes, modification times and the number of rows, or the Parquet
             files', or over pixels in memory; never labels. Pixels decoded under one key can be used again.
         num_links: how many images are links to files.
+        num_linked_folders: how many folders of images are reached through a link below the root.
         warnings: sentences for the user.
         options: source (None in memory), root, image_column and label_column: `Manifest.read(**options)` reads
             it again.
@@ -84,6 +85,7 @@ class Manifest:
     fingerprint: str
     image_key: str
     num_links: int
+    num_linked_folders: int
     warnings: tuple[str, ...]
     options: dict[str, str | None]
     pass_through: tuple[str, ...]
@@ -126,7 +128,7 @@ class Manifest:
         opened = open_source(query) if is_path else open_memory(source, query)
         # The current folder, where a DataFrame's paths start, may be another when it is read again.
         has_root = start is not None or not (is_path or opened.holds_images)
-        table, labels, keys, marked, places = _collect(opened, query, is_path=is_path)
+        table, labels, keys, marked, image_places = _collect(opened, query, is_path=is_path)
         table, read_bytes = _without_images(table, opened)
         class_names, given = labels.indices(opened.class_names)
         is_trusted, held_out, groups = marked.finished()
@@ -143,6 +145,7 @@ class Manifest:
             fingerprint=keys.fingerprint(table.column(0), class_names, given),
             image_key=keys.image_key(opened, len(table)),
             num_links=keys.num_links,
+            num_linked_folders=image_places.num_linked_folders,
             warnings=tuple(opened.warnings),
             options={
                 "source": str(path) if is_path else None,
@@ -151,7 +154,7 @@ class Manifest:
                 "label_column": label_column,
             },
             pass_through=tuple(opened.extra.names),
-            places=places,
+            places=image_places.all(),
             _table=table,
             _root=opened.root,
             _image_bytes=read_bytes,
@@ -233,7 +236,7 @@ def _absolute(path: str | Path) -> Path:
 
 def _collect(
     source: OpenedSource, query: Query, *, is_path: bool
-) -> tuple[pa.Table, Codes, Keys, MarkedRows, tuple[Path, ...]]:
+) -> tuple[pa.Table, Codes, Keys, MarkedRows, ImagePlaces]:
     """Write the rows to an Arrow file without a name, and map it; spooled images are its last column.
 
     Nothing is written before it is known that the cache lies outside of the source, whose places come last.
@@ -259,7 +262,7 @@ def _collect(
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     if source.holds_images and pc.count_distinct(table.column(0)).as_py() < len(table):
         table = table.set_column(0, schema.field(0), unique_file_names(table.column(0)))
-    return table, labels, keys, marked, image_places.all()
+    return table, labels, keys, marked, image_places
 
 
 def _without_images(table: pa.Table, source: OpenedSource) -> tuple[pa.Table, ImageBytes | None]:

@@ -129,7 +129,16 @@ def _written(to: str, path: Path, rows: Export, tally: _Tally, *, dry_run: bool)
         _check_rows(to, tally)
     else:
         with written(TARGETS[to], path) as temporary:
-            report = TARGETS[to].write(temporary, rows)
+            try:
+                report = TARGETS[to].write(temporary, rows)
+            except (
+                pa.ArrowInvalid,
+                OverflowError,
+            ) as error:  # a date that no calendar has, a zone that is none
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise InputError(
+                    f"--to {to}: a value in {rows.corrections.path} cannot be written ({reason}); use --to parquet"
+                ) from None
             _check_rows(to, tally)
     return report | ({"without_probs": tally.incomplete} if to == "cleanlab" else {})
 

@@ -241,6 +241,7 @@ class Corrections:
         try:
             with open_parquet_file(self.path) as file:
                 for batch in file.iter_batches(ROW_GROUP, columns=columns):
+                    batch.validate(full=True)  # text that is no UTF-8, say
                     yield self.checked(batch, first)
                     first += len(batch)
         except (OSError, pa.ArrowException) as error:
@@ -306,9 +307,14 @@ def _are_labels(column: pa.Array, class_names: list[str]) -> bool:
     return not pc.index_in(labels, value_set=pa.array(class_names, pa.string())).null_count
 
 
+def _are_file_names(column: pa.Array, _class_names: list[str]) -> bool:
+    return not column.null_count and not pc.any(pc.match_substring(column, "\0")).as_py()
+
+
 _MOST = 1.001
 _VALUES = {
     "sample_id": _are_flags,
+    "file_name": _are_file_names,
     **dict.fromkeys(
         ("given_label", "corrected_label", "predicted_label", "added_labels", "removed_labels"), _are_labels
     ),

@@ -58,13 +58,16 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
 
 
 def _check_links(manifest: Manifest, corrections: Path) -> None:
-    """Refuse links where the scan saw files: they may lead to what nobody meant to show."""
-    scanned = (read_config(corrections.parent).get("files") or {}).get("num_links")
-    if scanned is not None and manifest.num_links > scanned:
-        raise InputError(
-            f"{manifest.source}: {manifest.num_links:,} of its images are links, and {scanned:,} were when it was"
-            " scanned; put the files back, or, where the links are right, name it with --source"
-        )
+    """Refuse links where the scan saw files or folders: they may lead to what nobody meant to show."""
+    scanned = read_config(corrections.parent).get("files") or {}
+    found = {"num_links": manifest.num_links, "num_linked_folders": manifest.num_linked_folders}
+    for name, kind in (("num_links", "images"), ("num_linked_folders", "folders")):
+        before = scanned.get(name)
+        if before is not None and found[name] > before:
+            raise InputError(
+                f"{manifest.source}: {found[name]:,} of its {kind} are links, and {before:,} were when it was"
+                f" scanned; put the {kind} back, or, where the links are right, name it with --source"
+            )
 
 
 def _roots(options: dict[str, Any], source: Any) -> list[str | None]:

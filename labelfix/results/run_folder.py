@@ -24,13 +24,14 @@ from labelfix.config import ScanConfig, environment
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
-from labelfix.output_paths import RUN_PARTS, check_no_file, check_no_links
+from labelfix.output_paths import RUN_PARTS, check_no_file, check_no_links, check_parts
 from labelfix.results import corrections
 from labelfix.results.run_json import read_scan
 
 _DONE = ".checkpoint-done"
 _CHECKPOINT = re.compile(r"[0-9]{9}\.(json|safetensors)|\.[0-9]{9}\.(json|safetensors)\..*\.tmp")
 _FOLD = re.compile(r"fold-[0-9]+")
+_CLASSIFIER_PARTS = ("classifier/model.safetensors", "classifier/classifier.json", "classifier/README.md")
 # A person changes data, not a fingerprint.
 _MEANT = {
     "fingerprint": "set of images or labels in SOURCE",
@@ -127,7 +128,8 @@ class RunFolder:
         _remove_checkpoints(self.path / _DONE)
         for path in (self.corrections, self.summary, self.epochs, self.config, *self._parts()):
             for left in path.parent.glob(f".{path.name}.*.tmp"):
-                left.unlink()
+                if left.is_file():
+                    left.unlink()
 
     def _parts(self) -> tuple[Path, ...]:
         """What a scan writes into the folder of the classifier."""
@@ -142,7 +144,7 @@ class _CheckpointParts(NamedTuple):
     foreign: list[Path]
 
 
-def _checkpoint_parts(folder: Path) -> _CheckpointParts:
+def _checkpoint_parts(folder: Path, *, is_fold: bool = False) -> _CheckpointParts:
     parts = _CheckpointParts([], [], [])
     if not folder.is_dir() or folder.is_symlink():
         return parts
@@ -150,8 +152,8 @@ def _checkpoint_parts(folder: Path) -> _CheckpointParts:
         path = Path(entry.path)
         if entry.is_file(follow_symlinks=False) and _CHECKPOINT.fullmatch(entry.name):
             parts.files.append(path)
-        elif entry.is_dir(follow_symlinks=False) and _FOLD.fullmatch(entry.name):
-            for found, its in zip(parts, _checkpoint_parts(path), strict=True):
+        elif not is_fold and entry.is_dir(follow_symlinks=False) and _FOLD.fullmatch(entry.name):
+            for found, its in zip(parts, _checkpoint_parts(path, is_fold=True), strict=True):
                 found.extend(its)
         else:
             parts.foreign.append(path)
@@ -183,6 +185,10 @@ def check_out(folder: RunFolder, *, overwrite: bool) -> None:
             f"--out {out} holds files that are no run of labelfix; choose an empty or new folder"
         )
     check_no_links(out, RUN_PARTS)
+    check_parts(out, (name for name in RUN_PARTS if "." not in name[1:]), are_folders=True)
+    check_parts(
+        out, (*(name for name in RUN_PARTS if "." in name[1:]), *_CLASSIFIER_PARTS), are_folders=False
+    )
     folder.check_checkpoints()
     if folder.is_finished and not overwrite:
         raise InputError(f"{out} holds a finished run; use --overwrite to replace it, or another --out")
@@ -221,6 +227,7 @@ def config_json(
         "files": {
             "image_key": manifest.image_key,
             "num_links": manifest.num_links,
+            "num_linked_folders": manifest.num_linked_folders,
             "trusted": None if trusted_path is None else str(trusted_path),
             "test": None if test is None else test.options,
         },

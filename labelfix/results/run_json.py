@@ -55,6 +55,7 @@ _CONFIG: Checks = {
     "files": maybe({
         "image_key": maybe(is_text),
         "num_links": maybe(is_count),
+        "num_linked_folders": maybe(is_count),
         "trusted": maybe(is_path),
         "test": maybe({"source": maybe(is_path)}),
     }),

@@ -81,6 +81,13 @@ class TestFolder:
         cache_folder()
         assert mode_of(cache) == 0o755
 
+    def test_an_empty_one_that_the_user_names_keeps_its_permissions(self, monkeypatch, tmp_path):
+        (tmp_path / "shared").mkdir()
+        (tmp_path / "shared").chmod(0o1777)
+        monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "shared"))
+        cache_folder()
+        assert mode_of(tmp_path / "shared") == 0o1777
+
     @needs_root
     def test_that_of_somebody_else_is_refused(self, monkeypatch, tmp_path):
         foreign = tmp_path / "foreign"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,16 @@ class ImagePlaces:
         path = self._source.path if self._is_path else None
         root, is_root_given = self._source.root, self._is_root_given
         return tuple(source_places(path, root, self._folders, is_root_given=is_root_given))
+
+    @property
+    def num_linked_folders(self) -> int:
+        """How many folders of images are reached through a link below the root."""
+        root = os.path.realpath(self._source.root)
+        inside = (folder for folder in self._folders if not os.path.isabs(folder) and "\0" not in folder)
+        return sum(
+            os.path.realpath(os.path.join(root, folder)) != os.path.normpath(os.path.join(root, folder))
+            for folder in inside
+        )
 
 
 def folders_of(names: pa.Array | pa.ChunkedArray) -> set[str]:

@@ -7,6 +7,8 @@ from hypothesis import given as for_all
 from hypothesis import settings, strategies
 
 from labelfix.estimation.evidence import (
+    Evidence,
+    Fit,
     class_relative_losses,
     noise_concentration,
     ratio_score,
@@ -203,3 +205,14 @@ def test_the_concentration_is_the_formula_and_knows_no_order_of_classes(seed, si
     assert found == pytest.approx(slow_concentration(transition), abs=1e-9)
     order = rng.permutation(size)
     assert noise_concentration(transition[np.ix_(order, order)]) == pytest.approx(found, abs=1e-9)
+
+
+def test_beliefs_of_some_rows_stand_where_these_rows_are():
+    beliefs, noise, fit = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.1, 0.7]), Fit(keeps_labels=True)
+    found = Evidence.of_rows(beliefs, noise, np.array([3, 1]), 4, fit, {"n": 1})
+    nan = float("nan")
+    np.testing.assert_array_equal(found.noise, [nan, 0.7, nan, 0.1])
+    expected = np.array([[nan, nan], [0.2, 0.8], [nan, nan], [0.9, 0.1]], dtype=np.float32)
+    np.testing.assert_array_equal(found.probs, expected)
+    assert (found.noise.dtype, found.probs.dtype) == (np.float64, np.float32)
+    assert (found.fit, found.diagnostics) == (fit, {"n": 1})

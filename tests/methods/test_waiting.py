@@ -66,3 +66,8 @@ def test_what_was_decided_survives_a_restart(name):
     second.restore(*first.state())
     list(second.epochs())
     assert_same(state_of(whole), state_of(second))
+
+
+def test_checkpoints_name_the_decision_as_those_of_older_runs():
+    state = make_trainer("pencil", epochs=6, when_weak="wait").state()[0]
+    assert state["method._moves._extra_state"].tolist() is False

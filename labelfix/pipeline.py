@@ -157,7 +157,7 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
     Args:
         source: class folders, a csv, tsv, jsonl or Parquet manifest, a Hugging Face image Parquet file or a folder of
             such shards; or in memory, see `Manifest.read`.
-        reporter: told of progress and messages.
+        reporter: shows progress and messages.
         options: those of the command line, see `labelfix.config.ScanOptions`: method, out, seed, preset, ...
 
     Returns:
@@ -242,7 +242,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
 
 
 def decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> ImageStore:
-    """The images at the size of a scan, from the cache where they are there; those that cannot be used are told."""
+    """The images at the size of a scan, from the cache where they are there; warns of those that cannot be used."""
 
     def on_progress(done: int, total: int) -> None:
         reporter.progress("decode", done, total)

@@ -1,4 +1,4 @@
-"""predict(): what a trained classifier says of other images, as one Parquet file, a row group at a time."""
+"""predict(): the predictions of a trained classifier for other images, as one Parquet file, a row group at a time."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def predict(
         image_column: of a manifest or Parquet file.
         label_column: of a manifest or Parquet file.
         overwrite: replace an existing file.
-        reporter: told of progress and messages.
+        reporter: shows progress and messages.
 
     Returns:
         JSON-able: path, rows, predicted, invalid (counts), class_names.

@@ -63,22 +63,27 @@ class TestFindings:
         assert schema.types == types
 
     def test_metadata(self, run):
-        said = json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
-        assert said["schema_version"] == 1
-        assert said["labelfix_version"] == labelfix.__version__
-        assert said["method"] == "bmm"
-        assert said["class_names"] == [str(k) for k in range(10)]
-        assert (said["task"], said["seed"], said["out_of_sample"], said["resumed_elsewhere"]) == (
+        metadata = json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
+        assert metadata["schema_version"] == 1
+        assert metadata["labelfix_version"] == labelfix.__version__
+        assert metadata["method"] == "bmm"
+        assert metadata["class_names"] == [str(k) for k in range(10)]
+        assert (
+            metadata["task"],
+            metadata["seed"],
+            metadata["out_of_sample"],
+            metadata["resumed_elsewhere"],
+        ) == (
             "single",
             0,
             False,
             False,
         )
-        assert said["fit_ok"] in (True, False)
-        assert "0.5" in said["flag_rule"]
-        assert "4 times" in said["flag_rule"]
-        assert len(said["source_fingerprint"]) == 64
-        assert 0 <= said["noise_rate"] <= 1
+        assert metadata["fit_ok"] in (True, False)
+        assert "0.5" in metadata["flag_rule"]
+        assert "4 times" in metadata["flag_rule"]
+        assert len(metadata["source_fingerprint"]) == 64
+        assert 0 <= metadata["noise_rate"] <= 1
 
     def test_values_keep_the_contract(self, run):
         df = labelfix.read_corrections(run.out)
@@ -106,7 +111,7 @@ class TestFindings:
         assert polars.read_parquet(path)["is_label_issue"].sum() == flagged
         assert duckdb.sql(f"select count(*) from '{path}' where is_label_issue").fetchall() == [(flagged,)]
 
-    def test_summary_counts_what_the_table_says(self, run):
+    def test_summary_counts_what_the_table_holds(self, run):
         df, summary = labelfix.read_corrections(run.out), json.loads((run.out / "summary.json").read_text())
         assert summary == run.summary
         counts = summary["counts"]
@@ -132,13 +137,13 @@ class TestFindings:
         assert epochs.flagged_share.notna().any()
 
     def test_config_is_enough_to_run_it_again(self, run, tmp_path):
-        said = json.loads((run.out / "config.json").read_text())
-        assert said["source"]["source"] == str((tmp_path / "images").resolve())
-        config = said["config"]
+        saved = json.loads((run.out / "config.json").read_text())
+        assert saved["source"]["source"] == str((tmp_path / "images").resolve())
+        config = saved["config"]
         settings = labelfix.config.resolve_settings("bmm", "fast", None, None, config["settings"])
         made = labelfix.config.ScanConfig(**{**config, "settings": settings})
         assert json.loads(json.dumps(made.to_json())) == config
-        assert said["environment"]["packages"]["torch"]
+        assert saved["environment"]["packages"]["torch"]
 
     def test_nothing_is_written_into_the_source(self, digits, tmp_path):
         before = sorted((p, p.stat().st_mtime_ns) for p in digits[0].rglob("*"))
@@ -154,7 +159,7 @@ class TestFindings:
         labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
         assert torch.equal(torch.rand(3), expected)
 
-    def test_the_classifier_predicts_files_and_says_what_it_cannot_read(self, run, digits):
+    def test_the_classifier_predicts_files_and_names_what_it_cannot_read(self, run, digits):
         classifier = labelfix.load_classifier(run.out / "classifier")
         files = sorted(digits[0].rglob("*.png"))[:20]
         (digits[0] / "broken.png").write_text("no image")
@@ -429,19 +434,19 @@ class TestKills:
 
     def test_auto_means_the_same_again_only_where_a_run_is_resumed(self, unfinished, digits, tmp_path):
         path = tmp_path / "run" / "config.json"
-        said = json.loads(path.read_text())
-        said["config"]["image_size"] = 16  # as if `auto` had meant this on another machine
-        path.write_text(json.dumps(said))
+        saved = json.loads(path.read_text())
+        saved["config"]["image_size"] = 16  # as if `auto` had meant this on another machine
+        path.write_text(json.dumps(saved))
         options = {**QUICK, "image_size": "auto", "out": tmp_path / "run"}
         for asked, overwrite, size in (("auto", False, 16), ("auto", True, 8), ("16", False, 8)):
-            path.write_text(json.dumps({**said, "asked": {"image_size": asked}}))
+            path.write_text(json.dumps({**saved, "asked": {"image_size": asked}}))
             assert labelfix.plan(digits[0], overwrite=overwrite, **options)["image_size"] == size
 
-    def test_resuming_with_another_thread_count_is_said(self, unfinished, digits, tmp_path):
+    def test_resuming_with_another_thread_count_is_noted(self, unfinished, digits, tmp_path):
         path = tmp_path / "run" / "config.json"
-        said = json.loads(path.read_text())
-        said["environment"]["threads"] += 7
-        path.write_text(json.dumps(said))
+        saved = json.loads(path.read_text())
+        saved["environment"]["threads"] += 7
+        path.write_text(json.dumps(saved))
         run = labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
         assert json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])["resumed_elsewhere"]
 
@@ -557,7 +562,7 @@ class TestOptions:
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run" / "corrections.parquet").exists()
 
-    def test_a_plan_writes_nothing_and_says_what_a_scan_would_do(self, digits, tmp_path):
+    def test_a_plan_writes_nothing_and_shows_what_a_scan_would_do(self, digits, tmp_path):
         settings = {"variant": "m-dyr-h", "average_from": "1"}
         planned = labelfix.plan(digits[0], out=tmp_path / "run", settings=settings, **QUICK)
         assert not (tmp_path / "run").exists()
@@ -586,7 +591,7 @@ class TestOptions:
         assert labelfix.read_corrections(run.out).noise_score.notna().all()
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-    def test_the_classifier_says_what_the_table_says_whatever_it_was_trained_in(
+    def test_the_classifier_predicts_what_the_table_holds_whatever_it_was_trained_in(
         self, digits, tmp_path, precision
     ):
         options = {"method": "cross-entropy", "rows": 100, "epochs": 2, "settings": {"average_from": "0"}}

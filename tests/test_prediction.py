@@ -38,7 +38,7 @@ def command(monkeypatch, *args: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_it_says_of_the_scanned_images_what_the_scan_said(run, tmp_path):
+def test_it_predicts_the_scanned_images_as_the_scan_did(run, tmp_path):
     found = labelfix.predict(run.classifier, run.out.parent / "images", out=tmp_path / "p.parquet")
     assert found["predicted"] == found["rows"] == 240
     predicted, scanned = pd.read_parquet(tmp_path / "p.parquet"), labelfix.read_corrections(run.out)
@@ -64,10 +64,10 @@ def test_the_classifier_folder_is_all_it_needs(run, tmp_path):
         text=True,
         check=True,
     )
-    said = json.loads(done.stdout)
-    assert (said["rows"], said["invalid"]) == (30, 0)
+    printed = json.loads(done.stdout)
+    assert (printed["rows"], printed["invalid"]) == (30, 0)
     here = labelfix.predict(run.out, tmp_path / "images", out=tmp_path / "near.parquet")
-    assert here["class_names"] == said["class_names"]
+    assert here["class_names"] == printed["class_names"]
     assert (tmp_path / "far.parquet").read_bytes() == (tmp_path / "near.parquet").read_bytes()
 
 
@@ -99,9 +99,9 @@ def test_a_manifest_with_labels_of_its_own_passes_its_columns_through(run, tmp_p
     assert predicted.given_label.tolist() == list("xyxyx")
     assert predicted.camera.tolist() == list(range(5))
     assert set(predicted.predicted_label) <= {str(k) for k in range(10)}
-    told = json.loads(pq.read_schema(tmp_path / "p.parquet").metadata[b"labelfix"])
-    assert told["method"] == "cross-entropy"
-    assert told["class_names"] == [str(k) for k in range(10)]
+    metadata = json.loads(pq.read_schema(tmp_path / "p.parquet").metadata[b"labelfix"])
+    assert metadata["method"] == "cross-entropy"
+    assert metadata["class_names"] == [str(k) for k in range(10)]
 
 
 def test_bad_input_is_one_line_with_a_way_out(run, tmp_path, monkeypatch, capsys):
@@ -121,9 +121,9 @@ def test_bad_input_is_one_line_with_a_way_out(run, tmp_path, monkeypatch, capsys
     ]
     for arguments, fragment in cases:
         assert command(monkeypatch, "predict", *arguments) == 2, fragment
-        said = capsys.readouterr().err
-        assert fragment in said
-        assert said.count("\n") == 1
+        printed = capsys.readouterr().err
+        assert fragment in printed
+        assert printed.count("\n") == 1
     assert (tmp_path / "there.parquet").read_bytes() == b"mine"
     labelfix.predict(run.out, tmp_path / "few", out=tmp_path / "there.parquet", overwrite=True)
     assert len(pd.read_parquet(tmp_path / "there.parquet")) == 4

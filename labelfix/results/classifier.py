@@ -207,7 +207,7 @@ def _load_network(spec: NetworkSpec, path: Path) -> nn.Module:
         raise FileNotFoundError(errno.ENOENT, "missing", path.name)
     with torch.device("meta"):
         planned = {name: tuple(value.shape) for name, value in networks.build(spec).state_dict().items()}
-    # A header that says more than the file holds is refused by safetensors.
+    # A header that names more than the file holds is refused by safetensors.
     with safe_open(path, "pt") as file:
         found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     if found != planned:

@@ -55,7 +55,7 @@ _METADATA: Checks = {
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything the table says of the rows, N rows and K classes.
+    """Everything the table holds of the rows, N rows and K classes.
 
     Attributes:
         evidence: of the method.

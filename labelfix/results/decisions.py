@@ -1,4 +1,4 @@
-"""Decisions: what a person said of the suspects in a decisions.csv, which outranks the method."""
+"""Decisions: what a person decided on the suspects in a decisions.csv, which outranks the method."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Decisions:
 
         Raises:
             InputError: an unknown row, class or decision; two decisions on one row; keep with another label than the
-                given one; a row that the method could not judge because its image is broken.
+                given one; a row that has no findings because its image is broken.
         """
         file = Path(os.path.abspath(Path(path).expanduser()))
         sha256_of(file, "--decisions")

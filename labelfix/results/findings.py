@@ -40,7 +40,7 @@ def find(
         trusted: its verified labels.
         trainer: after its last epoch.
         last_reports: of the last epoch of every training.
-        crossed: what the networks of the folds say, None without folds; rows in no fold take the trainer's logits.
+        crossed: predictions of the folds' networks, None without folds; rows in no fold take the trainer's logits.
     """
     plain = trainer.predict("plain")
     logits = plain.cpu().numpy()
@@ -90,14 +90,14 @@ def _with_held_out(
 ) -> tuple[Evidence, np.ndarray]:
     """The evidence with that of rows which no network was trained on (`split`), from their logits.
 
-    And those of them (N,) bool that keep their label: all, where their own reading would correct none.
+    And those of them (N,) bool that keep their label: all, where the posterior fitted on them would correct none.
     """
     held_out = held_out_rows(manifest, store.valid, manifest.given)
     if not held_out.any():
         return evidence, held_out
     trained = training_labels(manifest, store.valid, trusted)
     given = np.where(held_out, manifest.given, trained)
-    # A few rows are too few for a noise model: then that of the trained rows judges them.
+    # A few rows are too few for a noise model: then that of the trained rows is used.
     fitted = held_out if held_out.sum() >= _ENOUGH_HELD_OUT else (trained >= 0)
     shown = np.where((held_out | fitted)[:, None], logits, np.nan)
     found = trainer.method.held_out_evidence(shown, given, fitted)
@@ -106,7 +106,7 @@ def _with_held_out(
         noise=np.where(held_out, found.noise, evidence.noise),
         probs=np.where(held_out[:, None], found.probs, evidence.probs).astype(np.float32),
     )
-    # Few rows were judged by what the network says of rows it was trained on, and of a new class it knows nothing.
+    # For few rows the model comes from rows that the network was trained on, and it cannot predict a new class.
     unsure = found.fit.keeps_labels or not found.fit.ok or not fitted[held_out].any()
     return whole, held_out & (unsure | _of_unknown_class(manifest, trained, None))
 
@@ -136,7 +136,7 @@ def _of_unknown_class(manifest: Manifest, trained: np.ndarray, fold_of_row: np.n
 
 
 def _verified(evidence: Evidence, given: np.ndarray, label: np.ndarray) -> Evidence:
-    """The evidence where what a person has verified stands above what the method says."""
+    """The evidence with verified labels in place of what the method estimates."""
     rows = np.flatnonzero(label >= 0)
     noise, probs = evidence.noise.copy(), evidence.probs.copy()
     noise[rows] = np.where(given[rows] < 0, np.nan, given[rows] != label[rows])

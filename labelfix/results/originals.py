@@ -18,11 +18,11 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
 
     Args:
         corrections: the findings.
-        source: where the data are now, anything that `Manifest.read` takes; None: where config.json says.
+        source: where the data are now, anything that `Manifest.read` takes; None: where config.json names it.
 
     Raises:
-        InputError: the run does not say what it scanned, its source is gone, in memory or has changed since, or more
-            of its images are links, and `source` does not say that they may be.
+        InputError: the run does not name what it scanned, its source is gone, in memory or has changed since, or more
+            of its images are links, and `source`, which allows that, is not given.
     """
     options = source_options(corrections.path)
     if source is None and not options:

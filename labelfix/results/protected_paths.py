@@ -28,7 +28,7 @@ def check_protected(corrections: Corrections, out: Path, source: Any, decisions:
     Args:
         corrections: that are exported.
         out: a file or folder, there or not.
-        source: where the images are now, as the user says.
+        source: where the images are now, as the user gives it.
         decisions: the file of a person's decisions.
 
     Raises:
@@ -86,7 +86,7 @@ def holds_images(corrections: Path, source: Any) -> bool:
 
     Args:
         corrections: the file.
-        source: where the images are now, as the user says.
+        source: where the images are now, as the user gives it.
 
     Raises:
         InputError: the source is there, but can no more be read.

@@ -295,7 +295,7 @@ def _holds_more_than_a_half_written_config(out: Path) -> bool:
 
 
 def resolved_autos(folder: RunFolder) -> dict[str, Any]:
-    """What `auto` was resolved to in an unfinished run, by option, so that it means the same when resumed elsewhere."""
+    """What `auto` was resolved to in an unfinished run, by option, so that it means the same on another machine."""
     saved = folder.saved_config()
     if saved is None or folder.is_finished:
         return {}

@@ -1,4 +1,4 @@
-"""What a run says of itself in config.json and summary.json, read where findings are exported, shown or compared.
+"""What a run notes in config.json and summary.json, read where findings are exported, shown or compared.
 
 Checked is what labelfix reads there. A run that was copied without some of it, or written by an earlier version, lacks
 keys; none may be of another kind.

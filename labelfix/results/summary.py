@@ -106,7 +106,7 @@ def cost(
 def units_per_row(classifier: float, folds: float | None) -> dict[str, float]:
     """Network passes a trained row (3 for a forward with backward) of the trainings that the findings rest on.
 
-    With folds that is all of them together, and the exported classifier's stand apart.
+    With folds that is all of them together, and the exported classifier's are a number of their own.
     """
     if folds is None:
         return {"forward_units_per_row": round(classifier, 2)}

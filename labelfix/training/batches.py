@@ -92,7 +92,7 @@ def _fits(num_bytes: int, device: torch.device) -> bool:
 
 
 def _free_memory() -> int:
-    """Bytes of main memory that can be had without swapping; a cautious 2 GB where the system does not say."""
+    """Bytes of main memory that can be had without swapping; a cautious 2 GB where the system does not report it."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:

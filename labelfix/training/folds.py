@@ -29,7 +29,7 @@ _ASSIGN_SEED = 6
 
 @dataclass(frozen=True)
 class CrossFit:
-    """What the networks of all folds say of the rows that they never saw.
+    """Out-of-sample predictions: of each row by the network of the fold that held it out.
 
     Attributes:
         fold_of_row: (N,) int64, -1 for rows in no fold.
@@ -66,17 +66,17 @@ def folds_of_rows(
     if not config.folds:
         return None
     verified = (trusted.label >= 0) & ~trusted.is_scored
-    dealt = assign_folds(
+    fold_of_row = assign_folds(
         np.where(verified, -1, labels), groups, config.folds, seed_of(config.seed, _ASSIGN_SEED)
     )
     for fold in range(config.folds):
-        rest = int(((labels >= 0) & (dealt != fold)).sum())
+        rest = int(((labels >= 0) & (fold_of_row != fold)).sum())
         if rest < 2:
             raise InputError(
                 f"--folds {config.folds}: without its part fold {fold + 1} has {rest} rows to train on and needs 2; "
                 "make the groups smaller, or scan without folds"
             )
-    return dealt
+    return fold_of_row
 
 
 def cross_fit(
@@ -90,7 +90,7 @@ def cross_fit(
     watched: Sequence[Watched] = (),
     trusted_labels: np.ndarray | None = None,
 ) -> CrossFit:
-    """Train once per fold with its labels masked, and pool what the networks say of them.
+    """Train once per fold with its labels masked, and collect the predictions for them.
 
     A finished fold is kept in its checkpoint and not trained again; an unfinished one goes on where it stopped.
 
@@ -101,7 +101,7 @@ def cross_fit(
         num_classes: K.
         config: of the scan.
         folder: of the checkpoints.
-        reporter: told of progress.
+        reporter: shows progress.
         watched: what the accuracy is measured on after every epoch.
         trusted_labels: (N,) int64, labels of rows with a stream of their own: `setup.trusted_stream_labels`.
     """
@@ -147,7 +147,7 @@ def _finished(folder: Path, shape: tuple[int, int]) -> tuple[torch.Tensor, list[
 
 
 def assign_folds(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
-    """Deal rows to folds, class by class, round robin after a seeded shuffle.
+    """Assign rows to folds, class by class, round robin after a seeded shuffle.
 
     The round goes on from class to class, so that folds are of even size and a class with fewer rows than folds is
     no error. Rows of one group stay together; a group counts for the class of its first row.

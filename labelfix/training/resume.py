@@ -32,9 +32,9 @@ def train(
     Args:
         trainer: of the run.
         folder: of the checkpoints.
-        reporter: told of progress.
+        reporter: shows progress.
         watched: what the accuracy is measured on after every epoch.
-        stage: what the reporter is told that this is.
+        stage: its name for the reporter.
     """
     number, reports = _restore(trainer, folder)
     if reports and not reports[-1].is_finite:

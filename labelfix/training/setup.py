@@ -70,7 +70,7 @@ def held_out_rows(manifest: Manifest, valid: np.ndarray, labels: np.ndarray) -> 
 def trusted_stream_labels(
     method: str, manifest: Manifest, usable: np.ndarray, trusted: Trusted
 ) -> np.ndarray:
-    """(N,) int64: verified labels of the rows that a method learns from apart from the others, -1 elsewhere.
+    """(N,) int64: verified labels of the rows of a method's trusted stream, -1 for all other rows.
 
     Args:
         method: its name.

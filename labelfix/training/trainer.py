@@ -149,9 +149,9 @@ class Trainer:
     def predict(
         self, view: str = "plain", rows: np.ndarray | None = None, precision: torch.dtype = torch.float32
     ) -> torch.Tensor:
-        """Logits (N, K) float32 of the predicted rows, or of others, NaN elsewhere; see `predictions.logits`.
+        """Logits (N, K) float32 of the predicted rows, or of `rows`, NaN for all others; see `predictions.logits`.
 
-        In float32, whatever the training: so the exported classifier says the same, on any machine.
+        In float32, whatever the training: so the exported classifier predicts the same, on any machine.
         """
         seed = seed_of(self._seed, _TRACKING, self.position.epoch)
         rows = self._predicted_rows if rows is None else rows
@@ -328,7 +328,7 @@ class EpochReport:
         phase: its name.
         learning_rate: of the last step.
         losses: mean of each part of the loss over the steps.
-        reported: what the method said after the epoch.
+        reported: what `Method.after_epoch` returned.
         elapsed_seconds: of the epoch.
     """
 

@@ -147,7 +147,7 @@ class TestRead:
         assert decided(run, ["0,'=1+1.png,keep,cat"]).rows.tolist() == [0]
 
     @pytest.mark.parametrize(
-        ("lines", "said"),
+        ("lines", "message"),
         [
             (["7,,keep,cat"], "row 0 has the sample_id '7'; .* has the rows 0 to 6"),
             (["-1,,keep,cat"], "row 0 has the sample_id '-1'"),
@@ -162,8 +162,8 @@ class TestRead:
             (["0,,skip,", "4,4.png,accept,cat"], "row 1 decides on sample 4, whose image is not valid"),
         ],
     )  # fmt: skip
-    def test_refused_with_the_row(self, run, lines, said):
-        with pytest.raises(InputError, match=said):
+    def test_refused_with_the_row(self, run, lines, message):
+        with pytest.raises(InputError, match=message):
             decided(run, lines)
 
     def test_no_decision_column(self, run):

@@ -92,7 +92,7 @@ def verified(request, tmp_path):
     return findings_of(run), run, labels
 
 
-def test_every_kind_of_row_is_written_as_the_contract_says(verified):
+def test_every_kind_of_row_is_written_as_the_contract_states(verified):
     df, _, labels = verified
     assert df.index[df.is_trusted].tolist() == sorted(labels)
     assert df.corrected_label[list(labels)].tolist() == list(labels.values())
@@ -129,18 +129,18 @@ def test_every_kind_of_row_is_written_as_the_contract_says(verified):
 
 def test_rates_counts_and_evaluation_leave_trusted_rows_out(verified, tmp_path):
     df, run, labels = verified
-    judged = df[df.is_valid & df.given_label.notna() & ~df.is_trusted]
-    assert len(judged) == 240 - len(labels) - 2
+    eligible = df[df.is_valid & df.given_label.notna() & ~df.is_trusted]
+    assert len(eligible) == 240 - len(labels) - 2
     counts = run.summary["counts"]
-    assert (counts["judged"], counts["trusted"], counts["invalid"]) == (len(judged), len(labels), 3)
-    assert run.summary["noise_rate"] == pytest.approx(judged.noise_score.mean(), abs=1e-6)
+    assert (counts["judged"], counts["trusted"], counts["invalid"]) == (len(eligible), len(labels), 3)
+    assert run.summary["noise_rate"] == pytest.approx(eligible.noise_score.mean(), abs=1e-6)
     assert df.attrs["labelfix"]["noise_rate"] == run.summary["noise_rate"]
-    by_class = judged.groupby("given_label").noise_score.mean()
+    by_class = eligible.groupby("given_label").noise_score.mean()
     for name in by_class.index:
         assert run.summary["noise_rate_by_class"][name] == pytest.approx(by_class[name], abs=1e-6)
     truth = pd.DataFrame({"file_name": df.file_name, "label": load_digits().target[:240]})
     result = labelfix.evaluate(run.out, truth=write(tmp_path, truth, "truth.csv"))
-    assert result["rows_evaluated"] == len(judged)
+    assert result["rows_evaluated"] == len(eligible)
 
 
 def test_the_column_is_trusted_marks_given_labels_as_verified(tmp_path):
@@ -154,8 +154,8 @@ def test_the_column_is_trusted_marks_given_labels_as_verified(tmp_path):
     assert not df.is_label_issue[:60].any()
     assert (df.noise_score[:60].drop(7) == 0).all()
     assert df.noise_score[60:].gt(0).any()
-    judged = df[60:].noise_score
-    assert run.summary["noise_rate"] == pytest.approx(judged.mean(), abs=1e-6)
+    eligible = df[60:].noise_score
+    assert run.summary["noise_rate"] == pytest.approx(eligible.mean(), abs=1e-6)
     assert run.summary["counts"]["judged"] == 180
 
 
@@ -166,17 +166,17 @@ def test_trusted_rows_are_trained_on_with_their_verified_label(tmp_path):
         :19
     ]  # one more, and half of the file would be kept for scoring
     file = pd.DataFrame({"sample_id": wrong, "label": true[wrong]})
-    told = scan(write(tmp_path, frame), tmp_path / "a", trusted=write(tmp_path, file, "trusted.csv"))
+    trusted = scan(write(tmp_path, frame), tmp_path / "a", trusted=write(tmp_path, file, "trusted.csv"))
     plain = scan(write(tmp_path, frame), tmp_path / "b")
     frame.loc[wrong, "label"] = true[wrong]
     same = scan(write(tmp_path, frame), tmp_path / "c")
-    assert weights_of(told) == weights_of(same) != weights_of(plain)
-    said = told.summary["diagnostics"]["calibration"]
-    assert not said["is_calibrated"]
-    assert said["reason"].startswith("not calibrated: that takes a --trusted file with 20 or more labels")
+    assert weights_of(trusted) == weights_of(same) != weights_of(plain)
+    reported = trusted.summary["diagnostics"]["calibration"]
+    assert not reported["is_calibrated"]
+    assert reported["reason"].startswith("not calibrated: that takes a --trusted file with 20 or more labels")
 
 
-def test_the_accuracy_on_trusted_rows_is_told_for_every_epoch(tmp_path):
+def test_the_accuracy_on_trusted_rows_is_reported_for_every_epoch(tmp_path):
     frame, true = table(tmp_path)
     (tmp_path / frame.file_name[3]).write_text("no image")
     file = pd.DataFrame({"file_name": frame.file_name[:50], "label": true[:50]})
@@ -213,7 +213,7 @@ def scored(tmp_path_factory):
 
 def test_flags_and_corrections_are_measured_on_that_half(scored):
     run, plain, kept, wrong = scored
-    said = run.summary["diagnostics"]["trusted"]
+    reported = run.summary["diagnostics"]["trusted"]
     df = findings_of(plain)
     slope, offset = platt_by_hand(df.noise_score.to_numpy(float)[kept], wrong[kept])
     inside = np.clip(df.noise_score.to_numpy(float), 1e-6, 1 - 1e-6)
@@ -221,11 +221,15 @@ def test_flags_and_corrections_are_measured_on_that_half(scored):
     best = np.stack(df.label_distribution).argmax(axis=1)
     flags = ((noise > 0.5) & (best != df.given_label.astype(int)))[kept].to_numpy()
     assert 0 < flags.sum() < len(kept)
-    assert (said["rows"], said["wrong"], said["flagged"]) == (len(kept), wrong[kept].sum(), flags.sum())
-    assert said["precision"] == pytest.approx((flags & wrong[kept]).sum() / flags.sum())
-    assert said["recall"] == pytest.approx((flags & wrong[kept]).sum() / wrong[kept].sum())
-    assert said["label_accuracy_given"] == pytest.approx(1 - wrong[kept].mean())
-    assert said["label_accuracy_corrected"] >= said["label_accuracy_given"]
+    assert (reported["rows"], reported["wrong"], reported["flagged"]) == (
+        len(kept),
+        wrong[kept].sum(),
+        flags.sum(),
+    )
+    assert reported["precision"] == pytest.approx((flags & wrong[kept]).sum() / flags.sum())
+    assert reported["recall"] == pytest.approx((flags & wrong[kept]).sum() / wrong[kept].sum())
+    assert reported["label_accuracy_given"] == pytest.approx(1 - wrong[kept].mean())
+    assert reported["label_accuracy_corrected"] >= reported["label_accuracy_given"]
     assert "trusted" not in plain.summary["diagnostics"]
 
 
@@ -239,15 +243,15 @@ def test_half_of_the_file_is_trained_with_its_given_label(scored):
 
 def test_noise_scores_are_calibrated_on_that_half(scored):
     run, plain, kept, wrong = scored
-    said = run.summary["diagnostics"]["calibration"]
-    assert said["is_calibrated"]
+    reported = run.summary["diagnostics"]["calibration"]
+    assert reported["is_calibrated"]
     assert (
-        said["reason"]
+        reported["reason"]
         == f"calibrated on {len(kept)} verified rows, {wrong[kept].sum()} of them wrongly labelled"
     )
-    assert said["brier_after"] < said["brier_before"]
+    assert reported["brier_after"] < reported["brier_before"]
     before = findings_of(plain).noise_score.to_numpy(float)
-    assert said["brier_before"] == pytest.approx(np.mean((before[kept] - wrong[kept]) ** 2), abs=1e-5)
+    assert reported["brier_before"] == pytest.approx(np.mean((before[kept] - wrong[kept]) ** 2), abs=1e-5)
     slope, offset = platt_by_hand(before[kept], wrong[kept])
     inside = np.clip(before, 1e-6, 1 - 1e-6)
     expected = 1 / (1 + (inside / (1 - inside)) ** -slope * np.exp(-offset))
@@ -276,8 +280,8 @@ def test_rows_of_a_split_are_never_trained_on_and_are_scored(tmp_path):
     assert two.noise_score[held_out].mean() > one.noise_score[held_out].mean()
     assert first.summary["counts"]["held_out"] == 60
     assert one.split.tolist() == with_split(frame, held_out).split.tolist()
-    judged = one[one.given_label.notna()]
-    assert first.summary["noise_rate"] == pytest.approx(judged.noise_score.mean(), abs=1e-6)
+    eligible = one[one.given_label.notna()]
+    assert first.summary["noise_rate"] == pytest.approx(eligible.noise_score.mean(), abs=1e-6)
 
 
 def test_a_split_serves_as_test_and_its_verified_labels_count(tmp_path):
@@ -298,16 +302,16 @@ def test_a_split_serves_as_test_and_its_verified_labels_count(tmp_path):
 @pytest.mark.parametrize("held_out", [999, 1_000])
 def test_a_thousand_held_out_rows_have_a_noise_model_of_their_own(tmp_path, held_out):
     frame, _ = table(tmp_path, 1_200, "pair:0.3")
-    apart = np.arange(1_200) < held_out
-    run = scan(write(tmp_path, with_split(frame, apart)), tmp_path / "run", method="cross-entropy")
+    held = np.arange(1_200) < held_out
+    run = scan(write(tmp_path, with_split(frame, held)), tmp_path / "run", method="cross-entropy")
     df = findings_of(run)
     probs = np.stack(df.predicted_probs).astype(float)
     given = df.given_label.to_numpy(int)
-    fitted = apart if held_out == 1_000 else ~apart
+    fitted = held if held_out == 1_000 else ~held
     expected, other = (held_out_evidence(np.log(probs), given, rows).probs for rows in (fitted, ~fitted))
-    found = np.stack(df.label_distribution)[apart]
-    assert np.abs(found - expected[apart]).max() < 0.01 < np.abs(found - other[apart]).max()
-    np.testing.assert_allclose(df.noise_score[apart], 1 - probs[apart, given[apart]], atol=1e-5)
+    found = np.stack(df.label_distribution)[held]
+    assert np.abs(found - expected[held]).max() < 0.01 < np.abs(found - other[held]).max()
+    np.testing.assert_allclose(df.noise_score[held], 1 - probs[held, given[held]], atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["bmm", "cross-entropy"])
@@ -460,7 +464,7 @@ def test_a_killed_run_resumes_with_the_same_inputs_and_refuses_others_by_name(tm
     assert result_bytes(resumed.out) == result_bytes(whole.out)
     for name in ("test", "trusted"):
         assert accuracies(resumed, name) == accuracies(whole, name)
-    said = json.loads((resumed.out / "config.json").read_text())
-    assert said["files"]["trusted"] == str(moved)
-    assert said["files"]["test"]["source"] == str(tmp_path / "test")
-    assert not said["resumed_elsewhere"]
+    reported = json.loads((resumed.out / "config.json").read_text())
+    assert reported["files"]["trusted"] == str(moved)
+    assert reported["files"]["test"]["source"] == str(tmp_path / "test")
+    assert not reported["resumed_elsewhere"]

@@ -83,7 +83,7 @@ def test_a_scan_writes_what_the_hub_reads(base, known):
     assert result.metric_value == pytest.approx(known[1]["test_accuracy"], abs=1e-6)
 
 
-def test_it_says_what_the_run_found(base, known):
+def test_it_names_what_the_run_found(base, known):
     card, summary = ModelCard.load(base / "run" / "classifier" / "README.md"), known[1]
     text, counts = prose(card), summary["counts"]
     assert re.findall(r"^## (.*)$", card.text, re.M) == [
@@ -109,8 +109,8 @@ def test_it_says_what_the_run_found(base, known):
 
 def test_nothing_of_the_machine_or_the_moment_is_in_it(base):
     text = (base / "run" / "classifier" / "README.md").read_text()
-    for told in (str(base), str(Path.home()), socket.gethostname(), "second", os.sep + "images"):
-        assert told not in text, told
+    for private in (str(base), str(Path.home()), socket.gethostname(), "second", os.sep + "images"):
+        assert private not in text, private
 
 
 def test_the_same_scan_and_a_resumed_one_have_the_same_card(base, tmp_path):
@@ -175,7 +175,7 @@ def test_settings_that_a_person_knows_by_path_stay_without_it(known, tmp_path):
     assert "looked for in 5 folds" in text
 
 
-def test_verified_rows_failed_fits_and_many_classes_are_told(known, tmp_path):
+def test_verified_rows_failed_fits_and_many_classes_are_named(known, tmp_path):
     config, summary = known
     rates = {f"class {k:03d}": k / 1000 for k in range(100)} | {"empty": None}
     verified = {"rows": 40, "wrong": 8, "precision": 0.75, "recall": None}

@@ -56,12 +56,16 @@ def written(tmp_path_factory):
 def test_an_image_file_is_predicted_as_by_the_classifier(written, tmp_path):
     """By the recipe of the metadata, with Pillow alone."""
     loaded, path = written
-    said = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
-    names, size, side = json.loads(said["class_names"]), int(said["image_size"]), int(said["resize_to"])
+    metadata = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    names, size, side = (
+        json.loads(metadata["class_names"]),
+        int(metadata["image_size"]),
+        int(metadata["resize_to"]),
+    )
     assert (tuple(names), size, side) == (NAMES, 96, 110)
     assert (
         "central square at 110 x 110 px (bicubic, antialiased), of that the central 96 px"
-        in said["preprocessing"]
+        in metadata["preprocessing"]
     )
     rng = np.random.default_rng(0)
     files, images = [], []
@@ -80,7 +84,7 @@ def test_an_image_file_is_predicted_as_by_the_classifier(written, tmp_path):
     np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), probs, atol=1e-6)
 
 
-def test_the_file_is_whole_valid_and_says_nothing_of_this_machine(written):
+def test_the_file_is_whole_valid_and_holds_nothing_of_this_machine(written):
     _, path = written
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
     model = onnx.load(path, load_external_data=False)
@@ -154,7 +158,7 @@ class Huge(nn.Module):
     ],
     ids=["answers otherwise", "no graph", "too large"],
 )
-def test_what_cannot_be_written_is_said_in_a_line_and_leaves_nothing(network, reason, tmp_path):
+def test_what_cannot_be_written_is_refused_in_a_line_and_leaves_nothing(network, reason, tmp_path):
     with pytest.raises(LabelfixError, match=reason) as caught:
         small_of(network).to_onnx(tmp_path / "model.onnx")
     assert "\n" not in str(caught.value)

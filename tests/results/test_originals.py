@@ -31,12 +31,12 @@ def test_the_same_rows_with_their_images(run, digits):
 
 
 def test_data_that_have_moved(run, digits, tmp_path):
-    moved = shutil.move(digits[0], tmp_path / "elsewhere")
+    moved = shutil.move(digits[0], tmp_path / "moved")
     with pytest.raises(InputError, match="is not there; if the data have moved, name them with --source"):
         read_originals(run)
     with pytest.raises(InputError, match="nowhere: .* check the path"):
         read_originals(run, tmp_path / "nowhere")
-    assert read_originals(run, moved).source == tmp_path / "elsewhere"
+    assert read_originals(run, moved).source == tmp_path / "moved"
 
 
 def test_data_that_have_changed(run, digits):
@@ -106,7 +106,7 @@ def test_where_the_images_lie_is_no_reason_to_refuse_to_resume(run):
     assert "image_key" not in facts["source"]
 
 
-def test_a_manifest_whose_paths_start_elsewhere(digits, tmp_path):
+def test_a_manifest_whose_paths_start_in_another_folder(digits, tmp_path):
     names = sorted(path.relative_to(digits[0]).as_posix() for path in digits[0].glob("*/*.png"))[:60]
     manifest = tmp_path / "lists" / "rows.csv"
     manifest.parent.mkdir()

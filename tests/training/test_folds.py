@@ -1,4 +1,4 @@
-"""Cross-fitting: how rows are dealt to folds, what a scan with folds says of them, and what it survives."""
+"""Cross-fitting: how rows are assigned to folds, what a scan with folds finds, and what it survives."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def epochs_of(run) -> pd.DataFrame:
 
 
 @strategies.composite
-def dealt(draw):
-    """Labels, groups or None, a number of folds that they are enough for, and what was dealt."""
+def assignments(draw):
+    """Labels, groups or None, a number of folds that they are enough for, and the folds assigned."""
     labels = np.array(draw(strategies.lists(strategies.integers(-1, 4), min_size=2, max_size=60)))
     size = len(labels)
     codes = strategies.lists(strategies.integers(0, 25), min_size=size, max_size=size)
@@ -64,7 +64,7 @@ def is_even(fold_of, folds: int) -> bool:
 
 
 @settings(max_examples=150, deadline=None)
-@for_all(dealt())
+@for_all(assignments())
 def test_every_labelled_row_is_in_one_fold_and_folds_and_classes_are_even(found):
     labels, groups, folds, fold_of = found
     assert fold_of.shape == labels.shape
@@ -142,13 +142,13 @@ def crossed(tmp_path_factory):
     )  # fmt: skip
 
 
-def test_rows_that_are_judged_and_trained_on_are_held_out_in_whole_groups(crossed):
+def test_rows_that_are_eligible_and_trained_on_are_held_out_in_whole_groups(crossed):
     kinds = [*UNLABELLED, *INVALID, *TRUSTED, *SPLIT]
     expected = ~crossed.frame.index.isin(kinds)
     np.testing.assert_array_equal(crossed.fold_of >= 0, expected)
-    dealt = crossed.frame.assign(fold=crossed.fold_of)[expected & (crossed.frame.group != "")]
-    assert (dealt.groupby("group").fold.nunique() == 1).all()
-    assert dealt.fold.nunique() == 3
+    grouped = crossed.frame.assign(fold=crossed.fold_of)[expected & (crossed.frame.group != "")]
+    assert (grouped.groupby("group").fold.nunique() == 1).all()
+    assert grouped.fold.nunique() == 3
 
 
 def test_every_row_is_predicted_by_a_network_that_never_saw_it(crossed):
@@ -173,16 +173,16 @@ def test_every_row_is_predicted_by_a_network_that_never_saw_it(crossed):
 
 def test_the_exported_classifier_is_that_of_a_scan_without_folds(crossed):
     assert weights_of(crossed.run) == weights_of(crossed.plain)
-    said = [
+    reported = [
         json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
         for run in (crossed.run, crossed.plain)
     ]
-    assert [facts["out_of_sample"] for facts in said] == [True, False]
+    assert [facts["out_of_sample"] for facts in reported] == [True, False]
     assert crossed.run.summary["out_of_sample"]
 
 
 def test_the_evidence_is_read_once_from_the_predictions_of_all_folds(crossed):
-    """1 - p(given), as this method scores rows that were held out, and the pooled reading of all of them."""
+    """1 - p(given), as this method scores rows that were held out, and the posterior of all of them."""
     given = pd.to_numeric(crossed.frame.label).fillna(-1).to_numpy(int)
     in_fold = crossed.fold_of >= 0
     scored = in_fold | np.isin(np.arange(240), SPLIT)
@@ -207,7 +207,7 @@ def test_epochs_tell_of_every_fold_and_of_the_training_on_all_rows(crossed):
     pd.testing.assert_frame_equal(epochs[columns][6:].reset_index(drop=True), alone[columns])
 
 
-def test_the_effort_of_the_folds_is_told_apart_from_that_of_the_classifier(crossed):
+def test_the_effort_of_the_folds_is_reported_beside_that_of_the_classifier(crossed):
     summary = crossed.run.summary
     trained = (crossed.labels >= 0).sum()
     passes = 3 * trained - (crossed.fold_of >= 0).sum()
@@ -217,7 +217,7 @@ def test_the_effort_of_the_folds_is_told_apart_from_that_of_the_classifier(cross
     assert "classifier_forward_units_per_row" not in crossed.plain.summary
 
 
-def test_a_dry_run_tells_the_effort_of_the_folds_apart_as_well(crossed):
+def test_a_dry_run_estimates_the_effort_of_the_folds_and_of_the_classifier(crossed):
     names = ("forward_units_per_row", "classifier_forward_units_per_row")
     for folds, summary in ((3, crossed.run.summary), (None, crossed.plain.summary)):
         options = {**QUICK, "folds": folds, "out": crossed.folder / "planned"}
@@ -251,9 +251,9 @@ def test_verified_rows_kept_for_scoring_are_held_out_and_measured_by_their_own_s
     wrong = frame.label.to_numpy(object) != true
     np.testing.assert_array_equal(df.noise_score[:160], wrong[:160])
     raw = 1 - np.stack(df.predicted_probs)[np.arange(300), job.manifest.given]
-    said = run.summary["diagnostics"]["calibration"]
-    assert said["brier_before"] == pytest.approx(np.mean((raw[kept] - wrong[kept]) ** 2), abs=1e-5)
-    assert said["is_calibrated"]
+    reported = run.summary["diagnostics"]["calibration"]
+    assert reported["brier_before"] == pytest.approx(np.mean((raw[kept] - wrong[kept]) ** 2), abs=1e-5)
+    assert reported["is_calibrated"]
 
 
 def test_corrections_that_harm_the_verified_rows_are_a_failed_fit(tmp_path):

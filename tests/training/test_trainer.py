@@ -135,20 +135,20 @@ def test_rows_without_a_label_are_not_trained_on():
 
 
 def test_the_running_mean_is_the_mean_of_the_epochs_in_its_window():
-    """The mean over epochs 1 and 2 of what the network said of each row when it was trained on it."""
+    """The mean over epochs 1 and 2 of what the network predicted for each row when it was trained on it."""
     trainer = make_trainer("cross-entropy", average_from="1", milestones="3", average_until="3")
-    said = {}
+    recorded = {}
     original = trainer.method.remember
 
     def spy(when, rows, logits):
-        said.setdefault(int(when.epoch), {}).update(
+        recorded.setdefault(int(when.epoch), {}).update(
             zip(rows.tolist(), logits.detach().double().softmax(dim=1).cpu().numpy(), strict=True)
         )
         original(when, rows, logits)
 
     trainer.method.remember = spy
     list(trainer.epochs())
-    expected = np.stack([(said[1][row] + said[2][row]) / 2 for row in range(200)])
+    expected = np.stack([(recorded[1][row] + recorded[2][row]) / 2 for row in range(200)])
     np.testing.assert_allclose(trainer.method.ensembled_probs.cpu().numpy(), expected, atol=1e-6)
 
 
@@ -177,7 +177,7 @@ def test_phases_say_what_they_cost(method, changes):
     assert trainer.position.forward_units == pytest.approx(promised * 200)
 
 
-def test_diverged_training_says_so():
+def test_diverged_training_is_reported():
     trainer = make_trainer("cross-entropy", learning_rate="1e30")
     assert not list(trainer.epochs())[-1].is_finite
 

@@ -33,7 +33,7 @@ def labelfix(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture
-def said(tmp_path, monkeypatch, capfd):
+def run_cli(tmp_path, monkeypatch, capfd):
     """The same without the seconds that a process of its own needs for its imports."""
 
     def call(*args: str) -> SimpleNamespace:
@@ -58,8 +58,8 @@ def test_the_two_commands_of_the_contract_work_verbatim_in_one_folder(digits, tm
     assert len(frame) == 300
 
 
-def test_the_printed_next_commands_run(said, digits, tmp_path):
-    scanned = said("scan", "images", "--out", "a run", *QUICK)
+def test_the_printed_next_commands_run(run_cli, digits, tmp_path):
+    scanned = run_cli("scan", "images", "--out", "a run", *QUICK)
     commands = [line.strip() for line in scanned.out.splitlines() if line.startswith("  labelfix ")]
     assert len(commands) == 2
     for command in commands:
@@ -68,20 +68,20 @@ def test_the_printed_next_commands_run(said, digits, tmp_path):
         assert done.returncode == 0, done.stderr
 
 
-def test_json_is_exactly_one_object_on_stdout(said, digits):
-    summary = json.loads(said("scan", "images", "--out", "run", "--json", *QUICK).out)
+def test_json_is_exactly_one_object_on_stdout(run_cli, digits):
+    summary = json.loads(run_cli("scan", "images", "--out", "run", "--json", *QUICK).out)
     assert summary["counts"]["rows"] == 300
-    planned = said("scan", "images", "--out", "run2", "--json", "--dry-run", *QUICK)
+    planned = run_cli("scan", "images", "--out", "run2", "--json", "--dry-run", *QUICK)
     assert json.loads(planned.out)["rows"] == 300
-    cards = said("methods", "--json")
+    cards = run_cli("methods", "--json")
     assert [card["name"] for card in json.loads(cards.out)["methods"]] == method_names()
-    listed = said("methods").out.splitlines()
+    listed = run_cli("methods").out.splitlines()
     assert [line.split()[0] for line in listed] == method_names()
 
 
-def test_quiet_says_nothing_on_stderr_and_no_bar_without_a_terminal(said, digits, tmp_path):
+def test_quiet_says_nothing_on_stderr_and_no_bar_without_a_terminal(run_cli, digits, tmp_path):
     (digits[0] / "3" / "broken.png").write_text("no image")
-    loud = said("scan", "images", "--out", "a", *QUICK)
+    loud = run_cli("scan", "images", "--out", "a", *QUICK)
     assert "warning: 1 of 301 images cannot be used" in loud.err
     assert "\r" not in loud.err
     assert "\x1b" not in loud.err
@@ -90,13 +90,13 @@ def test_quiet_says_nothing_on_stderr_and_no_bar_without_a_terminal(said, digits
     assert quiet.returncode == 0
 
 
-def test_strict_exits_3_for_invalid_images_and_failed_fits(said, digits):
-    failed = said("scan", "images", "--out", "a", "--strict", "--set", "learning_rate=1e30", *QUICK)
+def test_strict_exits_3_for_invalid_images_and_failed_fits(run_cli, digits):
+    failed = run_cli("scan", "images", "--out", "a", "--strict", "--set", "learning_rate=1e30", *QUICK)
     assert failed.returncode == 3
     assert "the fit failed: training diverged" in failed.out
     (digits[0] / "3" / "broken.png").write_text("no image")
-    assert said("scan", "images", "--out", "b", "--strict", *QUICK).returncode == 3
-    assert said("scan", "images", "--out", "c", *QUICK).returncode == 0
+    assert run_cli("scan", "images", "--out", "b", "--strict", *QUICK).returncode == 3
+    assert run_cli("scan", "images", "--out", "c", *QUICK).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_strict_exits_3_for_invalid_images_and_failed_fits(said, digits):
         (["scan", "images", "--trusted", "a.csv", "--trusted", "b.csv"], "'--trusted': given 2 times"),
     ],
 )
-def test_bad_usage_exits_2_with_one_line(said, digits, tmp_path, args, message):
+def test_bad_usage_exits_2_with_one_line(run_cli, digits, tmp_path, args, message):
     (tmp_path / "one" / "cat").mkdir(parents=True)
     (tmp_path / "one" / "cat" / "a.png").write_bytes(next(digits[0].rglob("*.png")).read_bytes())
-    done = said(*args)
+    done = run_cli(*args)
     assert done.returncode == 2, done.err
     assert message in done.err
     assert done.err.count("\n") == 1
@@ -142,19 +142,19 @@ class TestNothingInTheDataSteersTheTerminal:
         (tmp_path / "images" / "0").rename(tmp_path / "images" / HOSTILE)
         return tmp_path
 
-    def test_results_messages_and_json(self, said, hostile):
-        planted = said("corrupt", "images", "--noise", "symmetric:0.4", "--out", f"{HOSTILE}.parquet")
+    def test_results_messages_and_json(self, run_cli, hostile):
+        planted = run_cli("corrupt", "images", "--noise", "symmetric:0.4", "--out", f"{HOSTILE}.parquet")
         assert planted.returncode == 0
         assert is_tame(planted.out + planted.err)
         assert "cat\\x1b[31m\\x07\\x9b0;x\\x9c\\u202ed\\nlabelfix: all is well\\x7f" in planted.out
-        told = said("corrupt", "images", "--noise", "symmetric:0.4", "--json")
-        assert is_tame(told.out)
-        assert HOSTILE in json.loads(told.out)["class_names"]
-        planned = said("scan", "images", "--dry-run", "--out", HOSTILE)
+        result = run_cli("corrupt", "images", "--noise", "symmetric:0.4", "--json")
+        assert is_tame(result.out)
+        assert HOSTILE in json.loads(result.out)["class_names"]
+        planned = run_cli("scan", "images", "--dry-run", "--out", HOSTILE)
         assert planned.returncode == 0
         assert is_tame(planned.out + planned.err)
 
-    def test_errors_are_one_line(self, said, hostile):
+    def test_errors_are_one_line(self, run_cli, hostile):
         for args in (
             ("scan", HOSTILE),
             ("scan", "images", "--set", HOSTILE),
@@ -162,18 +162,18 @@ class TestNothingInTheDataSteersTheTerminal:
             ("export", HOSTILE),
             (HOSTILE,),
         ):
-            ended = said(*args)
+            ended = run_cli(*args)
             assert (ended.returncode, ended.out) == (2, "")
             assert ended.err.count("\n") == 1
             assert is_tame(ended.err)
 
-    def test_names_that_are_no_unicode_are_shown(self, said, hostile):
+    def test_names_that_are_no_unicode_are_shown(self, run_cli, hostile):
         os.rename(hostile / "images", os.fsencode(hostile) + b"/caf\xe9")
-        ended = said("scan", os.fsdecode(b"caf\xe9"), "--dry-run", "--out", os.fsdecode(b"out\xe9"))
+        ended = run_cli("scan", os.fsdecode(b"caf\xe9"), "--dry-run", "--out", os.fsdecode(b"out\xe9"))
         assert ended.returncode == 0
         assert "out\\udce9" in ended.out
 
-    def test_what_libraries_warn_of(self, said, hostile, monkeypatch):
+    def test_what_libraries_warn_of(self, run_cli, hostile, monkeypatch):
         def warn(*_args, **_options):
             with warnings.catch_warnings():
                 warnings.simplefilter("always")
@@ -182,7 +182,7 @@ class TestNothingInTheDataSteersTheTerminal:
 
         monkeypatch.setattr("labelfix.exports.export", warn)
         (hostile / "x.parquet").touch()
-        ended = said("export", "x.parquet")
+        ended = run_cli("export", "x.parquet")
         assert (ended.err.count("\n"), ended.returncode) == (1, 0)
         assert ended.err.startswith("warning: cat\\x1b")
 
@@ -203,17 +203,17 @@ class TestNothingInTheDataSteersTheTerminal:
         assert shown("\t\r\u2028\udce9") == "\\t\\r\\u2028\\udce9"
 
 
-def test_a_bug_is_one_line_and_a_traceback_on_request(said, digits, monkeypatch):
+def test_a_bug_is_one_line_and_a_traceback_on_request(run_cli, digits, monkeypatch):
     def scan(*args, **options):
         raise ZeroDivisionError("two\nlines")
 
     monkeypatch.setattr("labelfix.pipeline.scan", scan)
-    plain = said("scan", "images")
+    plain = run_cli("scan", "images")
     assert plain.returncode == 1
     assert plain.err == "labelfix: ZeroDivisionError: two lines (LABELFIX_DEBUG=1 shows where)\n"
     monkeypatch.setenv("LABELFIX_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
-        said("scan", "images")
+        run_cli("scan", "images")
 
 
 @pytest.mark.parametrize("args", [["--help"], ["scan", "--help"], ["--version"]])
@@ -225,19 +225,19 @@ def test_help_imports_nothing_that_takes_long(tmp_path, args):
     assert not imported & {"torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow"}
 
 
-def test_corrupt_scan_evaluate_on_a_manifest(said, tmp_path):
+def test_corrupt_scan_evaluate_on_a_manifest(run_cli, tmp_path):
     write_digits(tmp_path / "clean", 400)
-    corrupted = said("corrupt", "clean", "--noise", "symmetric-exclusive:0.3", "--out", "noisy.parquet")
+    corrupted = run_cli("corrupt", "clean", "--noise", "symmetric-exclusive:0.3", "--out", "noisy.parquet")
     assert corrupted.returncode == 0, corrupted.err
-    scanned = said("scan", "noisy.parquet", "--out", "run", "--epochs", "12")
+    scanned = run_cli("scan", "noisy.parquet", "--out", "run", "--epochs", "12")
     assert scanned.returncode == 0, scanned.err
-    found = json.loads(said("evaluate", "run", "--truth", "noisy.parquet", "--json").out)
+    found = json.loads(run_cli("evaluate", "run", "--truth", "noisy.parquet", "--json").out)
     assert found["noise_rate_true"] == pytest.approx(0.3)
     assert found["average_precision"] > 0.8
     assert found["label_accuracy_corrected"] >= found["label_accuracy_given"]
 
 
-def test_the_demo_walks_the_whole_road(said, tmp_path, monkeypatch):
+def test_the_demo_runs_every_step(run_cli, tmp_path, monkeypatch):
     done = labelfix("demo", "--out", "demo", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -246,13 +246,13 @@ def test_the_demo_walks_the_whole_road(said, tmp_path, monkeypatch):
     assert result["average_precision"] > 0.98
     assert result["label_accuracy_corrected"] > 0.93
     assert len(pd.read_csv(tmp_path / "demo" / "corrected.csv")) == 1797
-    again = said("demo", "--out", "demo")
+    again = run_cli("demo", "--out", "demo")
     assert again.returncode == 2
     assert "--overwrite" in again.err
     monkeypatch.setattr("labelfix.demo.scan", partial(labelfix_scan, epochs=2))
-    other = said("demo", "--out", "demo", "--overwrite", "--seed", "1", "--json")
+    other = run_cli("demo", "--out", "demo", "--overwrite", "--seed", "1", "--json")
     assert json.loads(other.out)["rows"] == 1797
     assert len(list((tmp_path / "demo" / "images").rglob("*.png"))) == 1797
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    assert said("demo", "--out", "other").returncode == 2
+    assert run_cli("demo", "--out", "other").returncode == 2

@@ -147,7 +147,7 @@ def test_an_image_that_is_a_link_is_refused(tmp_path):
     refuses(out, f"images/3/{image.name}", overwrite=True)
 
 
-def test_a_second_name_of_a_file_elsewhere_is_taken_and_the_file_stays(tmp_path):
+def test_a_second_name_of_a_file_of_another_folder_is_taken_and_the_file_stays(tmp_path):
     out = written(tmp_path / "demo")
     image = next(out.glob("images/3/*.png"))
     whole = image.read_bytes()

@@ -123,13 +123,13 @@ class TestAFileReplacedSinceTheScan:
                 victim.write_bytes(b"BM, though no bitmap" if kind == "text" else b"")
 
         swapped_after_the_check(monkeypatch, swap)
-        told = {
+        reasons = {
             "link": "has become a link since the scan",
             "pipe": "is no file any more",
             "folder": "cannot be read (Is a directory)",
         }
         with waiting_for_nobody():
-            words = told.get(kind, "is no image any more")
+            words = reasons.get(kind, "is no image any more")
             refuses(VICTIM, words, corrections=run, **options(to, way, tmp_path))
         assert os.listdir(tmp_path / "out") == []
 

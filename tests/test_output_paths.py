@@ -89,7 +89,7 @@ class TestTheSource:
         refuses(labelfix.scan, "cache folder", source=source, out=tmp_path / "run")
         assert tree(tmp_path) == before
 
-    def test_where_one_works_there_is_room(self, manifest, tmp_path, monkeypatch):
+    def test_the_current_folder_stays_open(self, manifest, tmp_path, monkeypatch):
         monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "cache"))
         monkeypatch.chdir(tmp_path)
         assert (

@@ -204,7 +204,7 @@ class TestClasses:
         assert (found.index.name, found.columns.name) == ("true_label", "given_label")
         assert found.index.tolist() == found.columns.tolist() == NAMES
 
-    def test_a_frame_without_judged_rows(self, df):
+    def test_a_frame_without_eligible_rows(self, df):
         nothing = df[~df["is_valid"]]
         np.testing.assert_array_equal(nothing.labelfix.noise_matrix(), np.eye(4))
         assert nothing.labelfix.confusion().to_numpy().sum() == 0

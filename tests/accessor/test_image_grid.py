@@ -108,7 +108,7 @@ class TestShow:
         assert [values.shape for values in pixels] == [(8, 8, 3)] * 2
         assert [int(values.max()) for values in pixels] == [3, 1]
 
-    def test_data_that_moved_come_from_the_cache_and_that_is_said(self, tmp_path):
+    def test_data_that_moved_come_from_the_cache_with_a_warning(self, tmp_path):
         df = labelfix.read_corrections(make_run(tmp_path / "run"))
         images = tmp_path / "run" / "images"
         ImageStore.open_or_build(Manifest.read(images / "labels.parquet"), 8)

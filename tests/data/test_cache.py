@@ -139,7 +139,7 @@ class TestLock:
         assert is_built_again(manifest)
         assert self.lock_of(folder).read_text() == "years of work"
 
-    def test_a_pipe_or_folder_in_its_place_is_told_and_holds_nobody_up(self, manifest, folder):
+    def test_a_pipe_or_folder_in_its_place_is_one_line_and_holds_nobody_up(self, manifest, folder):
         shutil.rmtree(folder)
         self.lock_of(folder).unlink()
         os.mkfifo(self.lock_of(folder))
@@ -149,7 +149,7 @@ class TestLock:
         refuses(self.lock_of(folder), call=lambda: ImageStore.open_or_build(manifest, 16))
 
     @needs_root
-    def test_that_of_somebody_else_is_told(self, manifest, folder):
+    def test_that_of_somebody_else_is_refused(self, manifest, folder):
         shutil.rmtree(folder)
         os.chown(self.lock_of(folder), SOMEBODY_ELSE, SOMEBODY_ELSE)
         refuses(self.lock_of(folder), "of yours", call=lambda: ImageStore.open_or_build(manifest, 16))
@@ -203,7 +203,7 @@ class TestStore:
         assert left.is_dir()
 
     @pytest.mark.parametrize(
-        "said",
+        "recorded",
         [
             [],
             None,
@@ -213,8 +213,8 @@ class TestStore:
             {"errors": {"4": "x"}},
         ],
     )
-    def test_rows_of_wrong_types_are_decoded_again(self, manifest, folder, said):
-        (folder / "rows.json").write_text(json.dumps(said))
+    def test_rows_of_wrong_types_are_decoded_again(self, manifest, folder, recorded):
+        (folder / "rows.json").write_text(json.dumps(recorded))
         assert is_built_again(manifest)
 
     def test_rows_nested_without_end_are_decoded_again(self, manifest, folder):
@@ -247,7 +247,7 @@ class TestStore:
         folder.chmod(0)
         assert is_built_again(manifest, 0 if os.geteuid() == 0 else 4)
 
-    def test_a_folder_of_stores_that_is_a_link_or_a_file_is_told(self, cache, tmp_path, manifest, folder):
+    def test_a_folder_of_stores_that_is_a_link_or_a_file_is_refused(self, cache, tmp_path, manifest, folder):
         (cache / "images").rename(tmp_path / "moved")
         (cache / "images").symlink_to(tmp_path / "moved")
         refuses(cache / "images", call=lambda: ImageStore.open_or_build(manifest, 16))

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -226,6 +227,20 @@ def test_any_shape_becomes_a_square_of_its_middle(size):
     assert decode(saved(picture, "PNG"), 16).min() == 255
 
 
+def test_a_pipe_that_takes_the_place_of_an_image_is_refused(tmp_path, monkeypatch):
+    """Whatever was looked at before it is opened may be another file by then."""
+    path, really_open = tmp_path / "0.png", os.open
+    path.write_bytes(encode(SCENE))
+
+    def swap_and_open(name, *rest, **more):
+        path.unlink()
+        os.mkfifo(path)
+        return really_open(name, *rest, **more)
+
+    monkeypatch.setattr(os, "open", swap_and_open)
+    assert reason_of(path) == "no regular file"
+
+
 def test_every_kind_of_broken_image_says_why(tmp_path):
     jpeg = saved(picture_of(np.tile(SCENE, (1, 8, 8))), "JPEG")
     png = encode(np.tile(SCENE, (1, 8, 8)))
@@ -240,6 +255,9 @@ def test_every_kind_of_broken_image_says_why(tmp_path):
     assert reason_of(tmp_path / "pipe.jpg") == "no regular file"
     assert reason_of(tmp_path / "folder.jpg") == "no regular file"
     assert reason_of(Path("/dev/zero")) == "no regular file"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        assert reason_of(tmp_path / "s") == "no regular file"
     assert reason_of(png_header(14_000, 14_000)) == "over the limit of 178956970 pixels"
     assert "truncated" in reason_of(png_header(10_000, 10_000))  # Pillow would warn of this one
     assert "undecodable" in reason_of(bytes(corrupt))
@@ -369,8 +387,8 @@ def damage_json(folder):
 
 
 def damage_rows(folder):
-    said = json.loads((folder / "rows.json").read_text())
-    (folder / "rows.json").write_text(json.dumps(said | {"errors": {"99": "x"}}))
+    recorded = json.loads((folder / "rows.json").read_text())
+    (folder / "rows.json").write_text(json.dumps(recorded | {"errors": {"99": "x"}}))
 
 
 def damage_pixels(folder):

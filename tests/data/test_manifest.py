@@ -1,4 +1,4 @@
-"""Manifest: row numbering, batches, keys, and that reading leaves nothing behind."""
+"""Manifest: row numbering, batches, keys, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_image_chunks_cover_every_row_once_in_order(tmp_path):
     assert list(manifest.sample_images(rows)) == [images[row] for row in rows]
 
 
-def test_a_copy_elsewhere_has_the_fingerprint_and_new_times_only_another_image_key(folder, tmp_path):
+def test_a_copy_in_another_place_has_the_fingerprint_and_new_times_only_another_image_key(folder, tmp_path):
     first = keys(Manifest.read(folder))
     moved = tmp_path / "elsewhere" / "pets"
     shutil.copytree(folder, moved, copy_function=shutil.copy2)
@@ -190,7 +190,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     assert float(done.stdout) < 130
 
 
-def test_the_rooms_import_no_torch():
+def test_data_imports_no_torch():
     script = (
         "import sys, labelfix.data.manifest, labelfix.data.images.store;"
         "assert not {'torch', 'pandas', 'torchvision'} & set(sys.modules)"

@@ -38,7 +38,7 @@ def deep_png(side):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def said_by(script, *arguments):
+def output_of(script, *arguments):
     command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -80,8 +80,8 @@ if __name__ == "__main__":
     ],
 )
 def test_deep_pixels_take_the_memory_of_a_picture(bomb, work, megabytes):
-    (said,) = said_by(PEAK.format(work=work), bomb)
-    assert float(said) < megabytes
+    (peak,) = output_of(PEAK.format(work=work), bomb)
+    assert float(peak) < megabytes
 
 
 @pytest.mark.parametrize("tile", [1, 7, 100, 1 << 18])
@@ -112,7 +112,7 @@ try:
 except BadImage as error:
     print(error)
 """
-    assert said_by(script, bomb) == ["takes too much memory to decode"]
+    assert output_of(script, bomb) == ["takes too much memory to decode"]
 
 
 def test_webp_has_a_limit_of_its_own():
@@ -179,7 +179,7 @@ class TestThumbnails:
 
     def test_their_processes_import_little(self):
         script = "import sys, labelfix.data.images.thumbnails\nprint({'torch', 'pyarrow', 'pandas'} & set(sys.modules))"
-        assert said_by(script) == ["set()"]
+        assert output_of(script) == ["set()"]
 
 
 def die(chunk, size):

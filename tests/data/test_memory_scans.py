@@ -57,10 +57,10 @@ def test_two_scans_of_arrays_give_the_same_bytes_and_a_config_without_a_path(tmp
     second = labelfix.scan((images.copy(), [str(label) for label in labels]), out="again", **QUICK)
     assert first.out == Path("runs/memory-bmm")
     assert result_bytes(first.out) == result_bytes(second.out)
-    said = json.loads((first.out / "config.json").read_text())["source"]
-    assert said["source"] is None
-    assert said["root"] is None
-    assert said["in_memory"] is True
+    recorded = json.loads((first.out / "config.json").read_text())["source"]
+    assert recorded["source"] is None
+    assert recorded["root"] is None
+    assert recorded["in_memory"] is True
     assert labelfix.read_corrections(first.out).file_name.tolist()[-1] == "row-000000149"
 
 

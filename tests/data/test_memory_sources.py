@@ -261,7 +261,7 @@ def test_torchvision_datasets_are_read(tmp_path):
     assert labels_of(Manifest.read(half)) == [str(folder.targets[i]) for i in range(0, 60, 2)]
 
 
-def test_a_bad_item_is_an_invalid_row_and_the_first_is_told():
+def test_a_bad_item_is_an_invalid_row_and_the_first_is_named():
     good = picture(pixels(1, 8, 8)[0])
     broken = Image.open(io.BytesIO(encode(pixels(1, 8, 8)[0])[:60]))
     items = [(good, "a"), ValueError("disk\n gone"), (None, "b"), (broken, "a"), (good, "b"), ("no.png", "a")]

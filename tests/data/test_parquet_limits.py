@@ -87,8 +87,8 @@ def test_bombs_are_refused_in_one_line_and_no_memory(tmp_path, write, words):
         [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    said, megabytes = done.stdout.splitlines()
-    assert all(word in said for word in (*words, str(path)))
+    output, megabytes = done.stdout.splitlines()
+    assert all(word in output for word in (*words, str(path)))
     assert float(megabytes) < 60
 
 

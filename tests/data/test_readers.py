@@ -311,7 +311,7 @@ def test_escaping_and_unescaping_a_cell_gives_it_back(text, is_first):
         ("a;b, =1; =2", "a;b, =1; =2"),
     ],
 )
-def test_a_formula_after_what_separates_cells_elsewhere_is_escaped(text, escaped):
+def test_a_formula_after_another_separator_is_escaped(text, escaped):
     assert escape_cell(text) == escaped
 
 
@@ -498,13 +498,13 @@ def ends_with_code_2(path, part, monkeypatch, capsys, *options):
     )
     with pytest.raises(SystemExit) as ending:
         cli.main()
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert ending.value.code == 2
-    assert said.out == ""
-    assert said.err.startswith("labelfix: ")
-    assert said.err.count("\n") == 1
-    assert str(path) in said.err
-    assert part in said.err
+    assert output.out == ""
+    assert output.err.startswith("labelfix: ")
+    assert output.err.count("\n") == 1
+    assert str(path) in output.err
+    assert part in output.err
     assert not out.exists()
 
 

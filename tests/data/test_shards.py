@@ -232,7 +232,7 @@ def test_a_scan_of_shards_gives_the_bytes_of_the_scan_of_one_file(tmp_path):
     first = labelfix.scan(one, out=tmp_path / "a", **QUICK)
     second = labelfix.scan(tmp_path / "many", out=tmp_path / "b", **QUICK)
     assert result_bytes(first.out) == result_bytes(second.out)
-    said = json.loads((second.out / "config.json").read_text())
-    assert said["source"]["source"] == str(tmp_path / "many")
+    recorded = json.loads((second.out / "config.json").read_text())
+    assert recorded["source"]["source"] == str(tmp_path / "many")
     assert pd.read_parquet(second.corrections).is_valid.all()
     assert rows_decoded(lambda: ImageStore.open_or_build(Manifest.read(tmp_path / "many"), 8)) == 0

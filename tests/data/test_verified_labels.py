@@ -181,8 +181,8 @@ def test_a_csv_with_cells_that_we_escaped_is_read_back(tmp_path):
 
 def test_file_names_are_found_as_they_stand_or_relative_to_the_root(tmp_path):
     manifest = read(tmp_path, "./a/1.png,cat", "b/../2.png,dog", "/elsewhere/3.png,eel")
-    said = ["a/./1.png", str(tmp_path / "2.png"), "/elsewhere/3.png"]
-    path = write(tmp_path, "csv", [{"file_name": name, "label": "cat"} for name in said])
+    names_given = ["a/./1.png", str(tmp_path / "2.png"), "/elsewhere/3.png"]
+    path = write(tmp_path, "csv", [{"file_name": name, "label": "cat"} for name in names_given])
     assert labels_of(Trusted.of(manifest, path)) == {0: "cat", 1: "cat", 2: "cat"}
 
 

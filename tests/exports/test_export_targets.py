@@ -302,7 +302,7 @@ class TestImageFolder:
         assert sorted(os.listdir(run.parent)) == ["config.json", "corrections.parquet"]
 
     def test_hostile_names_stay_inside(self, tmp_path):
-        """Every image lands in a folder of its class, whatever the two are called, and nothing lies elsewhere."""
+        """Every image lands in a folder of its class, whatever the two are called, and nothing lies anywhere else."""
         count = len(HOSTILE)
         home = tmp_path / "a" / "b" / "source"
         home.mkdir(parents=True)
@@ -891,7 +891,7 @@ class TestEveryTarget:
         if kind == "root":
             refuses("lies in the source", corrections=path, to="csv", out=home / "new.csv")
         else:
-            # Where somebody works there is room for new files, and beside the corrections always.
+            # Where somebody works new files may be written, and beside the corrections always.
             assert export(path, to="csv", out=home / "new.csv")["rows"] == 3
             assert export(path, to="cleanlab", out=home / "new")["rows"] == 3
         assert export(path, to="cleanlab")["rows"] == 3

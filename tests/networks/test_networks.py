@@ -117,7 +117,7 @@ def bottlenecks() -> Tally:
     return tally
 
 
-# Name, layers, then what papers say or what was measured elsewhere: millions of parameters and GFLOP (two a
+# Name, layers, then what papers say or what others measured: millions of parameters and GFLOP (two a
 # multiply-add) at 32 px with 10 classes, each with the digits that were given.
 NETWORKS = [
     ("small", small(), "0.095", "0.02"),

@@ -73,7 +73,7 @@ def texts(manifest, labels):
 
 
 class TestFiles:
-    def test_counts_are_exact_and_said(self, folder, tmp_path):
+    def test_counts_are_exact_and_reported(self, folder, tmp_path):
         result = corrupt(folder, noise="symmetric-exclusive:0.25", out=tmp_path / "noisy.parquet")
         table = pq.read_table(tmp_path / "noisy.parquet").to_pydict()
         wrong = [a != b for a, b in zip(table["label"], table["true_label"], strict=True)]
@@ -192,7 +192,7 @@ class TestBytes:
         assert pairs == {("zebra", "ape"), ("ape", "cow"), ("cow", "zebra"), (None, None)}
 
     def test_many_rows_stay_aligned(self, tmp_path):
-        """More rows than one reading or one batch holds."""
+        """More rows than one batch holds."""
         count = 70_001
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         images = pa.array([{"bytes": b"%d" % i, "path": f"{i}.png"} for i in range(count)], kind)

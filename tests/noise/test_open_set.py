@@ -96,7 +96,7 @@ def contents(path):
 class TestLayouts:
     @pytest.fixture
     def made(self, tmp_path, ours_hold_bytes, theirs_hold_bytes, monkeypatch):
-        # A few images a piece, so that pieces do not start where readings do.
+        # A few images a piece, so that pieces do not start where batches of the source do.
         monkeypatch.setattr(writing, "_PIECE_BYTES", 300)
         source = write_ours(tmp_path, ours_hold_bytes)
         other = write_theirs(tmp_path, theirs_hold_bytes)
@@ -138,7 +138,7 @@ class TestLayouts:
         store = ImageStore.open_or_build(Manifest.read(made[0]), 8)
         assert sorted(store.errors) == [BROKEN, MISSING]
 
-    def test_what_is_told(self, made):
+    def test_what_is_reported(self, made):
         result = made[1]
         assert (result["kind"], result["rate"], result["network"]) == ("open-set", 0.5, None)
         assert result["open_set"].rpartition("/")[2].startswith("theirs")
@@ -250,7 +250,7 @@ class TestRefused:
         refuses("--seed -1", source=both[0], noise="open-set:0.5", **options)
 
 
-def test_the_road_from_the_command_line_to_evaluate_and_bench(tmp_path):
+def test_from_the_command_line_to_evaluate_and_bench(tmp_path):
     """Digits, some of whose images are stripes: wrong labels without a right one, in evaluate and in bench alike."""
     write_digits(tmp_path / "images", 120)
     (tmp_path / "stripes").mkdir()

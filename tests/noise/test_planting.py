@@ -208,7 +208,7 @@ class TestSimplexShares:
             assert abs(cell.mean() - 1 / 4) < 4 * reference.std() / np.sqrt(len(cell))
             assert stats.kstest(cell, reference.cdf).pvalue > 1e-4
 
-    def test_rows_are_drawn_apart(self):
+    def test_rows_are_drawn_independently(self):
         draws = np.stack([simplex_shares(names_of(4), seed) for seed in range(1500)])
         assert abs(np.corrcoef(draws[:, 0, 1], draws[:, 2, 1])[0, 1]) < 0.1
         # Within a row they compete: the correlation of two coordinates is -1 / (K - 2).
@@ -348,7 +348,7 @@ class TestProperties:
 
     @given(labels_of_four, st.integers(0, 2**32), seeds, st.permutations(range(4)))
     def test_permuting_the_class_names_permutes_confusion_noise(self, labels, matrix_seed, seed, order):
-        # Eighths: sums are exact in any order, so that no count is rounded apart.
+        # Eighths: sums are exact in any order, so that no count is rounded differently.
         matrix = np.random.default_rng(matrix_seed).multinomial(8, np.full(4, 0.25), 4) / 8
         names = names_of(4)
         place = np.array([*np.argsort(order), -1])

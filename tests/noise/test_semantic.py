@@ -70,7 +70,7 @@ def trained_rows(true, seed):
 
 
 class TestLabels:
-    def test_what_is_told_is_what_is_written(self, made):
+    def test_what_is_reported_is_what_is_written(self, made):
         folder, results = made
         for seed, result in enumerate(results):
             noisy, true = read(folder / f"{seed}.parquet")
@@ -179,8 +179,8 @@ class Stopping:
 
 class TestBench:
     def options(self):
-        reading = {"rows": None, "root": None, "image_column": None}
-        return {"truth_column": None, "label_column": None, "trusted": None, "test": None, **reading}
+        read_options = {"rows": None, "root": None, "image_column": None}
+        return {"truth_column": None, "label_column": None, "trusted": None, "test": None, **read_options}
 
     def test_a_run_on_semantic_noise(self, tmp_path):
         write_digits(tmp_path / "images", 120)

@@ -103,8 +103,8 @@ def make_run(
         probs[np.arange(count), (manifest.given + 1) % classes] = 1
         probs /= probs.sum(axis=1, keepdims=True)
     valid = np.ones(count, bool) if valid is None else np.array(valid)
-    judged = valid & (manifest.given >= 0)
-    flagged = judged & (noise > 0.5) if flagged is None else np.array(flagged)
+    eligible = valid & (manifest.given >= 0)
+    flagged = eligible & (noise > 0.5) if flagged is None else np.array(flagged)
     corrected = np.where(flagged, probs.argmax(axis=1), manifest.given) if corrected is None else corrected
     errors = {int(row): f"undecodable: <b>{row}" for row in np.flatnonzero(~valid)}
     findings = Findings(
@@ -126,7 +126,7 @@ def make_run(
     }
     (folder / "config.json").write_text(json.dumps(config))
     if with_summary:
-        write_summary(folder, transition_matrix(probs[judged], manifest.given[judged]).tolist())
+        write_summary(folder, transition_matrix(probs[eligible], manifest.given[eligible]).tolist())
     return folder
 
 
@@ -173,7 +173,7 @@ def run(tmp_path, images):
 @pytest.fixture
 def description(tmp_path, images):
     """The same with the summary and the epochs of a scan."""
-    return make_run(tmp_path / "runs" / "told", images, noise=np.arange(40) / 50, with_summary=True)
+    return make_run(tmp_path / "runs" / "summarised", images, noise=np.arange(40) / 50, with_summary=True)
 
 
 def refuses(*parts, **options):
@@ -413,11 +413,11 @@ class TestReport:
         )
         frame = labelfix.read_corrections(run)
         survey = Survey.of(Corrections.open(run), 10)
-        judged = frame[frame["is_valid"] & frame["given_label"].notna() & ~frame["is_trusted"]]
-        changed = judged[judged["given_label"].astype(str) != judged["corrected_label"].astype(str)]
+        eligible = frame[frame["is_valid"] & frame["given_label"].notna() & ~frame["is_trusted"]]
+        changed = eligible[eligible["given_label"].astype(str) != eligible["corrected_label"].astype(str)]
         assert survey.counts == {
             "rows": 40,
-            "judged": len(judged),
+            "judged": len(eligible),
             "flagged": int(frame["is_label_issue"].sum()),
             "corrected": len(changed),
             "unlabelled": 10,
@@ -426,7 +426,7 @@ class TestReport:
         assert survey.counts["trusted"] == 0
         assert survey.invalid == [4]
         for label, name in enumerate("abc"):
-            of_class = judged[judged["given_label"] == name]
+            of_class = eligible[eligible["given_label"] == name]
             assert survey.noise_by_class[label] == pytest.approx(of_class["noise_score"].mean())
             assert survey.by_class[0, label] == len(of_class)
             assert (
@@ -435,7 +435,7 @@ class TestReport:
             assert survey.by_class[2, label] == (changed["given_label"] == name).sum()
         pairs = changed.groupby(["given_label", "corrected_label"], observed=True).size()
         assert survey.pairs == pairs.to_dict()
-        assert survey.scores.tolist() == np.histogram(judged["noise_score"], 50, (0, 1))[0].tolist()
+        assert survey.scores.tolist() == np.histogram(eligible["noise_score"], 50, (0, 1))[0].tolist()
         assert survey.flagged_scores.sum() == survey.counts["flagged"]
 
     def test_what_the_summary_shows(self, tmp_path, images):

@@ -70,7 +70,7 @@ def test_the_policy_allows_what_is_inside_and_nothing_else(single):
     assert names.index("meta") < names.index("script"), "the policy comes before what it is about"
 
 
-def test_nothing_is_inline_and_nothing_is_elsewhere(single):
+def test_nothing_is_inline_and_nothing_is_loaded(single):
     for tag, attributes in single.tags:
         assert "style" not in attributes
         assert not [name for name in attributes if name.startswith("on")]

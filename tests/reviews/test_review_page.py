@@ -319,9 +319,9 @@ def test_the_policy_holds(visit):
       return new Promise(done => setTimeout(() => done(window.ran === true), 200));
     }"""
     assert it.page.evaluate(refused) is False
-    said = [one for one in it.trouble if one.startswith("console")]
-    assert len(said) == 3, "the script, the handler and the image"
-    assert all("Content Security Policy" in one for one in said)
+    violations = [one for one in it.trouble if one.startswith("console")]
+    assert len(violations) == 3, "the script, the handler and the image"
+    assert all("Content Security Policy" in one for one in violations)
     it.trouble.clear()
 
 

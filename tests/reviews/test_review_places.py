@@ -1,4 +1,4 @@
-"""Where a page may go: never over somebody's own file, and a place that cannot be written is said in a line."""
+"""Where a page may go: never over somebody's own file, and a place that cannot be written is one line."""
 
 from __future__ import annotations
 

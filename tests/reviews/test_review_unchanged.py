@@ -51,8 +51,8 @@ def test_in_bulk(visit):
     it = visit("unchanged")
     it.press("b")
     assert it.texts("#bulk-confirm") == ["Accept 8 samples"]
-    said = "5 labels would change, 3 would stay as given: no change is suggested."
-    assert it.texts("#bulk-note") == [said]
+    note = "5 labels would change, 3 would stay as given: no change is suggested."
+    assert it.texts("#bulk-note") == [note]
     it.page.click("#bulk-confirm")
     assert it.texts("#status") == ["Accepted 8 samples, 3 of them kept as given"]
     kinds = {sample: decision.split(",")[0] for sample, decision in decisions(it).items()}

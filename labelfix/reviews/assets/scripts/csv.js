@@ -3,7 +3,7 @@
 /**
  * Put an apostrophe before what a spreadsheet of any locale would run as a formula, also after what separates cells or
  * lines inside a text; plain numbers stay. The same rule as in every CSV file of labelfix, which takes the apostrophes
- * away on reading.
+ * away again when it reads one.
  * @param {string} text
  */
 function escapeCell(text) {
@@ -13,7 +13,7 @@ function escapeCell(text) {
   return runs.test(text) && !number.test(text) ? `'${inside}` : inside;
 }
 
-/** Quotes round a cell that needs them (RFC 4180, and what separates cells elsewhere). @param {string} cell */
+/** Quotes round a cell that needs them (RFC 4180, and other separators of cells). @param {string} cell */
 function quoteCell(cell) {
   return /[",;\t\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
 }

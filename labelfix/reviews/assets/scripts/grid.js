@@ -105,7 +105,7 @@ class Grid {
     else this.moveTo(place < 0 || place > last ? this.place : place);
   }
 
-  /** No row any more, and room for those of the view. */
+  /** No row any more, and the height of those of the view. */
   #clear() {
     this.rows.forEach((row) => row.remove());
     this.rows.clear();

@@ -1,4 +1,4 @@
-// What a sample is, and what may be said about it.
+// What a sample is, and what a page shows of it.
 
 /**
  * @typedef {object} Sample one row of the run

@@ -1,4 +1,4 @@
-// How numbers, samples and decisions are said.
+// Numbers, samples and decisions in words.
 
 /** What became of a sample, by kind of decision. */
 const DONE = { accept: 'Accepted', keep: 'Kept', change: 'Changed', skip: 'Skipped' };

@@ -3,24 +3,26 @@
 The map of the code, from the path of an image to its row in corrections.parquet. A family imports only from families
 above it here:
 
-    data/           the rows of a source, its readers, verified labels, every image decoded once
-    networks/       what is trained
-    estimation/     from predictions to verdicts: posterior, reliability, mixture, calibration, and the rule of the
-        flags
-    methods/        one paper a file, over base; what the papers share: losses, schedules, look_ahead
-    training/       the only loop: batches, augmentation, folds, checkpoint and resume, predictions
+    output_paths    what may be written, for every command; beside it the leaves: atomic_files, json_files, choices ...
+    data/           manifest: the rows of a source; readers/: one kind of source a file (delimited: csv and tsv);
+                    images/: store, decoding, thumbnails; verified_labels; cache
+    networks/       what is trained, a network a file
+    estimation/     from predictions to flags: posterior, mixture, reliability, calibration; verdicts: the rule of the
+                    flags
+    methods/        one paper a file, with settings and loss, over base; shared: losses, schedules, look_ahead
+    training/       trainer: the only loop; batches, augmentation, folds, checkpoint, resume, predictions
     config          the options of a scan, resolved
-    results/        what a run leaves: corrections.parquet, summary, model card, classifier, decisions
+    results/        what a run leaves: corrections, summary, model_card, classifier, decisions, run_folder
     accessor/       read_corrections(), and df.labelfix
     pipeline        scan() and plan(): all of the above in one page
     prediction      predict(): a trained classifier on other images
     evaluation      evaluate(): a run against the truth
     reviews/        review(): a page in which people look at the suspects and decide
-    exports/        export(): the corrected labels for the next tool, one target a file
+    exports/        export(): one format a file, its name in choices.EXPORTS
     noise/          corrupt(): noise of known truth
-    demo            demo(): the whole way on digits
+    demo/           demo(): the whole way on digits
     benchmark/      bench(): methods side by side where the truth is known
-    cli/            the command line: one command, one function; choices holds what its options choose from
+    cli/            the command line: one command a file (scan: labelfix scan)
 
 Names are loaded when they are first used, so that importing labelfix is quick and imports no torch.
 """

@@ -26,7 +26,7 @@ COMMANDS = {
     "corrupt": "Plant label noise of a known kind.",
     "bench": "Compare methods under noise of known truth.",
     "methods": "Show the methods, their cards, settings and presets.",
-    "demo": "The whole road on real digits, in about a minute.",
+    "demo": "Real digits from scan to corrected labels, in about a minute.",
 }
 
 

@@ -10,8 +10,8 @@ above it here:
     estimation/     from predictions to flags: posterior, mixture, reliability, calibration; verdicts: the rule of the
                     flags
     methods/        one paper a file, with settings and loss, over base; shared: losses, schedules, look_ahead
+    config          the options of a scan, resolved; devices: what `auto` means here
     training/       trainer: the only loop; batches, augmentation, folds, checkpoint, resume, predictions
-    config          the options of a scan, resolved
     results/        what a run leaves: corrections, summary, model_card, classifier, decisions, run_folder
     accessor/       read_corrections(), and df.labelfix
     pipeline        scan() and plan(): all of the above in one page

@@ -15,10 +15,10 @@ import torch
 
 from labelfix.data.images.store import auto_image_size
 from labelfix.data.manifest import Manifest
+from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.base import MethodSettings
-from labelfix.training.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
 

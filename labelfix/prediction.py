@@ -17,13 +17,13 @@ from labelfix.atomic_files import atomic_path
 from labelfix.data.findings_schema import LABEL_TYPE
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
+from labelfix.devices import resolve_device
 from labelfix.errors import InputError
 from labelfix.output_paths import check_new, check_no_folder, check_output
 from labelfix.reporting import Reporter, Silent
 from labelfix.results.classifier import Classifier, load_classifier
 from labelfix.results.corrections import METADATA_KEY, ROW_GROUP, distribution_array, label_array
 from labelfix.training.batches import Source
-from labelfix.training.devices import resolve_device
 from labelfix.training.predictions import batch_logits
 
 DEFAULT_OUT = "predictions.parquet"

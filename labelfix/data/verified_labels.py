@@ -20,14 +20,8 @@ from labelfix.data.readers.parquet import parquet_columns
 from labelfix.errors import InputError
 
 MIN_DIFFERENT = 20  # verified labels that differ from the given ones, from which half of the file is scored
-
-
 SKIP = "skip"
-
-
 DECISIONS = ("accept", "keep", "change", SKIP)
-
-
 _READERS = {
     ".csv": delimited_columns,
     ".tsv": delimited_columns,
@@ -37,8 +31,6 @@ _READERS = {
 
 
 _COLUMNS = ("sample_id", "file_name", "label", "decision")
-
-
 _WHOLE = re.compile(r"([0-9]{1,18})(?:\.0+)?")
 
 

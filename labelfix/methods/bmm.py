@@ -256,14 +256,8 @@ def presets() -> dict[str, MethodSettings]:
 
 
 _RECENT = 5
-
-
 _WEIGHT_RANGE = (1e-4, 1 - 1e-4)
-
-
 _DYNAMIC_ALPHA = 32.0
-
-
 _TEMPERATURES = (1.0, 1e-3)
 
 

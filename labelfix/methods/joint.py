@@ -73,11 +73,7 @@ from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.schedules import step_decay
 
 _PAPER = "the mixup paper, 4.2"
-
-
 _CODE = "the code of Tanaka et al."
-
-
 # Table 1 of the mixup paper: alpha, beta, learning rate of the first step, a of the second.
 _CIFAR10 = {
     "sym10": (1.2, 0.8, 0.02, 0.5),

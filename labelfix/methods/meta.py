@@ -75,8 +75,6 @@ from labelfix.methods.two_posteriors import ScoreFrom
 from labelfix.networks.statistics import frozen_statistics
 
 _PAPER = "Zhang et al. 2020"
-
-
 _CODE = "the code of Zhang et al."
 
 

@@ -155,14 +155,8 @@ def presets() -> dict[str, MethodSettings]:
 
 # What the decay of the layer was found with: digits, ten classes; the steps are those of 100 epochs in batches of 100.
 _GRID_RATE = 0.1
-
-
 _GRID_CLASSES = 10
-
-
 _GRID_STEPS = 1_500
-
-
 _TINY = 1e-12
 
 

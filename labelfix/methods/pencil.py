@@ -67,8 +67,6 @@ from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.schedules import linear_steps, step_decay
 
 _PAPER = "Yi, Wang, Wu 2022"
-
-
 # Table 1: learning rate, alpha, beta, lambda.
 _CIFAR10 = {
     "sym10": (0.02, 0.1, 0.8, 200),
@@ -242,8 +240,6 @@ def _paper(
 
 
 _FIRST_LOGIT = 10.0
-
-
 _REPEAT_FACTOR = 0.9
 
 

@@ -16,20 +16,10 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from labelfix.methods.batch import to_device
 
 PAD_FRACTION = 8
-
-
 _PROBABILITY = 0.5  # of each of the two operations
-
-
 _MAGNITUDES = (0.1, 0.9)  # of the largest, 1 to 9 of RandAugment's 10
-
-
 _LARGEST = {"rotate": np.pi / 6, "shear": 0.3, "translate": 0.45}  # radians, slope, share of the side
-
-
 _MAPS = ("rotate", "shear-x", "shear-y", "translate-x", "translate-y")
-
-
 _CUT_SHARE = 0.5
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from labelfix.config import ScanConfig
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
 from labelfix.json_files import is_count, wrong_key
@@ -19,10 +20,6 @@ from labelfix.training.batches import Source, seed_of
 from labelfix.training.resume import train
 from labelfix.training.setup import Watched, make_trainer
 from labelfix.training.trainer import EpochReport
-
-if TYPE_CHECKING:
-    from labelfix.config import ScanConfig
-
 
 _ASSIGN_SEED = 6
 

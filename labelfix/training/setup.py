@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from labelfix import networks
+from labelfix.config import ScanConfig
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
@@ -22,19 +23,9 @@ from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source, seed_of
 from labelfix.training.trainer import Trainer
 
-if TYPE_CHECKING:
-    from labelfix.config import ScanConfig
-
-
 _NETWORK_SEED = 4
-
-
 _FOLD_SEED = 5
-
-
 _STATISTICS_ROWS = 10_000
-
-
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

@@ -28,24 +28,12 @@ from labelfix.data.readers.rows import (
 from labelfix.errors import InputError
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas"}
-
-
 SEPARATORS = ";\t\r\n"
-
-
 # The wide ones begin formulas in East Asian locales.
 _SIGN = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
-
-
 _STARTS = re.compile(f"'*(?:{_SIGN}|[\t\r\n])")
-
-
 INSIDE = f"([{SEPARATORS}]\"*)('*{_SIGN})"
-
-
 _ESCAPED_INSIDE = re.compile(f"([{SEPARATORS}]\"*)'('*{_SIGN})")
-
-
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 

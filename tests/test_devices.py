@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 from labelfix.errors import InputError
-from labelfix.training.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 
 
 def test_auto_takes_the_first_gpu_where_there_is_one():

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import refusals
 from click.testing import CliRunner
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
 from labelfix.data.manifest import Manifest
-from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.metrics import calibration_metrics
 from labelfix.estimation.verdicts import Verdicts
@@ -76,12 +77,7 @@ def truth(tmp_path):
     return write_truth(tmp_path / "truth.csv", [(row[0], row[2]) for row in CASE])
 
 
-def refuses(*parts, **options):
-    with pytest.raises(InputError) as caught:
-        evaluate(**options)
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
+refuses = partial(refusals.refuses, evaluate)
 
 
 class TestNumbers:

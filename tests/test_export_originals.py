@@ -7,19 +7,22 @@ import json
 import os
 import signal
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import refusals
 from PIL import Image
 from test_export_targets import finish, picture
-from test_exports import refuses
 
 from labelfix.choices import IMAGE_WAYS
 from labelfix.data.images.decoding import FORMATS, HEAD_SIZE, decode, is_image
 from labelfix.exports import export
 from labelfix.results.originals import read_originals
+
+refuses = partial(refusals.refuses, export)
 
 # Every way that an image has into an export; None writes Parquet.
 HOW = [(to, way) for to in ("imagefolder", "hf", "fiftyone") for way in IMAGE_WAYS] + [("hf", None)]

@@ -8,21 +8,13 @@ import os
 import pandas as pd
 import pytest
 from conftest import write_digits
+from refusals import refuses
 
 import labelfix
-from labelfix.errors import InputError
 from labelfix.output_paths import RUN_PARTS, check_output, holding, source_places
 from labelfix.results.run_folder import RunFolder, check_out
 
 QUICK = {"epochs": 1, "method": "cross-entropy"}
-
-
-def refuses(function, *parts, **options):
-    with pytest.raises(InputError) as caught:
-        function(**options)
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
 
 
 def tree(folder):

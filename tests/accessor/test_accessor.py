@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refuses
 from sklearn.metrics import confusion_matrix
 
 import labelfix
@@ -22,7 +23,6 @@ from labelfix.accessor.budget import budget, interval
 from labelfix.data.images.decoding import encode
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
-from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.verdicts import Verdicts
 from labelfix.results import corrections
@@ -103,14 +103,6 @@ def df(run):
     return labelfix.read_corrections(run)
 
 
-def refuses(*parts, function, **options):
-    with pytest.raises(InputError) as caught:
-        function(**options)
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_the_examples_in_the_docstrings(module, run, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
@@ -169,14 +161,14 @@ class TestTop:
 
     def test_refused(self, df):
         for n in (0, -1, 2.5, True, "3"):
-            refuses("top: n is", "at least 1", function=df.labelfix.top, n=n)
-        refuses("by is 'file_name'", "given_label", function=df.labelfix.top, by="file_name")
+            refuses(df.labelfix.top, "top: n is", "at least 1", n=n)
+        refuses(df.labelfix.top, "by is 'file_name'", "given_label", by="file_name")
         bare = pd.DataFrame({"is_valid": [True]})
-        refuses("top: the frame has no column 'is_trusted'", "read_corrections", function=bare.labelfix.top)
+        refuses(bare.labelfix.top, "top: the frame has no column 'is_trusted'", "read_corrections")
         strange = df.assign(given_label=df["given_label"].cat.rename_categories({"a": "ape"}))
-        refuses("given_label 'ape' is no class", function=strange.labelfix.top, by="given_label")
+        refuses(strange.labelfix.top, "given_label 'ape' is no class", by="given_label")
         lost = pd.DataFrame({name: df[name] for name in df})
-        refuses("attrs", function=lost.labelfix.top, by="given_label")
+        refuses(lost.labelfix.top, "attrs", by="given_label")
         assert len(lost.labelfix.top()) == 7
 
 
@@ -233,11 +225,11 @@ class TestClasses:
     def test_refused(self, df):
         lost = pd.DataFrame({name: df[name] for name in df})
         for name in ("confusion", "noise_matrix", "class_summary"):
-            refuses(f"{name}: ", "attrs", function=getattr(lost.labelfix, name))
+            refuses(getattr(lost.labelfix, name), f"{name}: ", "attrs")
             bare = df.drop(columns="is_trusted")
-            refuses(f"{name}: ", "'is_trusted'", function=getattr(bare.labelfix, name))
+            refuses(getattr(bare.labelfix, name), f"{name}: ", "'is_trusted'")
         df["label_distribution"] = [np.ones(3)] * len(df)
-        refuses("label_distribution of row 0", function=df.labelfix.noise_matrix)
+        refuses(df.labelfix.noise_matrix, "label_distribution of row 0")
 
 
 class TestBudget:
@@ -326,9 +318,9 @@ class TestBudget:
         assert "summary.json is not beside" in lost.labelfix.budget(2).rests_on
 
     def test_refused(self, df):
-        refuses("budget: n is 0", function=df.labelfix.budget, n=0)
-        refuses("noise score", function=df.assign(noise_score=np.nan).labelfix.budget, n=3)
-        refuses("'noise_score'", function=df.drop(columns="noise_score").labelfix.budget, n=3)
+        refuses(df.labelfix.budget, "budget: n is 0", n=0)
+        refuses(df.assign(noise_score=np.nan).labelfix.budget, "noise score", n=3)
+        refuses(df.drop(columns="noise_score").labelfix.budget, "'noise_score'", n=3)
 
 
 def test_what_a_scan_says_is_what_the_frame_says(tmp_path, digits):

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_accessor import ROWS, make_run, refuses
+from refusals import refuses
+from test_accessor import ROWS, make_run
 
 import labelfix
 from labelfix.data.images.decoding import encode
@@ -92,10 +93,10 @@ class TestShow:
         df = labelfix.read_corrections(make_run(tmp_path / "run"))
         images = tmp_path / "run" / "images"
         moved = images.rename(tmp_path / "elsewhere")
-        refuses("show: ", "is not there", "source=", function=df.labelfix.show)
+        refuses(df.labelfix.show, "show: ", "is not there", "source=")
         assert df.labelfix.show(source=moved / "labels.parquet").count == 11
         (moved / "0.png").write_bytes(encode(np.zeros((90, 90), np.uint8)))
-        refuses("changed since", function=df.labelfix.show, source=moved / "labels.parquet")
+        refuses(df.labelfix.show, "changed since", source=moved / "labels.parquet")
 
     def test_images_in_memory_come_from_the_cache(self, tmp_path):
         rows = [row for row in ROWS if row[4]]
@@ -119,9 +120,9 @@ class TestShow:
             assert df.labelfix.show().count == 11
 
     def test_refused(self, df):
-        refuses("show: n is 0", function=df.labelfix.show, n=0)
-        refuses("size is 5000", "16 to 1024", function=df.labelfix.show, size=5000)
-        refuses("no column 'file_name'", function=df.drop(columns="file_name").labelfix.show)
-        refuses("sample_ids 0 to 10", function=df.assign(sample_id=df["sample_id"] + 5).labelfix.show)
+        refuses(df.labelfix.show, "show: n is 0", n=0)
+        refuses(df.labelfix.show, "size is 5000", "16 to 1024", size=5000)
+        refuses(df.drop(columns="file_name").labelfix.show, "no column 'file_name'")
+        refuses(df.assign(sample_id=df["sample_id"] + 5).labelfix.show, "sample_ids 0 to 10")
         lost = pd.DataFrame({name: df[name] for name in df})
-        refuses("attrs", function=lost.labelfix.show)
+        refuses(lost.labelfix.show, "attrs")

@@ -15,7 +15,8 @@ from conftest import write_digits
 from decoding_count import rows_decoded
 from memory_data import Pairs, pairs_of, picture, pixels, stored
 from PIL import Image, ImageOps
-from test_readers import labels_of, refuses
+from refusals import refuses_source
+from test_readers import labels_of
 
 from labelfix.data.images.decoding import decode, encode
 from labelfix.data.images.store import auto_image_size
@@ -103,7 +104,7 @@ def test_the_manifest_says_that_it_is_in_memory():
     assert manifest.options["source"] is None
     assert any("label_column" in text for text in manifest.warnings)
     assert any("root" in text for text in manifest.warnings)
-    refuses(None, "in memory", "source")
+    refuses_source(None, "in memory", "source")
 
 
 def test_many_arrays_are_kept_out_of_the_memory():
@@ -147,17 +148,17 @@ print((tracemalloc.get_traced_memory()[1] + pa.default_memory_pool().max_memory(
     ],
 )  # fmt: skip
 def test_bad_arrays_are_refused_in_one_line(images, labels, parts):
-    refuses((images, labels), *parts)
+    refuses_source((images, labels), *parts)
 
 
 def test_what_is_no_source_is_refused_in_one_line():
     images = pixels(4, 4, 4)
-    refuses((images,), "(images, labels)", "1 value")
-    refuses((images, [1, 2, 3, 4], None), "(images, labels)", "3 values")
+    refuses_source((images,), "(images, labels)", "1 value")
+    refuses_source((images, [1, 2, 3, 4], None), "(images, labels)", "3 values")
     for source in ([1, 2], images, {"a": 1}, 3, torch.utils.data.DataLoader([1])):
-        refuses(source, "DataFrame", type(source).__name__)
-    refuses((images, ["a", "b"] * 2), "--rows 0", rows=0)
-    refuses((images, ["a", "b"] * 2), "--root", root="no such folder")
+        refuses_source(source, "DataFrame", type(source).__name__)
+    refuses_source((images, ["a", "b"] * 2), "--rows 0", rows=0)
+    refuses_source((images, ["a", "b"] * 2), "--root", root="no such folder")
 
 
 # ---------------------------------------------------------------- torch
@@ -242,11 +243,11 @@ def test_integer_labels_are_indices_where_the_dataset_has_classes():
 @pytest.mark.parametrize("label", [3, -2, "bird", 1.0, True])
 def test_a_label_that_is_none_of_the_classes_is_refused_by_row(label):
     dataset = pairs_of(pixels(3, 4, 4), [0, 1, label], classes=["eel", "dog", "cat"])
-    refuses(dataset, "the Dataset", "row 2", "classes")
+    refuses_source(dataset, "the Dataset", "row 2", "classes")
 
 
 def test_classes_that_repeat_are_refused():
-    refuses(pairs_of(pixels(2, 4, 4), [0, 1], classes=["crane", "crane "]), "classes", "repeated")
+    refuses_source(pairs_of(pixels(2, 4, 4), [0, 1], classes=["crane", "crane "]), "classes", "repeated")
 
 
 def test_torchvision_datasets_are_read(tmp_path):
@@ -277,13 +278,13 @@ def test_a_bad_item_is_an_invalid_row_and_the_first_is_named():
 
 def test_bad_datasets_are_refused_in_one_line():
     image = picture(pixels(1, 4, 4)[0])
-    refuses(Pairs([(image, "a"), image]), "item 1", "pair")
-    refuses(Pairs([(image, "a", 3)]), "item 0", "pair")
-    refuses(Pairs([(torch.zeros(3, 8, 8), 0), (torch.zeros(3, 8, 8), 1)]), "row 0 has a Tensor", "PIL")
-    refuses(Pairs([OSError("gone")] * 2), "row 0 raises OSError: gone")
-    refuses(Pairs([(image, ["a", "b"])]), "row 0", "multi-label")
-    refuses(Pairs([(image, torch.zeros(3))]), "row 0", "Tensor")
-    refuses(Pairs([]), "empty")
+    refuses_source(Pairs([(image, "a"), image]), "item 1", "pair")
+    refuses_source(Pairs([(image, "a", 3)]), "item 0", "pair")
+    refuses_source(Pairs([(torch.zeros(3, 8, 8), 0), (torch.zeros(3, 8, 8), 1)]), "row 0 has a Tensor", "PIL")
+    refuses_source(Pairs([OSError("gone")] * 2), "row 0 raises OSError: gone")
+    refuses_source(Pairs([(image, ["a", "b"])]), "row 0", "multi-label")
+    refuses_source(Pairs([(image, torch.zeros(3))]), "row 0", "Tensor")
+    refuses_source(Pairs([]), "empty")
 
     class Stream(torch.utils.data.IterableDataset):
         def __iter__(self):
@@ -293,8 +294,8 @@ def test_bad_datasets_are_refused_in_one_line():
         def __getitem__(self, row):
             return image, "a"
 
-    refuses(Stream(), "iterable-style", "map-style")
-    refuses(Endless(), "length", "map-style")
+    refuses_source(Stream(), "iterable-style", "map-style")
+    refuses_source(Endless(), "length", "map-style")
 
 
 def test_ctrl_c_inside_a_dataset_is_no_bad_item():

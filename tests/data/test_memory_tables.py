@@ -10,7 +10,8 @@ import pandas as pd
 from conftest import write_digits
 from decoding_count import rows_decoded
 from memory_data import hub, pixels, stored
-from test_readers import extra_of, labels_of, refuses, write_hf
+from refusals import refuses_source
+from test_readers import extra_of, labels_of, write_hf
 
 from labelfix.data.images.decoding import encode
 from labelfix.data.manifest import Manifest
@@ -74,18 +75,18 @@ def test_marks_and_other_columns_of_a_dataframe_are_read():
 
 def test_bad_dataframes_are_refused_in_one_line():
     frame = pd.DataFrame({"path": ["1", "2", "3"], "label": ["a", "b", "a"]})
-    refuses(frame.drop(columns="path"), "the DataFrame", "no image column", "'label'")
-    refuses(frame.drop(columns="label"), "no label column", "--label-column")
-    refuses(frame, "'picture'", "--image-column", image_column="picture")
-    refuses(frame.assign(path=[1, 2, 3]), "'path'", "int64")
-    refuses(frame.assign(path=["1", 2, "3"]), "'path'", "cannot be read")
-    refuses(frame.assign(label=[["a"], "b", "a"]), "row 0", "multi-label")
-    refuses(frame.assign(other=[1, "x", object()]), "'other'", "cannot be read")
-    refuses(frame.assign(noise_score=0.5), "'noise_score'", "rename")
-    refuses(pd.concat([frame, frame[["label"]]], axis=1), "'label'", "twice")
-    refuses(frame.assign(path="1"), "'1'", "two labels")
-    refuses(frame.head(0), "empty")
-    refuses(frame.assign(label="a"), "single class")
+    refuses_source(frame.drop(columns="path"), "the DataFrame", "no image column", "'label'")
+    refuses_source(frame.drop(columns="label"), "no label column", "--label-column")
+    refuses_source(frame, "'picture'", "--image-column", image_column="picture")
+    refuses_source(frame.assign(path=[1, 2, 3]), "'path'", "int64")
+    refuses_source(frame.assign(path=["1", 2, "3"]), "'path'", "cannot be read")
+    refuses_source(frame.assign(label=[["a"], "b", "a"]), "row 0", "multi-label")
+    refuses_source(frame.assign(other=[1, "x", object()]), "'other'", "cannot be read")
+    refuses_source(frame.assign(noise_score=0.5), "'noise_score'", "rename")
+    refuses_source(pd.concat([frame, frame[["label"]]], axis=1), "'label'", "twice")
+    refuses_source(frame.assign(path="1"), "'1'", "two labels")
+    refuses_source(frame.head(0), "empty")
+    refuses_source(frame.assign(label="a"), "single class")
 
 
 # ---------------------------------------------------------------- Hugging Face
@@ -143,12 +144,12 @@ def test_equal_hub_datasets_are_decoded_once(cache):
 
 def test_bad_hub_datasets_are_refused_in_one_line():
     dataset = hub(pixels(4, 4, 4), [0, 1, 0, 1])
-    refuses(datasets.DatasetDict({"train": dataset, "test": dataset}), "splits", "'train'", "'test'")
-    refuses(dataset.to_iterable_dataset(), "iterable-style")
-    refuses(dataset.remove_columns("image"), "the Dataset", "no image column", "'label'")
-    refuses(dataset.rename_column("image", "img"), "no image column", "'img'", "--image-column")
-    refuses(dataset.select([]), "empty")
+    refuses_source(datasets.DatasetDict({"train": dataset, "test": dataset}), "splits", "'train'", "'test'")
+    refuses_source(dataset.to_iterable_dataset(), "iterable-style")
+    refuses_source(dataset.remove_columns("image"), "the Dataset", "no image column", "'label'")
+    refuses_source(dataset.rename_column("image", "img"), "no image column", "'img'", "--image-column")
+    refuses_source(dataset.select([]), "empty")
     lists = datasets.Dataset.from_dict({"image": ["1", "2"], "label": [["a"], ["b"]]})
-    refuses(lists, "'label'", "multi-label")
+    refuses_source(lists, "'label'", "multi-label")
     renamed = dataset.rename_column("image", "img").rename_column("label", "fine")
     assert Manifest.read(renamed, image_column="img", label_column="fine").class_names == ("cat", "dog")

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from refusals import refuses
 from test_accessor import make_run
 
 import labelfix
@@ -99,18 +100,10 @@ def bomb(tmp_path):
     return path
 
 
-def refuses(path, call):
-    with pytest.raises(InputError) as caught:
-        call()
-    assert str(path) in str(caught.value)
-    assert "unpacks" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_shards_and_verified_files_are_looked_at_too(tmp_path, bomb):
     known = Known("x", ("a", "b"), pa.chunked_array([["x"]]), str)
-    refuses(bomb, lambda: read_verified(bomb, known))
-    refuses(bomb, lambda: labelfix.plan(tmp_path, method="bmm"))
+    refuses(lambda: read_verified(bomb, known), bomb, "unpacks")
+    refuses(lambda: labelfix.plan(tmp_path, method="bmm"), bomb, "unpacks")
 
 
 def test_corrections_are_looked_at_too(tmp_path):
@@ -121,8 +114,8 @@ def test_corrections_are_looked_at_too(tmp_path):
     table = table.append_column("note", repeated("y" * 1_000_000, len(table)))
     pq.write_table(table, path, compression="zstd")
     for call in (labelfix.read_corrections, labelfix.review):
-        refuses(path, lambda call=call: call(path))
-    refuses(path, lambda: labelfix.export(path, out=tmp_path / "out.csv"))
+        refuses(lambda call=call: call(path), path, "unpacks")
+    refuses(lambda: labelfix.export(path, out=tmp_path / "out.csv"), path, "unpacks")
 
 
 def test_what_is_repeated_is_read_a_few_rows_at_a_time(tmp_path):

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refuses_source
 
 from labelfix import cli
 from labelfix.data.manifest import Manifest
@@ -56,18 +57,6 @@ def write_hf(path, images, labels, *, names=NAMES, extra=None, feature=None, met
     return path
 
 
-def refuses(source, *parts, **options):
-    """Manifest.read raises one line that holds every part."""
-    with pytest.raises(InputError) as caught:
-        Manifest.read(source, **options)
-    text = str(caught.value)
-    assert caught.value.exit_code == 2
-    assert "\n" not in text
-    for part in parts:
-        assert str(part) in text
-    return text
-
-
 # ---------------------------------------------------------------- class folders
 
 
@@ -94,15 +83,15 @@ def test_rows_takes_the_first_rows_of_the_same_order(tmp_path):
     make_folder(tmp_path, *[f"{c}/{i}.jpg" for c in "ab" for i in range(5)])
     whole = Manifest.read(tmp_path).file_names().to_pylist()
     assert Manifest.read(tmp_path, rows=7).file_names().to_pylist() == whole[:7]
-    refuses(tmp_path, "single class, 'a'", "raise --rows", rows=3)
-    refuses(tmp_path, "--rows 0", rows=0)
+    refuses_source(tmp_path, "single class, 'a'", "raise --rows", rows=3)
+    refuses_source(tmp_path, "--rows 0", rows=0)
 
 
 @pytest.mark.parametrize("folders", [["train", "test"], ["Training", "VAL"], ["validation", "train"]])
 def test_splits_are_refused_with_the_folder_to_scan(tmp_path, folders):
     make_folder(tmp_path, *[f"{folder}/cat/1.jpg" for folder in folders])
     first = next(folder for folder in folders if folder.lower().startswith("train"))
-    assert refuses(tmp_path) == f"{tmp_path} holds splits: scan {tmp_path}/{first}"
+    assert refuses_source(tmp_path) == f"{tmp_path} holds splits: scan {tmp_path}/{first}"
 
 
 def test_a_class_called_like_a_split_among_others_is_a_class(tmp_path):
@@ -122,7 +111,7 @@ def test_linked_files_and_folders_are_rows_and_circles_end(tmp_path):
 
 def test_images_outside_of_class_folders(tmp_path):
     make_folder(tmp_path, "1.jpg", "2.jpg")
-    refuses(tmp_path, "no class folder", f"{tmp_path}/<class>/")
+    refuses_source(tmp_path, "no class folder", f"{tmp_path}/<class>/")
     flat = Manifest.read(tmp_path, require_labels=False)
     assert flat.file_names().to_pylist() == ["1.jpg", "2.jpg"]
     assert labels_of(flat) == [None, None]
@@ -133,16 +122,16 @@ def test_images_outside_of_class_folders(tmp_path):
 
 
 def test_sources_that_hold_nothing_are_refused(tmp_path):
-    refuses(tmp_path, tmp_path, "empty")
-    refuses(tmp_path / "nowhere", "does not exist")
+    refuses_source(tmp_path, tmp_path, "empty")
+    refuses_source(tmp_path / "nowhere", "does not exist")
     (tmp_path / "a").mkdir()
-    refuses(tmp_path, "empty", require_labels=False)
-    refuses(write(tmp_path / "x.csv", ""), "empty", "x.csv")
-    refuses(write(tmp_path / "x.csv", "file_name,label\n"), "empty", "x.csv")
-    refuses(write(tmp_path / "x.jsonl", "\n"), "empty", "x.jsonl")
-    refuses(write(tmp_path / "x.xlsx", "a"), "x.xlsx", ".csv, .tsv, .jsonl, .parquet")
+    refuses_source(tmp_path, "empty", require_labels=False)
+    refuses_source(write(tmp_path / "x.csv", ""), "empty", "x.csv")
+    refuses_source(write(tmp_path / "x.csv", "file_name,label\n"), "empty", "x.csv")
+    refuses_source(write(tmp_path / "x.jsonl", "\n"), "empty", "x.jsonl")
+    refuses_source(write(tmp_path / "x.xlsx", "a"), "x.xlsx", ".csv, .tsv, .jsonl, .parquet")
     os.mkfifo(tmp_path / "pipe.csv")
-    refuses(tmp_path / "pipe.csv", "no regular file")
+    refuses_source(tmp_path / "pipe.csv", "no regular file")
 
 
 def test_a_class_with_one_sample_is_warned_about_by_name(tmp_path):
@@ -173,7 +162,7 @@ def test_json_values_become_labels_as_json_writes_them(tmp_path):
     manifest = Manifest.read(write(tmp_path / "x.jsonl", "\n".join(lines)))
     assert labels_of(manifest) == ["7", "7", "true", "false", "1.5", None, "12345678901234567890"]
     path = write(tmp_path / "y.jsonl", '{"path": "a", "label": "x"}\n{"path": "b", "label": ["x", "y"]}\n')
-    refuses(path, "row 1", "multi-label")
+    refuses_source(path, "row 1", "multi-label")
 
 
 @given(st.lists(st.one_of(st.text(max_size=6), st.integers().map(str)), unique=True))
@@ -205,8 +194,10 @@ def test_a_class_label_has_its_own_order_and_null_or_minus_one_is_unlabelled(tmp
 
 def test_class_labels_beyond_their_names_are_refused(tmp_path):
     images = [{"bytes": b"x", "path": None}] * 3
-    refuses(write_hf(tmp_path / "x.parquet", images, [0, 1, 7]), "row 2", "7", "3 class names")
-    refuses(write_hf(tmp_path / "y.parquet", images, [0, 1, 1], names=["a", "a"]), "class names", "repeated")
+    refuses_source(write_hf(tmp_path / "x.parquet", images, [0, 1, 7]), "row 2", "7", "3 class names")
+    refuses_source(
+        write_hf(tmp_path / "y.parquet", images, [0, 1, 1], names=["a", "a"]), "class names", "repeated"
+    )
 
 
 def test_an_integer_label_without_names_is_its_decimal_text(tmp_path):
@@ -237,7 +228,7 @@ def test_parquet_labels_of_every_plain_type_become_text(tmp_path, column, expect
 )
 def test_parquet_labels_of_other_types_are_refused(tmp_path, column):
     pq.write_table(pa.table({"path": ["1", "2"], "label": column}), tmp_path / "x.parquet")
-    refuses(tmp_path / "x.parquet", "label column 'label'")
+    refuses_source(tmp_path / "x.parquet", "label column 'label'")
 
 
 # ---------------------------------------------------------------- manifests
@@ -257,9 +248,9 @@ def test_columns_are_found_in_their_order_or_by_option(tmp_path):
 
 def test_a_missing_column_is_refused_with_those_that_are_there(tmp_path):
     path = write(tmp_path / "x.csv", "picture,kind\n1.jpg,a\n")
-    refuses(path, "'picture', 'kind'", "--image-column")
-    refuses(path, "no label column", "'picture', 'kind'", "--label-column", image_column="picture")
-    refuses(path, "no column 'nope'", "--label-column", image_column="picture", label_column="nope")
+    refuses_source(path, "'picture', 'kind'", "--image-column")
+    refuses_source(path, "no label column", "'picture', 'kind'", "--label-column", image_column="picture")
+    refuses_source(path, "no column 'nope'", "--label-column", image_column="picture", label_column="nope")
     unlabelled = Manifest.read(path, image_column="picture", require_labels=False)
     assert labels_of(unlabelled) == [None]
     assert unlabelled.class_names == ()
@@ -267,12 +258,14 @@ def test_a_missing_column_is_refused_with_those_that_are_there(tmp_path):
 
 @pytest.mark.parametrize("name", ["error", "noise_score", "given_label"])
 def test_a_column_that_is_ours_does_not_pass_through(tmp_path, name):
-    refuses(write(tmp_path / "x.csv", f"path,label,{name}\n1.jpg,a,b\n"), repr(name), "corrections.parquet")
+    refuses_source(
+        write(tmp_path / "x.csv", f"path,label,{name}\n1.jpg,a,b\n"), repr(name), "corrections.parquet"
+    )
 
 
 @pytest.mark.parametrize("text", ["path,path\na,b\n", "path,label,x,x\n1,a,b,c\n"])
 def test_a_repeated_column_is_refused(tmp_path, text):
-    refuses(write(tmp_path / "x.csv", text), "twice")
+    refuses_source(write(tmp_path / "x.csv", text), "twice")
 
 
 def test_csv_cells_stay_text_as_they_are(tmp_path):
@@ -322,12 +315,16 @@ def test_plain_numbers_are_not_escaped(number):
 
 
 def test_a_ragged_row_is_refused_by_row_and_line(tmp_path):
-    refuses(write(tmp_path / "x.csv", "path,label\n1.jpg,a\n\n2.jpg\n"), "x.csv", "row 1 (line 4)", "1 cells")
-    refuses(write(tmp_path / "x.tsv", "path\tlabel\n1.jpg\ta\tb\n"), "x.tsv", "row 0 (line 2)", "3 cells")
+    refuses_source(
+        write(tmp_path / "x.csv", "path,label\n1.jpg,a\n\n2.jpg\n"), "x.csv", "row 1 (line 4)", "1 cells"
+    )
+    refuses_source(
+        write(tmp_path / "x.tsv", "path\tlabel\n1.jpg\ta\tb\n"), "x.tsv", "row 0 (line 2)", "3 cells"
+    )
 
 
 def test_broken_quotes_are_refused_by_line(tmp_path):
-    refuses(write(tmp_path / "x.csv", 'path,label\n"1.jpg,a\n'), "x.csv", "line", "quotes")
+    refuses_source(write(tmp_path / "x.csv", 'path,label\n"1.jpg,a\n'), "x.csv", "line", "quotes")
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -336,16 +333,18 @@ def test_bytes_that_are_no_utf8_are_refused_by_row(tmp_path, kind):
         "csv": "path,label\n1.jpg,a\n2.jpg,caf\xe9\n",
         "jsonl": '{"path":"1","label":"a"}\n{"path":"\xe9"}\n',
     }
-    refuses(write(tmp_path / f"x.{kind}", text[kind], "latin-1"), f"x.{kind}", "row 1", "UTF-8")
+    refuses_source(write(tmp_path / f"x.{kind}", text[kind], "latin-1"), f"x.{kind}", "row 1", "UTF-8")
 
 
 def test_a_header_or_key_that_is_no_utf8_is_refused(tmp_path):
-    refuses(write(tmp_path / "x.csv", "path,caf\xe9\n1.jpg,a\n", "latin-1"), "header", "UTF-8")
-    refuses(write(tmp_path / "x.csv", "path,label\n1.jpg,a\n", "utf-16"), "header", "UTF-8")
-    refuses(write(tmp_path / "x.jsonl", '{"path":"1","caf\xe9":"a"}\n', "latin-1"), "row 0 (line 1)", "UTF-8")
+    refuses_source(write(tmp_path / "x.csv", "path,caf\xe9\n1.jpg,a\n", "latin-1"), "header", "UTF-8")
+    refuses_source(write(tmp_path / "x.csv", "path,label\n1.jpg,a\n", "utf-16"), "header", "UTF-8")
+    refuses_source(
+        write(tmp_path / "x.jsonl", '{"path":"1","caf\xe9":"a"}\n', "latin-1"), "row 0 (line 1)", "UTF-8"
+    )
     for value in (r'"\ud800"', r'["\ud83d"]', r'{"\udc00": 1}'):
         path = write(tmp_path / "x.jsonl", f'{{"path": "1", "label": "a", "x": {value}}}\n')
-        refuses(path, "row 0 (line 1)", "UTF-8")
+        refuses_source(path, "row 0 (line 1)", "UTF-8")
 
 
 def test_a_file_name_that_is_no_utf8_is_refused_by_name(tmp_path):
@@ -354,12 +353,14 @@ def test_a_file_name_that_is_no_utf8_is_refused_by_name(tmp_path):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/b/caf\xe9.jpg")).write_bytes(b"x")
     except OSError:
         pytest.skip("this file system takes only UTF-8")
-    refuses(tmp_path, "row 2", "caf", "rename")
+    refuses_source(tmp_path, "row 2", "caf", "rename")
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "3", '{"path": 3, "label": "a"}', '{"path": "a", "label": {}}'])
 def test_a_bad_json_line_is_refused_by_row(tmp_path, line):
-    refuses(write(tmp_path / "x.jsonl", '{"path": "1", "label": "a"}\n\n' + line + "\n"), "x.jsonl", "row 1")
+    refuses_source(
+        write(tmp_path / "x.jsonl", '{"path": "1", "label": "a"}\n\n' + line + "\n"), "x.jsonl", "row 1"
+    )
 
 
 def test_json_columns_keep_their_type_where_one_holds_for_all_rows(tmp_path):
@@ -420,12 +421,12 @@ def test_parquet_columns_pass_through_with_their_type(tmp_path):
 
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path):
-    refuses(write(tmp_path / "x.parquet", "nothing of the kind"), "x.parquet", "Parquet")
+    refuses_source(write(tmp_path / "x.parquet", "nothing of the kind"), "x.parquet", "Parquet")
     pq.write_table(pa.table({"path": ["a"] * 5000, "label": ["x", "y"] * 2500}), tmp_path / "y.parquet")
     data = bytearray((tmp_path / "y.parquet").read_bytes())
     data[4:60] = bytes(56)
     (tmp_path / "y.parquet").write_bytes(data)
-    refuses(tmp_path / "y.parquet", "y.parquet", "Parquet")
+    refuses_source(tmp_path / "y.parquet", "y.parquet", "Parquet")
 
 
 # ---------------------------------------------------------------- paths
@@ -443,7 +444,7 @@ def test_file_names_are_relative_to_the_root_when_inside_it(tmp_path):
     assert manifest.file_names().to_pylist() == expected
     assert manifest.images(0, 1)[0].read_bytes() == b"x"
     assert str(manifest.images(4, 5)[0]) == "/elsewhere/5.jpg"
-    refuses(path, "--root", root=tmp_path / "nowhere")
+    refuses_source(path, "--root", root=tmp_path / "nowhere")
 
 
 def test_paths_start_from_the_manifest_without_a_root(tmp_path, monkeypatch):
@@ -461,7 +462,7 @@ def test_an_empty_image_cell_is_a_row_without_an_image(tmp_path):
 
 def test_one_path_with_two_labels_is_refused_and_twice_with_the_same_is_not(tmp_path):
     path = write(tmp_path / "x.csv", "path,label\n1.jpg,dog\n2.jpg,cat\n./1.jpg,cat\n")
-    refuses(path, "'1.jpg'", "'cat'", "'dog'")
+    refuses_source(path, "'1.jpg'", "'cat'", "'dog'")
     manifest = Manifest.read(write(path, "path,label\n1.jpg,dog\n2.jpg,cat\n1.jpg,dog\n1.jpg,\n"))
     assert labels_of(manifest) == ["dog", "cat", "dog", None]
 
@@ -574,7 +575,7 @@ def test_hugging_face_labels_may_be_text_and_other_class_labels_pass_through(tmp
 
 def test_an_image_column_that_is_neither_path_nor_struct_is_refused(tmp_path):
     pq.write_table(pa.table({"image": pa.array([b"x", b"y"]), "label": ["a", "b"]}), tmp_path / "x.parquet")
-    refuses(tmp_path / "x.parquet", "'image'", "binary", "--image-column")
+    refuses_source(tmp_path / "x.parquet", "'image'", "binary", "--image-column")
 
 
 @settings(max_examples=25, deadline=None)

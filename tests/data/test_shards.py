@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from decoding_count import rows_decoded
+from refusals import refuses_source
 from sklearn.datasets import load_digits
 from test_pipeline import QUICK, result_bytes
-from test_readers import extra_of, labels_of, make_folder, refuses, write_hf
+from test_readers import extra_of, labels_of, make_folder, write_hf
 
 import labelfix
 from labelfix.data.images.decoding import encode
@@ -146,7 +147,7 @@ def test_class_folders_win_over_parquet_files_beside_them_and_say_so(tmp_path):
 def test_shards_of_several_splits_are_refused(tmp_path, names):
     for name in names:
         write_hf(tmp_path / name, images(0, 2), [0, 1])
-    text = refuses(tmp_path, tmp_path, "holds splits", "test", "folder of its own")
+    text = refuses_source(tmp_path, tmp_path, "holds splits", "test", "folder of its own")
     assert text.removesuffix(")").rpartition(" ")[2].endswith(".parquet")
 
 
@@ -168,25 +169,25 @@ def test_shards_of_one_split_or_none_are_read(tmp_path, names):
 def test_shards_one_folder_deeper_are_pointed_to(tmp_path):
     (tmp_path / "data").mkdir()
     write_hf(tmp_path / "data" / "0.parquet", images(0, 2), [0, 1])
-    refuses(tmp_path, f"scan {tmp_path / 'data'}", "Parquet shards")
+    refuses_source(tmp_path, f"scan {tmp_path / 'data'}", "Parquet shards")
 
 
 def test_a_shard_with_other_columns_is_refused_by_name(tmp_path):
     write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1], extra={"n": pa.array([1, 2])})
     write_hf(tmp_path / "1.parquet", images(0, 2), [0, 1], extra={"n": pa.array([1.0, 2.0])})
-    refuses(tmp_path, tmp_path / "1.parquet", "'n'", "double", "int64", "0.parquet")
+    refuses_source(tmp_path, tmp_path / "1.parquet", "'n'", "double", "int64", "0.parquet")
     write_hf(tmp_path / "1.parquet", images(0, 2), [0, 1])
-    refuses(tmp_path, tmp_path / "1.parquet", "'n'", "nothing")
+    refuses_source(tmp_path, tmp_path / "1.parquet", "'n'", "nothing")
     write_hf(tmp_path / "1.parquet", images(0, 2), ["a", "b"], extra={"n": pa.array([1, 2])})
-    refuses(tmp_path, tmp_path / "1.parquet", "'label'", "string")
+    refuses_source(tmp_path, tmp_path / "1.parquet", "'label'", "string")
     pq.write_table(pa.table({"path": ["1", "2"], "label": [0, 1]}), tmp_path / "1.parquet")
-    refuses(tmp_path, tmp_path / "1.parquet", "'image'")
+    refuses_source(tmp_path, tmp_path / "1.parquet", "'image'")
 
 
 def test_a_shard_with_other_class_names_is_refused_by_name(tmp_path):
     write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1])
     write_hf(tmp_path / "1.parquet", images(0, 2), [0, 1], names=["cat", "eel", "dog"])
-    refuses(tmp_path, tmp_path / "1.parquet", "class names", "'label'", "0.parquet")
+    refuses_source(tmp_path, tmp_path / "1.parquet", "class names", "'label'", "0.parquet")
 
 
 def test_columns_may_stand_in_another_order(tmp_path):
@@ -202,19 +203,19 @@ def test_columns_may_stand_in_another_order(tmp_path):
 def test_a_bad_label_is_named_by_its_row_across_shards(tmp_path):
     write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1])
     write_hf(tmp_path / "1.parquet", images(2, 4), [0, 7])
-    refuses(tmp_path, tmp_path, "row 3", "label 7")
+    refuses_source(tmp_path, tmp_path, "row 3", "label 7")
 
 
 def test_a_broken_shard_is_refused_by_name(tmp_path):
     write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1])
     (tmp_path / "1.parquet").write_bytes(b"nothing of the kind")
-    refuses(tmp_path, tmp_path / "1.parquet", "Parquet")
+    refuses_source(tmp_path, tmp_path / "1.parquet", "Parquet")
 
 
 def test_empty_shards_are_an_empty_source(tmp_path):
     for i in range(2):
         write_hf(tmp_path / f"{i}.parquet", pa.array([], pa.null()), pa.array([], pa.int64()))
-    refuses(tmp_path, tmp_path, "empty")
+    refuses_source(tmp_path, tmp_path, "empty")
 
 
 def test_a_scan_of_shards_gives_the_bytes_of_the_scan_of_one_file(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
@@ -17,10 +18,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import refusals
 from cleanlab.filter import find_label_issues
 from click.testing import CliRunner
 from PIL import Image
-from test_exports import refuses, write_corrections
+from test_exports import write_corrections
 from torchvision.datasets import ImageFolder
 
 from labelfix.data.images.decoding import encode
@@ -29,6 +31,8 @@ from labelfix.exports import TARGETS, export
 from labelfix.exports.names import FileNames, folder_names
 from labelfix.results.corrections import Corrections
 from labelfix.results.originals import read_originals
+
+refuses = partial(refusals.refuses, export)
 
 FOLDERS = ("hf", "imagefolder", "labelstudio", "cleanlab", "fiftyone")
 OF_IMAGES = ("hf", "imagefolder", "fiftyone")

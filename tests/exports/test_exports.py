@@ -10,12 +10,14 @@ import subprocess
 import sys
 from datetime import date
 from decimal import Decimal
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import refusals
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +26,6 @@ from labelfix import read_corrections
 from labelfix.atomic_files import write_json
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers import unescape_cell
-from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.verdicts import Verdicts
 from labelfix.exports import export
@@ -98,12 +99,7 @@ def read_csv(path):
         return list(csv.reader(file))
 
 
-def refuses(*parts, function=export, **options):
-    with pytest.raises(InputError) as caught:
-        function(**options)
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
+refuses = partial(refusals.refuses, export)
 
 
 class TestDefault:
@@ -567,7 +563,7 @@ class TestWhereItMayWrite:
         refuses("a.csv is no regular file", corrections=run, out=tmp_path / "a.csv", dry_run=dry_run)
         assert (tmp_path / "a.csv").is_fifo()
         # Nothing else that labelfix writes replaces one.
-        refuses("a.csv is no regular file", function=write_json, path=tmp_path / "a.csv", value=1)
+        refusals.refuses(write_json, "a.csv is no regular file", path=tmp_path / "a.csv", value=1)
         assert (tmp_path / "a.csv").is_fifo()
         assert not list(tmp_path.glob(".a.csv*"))
 
@@ -627,14 +623,14 @@ class TestLookup:
         assert note is None
 
     def test_nowhere(self, here):
-        refuses("no run in runs/ is finished", function=find_corrections, path="corrections.parquet")
+        refusals.refuses(find_corrections, "no run in runs/ is finished", path="corrections.parquet")
         path = self.finished(here, "one", 100)
-        refuses("newest finished run runs/one", function=find_corrections, path="other.parquet")
-        refuses("no such corrections file", function=find_corrections, path="there/corrections.parquet")
+        refusals.refuses(find_corrections, "newest finished run runs/one", path="other.parquet")
+        refusals.refuses(find_corrections, "no such corrections file", path="there/corrections.parquet")
         path.unlink()
-        refuses("scan first", function=find_corrections, path="runs/one")
+        refusals.refuses(find_corrections, "scan first", path="runs/one")
         (path.parent / "checkpoint").mkdir()
-        refuses("unfinished", function=find_corrections, path="runs/one")
+        refusals.refuses(find_corrections, "unfinished", path="runs/one")
 
     def test_the_command_says_which(self, here):
         path = self.finished(here, "one", 100)

@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urljoin
 from xml.etree import ElementTree
@@ -18,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import refusals
 from click.testing import CliRunner
 from conftest import write_digits
 from PIL import Image
@@ -28,7 +30,6 @@ from labelfix.cli import cli
 from labelfix.data.images.decoding import encode
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
-from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, Fit, transition_matrix
 from labelfix.estimation.verdicts import Verdicts
 from labelfix.results import corrections
@@ -176,12 +177,7 @@ def description(tmp_path, images):
     return make_run(tmp_path / "runs" / "summarised", images, noise=np.arange(40) / 50, with_summary=True)
 
 
-def refuses(*parts, **options):
-    with pytest.raises(InputError) as caught:
-        review(**options)
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
+refuses = partial(refusals.refuses, review)
 
 
 class TestRows:

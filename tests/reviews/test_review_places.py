@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import refusals
 import review_data
 from conftest import write_digits
-from test_review import make_run, refuses
+from test_review import make_run
 
 from labelfix.cli import main
 from labelfix.errors import InputError
 from labelfix.exports import export
 from labelfix.output_paths import naming
 from labelfix.reviews import review
+
+refuses = partial(refusals.refuses, review)
 
 needs_linux = pytest.mark.skipif(not Path("/proc/self").exists(), reason="places that only Linux has")
 

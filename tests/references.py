@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import minimize
+from scipy.special import logit
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -350,3 +352,28 @@ def pseudo_labels(weak: np.ndarray, strong: np.ndarray, temperature: float, *, n
     mean = (softmax(weak) + softmax(strong)) / 2
     power = mean ** (1 / temperature)
     return power / power.sum(axis=1, keepdims=True)
+
+
+def platt_by_hand(noise: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
+    """Slope and offset that minimise slope^2 / 2 + the sum of the logistic losses."""
+    x, sign = logit(np.clip(noise, 1e-6, 1 - 1e-6)), np.where(wrong, 1.0, -1.0)
+
+    def loss(weights: np.ndarray) -> float:
+        return weights[0] ** 2 / 2 + np.logaddexp(0, -sign * (weights[0] * x + weights[1])).sum()
+
+    slope, offset = minimize(loss, np.zeros(2), method="BFGS", options={"gtol": 1e-8}).x
+    return slope, offset
+
+
+def slow_mean_rank(noise: list[list[float]]) -> list[float]:
+    """Row by row: the share of scores below, with half of those that are equal, averaged over runs with a score."""
+    found = []
+    for row in range(len(noise[0])):
+        ranks = []
+        for run in noise:
+            scores = [score for score in run if score == score]
+            if run[row] == run[row]:
+                below = sum(score < run[row] for score in scores)
+                ranks.append((below + sum(score == run[row] for score in scores) / 2) / len(scores))
+        found.append(sum(ranks) / len(ranks) if ranks else float("nan"))
+    return found

@@ -19,9 +19,9 @@ import pytest
 import refusals
 from click.testing import CliRunner
 from conftest import write_digits
+from evaluation_runs import CASE, make_run
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
-from test_evaluation import CASE, make_run
 
 import labelfix
 from labelfix.benchmark.agreement import SCHEMA as AGREEMENT_SCHEMA

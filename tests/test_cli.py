@@ -10,12 +10,12 @@ import subprocess
 import sys
 import warnings
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from conftest import write_digits
+from processes import labelfix
 
 from labelfix.cli import main
 from labelfix.cli.terminal import Terminal, shown
@@ -25,16 +25,9 @@ from labelfix.pipeline import scan as labelfix_scan
 QUICK = ("--epochs", "3", "--batch-size", "64")
 
 
-def labelfix(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "labelfix", *map(str, args)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **env},
-    )  # fmt: skip
-
-
 @pytest.fixture
 def run_cli(tmp_path, monkeypatch, capfd):
-    """The same without the seconds that a process of its own needs for its imports."""
+    """labelfix() without the seconds that a process of its own needs for its imports."""
 
     def call(*args: str) -> SimpleNamespace:
         monkeypatch.chdir(tmp_path)

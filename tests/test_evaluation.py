@@ -11,55 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import refusals
 from click.testing import CliRunner
+from evaluation_runs import CASE, make_run
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
-from labelfix.data.manifest import Manifest
-from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.metrics import calibration_metrics
-from labelfix.estimation.verdicts import Verdicts
 from labelfix.evaluation import evaluate
-from labelfix.results import corrections
-from labelfix.results.corrections import Findings
 
-# name, given, truth, noise score, flagged, corrected, valid
-CASE = [
-    ("0.png", "a", "a", 0.10, False, "a", True),
-    ("1.png", "a", "b", 0.90, True, "b", True),  # found and mended
-    ("2.png", "b", "c", 0.80, True, "a", True),  # found, mended wrongly
-    ("3.png", "b", "b", 0.70, True, "c", True),  # spoilt
-    ("4.png", "c", "a", 0.20, False, "c", True),  # missed
-    ("5.png", "c", "c", 0.60, True, "c", True),  # flagged for nothing
-    ("6.png", "c", "a", 0.95, False, "c", False),  # invalid: does not count
-    ("7.png", "", "a", np.nan, False, "a", True),  # unlabelled: does not count
-    ("8.png", "a", "", 0.99, False, "a", True),  # no truth: does not count
-    ("9.png", "b", "b", 0.30, False, "b", True),
-]
 COUNTED = [0, 1, 2, 3, 4, 5, 9]
-
-
-def make_run(folder, case=CASE, *, names=None, source=None, noise_rate=0.25):
-    """A run folder with the findings of a case, its config.json and the scanned source.csv."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = names or [row[0] for row in case]
-    scanned = folder / "source.csv"
-    text = "".join(f"{name},{row[1]}\n" for name, row in zip(names, case, strict=True))
-    scanned.write_text(f"file_name,label\n{text}")
-    manifest = Manifest.read(scanned)
-    place = {name: label for label, name in enumerate(manifest.class_names)}
-    probs = np.full((len(case), len(place)), 1 / len(place), np.float32)
-    verdicts = Verdicts(
-        flagged=np.array([row[4] for row in case]),
-        corrected=np.array([place[row[5]] for row in case]),
-        fit=Fit(),
-    )
-    noise = np.array([row[3] for row in case])
-    findings = Findings(Evidence(noise, probs), verdicts, probs, np.array([row[6] for row in case]), {})
-    metadata = {"method": "bmm", "seed": 0, "resumed_elsewhere": False, "noise_rate": noise_rate}
-    corrections.write(folder / "corrections.parquet", manifest, findings, metadata)
-    config = {"source": {"source": str(source or scanned), "root": None, "image_column": None}}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 def write_truth(path, rows, header="file_name,label"):

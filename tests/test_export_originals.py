@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import refusals
+from export_runs import finish
+from pictures import picture
 from PIL import Image
-from test_export_targets import finish, picture
 
 from labelfix.choices import IMAGE_WAYS
 from labelfix.data.images.decoding import FORMATS, HEAD_SIZE, decode, is_image

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,26 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_digits
-from test_images import png_header
+from pictures import png_header
+from processes import KILLS, start
+from runs import COLUMNS, QUICK, result_bytes
 
 import labelfix
 import labelfix.training.trainer
 from labelfix.config import environment
 from labelfix.errors import InputError
-
-QUICK = {"epochs": 3, "batch_size": 64}
-COLUMNS = [
-    "sample_id", "file_name", "given_label", "noise_score", "label_score", "is_label_issue", "corrected_label",
-    "corrected_confidence", "label_distribution", "predicted_label", "predicted_probs", "is_trusted", "is_valid",
-    "error",
-]  # fmt: skip
-
-
-def result_bytes(out: Path, *, with_card: bool = False) -> dict[str, bytes]:
-    """What must be the same whenever a run is repeated; the model card names the source besides."""
-    names = ["corrections.parquet", "classifier/model.safetensors", "classifier/classifier.json"]
-    names += ["classifier/README.md"] if with_card else []
-    return {name: (out / name).read_bytes() for name in names}
 
 
 @pytest.fixture
@@ -302,57 +287,6 @@ class TestRepeats:
             labelfix.scan(digits[0], out=run.out, **QUICK)
         again = labelfix.scan(digits[0], out=run.out, overwrite=True, seed=4, **QUICK)
         assert json.loads((again.out / "config.json").read_text())["config"]["seed"] == 4
-
-
-# Runs in a process of its own, so that the kill is a real one; the moment is chosen to the step.
-SCRIPT = """
-import os, signal, sys
-import labelfix.results.corrections, labelfix.pipeline
-import labelfix.training.trainer, labelfix.results.run_folder, labelfix.atomic_files
-from labelfix.cli import main
-from labelfix.cli.terminal import Terminal
-
-def kill(*_, **__):
-    os.kill(os.getpid(), signal.{signal})
-
-def after(calls, function, act=kill):
-    seen = 0
-    def wrapped(*args, **kwargs):
-        nonlocal seen
-        seen += 1
-        if seen == calls:
-            act()
-        return function(*args, **kwargs)
-    return wrapped
-
-{patch}
-sys.argv = ["labelfix", *sys.argv[1:]]
-main()
-"""
-KILLS = {
-    "decode": "Terminal.progress = after(2, Terminal.progress)",
-    "training, first step": (
-        "labelfix.training.trainer.Trainer._step = after(1, labelfix.training.trainer.Trainer._step)"
-    ),
-    "training, later": "labelfix.training.trainer.Trainer._step = after(12, labelfix.training.trainer.Trainer._step)",
-    "checkpoint": "labelfix.training.checkpoint.write_json = after(2, labelfix.training.checkpoint.write_json)",
-    "findings": "labelfix.results.findings.decide = after(1, labelfix.results.findings.decide)",
-    "writing": "labelfix.results.corrections._columns = after(1, labelfix.results.corrections._columns)",
-    "config": "labelfix.results.run_folder.write_json = after(1, labelfix.results.run_folder.write_json)",
-    "half a config": "labelfix.atomic_files.flush = after(1, labelfix.atomic_files.flush)",
-    # Two folders are looked at twice before anything is written, then for three removals; now the run is finished.
-    "finishing": (
-        "labelfix.results.run_folder._checkpoint_parts = after(8, labelfix.results.run_folder._checkpoint_parts)"
-    ),
-}
-
-
-def start(moment: str, number: signal.Signals, *args: str, cwd: Path) -> subprocess.CompletedProcess:
-    """Run the program with a signal at a moment of KILLS, or at one that is given as a patch; none for ""."""
-    code = textwrap.dedent(SCRIPT).format(signal=number.name, patch=KILLS.get(moment, moment))
-    return subprocess.run(
-        [sys.executable, "-c", code, *args], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
 
 
 COMMAND = ("scan", "images", "--out", "run", "--epochs", "3", "--batch-size", "64")

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import refusals
-from test_evaluation import CASE, make_run
-from test_metrics import slow_mean_rank
+from evaluation_runs import CASE, make_run
+from references import slow_mean_rank
 
 import labelfix
 

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from accessor_runs import ROWS, make_run
 from PIL import Image
 from refusals import refuses
-from test_accessor import ROWS, make_run
 
 import labelfix
 from labelfix.data.images.decoding import encode

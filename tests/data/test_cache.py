@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import refusals
 from decoding_count import rows_decoded
-from test_images import make_digits
+from pictures import make_digits
 
 from labelfix.data.cache import cache_folder
 from labelfix.data.images.store import ImageStore

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pebble import ProcessPool
+from pictures import make_digits, picture_of, png_header, saved
 from PIL import Image
 
 from labelfix.data.images import workers
@@ -32,35 +30,6 @@ from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError, LabelfixError
 
 SCENE = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
-
-
-def saved(picture, format, **options):  # noqa: A002
-    sink = io.BytesIO()
-    picture.save(sink, format, **options)
-    return sink.getvalue()
-
-
-def picture_of(pixels):
-    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-
-
-def png_header(width, height):
-    """A PNG that says how large it is, and has nothing to show for it."""
-    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
-    return b"\x89PNG\r\n\x1a\n" + data + struct.pack(">I", 99) + b"IDAT" + zlib.compress(b"")
-
-
-def make_digits(folder, count, size=16):
-    """A CSV of `count` noisy images, each its own, in two classes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(1)
-    lines = ["path,label"]
-    for i in range(count):
-        (folder / f"{i}.png").write_bytes(encode(random.integers(0, 256, (3, size, size), dtype=np.uint8)))
-        lines.append(f"{i}.png,{'ab'[i % 2]}")
-    (folder / "x.csv").write_text("\n".join(lines))
-    return folder / "x.csv"
 
 
 def reason_of(data, size=16):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import picture_of, png_header, saved
 from PIL import Image
-from test_images import encode, picture_of, png_header, saved
 
 from labelfix.data.images import decoding, thumbnails, workers
-from labelfix.data.images.decoding import BadImage, decode
+from labelfix.data.images.decoding import BadImage, decode, encode
 
 SCENE = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
 linux = pytest.mark.skipif(

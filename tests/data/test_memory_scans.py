@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from memory_data import Pairs, digit_arrays, hub, pairs_of, picture, stored
-from test_pipeline import COLUMNS, QUICK, result_bytes
+from runs import COLUMNS, QUICK, result_bytes
 
 import labelfix
 from labelfix.data.images.decoding import encode

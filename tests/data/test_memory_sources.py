@@ -16,7 +16,7 @@ from decoding_count import rows_decoded
 from memory_data import Pairs, pairs_of, picture, pixels, stored
 from PIL import Image, ImageOps
 from refusals import refuses_source
-from test_readers import labels_of
+from sources import labels_of
 
 from labelfix.data.images.decoding import decode, encode
 from labelfix.data.images.store import auto_image_size

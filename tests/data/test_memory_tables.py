@@ -11,7 +11,7 @@ from conftest import write_digits
 from decoding_count import rows_decoded
 from memory_data import hub, pixels, stored
 from refusals import refuses_source
-from test_readers import extra_of, labels_of, write_hf
+from sources import extra_of, labels_of, write_hf
 
 from labelfix.data.images.decoding import encode
 from labelfix.data.manifest import Manifest

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from accessor_runs import make_run
 from refusals import refuses
-from test_accessor import make_run
 
 import labelfix
 from labelfix.data import parquet_file

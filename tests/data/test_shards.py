@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from decoding_count import rows_decoded
 from refusals import refuses_source
+from runs import QUICK, result_bytes
 from sklearn.datasets import load_digits
-from test_pipeline import QUICK, result_bytes
-from test_readers import extra_of, labels_of, make_folder, write_hf
+from sources import extra_of, labels_of, make_folder, write_hf
 
 import labelfix
 from labelfix.data.images.decoding import encode

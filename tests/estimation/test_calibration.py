@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from references import platt_by_hand
 from scipy.special import expit, logit
 
 from labelfix.estimation.calibration import calibrate
@@ -15,17 +15,6 @@ def overconfident(rows: int, seed: int = 0, power: float = 4.0) -> tuple[np.ndar
     rng = np.random.default_rng(seed)
     honest = rng.normal(-1.0, 1.5, rows)
     return expit(power * honest), rng.random(rows) < expit(honest)
-
-
-def platt_by_hand(noise: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
-    """Slope and offset that minimise slope^2 / 2 + the sum of the logistic losses."""
-    x, sign = logit(np.clip(noise, 1e-6, 1 - 1e-6)), np.where(wrong, 1.0, -1.0)
-
-    def loss(weights: np.ndarray) -> float:
-        return weights[0] ** 2 / 2 + np.logaddexp(0, -sign * (weights[0] * x + weights[1])).sum()
-
-    slope, offset = minimize(loss, np.zeros(2), method="BFGS", options={"gtol": 1e-8}).x
-    return slope, offset
 
 
 def calibration_error(noise: np.ndarray, wrong: np.ndarray) -> float:

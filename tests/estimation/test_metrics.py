@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from references import slow_mean_rank
 
 from labelfix.estimation.metrics import flag_counts, mean_rank
-
-
-def slow_mean_rank(noise: list[list[float]]) -> list[float]:
-    """Row by row: the share of scores below, with half of those that are equal, averaged over runs with a score."""
-    found = []
-    for row in range(len(noise[0])):
-        ranks = []
-        for run in noise:
-            scores = [score for score in run if score == score]
-            if run[row] == run[row]:
-                below = sum(score < run[row] for score in scores)
-                ranks.append((below + sum(score == run[row] for score in scores) / 2) / len(scores))
-        found.append(sum(ranks) / len(ranks) if ranks else float("nan"))
-    return found
 
 
 @pytest.mark.parametrize("runs", [1, 2, 5])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from test_posterior import rows_of
+from predictions import rows_of
 
 from labelfix.estimation.evidence import Evidence, Fit, mean_evidence
 from labelfix.estimation.mixture import NoiseModel

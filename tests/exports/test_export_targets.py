@@ -21,11 +21,11 @@ import pytest
 import refusals
 from cleanlab.filter import find_label_issues
 from click.testing import CliRunner
+from export_runs import finish, write_corrections
+from pictures import picture
 from PIL import Image
-from test_exports import write_corrections
 from torchvision.datasets import ImageFolder
 
-from labelfix.data.images.decoding import encode
 from labelfix.data.manifest import Manifest
 from labelfix.exports import TARGETS, export
 from labelfix.exports.names import FileNames, folder_names
@@ -41,19 +41,6 @@ HOSTILE = (
     "../../etc", "..", ".", ".hidden", "a/b", "a\\b", "nul\0byte", "<img src=x onerror=alert(1)>", "Cat", "cat",
     "CAT~2", "con", "caf\u00e9", "cafe\u0301", "%2E", "_unlabeled ", "x" * 300, "\u732b" * 100, "-rf", "007",
 )  # fmt: skip
-
-
-def picture(value):
-    return encode(np.full((6, 6), value, np.uint8))
-
-
-def finish(folder, source, root=None, **findings):
-    """A finished run over a source: corrections and config.json."""
-    manifest = Manifest.read(source, root=root)
-    folder.mkdir(parents=True)
-    write_corrections(folder / "corrections.parquet", manifest, **findings)
-    (folder / "config.json").write_text(json.dumps({"source": manifest.options}))
-    return folder / "corrections.parquet", manifest
 
 
 @pytest.fixture

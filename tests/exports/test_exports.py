@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import refusals
 from click.testing import CliRunner
+from export_runs import ROWS, make_run, write_corrections
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,64 +27,13 @@ from labelfix import read_corrections
 from labelfix.atomic_files import write_json
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers import unescape_cell
-from labelfix.estimation.evidence import Evidence, Fit
-from labelfix.estimation.verdicts import Verdicts
 from labelfix.exports import export
-from labelfix.results import corrections
-from labelfix.results.corrections import Findings, find_corrections
+from labelfix.results.corrections import find_corrections
 
-METADATA = {"method": "bmm", "seed": 0, "resumed_elsewhere": False}
 FULL = ["file_name", "label", "given_label", "noise_score", "is_label_issue"]
-# The corrections of `run`, row by row: given, corrected, noise, flagged, valid.
-ROWS = [
-    ("cat", "cat", 0.1, False, True),
-    ("cat", "dog", 0.9, True, True),
-    ("dog", "dog", 0.7, True, True),
-    (None, "eel", None, False, True),
-    ("eel", "eel", 0.3, False, False),
-    ("eel", "cat", 0.95, True, True),
-    ("dog", "dog", 0.3, False, True),
-]
 EXPORTED = [0, 1, 2, 5, 6]
 # The tables; tests/exports/test_export_targets.py has the others.
 TABLES = ("csv", "jsonl", "parquet")
-
-
-def write_corrections(path, manifest, *, corrected=None, noise=None, flagged=None, valid=None, trusted=None):
-    """A corrections file of a manifest, by the real writer."""
-    count = manifest.num_rows
-    noise = np.full(count, 0.25) if noise is None else np.array(noise, np.float64)
-    probs = np.full((count, len(manifest.class_names)), 1 / len(manifest.class_names), np.float32)
-    verdicts = Verdicts(
-        flagged=np.zeros(count, bool) if flagged is None else np.array(flagged),
-        corrected=manifest.given if corrected is None else np.array(corrected),
-        fit=Fit(),
-    )
-    valid = np.ones(count, bool) if valid is None else np.array(valid)
-    trusted = None if trusted is None else np.array(trusted)
-    findings = Findings(Evidence(noise, probs), verdicts, probs, valid, {}, trusted)
-    corrections.write(path, manifest, findings, METADATA)
-    return path
-
-
-def make_run(folder, extra=None, trusted=None):
-    """A run folder with the corrections of ROWS; `extra` columns pass through from a Parquet manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [f"{i}.png" for i in range(len(ROWS))]
-    table = pa.table({"file_name": names, "class": [row[0] for row in ROWS], **(extra or {})})
-    pq.write_table(table, folder / "source.parquet")
-    manifest = Manifest.read(folder / "source.parquet", label_column="class")
-    _, corrected, noise, flagged, valid = zip(*ROWS, strict=True)
-    place = {name: label for label, name in enumerate(manifest.class_names)}
-    return write_corrections(
-        folder / "corrections.parquet",
-        manifest,
-        corrected=[place[name] for name in corrected],
-        noise=[np.nan if score is None else score for score in noise],
-        flagged=flagged,
-        valid=valid,
-        trusted=trusted,
-    )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from test_exports import make_run
+from export_runs import make_run
 
 from labelfix.cli import cli
 from labelfix.errors import InputError

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from digit_training import make_trainer
 from memory_data import digit_arrays, hub
+from processes import start
+from references import platt_by_hand
+from runs import findings_of, result_bytes, table, weights_of, write
 from sklearn.datasets import load_digits
-from test_calibration import platt_by_hand
-from test_pipeline import result_bytes, start
 
 import labelfix
 from labelfix.data.images.decoding import encode
@@ -25,33 +26,8 @@ from labelfix.reporting import Silent
 QUICK = {"epochs": 3, "batch_size": 64, "image_size": 8, "precision": "fp32"}
 
 
-def table(folder, rows=240, noise="symmetric-exclusive:0.2") -> tuple[pd.DataFrame, np.ndarray]:
-    """Digits as files in a folder, a frame of their names and noisy labels, and their true labels as text."""
-    images, labels = digit_arrays(rows, noise)
-    names = [f"{row:04d}.png" for row in range(rows)]
-    for name, image in zip(names, images, strict=True):
-        (folder / name).write_bytes(encode(image))
-    frame = pd.DataFrame({"file_name": names, "label": labels.astype(str)})
-    return frame, load_digits().target[:rows].astype(str).astype(object)
-
-
-def write(folder, frame: pd.DataFrame, name="list.csv"):
-    frame.to_csv(folder / name, index=False)
-    return folder / name
-
-
 def scan(source, out, **options):
     return labelfix.scan(source, out=out, **{**QUICK, **options})
-
-
-def findings_of(run) -> pd.DataFrame:
-    df = labelfix.read_corrections(run.out)
-    labels = {name: df[name].astype(object) for name in ("given_label", "corrected_label", "predicted_label")}
-    return df.assign(**labels)
-
-
-def weights_of(run) -> bytes:
-    return (run.classifier / "model.safetensors").read_bytes()
 
 
 def accuracies(run, name: str) -> list[float]:

@@ -23,6 +23,7 @@ import refusals
 from click.testing import CliRunner
 from conftest import write_digits
 from PIL import Image
+from review_runs import make_run
 
 import labelfix
 from labelfix.choices import REVIEW_SORTS
@@ -30,10 +31,8 @@ from labelfix.cli import cli
 from labelfix.data.images.decoding import encode
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
-from labelfix.estimation.evidence import Evidence, Fit, transition_matrix
-from labelfix.estimation.verdicts import Verdicts
 from labelfix.results import corrections
-from labelfix.results.corrections import Corrections, Findings
+from labelfix.results.corrections import Corrections
 from labelfix.reviews import review
 from labelfix.reviews.charts import all_charts
 from labelfix.reviews.pictures import relative_url
@@ -89,73 +88,6 @@ def picture_of(sample):
     picture = Image.open(io.BytesIO(base64.b64decode(data)))
     assert kind == f"data:{Image.MIME[picture.format]}"
     return picture
-
-
-def make_run(
-    folder, source, *, noise, flagged=None, corrected=None, probs=None, valid=None, size=8, with_summary=False
-):
-    """A run folder over a real source, by the real writers; labels that the rule would give where none are named."""
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest.read(source)
-    count, classes = manifest.num_rows, len(manifest.class_names)
-    noise = np.array(noise, np.float64)
-    if probs is None:
-        probs = np.full((count, classes), 0.1, np.float32)
-        probs[np.arange(count), (manifest.given + 1) % classes] = 1
-        probs /= probs.sum(axis=1, keepdims=True)
-    valid = np.ones(count, bool) if valid is None else np.array(valid)
-    eligible = valid & (manifest.given >= 0)
-    flagged = eligible & (noise > 0.5) if flagged is None else np.array(flagged)
-    corrected = np.where(flagged, probs.argmax(axis=1), manifest.given) if corrected is None else corrected
-    errors = {int(row): f"undecodable: <b>{row}" for row in np.flatnonzero(~valid)}
-    findings = Findings(
-        Evidence(noise, probs), Verdicts(flagged, np.array(corrected), Fit()), probs, valid, errors
-    )
-    metadata = {"method": "bmm", "seed": 0, "resumed_elsewhere": False}
-    corrections.write(folder / "corrections.parquet", manifest, findings, metadata)
-    config = {
-        "config": {
-            "method": "bmm",
-            "seed": 0,
-            "image_size": size,
-            "weights": str(folder / "w.pt"),
-            "settings": {"a": 1},
-        },
-        "source": manifest.options,
-        "files": {"image_key": manifest.image_key, "trusted": str(folder / "trusted.csv")},
-        "environment": {"packages": {"labelfix": "0.1.0"}},
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    if with_summary:
-        write_summary(folder, transition_matrix(probs[eligible], manifest.given[eligible]).tolist())
-    return folder
-
-
-def write_summary(folder, matrix):
-    """What a scan says of its training: as much of it as a page shows."""
-    summary = {
-        "fit_reason": "",
-        "transition_matrix": matrix,
-        "diagnostics": {
-            "mixture": {
-                "clean": {"alpha": 0.5, "beta": 9.0, "weight": 0.8, "mean": 0.05},
-                "noisy": {"alpha": 3.0, "beta": 1.0, "weight": 0.2, "mean": 0.75},
-            },
-            "loss_low": -0.4,
-            "loss_high": 2.8,
-            "loss_histogram": [*range(40, 0, -2), *range(1, 21)],
-            "loss_kind": "loss relative to its class",
-        },
-    }
-    (folder / "summary.json").write_text(json.dumps(summary))
-    epochs = {
-        "epoch": [1, 2, 3, 1, 2, 3],
-        "fold": [0, 0, 0, None, None, None],
-        "phase": ["warm-up", "warm-up", "mixup"] * 2,
-        "loss_cross_entropy": [2.0, 1.0, None] * 2,
-        "test_accuracy": [0.1, 0.5, 0.8] * 2,
-    }
-    pq.write_table(pa.table(epochs), folder / "epochs.parquet")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import refusals
 import review_data
 from conftest import write_digits
-from test_review import make_run
+from review_runs import make_run
 
 from labelfix.cli import main
 from labelfix.errors import InputError

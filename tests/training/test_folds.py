@@ -14,10 +14,10 @@ import pytest
 import torch
 from hypothesis import assume, settings, strategies
 from hypothesis import given as for_all
+from processes import labelfix as command
+from processes import start
 from references import softmax
-from test_cli import labelfix as command
-from test_findings import findings_of, table, weights_of, write
-from test_pipeline import result_bytes, start
+from runs import findings_of, result_bytes, table, weights_of, write
 
 import labelfix
 from labelfix.data.images.store import ImageStore

@@ -1,6 +1,6 @@
 """Bad input as a person gives it: the program says one line that names the culprit and the way out, and ends with 2.
 
-Bad manifests and class folders stand in test_sources.py, where the same is checked of each.
+Bad manifests and class folders stand in data/test_readers.py, where the same is checked of each.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ WITHOUT_TORCH = [
     "labelfix.cli.corrupt", "labelfix.cli.bench", "labelfix.cli.demo", "labelfix.cli.methods", "labelfix.cli.predict",
     "labelfix.cli.review", "labelfix.exports", "labelfix.evaluation", "labelfix.results.corrections",
     "labelfix.noise.corruption", "labelfix.noise.planting", "labelfix.data.images.store", "labelfix.data.manifest",
-    "labelfix.data.readers", "labelfix.data.verified_labels", "labelfix.estimation.verdicts",
-    "labelfix.estimation.metrics", "labelfix.accessor", "labelfix.reviews",
+    "labelfix.data.readers", "labelfix.data.verified_labels", "labelfix.accessor", "labelfix.reviews",
+    *(f"labelfix.estimation.{path.stem}" for path in FILES if path.parent.name == "estimation"),
 ]  # fmt: skip
 
 
@@ -127,6 +127,16 @@ def test_methods_know_no_files(path):
     }
     assert not calls & {"open", "print", "Path"}
     assert not {"logging", "pathlib"} & {name.split(".")[0] for name in imports_of(path)}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if family_of(p) == "estimation"],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_estimation_is_numpy_alone(path):
+    """Also inside functions."""
+    assert "torch" not in {name.split(".")[0] for name in imports_of(path)}
 
 
 def test_quick_families_import_no_torch():

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
 import numpy as np
-import torch
-from scipy.special import betaln
+from scipy.special import betaln, expit
 
 _BINS = 5_000
 _ITERATIONS = 10
@@ -237,39 +236,28 @@ class NoiseModel:
         """Distance between the means of the two components, 0 to 1; 0 without a mixture."""
         return 0.0 if self.mixture is None else self.mixture.means[1] - self.mixture.means[0]
 
-    def coefficients(self) -> torch.Tensor:
-        """The posterior as nine numbers (float32), so that a batch is weighed on its device without a wait.
+    def coefficients(self) -> np.ndarray:
+        """The posterior as nine numbers (9,) float32, so that a batch is weighed on its device without a wait.
 
         In order: low and width of the scale, then the fields of `LogOdds`.
         """
         if self.mixture is None:
-            return torch.tensor([0.0, 1.0, *astuple(LogOdds(-float("inf")))])
+            return np.array([0.0, 1.0, *astuple(LogOdds(-float("inf")))], np.float32)
         low = self.scale.low + 1e-5
         width = self.scale.high - low + 1e-6
-        return torch.tensor([low, width, *astuple(self.mixture.log_odds())], dtype=torch.float32)
+        return np.array([low, width, *astuple(self.mixture.log_odds())], np.float32)
 
     def posterior(self, losses: np.ndarray) -> np.ndarray:
-        """Probability (N,) float64 in [0, 1] that a row of such a loss belongs to the noisy component."""
-        coefficients = self.coefficients().to(torch.float64)
-        return noise_posterior(torch.from_numpy(losses.astype(np.float64)), coefficients).numpy()
+        """Probability (N,) float64 in [0, 1] that a row of such a loss belongs to the noisy component.
 
-
-def noise_posterior(losses: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
-    """p(noisy | loss) of a fitted mixture, non-decreasing in the loss.
-
-    The log-odds of two components may turn: fall again near 1, or fall from 0 on. x is therefore held on the
-    rising side of their turning point.
-
-    Args:
-        losses: (B,) float.
-        coefficients: (9,) of `NoiseModel.coefficients`, on the same device.
-
-    Returns:
-        (B,) in [0, 1].
-    """
-    low, width, constant, log_x, log_1mx, slope, bend, smallest, largest = coefficients.unbind()
-    x = torch.minimum(torch.maximum((losses - low) / width, smallest), largest)
-    return torch.sigmoid(constant + log_x * torch.log(x) + log_1mx * torch.log1p(-x) + (slope + bend * x) * x)
+        It never falls as the loss rises. The log-odds of two components may turn: fall again near 1, or fall from 0
+        on. x is therefore held on the rising side of their turning point.
+        """
+        coefficients = self.coefficients().astype(np.float64)
+        low, width, constant, log_x, log_1mx, slope, bend, smallest, largest = coefficients
+        x = np.clip((losses.astype(np.float64) - low) / width, smallest, largest)
+        log_odds = constant + log_x * np.log(x) + log_1mx * np.log1p(-x) + (slope + bend * x) * x
+        return np.asarray(expit(log_odds))
 
 
 def _rising(turn: float, *, is_peak: bool) -> tuple[float, float]:

@@ -63,7 +63,7 @@ from torch import nn
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, class_relative_losses
-from labelfix.estimation.mixture import NoiseModel, noise_posterior
+from labelfix.estimation.mixture import NoiseModel
 from labelfix.estimation.mixture_posterior import paper_evidence
 from labelfix.estimation.posterior import held_out_evidence
 from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, score_from, setting
@@ -74,6 +74,7 @@ from labelfix.methods.losses import (
     clean_share,
     mean_probs,
     mix,
+    noise_posterior,
     soft_cross_entropy,
 )
 from labelfix.methods.schedules import linear_steps
@@ -363,7 +364,7 @@ class BMM(Method):
         if not np.isfinite(losses).all():
             return {"flagged_share": float("nan")}
         model = NoiseModel.fit(losses, self.settings.mixture)
-        self.coefficients.copy_(model.coefficients())
+        self.coefficients.copy_(torch.from_numpy(model.coefficients()))
         self.weights[rows] = torch.from_numpy(model.posterior(losses)).to(self.weights)
         report = {"flagged_share": float((self.weights[rows] > 0.5).float().mean())}
         if model.mixture is not None:

@@ -32,6 +32,21 @@ def bootstrapped_targets(given: torch.Tensor, guess: torch.Tensor, noise: torch.
     return (1 - weight) * given + weight * guess
 
 
+def noise_posterior(losses: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+    """p(noisy | loss) of a fitted mixture: `NoiseModel.posterior` on the device, without a wait.
+
+    Args:
+        losses: (B,) float.
+        coefficients: (9,) of `NoiseModel.coefficients`, on the same device.
+
+    Returns:
+        (B,) in [0, 1].
+    """
+    low, width, constant, log_x, log_1mx, slope, bend, smallest, largest = coefficients.unbind()
+    x = torch.minimum(torch.maximum((losses - low) / width, smallest), largest)
+    return torch.sigmoid(constant + log_x * torch.log(x) + log_1mx * torch.log1p(-x) + (slope + bend * x) * x)
+
+
 def class_balance(mean_probs: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
     """R = sum_k prior_k log(prior_k / mean_probs_k) >= 0 (Arazo et al. 2019, equation 14); a scalar.
 

@@ -17,8 +17,8 @@ from labelfix.estimation.mixture import (
     NoiseModel,
     fit_beta_mixture,
     fit_gaussian_mixture,
-    noise_posterior,
 )
+from labelfix.methods.losses import noise_posterior
 
 KINDS = ["beta", "gaussian"]
 shapes = strategies.floats(0.05, 50)
@@ -158,7 +158,8 @@ def test_two_values_give_finite_parameters(kind):
 def test_the_device_form_equals_the_exact_form(kind):
     losses = np.random.default_rng(0).exponential(1.0, 1_000)
     model = NoiseModel.fit(losses, kind)
-    on_device = noise_posterior(torch.tensor(losses, dtype=torch.float32), model.coefficients())
+    coefficients = torch.from_numpy(model.coefficients())
+    on_device = noise_posterior(torch.tensor(losses, dtype=torch.float32), coefficients)
     np.testing.assert_allclose(on_device.numpy(), model.posterior(losses), atol=1e-4)
 
 

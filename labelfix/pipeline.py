@@ -223,7 +223,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         labels, trusted_labels = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
         known = Labels.of(labels, len(manifest.class_names), torch.device(config.device), trusted_labels)
         phases = method(network, known, config.settings).phases()
-        units = sum(phase.epochs * phase.forward_units for phase in phases)
+        units = sum(phase.units_per_row for phase in phases)
         rows = int((labels >= 0).sum())
         folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)
         # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.

@@ -71,6 +71,22 @@ def make_trainer(
     )
 
 
+def watched_passes(trainer: Trainer) -> list[int]:
+    """Filled as the trainer trains: rows of every forward that its network really makes, threefold with backward.
+
+    A backward of its own and tangents are no forward, and not in it.
+    """
+    passes: list[int] = []
+
+    def see(_network: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        passes.append(len(inputs[0]) * (3 if torch.is_grad_enabled() else 1))
+
+    for network in (trainer.method.network, trainer._averaged):
+        if network is not None:
+            network.register_forward_pre_hook(see)
+    return passes
+
+
 def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in trainer.state()[0].items()}
 

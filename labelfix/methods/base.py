@@ -226,8 +226,9 @@ class Phase:
     Attributes:
         name: shown in epochs.parquet.
         epochs: its length.
-        forward_units: network passes a row and epoch, tracking included: 1 for a forward, 3 with backward.
-        extra_units: those of them, a row and step, that are no forward of the network: a backward pass alone, tangents.
+        forward_units: network passes a trained row and epoch: 1 for a forward, 3 with backward, 2 for tangents.
+        trusted_units: the same a trusted row of every step.
+        tracking: passes over all rows after its epochs, of the whole phase.
         views: the views of every batch, in order.
         fresh: whether it starts with the network's first weights (random or pretrained) and without momentum.
         ema_decay: decay a step of the exponential moving average of the weights that `predict` and the classifier
@@ -236,11 +237,17 @@ class Phase:
 
     name: str
     epochs: int
-    forward_units: float
+    forward_units: int
     views: tuple[str, ...] = ("weak",)
     fresh: bool = False
     ema_decay: float = 0.0
-    extra_units: int = 0
+    trusted_units: int = 0
+    tracking: int = 0
+
+    @property
+    def units_per_row(self) -> int:
+        """Network passes of all its epochs, a row, where a batch has as many trusted rows as others."""
+        return self.epochs * (self.forward_units + self.trusted_units) + self.tracking
 
 
 @dataclass(frozen=True)

@@ -291,19 +291,24 @@ class BMM(Method):
         """Mixup (or cross-entropy) alone, dynamic mixup alone in the md variants, then bootstrapping."""
         settings, recipe = self.settings, self.settings.recipe
         warmup = settings.warmup_epochs
-        tracking = 1 if settings.is_tracked else 0
-        tracked = tracking * sum(self._is_looked_at(epoch) for epoch in range(warmup))
+        tracked = [settings.is_tracked and self._is_looked_at(epoch) for epoch in range(settings.epochs)]
         weighing = 1 if settings.weights_from == "batch" and recipe.weight is None else 0
         dynamic = settings.bootstrap_from - warmup
         first = "cross-entropy" if recipe.mixup == "none" else "mixup"
         looking = 0 if recipe.mixup == "none" else 1
         phases = (
-            Phase(first, warmup, forward_units=3 + tracked / warmup),
-            Phase("dynamic-mixup", dynamic, forward_units=3 + tracking + weighing),
+            Phase(first, warmup, forward_units=3, tracking=sum(tracked[:warmup])),
+            Phase(
+                "dynamic-mixup",
+                dynamic,
+                forward_units=3 + weighing,
+                tracking=sum(tracked[warmup : settings.bootstrap_from]),
+            ),
             Phase(
                 "bootstrap",
                 settings.bootstrap_epochs - dynamic,
-                forward_units=3 + tracking + looking + weighing,
+                forward_units=3 + looking + weighing,
+                tracking=sum(tracked[settings.bootstrap_from :]),
             ),
         )
         return tuple(phase for phase in phases if phase.epochs)

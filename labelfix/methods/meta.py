@@ -225,10 +225,10 @@ class Meta(MovingLabels):
         meta = Phase(
             "meta",
             settings.train_epochs - settings.warmup_epochs,
-            forward_units=18 + forwards + extra,
+            forward_units=15 + forwards + extra,
             views=("weak", "strong"),
             ema_decay=settings.ema_decay,
-            extra_units=extra,
+            trusted_units=3,
         )
         warmup = Phase("warmup", settings.warmup_epochs, forward_units=3)
         return (warmup, meta) if warmup.epochs else (meta,)

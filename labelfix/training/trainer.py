@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -34,7 +33,7 @@ class Position:
     Attributes:
         epoch: epochs done.
         step: steps done of the current epoch.
-        forward_units: network passes so far, in rows: 1 for a forward, 3 for a forward with backward.
+        forward_units: network passes of the epochs done, in rows: 1 for a forward, 3 for a forward with backward.
         epoch_seconds: spent in the current epoch before it was interrupted.
         loss_names: names of the loss parts summed so far in the current epoch, in order.
     """
@@ -102,9 +101,6 @@ class Trainer:
         self.optimiser = torch.optim.SGD(
             method.param_groups(), lr=settings.learning_rate, momentum=settings.momentum
         )
-        for network in (method.network, self._averaged):
-            if network is not None:
-                network.register_forward_pre_hook(self._count)
 
     @property
     def num_trained_rows(self) -> int:
@@ -160,16 +156,12 @@ class Trainer:
     def accuracy(self, source: Source, labels: np.ndarray) -> float:
         """Share of the labelled rows of a source that the network gets right, in evaluation mode.
 
-        The forward passes are not counted: they teach nobody anything.
-
         Args:
             source: of the images.
             labels: (N,) int64, -1 for rows that do not count; at least one does.
         """
-        units = self.position.forward_units
         rows = np.flatnonzero(labels >= 0)
         found = logits(self.network, source, rows)
-        self.position.forward_units = units
         return float((found[rows].argmax(dim=1).cpu().numpy() == labels[rows]).mean())
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -235,12 +227,15 @@ class Trainer:
     def _trusted_batches(self, phase: Phase) -> Iterator[Batch | None]:
         """The trusted batch of every step that is left of the epoch; None for methods without."""
         epoch, first = self.position.epoch, self.position.step
-        rng = np.random.default_rng(seed_of(self._seed, _TRUSTED, epoch))
-        slices = self.method.trusted_slices(phase, self.steps_per_epoch, rng)
+        slices = self._trusted_slices(phase)
         if slices is None:
             return repeat(None)
         seeds = [seed_of(self._seed, _TRUSTED, epoch, step) for step in range(first, len(slices))]
         return self.source.batches(slices[first:], ("weak",), seeds)
+
+    def _trusted_slices(self, phase: Phase) -> list[np.ndarray] | None:
+        rng = np.random.default_rng(seed_of(self._seed, _TRUSTED, self.position.epoch))
+        return self.method.trusted_slices(phase, self.steps_per_epoch, rng)
 
     def _step(self, phase: Phase, batch: Batch) -> None:
         if self._is_first_of(phase):
@@ -265,7 +260,6 @@ class Trainer:
             self.position.loss_names = list(parts)
             self._loss_sums = torch.zeros(len(parts), device=self.source.device)
         self._loss_sums += values.detach()
-        self.position.forward_units += phase.extra_units * len(batch.rows)
         self.position.step += 1
 
     def _begin(self, phase: Phase) -> None:
@@ -279,7 +273,14 @@ class Trainer:
     def _end_epoch(self, phase: Phase, started: float) -> EpochReport:
         when = self._train_state(phase)
         rate = self.optimiser.param_groups[0]["lr"]
-        reported = self.method.after_epoch(when, partial(self.predict, precision=self._precision))
+        predicted: list[str] = []
+
+        def predict(view: str) -> torch.Tensor:
+            predicted.append(view)
+            return self.predict(view, precision=self._precision)
+
+        reported = self.method.after_epoch(when, predict)
+        self.position.forward_units += self._passes(phase, len(predicted))
         means = (self._loss_sums / self.position.step).tolist()
         losses = dict(zip(self.position.loss_names, means, strict=True))
         self.position.epoch += 1
@@ -288,6 +289,12 @@ class Trainer:
         return EpochReport(
             self.position.epoch, phase.name, rate, losses, reported, time.monotonic() - started
         )
+
+    def _passes(self, phase: Phase, predictions: int) -> int:
+        """Network passes of an epoch, in rows: as the phase declares them, and every prediction of all rows."""
+        trusted = sum(map(len, self._trusted_slices(phase) or []))
+        steps = phase.forward_units * self.num_trained_rows + phase.trusted_units * trusted
+        return steps + predictions * len(self._predicted_rows)
 
     def _is_first_of(self, phase: Phase) -> bool:
         epoch = self.position.epoch
@@ -304,9 +311,6 @@ class Trainer:
         states = {name: self.optimiser.state.get(p) for name, p in self.method.named_parameters()}
         velocity = {name: state["momentum_buffer"] for name, state in states.items() if state}
         return TrainState(phase, epoch, velocity)
-
-    def _count(self, _network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self.position.forward_units += len(inputs[0]) * (3 if torch.is_grad_enabled() else 1)
 
 
 def _copied(network: nn.Module) -> dict[str, torch.Tensor]:

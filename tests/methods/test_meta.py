@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import references
 import torch
-from digit_training import DEVICE, digit_labels, digit_source, make_trainer, trusted_digits
+from digit_training import DEVICE, digit_labels, digit_source, make_trainer, trusted_digits, watched_passes
 from meta_references import meta_by_double_backward
 from torch import nn
 
@@ -239,11 +239,18 @@ def test_wrong_labels_are_kept_less_often_than_right_ones():
 
 
 def test_the_passes_counted_are_those_promised():
-    for changes in ({}, {"guess_gradient": "true"}, {"warmup_epochs": "0"}):
-        trainer = make_trainer("meta", epochs=2, average_from="0", **changes)
-        list(trainer.epochs())
-        asked = sum(phase.epochs * phase.forward_units for phase in trainer.method.phases())
-        assert trainer.position.forward_units / trainer.num_trained_rows == pytest.approx(asked, rel=0.01)
+    exact = {"derivative": "forward-mode"}
+    for changes in ({}, exact, {"guess_gradient": "true"}, {"guess_gradient": "true", **exact}):
+        for warmup in (0, 1):
+            trainer = make_trainer("meta", epochs=2, average_from="0", warmup_epochs=str(warmup), **changes)
+            passes, rows = watched_passes(trainer), trainer.num_trained_rows
+            list(trainer.epochs())
+            # What is no forward: the backward of the look-ahead, and tangents; two passes for each view that it sees.
+            views = 2 if "guess_gradient" in changes else 1
+            others = 2 * views * (2 if "derivative" in changes else 1) * rows * (2 - warmup)
+            assert trainer.position.forward_units == sum(passes) + others
+            asked = sum(phase.units_per_row for phase in trainer.method.phases())
+            assert trainer.position.forward_units / rows == pytest.approx(asked, rel=0.01)
 
 
 def test_trusted_rows_take_turns_by_class():

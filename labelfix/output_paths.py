@@ -17,15 +17,9 @@ from labelfix.errors import InputError
 from labelfix.json_files import load_object
 
 # What a scan makes in its run folder, and will make again: nothing else may lie there under these names.
-RUN_PARTS = (
-    "config.json",
-    "corrections.parquet",
-    "summary.json",
-    "epochs.parquet",
-    "classifier",
-    "checkpoint",
-    ".checkpoint-done",
-)
+RUN_FILES = ("config.json", "corrections.parquet", "summary.json", "epochs.parquet")
+RUN_FOLDERS = ("classifier", "checkpoint", ".checkpoint-done")
+RUN_PARTS = (*RUN_FILES, *RUN_FOLDERS)
 # Keys of the config.json of a run, by which its folder is known.
 RUN_KEYS = {"config", "source", "environment"}
 _LONGEST_NAME = 240  # bytes; with those of a temporary one it fits on all common file systems
@@ -83,15 +77,12 @@ def _is_of_data(folder: Path) -> bool:
     return len(folder.parts) > 2 and folder != Path.home() and not folder.is_mount()
 
 
-def check_output(
-    out: Path, sources: Mapping[str, Iterable[Path]] | None = None, option: str = "--out"
-) -> None:
+def check_output(out: Path, sources: Mapping[str, Iterable[Path]] | None = None) -> None:
     """Refuse to write into a source or over a part of a run, whether or not anything is there yet.
 
     Args:
         out: a file or folder.
         sources: what each source is called in the message, and its places, see `source_places`.
-        option: that named `out`.
 
     Raises:
         InputError: it lies in one of them, is one of them, or would be a part of a run.
@@ -102,11 +93,11 @@ def check_output(
             is_itself = identity(out) == identity(place) is not None
             lies = "is" if is_itself else "lies in"
             raise InputError(
-                f"{option} {out} {lies} {name} {place}, where nothing is written; choose another place"
+                f"--out {out} {lies} {name} {place}, where nothing is written; choose another place"
             )
     for place in _itself_and_above(out):
         if place.name.casefold() in RUN_PARTS and is_run(place.parent):
-            raise InputError(f"{option} {out} would write over {place} of the run; choose another name")
+            raise InputError(f"--out {out} would write over {place} of the run; choose another name")
 
 
 def holding(out: Path, places: Iterable[Path]) -> Path | None:

@@ -24,7 +24,14 @@ from labelfix.config import ScanConfig, environment
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
-from labelfix.output_paths import RUN_PARTS, check_no_file, check_no_links, check_parts
+from labelfix.output_paths import (
+    RUN_FILES,
+    RUN_FOLDERS,
+    RUN_PARTS,
+    check_no_file,
+    check_no_links,
+    check_parts,
+)
 from labelfix.results import corrections
 from labelfix.results.run_json import read_scan
 
@@ -185,10 +192,8 @@ def check_out(folder: RunFolder, *, overwrite: bool) -> None:
             f"--out {out} holds files that are no run of labelfix; choose an empty or new folder"
         )
     check_no_links(out, RUN_PARTS)
-    check_parts(out, (name for name in RUN_PARTS if "." not in name[1:]), are_folders=True)
-    check_parts(
-        out, (*(name for name in RUN_PARTS if "." in name[1:]), *_CLASSIFIER_PARTS), are_folders=False
-    )
+    check_parts(out, RUN_FOLDERS, are_folders=True)
+    check_parts(out, (*RUN_FILES, *_CLASSIFIER_PARTS), are_folders=False)
     folder.check_checkpoints()
     if folder.is_finished and not overwrite:
         raise InputError(f"{out} holds a finished run; use --overwrite to replace it, or another --out")

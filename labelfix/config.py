@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from labelfix.data.images.store import auto_image_size
 from labelfix.data.manifest import Manifest
@@ -72,8 +72,7 @@ class ScanConfig:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
-@dataclass(frozen=True)
-class ScanOptions:
+class ScanOptions(BaseModel):
     """The options of `labelfix scan`, by the names of the command line.
 
     Attributes:
@@ -97,29 +96,35 @@ class ScanOptions:
         root: folder that a manifest's relative paths start from; None for the manifest's.
         image_column: of a manifest or Parquet file; None for the usual names.
         label_column: of a manifest or Parquet file; None for the usual names.
-        settings: settings of the method by name, values as text (`--set`).
+        settings: settings of the method by name, values as text (`--set`) or as they are.
         overwrite: replace a finished run, or an unfinished one with other options.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     method: str = "bmm"
     out: str | Path | None = None
-    seed: int = 0
+    seed: int = Field(0, ge=0, description="must be 0 or more")
     device: str = "auto"
-    precision: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="use auto, fp32 or bf16")
     preset: str = "fast"
     epochs: int | None = None
-    folds: int | None = None
+    folds: int | None = Field(
+        None, ge=2, description="must be at least 2; leave it out for the method's default"
+    )
     batch_size: int | None = None
     backbone: str = "auto"
     weights: str = "none"
-    image_size: str | int = "auto"
-    rows: int | None = None
+    image_size: Literal["auto"] | Annotated[int, Field(ge=8, le=1024)] = Field(
+        "auto", description="must be between 8 and 1024 pixels"
+    )
+    rows: int | None = Field(None, ge=1, description="must be at least 1")
     trusted: str | Path | None = None
     test: Any = None
     root: str | Path | None = None
     image_column: str | None = None
     label_column: str | None = None
-    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = Field(default_factory=dict)
     overwrite: bool = False
 
     @classmethod
@@ -127,31 +132,25 @@ class ScanOptions:
         """From keyword arguments.
 
         Raises:
-            InputError: an unknown name or a value out of range.
+            InputError: an unknown name, or a value of another type or out of range.
         """
-        names = [f.name for f in dataclasses.fields(cls)]
         for name in options:
-            if name not in names:
-                raise InputError(f"scan has no option {name}; there are {', '.join(names)}")
-        made = cls(**options)
-        made._check()
-        return made
+            if name not in cls.model_fields:
+                raise InputError(f"scan has no option {name}; there are {', '.join(cls.model_fields)}")
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            name = str(problem["loc"][0])
+            wanted = cls.model_fields[name].description or problem["msg"]
+            raise InputError(f"--{name.replace('_', '-')} {options[name]}: {wanted}") from None
 
-    def _check(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"--seed {self.seed}: must be 0 or more")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise InputError(f"--precision {self.precision}: use auto, fp32 or bf16")
-        if self.rows is not None and self.rows < 1:
-            raise InputError(f"--rows {self.rows}: must be at least 1")
-        if self.folds is not None and self.folds < 2:
-            raise InputError(
-                f"--folds {self.folds}: must be at least 2; leave it out for the method's default"
-            )
-        if self.image_size != "auto" and not str(self.image_size).isdecimal():
-            raise InputError(f"--image-size {self.image_size}: use auto or a number of pixels")
-        if self.image_size != "auto" and not 8 <= int(self.image_size) <= 1024:
-            raise InputError(f"--image-size {self.image_size}: must be between 8 and 1024 pixels")
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _check_number(cls, size: Any) -> Any:
+        if size != "auto" and not str(size).isdecimal():
+            raise InputError(f"--image-size {size}: use auto or a number of pixels")
+        return size
 
     @property
     def asked(self) -> dict[str, str]:

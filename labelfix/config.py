@@ -18,8 +18,10 @@ from labelfix.data.manifest import Manifest
 from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 from labelfix.errors import InputError
 from labelfix.methods import method_class
-from labelfix.methods.base import MethodSettings
+from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
+from labelfix.networks.encoders import ONNX, encoder_and_weights, encoder_facts
 
+_GLYPHS_BELOW = 32  # pixels
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
 
 
@@ -32,7 +34,9 @@ class ScanConfig:
         preset: name of the preset that the settings started from.
         settings: of the method, complete.
         seed: of everything random, >= 0.
-        backbone: name of the network.
+        backbone: name of the network, or of the encoder that it stands on.
+        tune: "all" where every weight is trained, "none" where only a head on the features of an encoder is.
+        flip: whether training images are mirrored.
         weights: "none", "imagenet" or the path of a file.
         weights_sha256: of that file, else empty.
         image_size: side of the network's input in pixels.
@@ -48,6 +52,8 @@ class ScanConfig:
     settings: MethodSettings
     seed: int
     backbone: str
+    tune: str
+    flip: bool
     weights: str
     weights_sha256: str
     image_size: int
@@ -61,10 +67,9 @@ class ScanConfig:
         return {**vars(self), "settings": self.settings.model_dump()}
 
     @property
-    def flip(self) -> bool:
-        """Whether training images are mirrored."""
-        flip = self.settings.flip
-        return self.image_size >= 32 if flip == "auto" else flip
+    def is_frozen(self) -> bool:
+        """Whether an encoder stays as it is, and what is trained is a head on its features."""
+        return self.tune == "none"
 
     @property
     def precision_type(self) -> torch.dtype:
@@ -87,6 +92,8 @@ class ScanOptions(BaseModel):
             row by a network that never saw it; None for the method's default, which is none for most.
         batch_size: rows of a training step; None for the preset's.
         backbone: auto, or a network by name.
+        encoder: a pretrained network that images are seen through: none, auto, lite0, timm:NAME or FILE.onnx.
+        tune: what of the encoder is trained: none (a head on its features), all, or auto: none on a CPU.
         weights: none, imagenet, or a file of weights.
         image_size: auto, or the side of the network's input in pixels.
         rows: only the first so many rows; None for all.
@@ -114,6 +121,8 @@ class ScanOptions(BaseModel):
     )
     batch_size: int | None = None
     backbone: str = "auto"
+    encoder: str = "none"
+    tune: Literal["auto", "none", "all"] = Field("auto", description="use auto, none or all")
     weights: str = "none"
     image_size: Literal["auto"] | Annotated[int, Field(ge=8, le=1024)] = Field(
         "auto", description="must be between 8 and 1024 pixels"
@@ -168,28 +177,80 @@ class ScanOptions(BaseModel):
         Raises:
             InputError: an option that does not fit.
         """
-        settings = resolve_settings(self.method, self.preset, self.epochs, self.batch_size, self.settings)
         device = resolve_device(self.device)
-        digest = weights_sha256(self.weights)
+        encoder, weights = encoder_and_weights(self.encoder, self.weights)
+        digest = weights_sha256(weights)
         chosen = {"image_size": self.image_size, "backbone": self.backbone}
         for name, value in (earlier or {}).items():
             chosen[name] = value if chosen[name] == "auto" else chosen[name]
-        size = chosen["image_size"]
-        size = auto_image_size(manifest, largest_image(device)) if size == "auto" else int(size)
+        tune = self._tune(device, encoder)
+        size = self._image_size(chosen["image_size"], manifest, device, tune, encoder, weights)
+        backbone = str(chosen["backbone"]) if encoder == "none" else encoder
+        settings = resolve_settings(
+            self.method, self._preset(tune), self.epochs, self.batch_size, self.settings
+        )
+        method = method_class(self.method)
         return ScanConfig(
             method=self.method,
-            preset=self.preset,
+            preset=self._preset(tune),
             settings=settings,
             seed=self.seed,
-            backbone=resolve_backbone(str(chosen["backbone"]), device, size),
-            weights=self.weights,
+            backbone=resolve_backbone(backbone, device, size),
+            tune=tune,
+            flip=self._flips(settings, manifest, size),
+            weights=weights,
             weights_sha256=digest,
             image_size=size,
             precision=resolve_precision(self.precision, device),
             device=device,
             rows=self.rows,
-            folds=method_class(self.method).default_folds if self.folds is None else self.folds,
+            folds=(method.head_folds if tune == "none" else method.default_folds)
+            if self.folds is None
+            else self.folds,
         )
+
+    def _tune(self, device: str, encoder: str) -> str:
+        """What is trained, where the options do not say it."""
+        if self.encoder == "none":
+            if self.tune == "none":
+                raise InputError("--tune none: only an encoder can stay as it is; name one with --encoder")
+            return "all"
+        if self.backbone != "auto":
+            raise InputError(
+                f"--backbone {self.backbone}: --encoder {self.encoder} is the network; give one of them"
+            )
+        if self.weights == "imagenet":
+            raise InputError(
+                f"--weights imagenet: --encoder {self.encoder} has weights of its own; leave it out"
+            )
+        if encoder == ONNX and self.tune == "all":
+            raise InputError(
+                f"--tune all: {self.encoder} cannot be trained, its format only runs; use --tune none"
+            )
+        is_tuned = self.tune == "all" or (self.tune == "auto" and device != "cpu" and encoder != ONNX)
+        return "all" if is_tuned else "none"
+
+    def _preset(self, tune: str) -> str:
+        """The preset by its full name: what is fast depends on what is trained."""
+        if self.preset != "fast" or self.encoder == "none":
+            return self.preset
+        return FAST_HEAD if tune == "none" else FAST_TUNE
+
+    def _image_size(
+        self, size: str | int, manifest: Manifest, device: str, tune: str, encoder: str, weights: str
+    ) -> int:
+        if size != "auto":
+            return int(size)
+        if self.encoder == "none":
+            return auto_image_size(manifest, largest_image(device))
+        facts = encoder_facts(encoder, weights)
+        return facts.tuned_size if tune == "all" and device == "cpu" else facts.image_size
+
+    def _flips(self, settings: MethodSettings, manifest: Manifest, size: int) -> bool:
+        """Whether training images are mirrored: images that are small themselves are mostly glyphs."""
+        if settings.flip != "auto":
+            return settings.flip
+        return (size if self.encoder == "none" else auto_image_size(manifest, _GLYPHS_BELOW)) >= _GLYPHS_BELOW
 
     def run_path(self, manifest: Manifest) -> Path:
         """The run folder."""

@@ -6,6 +6,7 @@ import torch
 
 from labelfix.errors import InputError
 from labelfix.networks import check_backbone
+from labelfix.networks.encoders import is_encoder
 
 _LARGEST_ON_CPU, _LARGEST_ON_GPU = 64, 224
 
@@ -48,6 +49,8 @@ def resolve_backbone(backbone: str, device: str, image_size: int) -> str:
     Raises:
         InputError: an unknown backbone.
     """
+    if is_encoder(backbone):
+        return backbone
     if backbone != "auto":
         check_backbone(backbone)
         return backbone

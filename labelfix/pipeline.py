@@ -20,6 +20,7 @@ from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.batch import Labels
+from labelfix.networks.heads import FrozenEncoder
 from labelfix.output_paths import check_output
 from labelfix.reporting import Reporter, Silent
 from labelfix.results import corrections, model_card, run_folder
@@ -27,11 +28,13 @@ from labelfix.results.classifier import make_classifier
 from labelfix.results.findings import find
 from labelfix.results.run_folder import RunFolder
 from labelfix.results.summary import cost, epochs_table, summarise, units_per_row
+from labelfix.training.batches import Source
 from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows
 from labelfix.training.resume import train
 from labelfix.training.setup import (
     build_network,
     make_trainer,
+    open_encoder,
     open_images,
     seconds_per_unit,
     training_labels,
@@ -179,14 +182,16 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
         with clock.stage("decode"):
             store = decode(manifest, config, reporter)
             test_store = None if planned.test is None else decode(planned.test, config, reporter)
+        with clock.stage("encode" if config.is_frozen else "train"):
+            seen = _Seen.of(store, test_store, config, reporter)
         with clock.stage("train"):
-            trained = _train(planned, store, test_store, begin, reporter)
+            trained = _train(planned, seen, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
         with clock.stage("findings"):
             findings = find(manifest, store, trusted, trainer, trained.last_reports, crossed)
         with clock.stage("write"):
-            make_classifier(trainer, config, manifest.class_names).save(folder.classifier)
+            make_classifier(trainer, config, manifest.class_names, seen.encoder).save(folder.classifier)
             write_table(folder.epochs, epochs_table(trained.reports))
             metadata = {
                 "method": config.method,
@@ -258,6 +263,33 @@ def decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> ImageS
 
 
 @dataclass(frozen=True)
+class _Seen:
+    """The images as they are trained on, those that are only measured on, and the encoder that both go through."""
+
+    store: ImageStore
+    images: Source
+    test_images: Source | None
+    test_valid: np.ndarray | None
+    encoder: FrozenEncoder | None
+
+    @classmethod
+    def of(
+        cls, store: ImageStore, test_store: ImageStore | None, config: ScanConfig, reporter: Reporter
+    ) -> _Seen:
+        """Open them; a frozen encoder encodes what is not in the cache."""
+
+        def on_progress(done: int, total: int) -> None:
+            reporter.progress("encode", done, total)
+
+        encoder = open_encoder(config)
+        images = open_images(store, config, encoder, on_progress)
+        if test_store is None:
+            return cls(store, images, None, None, encoder)
+        test_images = open_images(test_store, config, encoder, on_progress, images.augmentation)
+        return cls(store, images, test_images, test_store.valid, encoder)
+
+
+@dataclass(frozen=True)
 class _Trained:
     """After the last epoch: the trainer on all rows, the folds before it, and every epoch's report by fold."""
 
@@ -272,19 +304,13 @@ class _Trained:
         return [reports[-1] for reports in self.reports.values()]
 
 
-def _train(
-    planned: ScanPlan,
-    store: ImageStore,
-    test_store: ImageStore | None,
-    begin: Callable[[], bool],
-    reporter: Reporter,
-) -> _Trained:
+def _train(planned: ScanPlan, seen: _Seen, begin: Callable[[], bool], reporter: Reporter) -> _Trained:
     """Train every fold, where there are any, and then on all rows; `begin` as of `run_folder.locked`."""
     manifest, config, folder = planned.manifest, planned.config, planned.folder.checkpoint
     num_classes = len(manifest.class_names)
-    images = open_images(store, config)
+    images, store = seen.images, seen.store
     labels, trusted_labels = planned.training_labels(store.valid)
-    watched = watch(images, manifest, store, planned.trusted, planned.test, test_store)
+    watched = watch(images, manifest, store, planned.trusted, planned.test, seen.test_images, seen.test_valid)
     predicted = np.flatnonzero(store.valid)
     trainer = make_trainer(images, labels, num_classes, config, predicted, trusted_labels=trusted_labels)
     folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)

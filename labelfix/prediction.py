@@ -107,7 +107,7 @@ def _write(
     reporter: Reporter,
 ) -> None:
     schema = _schema(manifest, model)
-    images = Source(store, model.augmentation(device), device)
+    images = Source(store.images, model.augmentation(device), device)
     network = model.network.to(device)
     with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         first = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -35,9 +34,8 @@ def trusted_digits(rows: int, of_each: int = 3) -> np.ndarray:
 
 def digit_source(rows: int) -> Source:
     pixels = (load_digits().images[:rows] * (255 / 16)).round().astype(np.uint8)
-    store = SimpleNamespace(images=np.repeat(pixels[:, None], 3, axis=1))
     augmentation = Augmentation(8, (0.3,) * 3, (0.37,) * 3, flip=False, device=DEVICE)
-    return Source(store, augmentation, DEVICE)
+    return Source(np.repeat(pixels[:, None], 3, axis=1), augmentation, DEVICE)
 
 
 def make_trainer(

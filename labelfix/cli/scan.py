@@ -54,6 +54,20 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         help=f"{', '.join(own_backbones())}, or a torchvision classifier such as resnet50.",
     ),
     click.option(
+        "--encoder",
+        default="none",
+        show_default=True,
+        metavar="none|auto|lite0|timm:NAME|FILE.onnx",
+        help="Pretrained network to see images through: lite0 comes with labelfix, timm's weights are downloaded.",
+    ),
+    click.option(
+        "--tune",
+        type=click.Choice(["auto", "none", "all"]),
+        default="auto",
+        show_default=True,
+        help="What of the encoder is trained: none (a head on its features, in seconds) or all.  [auto: none on a CPU]",
+    ),
+    click.option(
         "--weights",
         default="none",
         show_default=True,

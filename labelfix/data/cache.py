@@ -15,6 +15,7 @@ from labelfix.output_paths import holding
 
 IMAGES = "images"
 EXPORTS = "exports"
+FEATURES = "features"
 MANIFEST_PREFIX = "manifest-"
 
 
@@ -58,7 +59,7 @@ def cache_folder() -> Path:
 
 def _is_of_the_cache(name: str) -> bool:
     """Whether something in the cache folder is called as what labelfix puts there."""
-    return name in (IMAGES, EXPORTS) or name.startswith(MANIFEST_PREFIX)
+    return name in (IMAGES, EXPORTS, FEATURES) or name.startswith(MANIFEST_PREFIX)
 
 
 @contextmanager

@@ -21,8 +21,16 @@ from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.schedules import scaled_epochs, step_decay
 
+FAST_HEAD, FAST_TUNE = "fast-head", "fast-tune"
+"""What the preset `fast` means where a head on features is trained, and where a pretrained network is."""
+
 Flag = Annotated[bool, PlainSerializer(lambda value: "true" if value else "false")]
 """A yes or no, which a user writes and reads as true or false."""
+
+
+_HEAD_EPOCHS, _TUNE_EPOCHS = 20, 6
+_HEAD = {"batch_size": 128, "learning_rate": 0.005, "weight_decay": 0.2, "milestones": (), "average_from": 5}
+_TUNE = {"batch_size": 50, "learning_rate": 0.02, "milestones": (), "average_from": 2}
 
 
 def setting(
@@ -152,6 +160,19 @@ class MethodSettings(BaseModel):
             for name, field in cls.model_fields.items()
         ]
 
+    def pretrained(
+        self, *, head: Mapping[str, Any] | None = None, tune: Mapping[str, Any] | None = None
+    ) -> dict[str, Self]:
+        """The presets for pretrained networks that these settings, for a CPU, become.
+
+        Args:
+            head: what else changes for a head on the features of a frozen encoder.
+            tune: what else changes where all weights of a pretrained network are trained.
+        """
+        changes = {FAST_HEAD: {**_HEAD, **(head or {})}, FAST_TUNE: {**_TUNE, **(tune or {})}}
+        epochs = {FAST_HEAD: _HEAD_EPOCHS, FAST_TUNE: _TUNE_EPOCHS}
+        return {name: self.with_epochs(epochs[name]).model_copy(update=changes[name]) for name in changes}
+
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """A copy with settings changed, by text as given with --set or by the values themselves.
 
@@ -280,6 +301,8 @@ class Method(nn.Module, ABC):
     settings_type: ClassVar[type[MethodSettings]]
     default_folds: ClassVar[int] = 0
     """Folds of a scan that asks for none; 0 for a single training."""
+    head_folds: ClassVar[int] = 5
+    """The same where a head is trained on features, which costs seconds."""
     needs_trusted: ClassVar[bool] = False
     """Whether it learns from trusted samples: then a scan must have some."""
     packages: ClassVar[tuple[str, ...]] = ()

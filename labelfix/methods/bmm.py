@@ -248,6 +248,7 @@ def presets() -> dict[str, MethodSettings]:
     )
     return {
         "fast": Settings(),
+        **Settings().pretrained(),
         "fast-mixup": mixup,
         "paper": paper,
         "paper-cifar10-md-dyr-sh": Settings(**{**dict(paper), "variant": "md-dyr-sh"}),

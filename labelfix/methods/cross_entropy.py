@@ -58,6 +58,7 @@ class CrossEntropy(Method):
         """`fast` for a CPU, `paper` for the schedule of Arazo et al. 2019, table 1."""
         return {
             "fast": Settings(),
+            **Settings().pretrained(),
             "paper": Settings(
                 batch_size=128,
                 learning_rate=0.1,
@@ -150,7 +151,7 @@ class ConfidentLearning(CrossEntropy):
         paper = CrossEntropy.presets()["paper"]
         shared = {name: getattr(paper, name) for name in ConfidentSettings.model_fields}
         fast = ConfidentSettings(milestones=(8,), average_from=3, average_until=10)
-        return {"fast": fast, "paper": ConfidentSettings(**shared)}
+        return {"fast": fast, **fast.pretrained(), "paper": ConfidentSettings(**shared)}
 
     def _held_out_noise(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
         """1 - cleanlab's label quality; NaN where there is none."""

@@ -207,6 +207,7 @@ def presets() -> dict[str, MethodSettings]:
     )
     return {
         "fast": Settings(),
+        **Settings().pretrained(),
         "paper": tables["paper-cifar10-sym50"],
         **tables,
         "paper-clothing1m": clothing,

@@ -169,6 +169,7 @@ def presets() -> dict[str, MethodSettings]:
     """Complete settings by name: `fast` for a CPU, `paper` for CIFAR with a Wide ResNet."""
     return {
         "fast": Settings(),
+        **Settings().pretrained(),
         "paper": Settings(
             batch_size=100,
             learning_rate=0.1,

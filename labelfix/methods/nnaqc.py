@@ -148,6 +148,7 @@ def presets() -> dict[str, MethodSettings]:
     )
     return {
         "fast": Settings(),
+        **Settings().pretrained(),
         "paper": paper,
         "fast-linear": Settings(noise_layer="linear", first_flips=0.05),
     }

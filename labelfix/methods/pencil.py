@@ -204,7 +204,13 @@ def presets() -> dict[str, MethodSettings]:
         for noise, row in _CIFAR10.items()
     }
     cifar100 = _paper(0.35, 0.1, 0.4, 10_000, classes=100)
-    return {"fast": Settings(), "paper": tables["paper-cifar10-sym50"], **tables, "paper-cifar100": cifar100}
+    return {
+        "fast": Settings(),
+        **Settings().pretrained(),
+        "paper": tables["paper-cifar10-sym50"],
+        **tables,
+        "paper-cifar100": cifar100,
+    }
 
 
 def _paper(

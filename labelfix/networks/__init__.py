@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from labelfix.errors import InputError
+from labelfix.networks.encoders import is_encoder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,18 +31,22 @@ class NetworkSpec:
     """Everything that `build` needs.
 
     Attributes:
-        backbone: a name of `backbone_names()`.
+        backbone: a name of `backbone_names()`, or of an encoder that has a linear head then.
         num_classes: K, length of the logits.
         image_size: side of the input in pixels.
+        views: of an image that a frozen encoder sees: 1, or 2 with its mirror image; 0 for every other network.
+        onnx_shape: bytes of the file of an ONNX encoder, and how many features it has; empty for every other network.
     """
 
     backbone: str
     num_classes: int
     image_size: int
+    views: int = 0
+    onnx_shape: Sequence[int] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
+        """As plain JSON values; what only encoders have is left out where it is empty."""
+        return {name: value for name, value in asdict(self).items() if value}
 
 
 def own_backbones() -> list[str]:
@@ -74,6 +80,12 @@ def build(spec: NetworkSpec) -> nn.Module:
     Raises:
         InputError: an unknown backbone, or one that cannot be built for this image size.
     """
+    if is_encoder(spec.backbone):
+        from labelfix.networks.heads import encoded_network
+
+        return encoded_network(
+            spec.backbone, spec.num_classes, spec.image_size, spec.views, tuple(spec.onnx_shape)
+        )
     check_backbone(spec.backbone)
     if spec.backbone in _OWN:
         module, attribute = _OWN[spec.backbone]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -22,12 +22,15 @@ from labelfix.atomic_files import atomic_path, write_json
 from labelfix.data.images.decoding import BadImage, decode
 from labelfix.data.images.store import ImageStore, stored_size
 from labelfix.errors import InputError
-from labelfix.json_files import Checks, are, are_names, is_count, is_number, is_text, load_object
+from labelfix.json_files import Checks, are, are_names, is_count, is_number, is_text, load_object, maybe
 from labelfix.networks import NetworkSpec
+from labelfix.networks.heads import FrozenEncoder, FrozenNetwork, Head
+from labelfix.networks.onnx_encoder import OnnxEncoder
 from labelfix.results.onnx import write_onnx
 from labelfix.results.run_json import is_image_size
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source
+from labelfix.training.features import encoded_views
 from labelfix.training.predictions import batch_logits
 
 if TYPE_CHECKING:
@@ -130,7 +133,7 @@ class Classifier:
     def _predict_files(self, files: Sequence[Path]) -> list[tuple[Any, ...]]:
         store = _decoded(files, self.spec.image_size)
         device = torch.device("cpu")
-        source = Source(store, self.augmentation(device), device, resident=False)
+        source = Source(store.images, self.augmentation(device), device, resident=False)
         found: dict[int, np.ndarray] = {}
         for some, probs in self.batch_probs(source, np.flatnonzero(store.valid)):
             found.update(zip(some.tolist(), probs, strict=True))
@@ -223,15 +226,30 @@ def _is_colour(value: Any) -> bool:
 
 
 _FACTS: Checks = {
-    "network": {"backbone": is_text, "num_classes": is_count, "image_size": is_image_size},
+    "network": {
+        "backbone": is_text,
+        "num_classes": is_count,
+        "image_size": is_image_size,
+        "views": maybe(is_count),
+        "onnx_shape": maybe(are(is_count)),
+    },
     "class_names": are_names,
     "normalisation": {"mean": _is_colour, "std": lambda value: _is_colour(value) and min(value) > 0},
     "method": is_text,
 }
 
 
-def make_classifier(trainer: Trainer, config: ScanConfig, class_names: tuple[str, ...]) -> Classifier:
-    """The classifier around the network that a trainer trains."""
+def make_classifier(
+    trainer: Trainer, config: ScanConfig, class_names: tuple[str, ...], encoder: FrozenEncoder | None
+) -> Classifier:
+    """The classifier around the network that a trainer trains, with the frozen `encoder` that it stands on."""
     views = trainer.source.augmentation
-    spec = NetworkSpec(config.backbone, len(class_names), config.image_size)
-    return Classifier(trainer.network, spec, class_names, views.mean, views.std, config.method)
+    seen = 0 if encoder is None else len(encoded_views(flip=config.flip))
+    onnx_shape: tuple[int, ...] = ()
+    if encoder is not None and isinstance(encoder.encoder, OnnxEncoder):
+        onnx_shape = len(encoder.encoder.content), len(cast("Head", trainer.network).mean)
+    spec = NetworkSpec(config.backbone, len(class_names), config.image_size, seen, onnx_shape)
+    network = trainer.network
+    if encoder is not None:
+        network = FrozenNetwork(encoder, cast("Head", network), mirrored=seen == 2)
+    return Classifier(network, spec, class_names, views.mean, views.std, config.method)

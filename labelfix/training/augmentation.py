@@ -80,16 +80,16 @@ class Augmentation:
                 made.append(self.plain(pixels))
             elif name == "weak":
                 moved = self._moved(pixels, generator)
-                made.append(self._normalise(moved))
+                made.append(self.normalise(moved))
             else:
-                made.append(self._normalise(strong_augment(moved, self._border, rng)))
+                made.append(self.normalise(strong_augment(moved, self._border, rng)))
         return tuple(made)
 
     def plain(self, pixels: torch.Tensor) -> torch.Tensor:
         """The central square of every image: (B, 3, S, S) uint8 to (B, 3, H, H) float32."""
         margin = (pixels.shape[-1] - self.image_size) // 2
         inside = slice(margin, margin + self.image_size)
-        return self._normalise(pixels[:, :, inside, inside])
+        return self.normalise(pixels[:, :, inside, inside])
 
     def _moved(self, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Random crop and, if `flip`, a random mirror, drawn per sample from `generator` on the device."""
@@ -105,7 +105,8 @@ class Augmentation:
         canvas[:, :, pad : pad + side, pad : pad + side] = pixels
         return canvas
 
-    def _normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, H) in 0..255 to float32 of mean 0 and deviation 1 per channel, channels-last."""
         views = pixels.to(torch.float32, memory_format=torch.channels_last)
         return views.sub_(self._mean).mul_(self._scale)
 

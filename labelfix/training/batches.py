@@ -1,17 +1,16 @@
-"""From the image store to batches of views on the device: order and residence, not meaning."""
+"""From stored images, or their features, to batches of views on the device: order and residence, not meaning."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from labelfix.data.images.store import ImageStore
 from labelfix.methods.batch import Batch, to_device
-from labelfix.training.augmentation import Augmentation
 
 _RESIDENT_SHARE = 0.5
 
@@ -27,11 +26,28 @@ def even_slices(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return np.array_split(order, count)
 
 
+class Views(Protocol):
+    """How what is stored becomes views.
+
+    Attributes:
+        mean: per channel, of pixel values in 0..1.
+        std: per channel, of pixel values in 0..1.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def views(
+        self, names: Sequence[str], stored: torch.Tensor, generator: torch.Generator, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, ...]:
+        """Views (B, C, H, H) float32 of a batch (B, ...), in the order of their names."""
+
+
 class Source:
-    """Images of a store as batches; resident on the device when they fit, else streamed from the disk map.
+    """Stored rows as batches; resident on the device when they fit, else streamed from the disk map.
 
     Args:
-        store: the decoded images.
+        stored: (N, ...), the decoded images (N, 3, S, S) uint8 or their features (N, V, D) float16.
         augmentation: how they become views, on the device of the batches.
         device: where batches live.
         resident: None to decide by the free memory of the device.
@@ -39,34 +55,34 @@ class Source:
 
     def __init__(
         self,
-        store: ImageStore,
-        augmentation: Augmentation,
+        stored: np.ndarray,
+        augmentation: Views,
         device: torch.device,
         resident: bool | None = None,
     ) -> None:
         self.augmentation = augmentation
         self.device = device
-        self.num_rows = len(store.images)
-        self._images = store.images
-        self.resident = _fits(store.images.nbytes, device) if resident is None else resident
-        self._pixels = torch.from_numpy(np.array(store.images)).to(device) if self.resident else None
+        self.num_rows = len(stored)
+        self._stored = stored
+        self.resident = _fits(stored.nbytes, device) if resident is None else resident
+        self._on_device = torch.from_numpy(np.array(stored)).to(device) if self.resident else None
         self._generator = torch.Generator(device)
 
     def batches(
         self, slices: Iterable[np.ndarray], views: tuple[str, ...], seeds: Iterable[int]
     ) -> Iterator[Batch]:
         """One batch per slice of rows, its random draws seeded by the matching entry of `seeds`."""
-        for (rows, pixels), seed in zip(self._loaded(slices), seeds, strict=False):
+        for (rows, stored), seed in zip(self._loaded(slices), seeds, strict=False):
             self._generator.manual_seed(seed)
             rng = np.random.default_rng(seed)
-            made = self.augmentation.views(views, pixels, self._generator, rng)
+            made = self.augmentation.views(views, stored, self._generator, rng)
             yield Batch(rows, made, rng)
 
     def _loaded(self, slices: Iterable[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        if self._pixels is not None:
+        if self._on_device is not None:
             for rows in slices:
                 index = to_device(rows, self.device)
-                yield index, self._pixels[index]
+                yield index, self._on_device[index]
             return
         # One slice ahead: the disk is read while the device computes.
         with ThreadPoolExecutor(1) as reader:
@@ -79,10 +95,10 @@ class Source:
                 yield self._arrived(*waiting.popleft())
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self._images[rows])
+        return torch.from_numpy(self._stored[rows])
 
-    def _arrived(self, rows: np.ndarray, pixels: Future[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        return to_device(rows, self.device), to_device(pixels.result(), self.device)
+    def _arrived(self, rows: np.ndarray, stored: Future[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return to_device(rows, self.device), to_device(stored.result(), self.device)
 
 
 def _fits(num_bytes: int, device: torch.device) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,9 +19,12 @@ from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.batch import Labels
 from labelfix.networks import NetworkSpec
+from labelfix.networks.encoders import encoder_facts, is_encoder, load_encoder, pretrained_encoder
+from labelfix.networks.heads import FrozenEncoder, Head, TunedNetwork
 from labelfix.networks.weights import load_weights
 from labelfix.training.augmentation import Augmentation
-from labelfix.training.batches import Source, seed_of
+from labelfix.training.batches import Source, Views, seed_of
+from labelfix.training.features import FeatureViews, encoded_views, open_features, statistics
 from labelfix.training.trainer import Trainer
 
 _NETWORK_SEED = 4
@@ -99,7 +103,8 @@ def watch(
     store: ImageStore,
     trusted: Trusted,
     test: Manifest | None = None,
-    test_store: ImageStore | None = None,
+    test_source: Source | None = None,
+    test_valid: np.ndarray | None = None,
 ) -> list[Watched]:
     """What there is to measure on: the test source, else the rows of a test split; and the trusted rows.
 
@@ -107,7 +112,7 @@ def watch(
         InputError: none of the labelled images of the test source can be read.
     """
     found = [Watched("trusted", source, np.where(store.valid, trusted.label, -1))]
-    if test is None or test_store is None:
+    if test is None or test_source is None or test_valid is None:
         best_known = np.where(trusted.label >= 0, trusted.label, manifest.given)
         split = np.where(held_out_rows(manifest, store.valid, best_known), best_known, -1)
         found.insert(0, Watched("test", source, split))
@@ -115,23 +120,67 @@ def watch(
         place = {name: index for index, name in enumerate(manifest.class_names)}
         # A class that no row of the test source has may be none of ours.
         index = np.array([*(place.get(name, -1) for name in test.class_names), -1])
-        images = Source(test_store, source.augmentation, source.device)
-        found.insert(0, Watched("test", images, np.where(test_store.valid, index[test.given], -1)))
+        found.insert(0, Watched("test", test_source, np.where(test_valid, index[test.given], -1)))
         if not (found[0].labels >= 0).any():
             raise InputError(f"--test {test.name}: none of its labelled images can be read")
     return [watched for watched in found if (watched.labels >= 0).any()]
 
 
-def open_images(store: ImageStore, config: ScanConfig) -> Source:
-    """The images of a scan as its network sees them.
+def open_encoder(config: ScanConfig) -> FrozenEncoder | None:
+    """The encoder that a scan sees through and leaves as it is; None where the whole network is trained.
 
     Raises:
-        InputError: no readable image.
+        InputError: its weights cannot be had.
+    """
+    if not config.is_frozen:
+        return None
+    encoder = pretrained_encoder(config.backbone, config.image_size, config.weights)
+    frozen = FrozenEncoder(encoder).eval().requires_grad_(False)
+    return frozen.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def open_images(
+    store: ImageStore,
+    config: ScanConfig,
+    encoder: FrozenEncoder | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    views: Views | None = None,
+) -> Source:
+    """The images of a scan as its network sees them, or their features as its head does.
+
+    Args:
+        store: the decoded images.
+        config: of the scan.
+        encoder: see `open_encoder`.
+        on_progress: of the encoding, called with (rows done, rows in all) now and then.
+        views: those of the source that is trained on, where these images are only measured on.
+
+    Raises:
+        InputError: no readable image, or no room for the features.
     """
     device = torch.device(config.device)
-    mean, std = _IMAGENET if config.weights == "imagenet" else _channel_statistics(store)
-    augmentation = Augmentation(config.image_size, mean, std, flip=config.flip, device=device)
-    return Source(store, augmentation, device)
+    if encoder is None:
+        return Source(store.images, _augmentation(store, config) if views is None else views, device)
+    images = _augmentation(store, config)
+    seen = encoded_views(flip=config.flip)
+    features = open_features(store, encoder, images, seen, device, on_progress)
+    if views is None:
+        centre, spread = (torch.from_numpy(part).to(device) for part in statistics(features, store.valid))
+        views = FeatureViews(images, centre, spread)
+    return Source(features, views, device)
+
+
+def _augmentation(store: ImageStore, config: ScanConfig) -> Augmentation:
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    if is_encoder(config.backbone):
+        facts = encoder_facts(config.backbone, config.weights)
+        mean, std = facts.mean, facts.std
+    elif config.weights == "imagenet":
+        mean, std = _IMAGENET
+    else:
+        mean, std = _channel_statistics(store)
+    return Augmentation(config.image_size, mean, std, flip=config.flip, device=torch.device(config.device))
 
 
 def make_trainer(
@@ -158,7 +207,8 @@ def make_trainer(
         InputError: a network that does not take images of this size, or fewer than two rows to train on.
     """
     seed = config.seed if fold is None else seed_of(config.seed, _FOLD_SEED, fold)
-    network = build_network(config, num_classes, seed)
+    views = source.augmentation
+    network = build_network(config, num_classes, seed, views if isinstance(views, FeatureViews) else None)
     device = torch.device(config.device)
     known = Labels.of(labels, num_classes, device, trusted_labels)
     method = method_class(config.method)(network, known, config.settings)
@@ -172,11 +222,21 @@ def make_trainer(
     )
 
 
-def build_network(config: ScanConfig, num_classes: int, seed: int) -> nn.Module:
-    """The network of a scan on its device, with its first weights."""
+def build_network(
+    config: ScanConfig, num_classes: int, seed: int, features: FeatureViews | None = None
+) -> nn.Module:
+    """The network of a scan on its device, with its first weights; of a frozen encoder, the head on its `features`."""
     torch.manual_seed(seed_of(seed, _NETWORK_SEED))
+    if features is not None:
+        head = Head(len(features.centre), num_classes).to(config.device)
+        head.standardise(features.centre, features.spread)
+        return head
     network = networks.build(NetworkSpec(config.backbone, num_classes, config.image_size))
-    if config.weights != "none":
+    if is_encoder(config.backbone):
+        load_encoder(
+            cast("TunedNetwork", network).encoder, config.backbone, config.image_size, config.weights
+        )
+    elif config.weights != "none":
         load_weights(network, config.backbone, config.weights)
     network = network.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:

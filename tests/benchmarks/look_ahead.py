@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -51,7 +50,7 @@ def trainer_of(method_class: type[Meta], args: argparse.Namespace, device: torch
         {"batch_size": args.rows, "guess_gradient": args.guess_gradient}
     )
     augmentation = Augmentation(args.size, (0.5,) * 3, (0.25,) * 3, flip=True, device=device)
-    source = Source(SimpleNamespace(images=images), augmentation, device)
+    source = Source(images, augmentation, device)
     rows = np.flatnonzero(trusted < 0)
     method = method_class(network, labels, settings).to(device)
     return Trainer(method, source, trained_rows=rows, predicted_rows=rows, seed=0)

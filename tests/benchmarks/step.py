@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -35,9 +34,9 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device(args.device)
     rng = np.random.default_rng(0)
-    store = SimpleNamespace(images=rng.integers(0, 256, (args.rows, 3, args.size, args.size), dtype=np.uint8))
+    images = rng.integers(0, 256, (args.rows, 3, args.size, args.size), dtype=np.uint8)
     augmentation = Augmentation(args.size, (0.5,) * 3, (0.25,) * 3, flip=True, device=device)
-    source = Source(store, augmentation, device)
+    source = Source(images, augmentation, device)
     given = rng.integers(0, 10, args.rows)
     chosen = method_class("cross-entropy")
     settings = chosen.presets()["fast"].changed(

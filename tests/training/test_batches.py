@@ -12,17 +12,14 @@ from labelfix.training.batches import Source, even_slices, seed_of
 CPU = torch.device("cpu")
 
 
-class Store:
-    """Pixels that tell their row: a store needs nothing else here."""
-
-    def __init__(self, rows: int, size: int = 8) -> None:
-        self.images = np.zeros((rows, 3, size, size), dtype=np.uint8)
-        self.images += np.arange(rows, dtype=np.uint8)[:, None, None, None]
+def pixels(rows: int, size: int = 8) -> np.ndarray:
+    """Images that tell their row."""
+    return np.zeros((rows, 3, size, size), np.uint8) + np.arange(rows, dtype=np.uint8)[:, None, None, None]
 
 
 def source(rows: int = 20, *, resident: bool = True) -> Source:
     augmentation = Augmentation(8, (0, 0, 0), (1 / 255,) * 3, flip=False, device=CPU)
-    return Source(Store(rows), augmentation, CPU, resident=resident)
+    return Source(pixels(rows), augmentation, CPU, resident=resident)
 
 
 @given(strategies.integers(2, 500), strategies.integers(2, 200))

@@ -296,7 +296,7 @@ class TestAveragedWeights:
         assert averaged is not own
         for found, value in zip(averaged.buffers(), own.buffers(), strict=True):
             assert torch.equal(found, value)
-        images = digit_source(200)._pixels
+        images = digit_source(200)._on_device
         with torch.no_grad():
             wanted = averaged.eval()(trainer.source.augmentation.plain(images))
         torch.testing.assert_close(trainer.predict(), wanted, rtol=1e-4, atol=1e-5)

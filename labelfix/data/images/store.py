@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-import math
-import os
 import shutil
 import stat
 import tempfile
@@ -24,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labelfix.atomic_files import flush, write_json
+from labelfix.data.array_file import check_space, map_array, reserve
 from labelfix.data.images.decoding import DECODER_VERSION, BadImage, decode, encode, open_picture
 from labelfix.data.images.folders import clear, is_ours, locked, place_of_stores
 from labelfix.data.images.workers import decode_all, num_cores
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DECODER_VERSION", "BadImage", "ImageStore", "auto_image_size", "decode", "encode", "stored_size"]
 
+_PIXEL = np.dtype(np.uint8)
 AUTO_SIZES = (8, 16, 28, 32, 48, 64, 96, 128, 160, 192, 224)
 
 
@@ -83,6 +82,7 @@ class ImageStore:
         errors: one-line reason by row, for the rows that are not valid.
         image_size: the size asked for, in pixels.
         stored_size: S, the side of the stored squares, in pixels.
+        key: names these pixels in the cache; empty for a store that is not there.
     """
 
     images: np.ndarray
@@ -90,6 +90,7 @@ class ImageStore:
     errors: dict[int, str]
     image_size: int
     stored_size: int
+    key: str = ""
 
     @classmethod
     def open_or_build(
@@ -145,12 +146,12 @@ class ImageStore:
             return None
         try:
             errors = _read_errors(recorded, num_rows)
-            images = _map(pixels, (num_rows, 3, side, side))
+            images = map_array(pixels, _PIXEL, (num_rows, 3, side, side))
         except (OSError, ValueError, RecursionError):
             return None
         valid = np.ones(num_rows, dtype=bool)
         valid[list(errors)] = False
-        return cls(images, valid, errors, image_size, side)
+        return cls(images, valid, errors, image_size, side, folder.name)
 
 
 def _key(image_key: str, image_size: int) -> str:
@@ -169,19 +170,6 @@ def _read_errors(path: Path, num_rows: int) -> dict[int, str]:
     return errors
 
 
-def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The uint8 array of this shape in a .npy file, mapped; ValueError where the file is not exactly that."""
-    sink = io.BytesIO()
-    described = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(sink, described)
-    header = sink.getvalue()
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != len(header) + math.prod(shape) or file.read(len(header)) != header:
-            raise ValueError("another array")
-        return np.memmap(file, np.uint8, "r", len(header), shape)
-
-
 def _build(
     folder: Path,
     manifest: Manifest,
@@ -192,11 +180,16 @@ def _build(
     # Under the lock, so whatever lies here is broken or was left by a build that was killed.
     clear(folder)
     side = stored_size(image_size)
-    _check_space(manifest.num_rows * 3 * side * side, folder.parent, manifest.num_rows, side)
+    check_space(
+        manifest.num_rows * 3 * side * side,
+        folder.parent,
+        f"the store of {manifest.num_rows} images of {side} x {side} pixels",
+        "take a smaller --image-size",
+    )
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))
     try:
         target = temporary / "images.npy"
-        _reserve(target, (manifest.num_rows, 3, side, side))
+        reserve(target, _PIXEL, (manifest.num_rows, 3, side, side))
         errors = decode_all(manifest, target, side, on_progress, workers or num_cores())
         recorded = {
             "decoder_version": DECODER_VERSION,
@@ -210,30 +203,3 @@ def _build(
         flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _check_space(needed: int, folder: Path, num_rows: int, side: int) -> None:
-    limit = shutil.disk_usage(folder).free // 4
-    if needed > limit:
-        raise InputError(
-            f"the store of {num_rows} images of {side} x {side} pixels needs {_gigabytes(needed)}, more than"
-            f" a quarter of the free disk ({_gigabytes(limit)}) in {folder}; take a smaller --image-size, or"
-            " set LABELFIX_CACHE to a folder on a larger disk"
-        )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.3g} GB"
-
-
-def _reserve(path: Path, shape: tuple[int, ...]) -> None:
-    """Make the array file with all its blocks: a disk that fills up later would kill the workers."""
-    try:
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        raise InputError(
-            f"{path.parent} cannot be written ({error.strerror}); set LABELFIX_CACHE to another"
-        ) from None

@@ -1,0 +1,266 @@
+"""Features of a frozen encoder: every image goes through it once, in a few views, and never again.
+
+They lie in the cache as float16, by the pixels, the encoder and whatever else their bytes depend on. A build that was
+killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from labelfix.atomic_files import flush, write_json
+from labelfix.data.array_file import check_space, map_array, reserve
+from labelfix.data.cache import FEATURES, cache_errors, cache_folder
+from labelfix.data.images.folders import is_ours, locked
+from labelfix.data.images.store import ImageStore
+from labelfix.training.augmentation import Augmentation
+
+_TYPE = np.dtype(np.float16)
+_BLOCK = 512  # rows between two notes of how far it is
+# A small batch stays in a processor's cache: twice as fast as one of 64 there.
+_BATCH = {"cpu": 8}
+_BATCH_ELSEWHERE = 128
+
+
+class EncodedView(NamedTuple):
+    """One way in which an encoder sees a stored image.
+
+    Attributes:
+        top: of the square that it sees, as a share of the margin around it.
+        left: the same.
+        mirrored: left to right.
+    """
+
+    top: float
+    left: float
+    mirrored: bool
+
+
+PLAIN = EncodedView(0.5, 0.5, mirrored=False)
+MIRRORED = EncodedView(0.5, 0.5, mirrored=True)
+
+
+def encoded_views(*, flip: bool) -> tuple[EncodedView, ...]:
+    """The views in which images are encoded: as they are, and mirrored where that keeps what they show."""
+    return (PLAIN, MIRRORED) if flip else (PLAIN,)
+
+
+class FeatureViews:
+    """How the features of a row become a view: `plain` is the mean of its views, any other one of them at random.
+
+    Args:
+        images: how the encoder sees images.
+        centre: (D,) float32, mean of the features over the data set.
+        spread: (D,) float32, their standard deviation.
+    """
+
+    def __init__(self, images: Augmentation, centre: torch.Tensor, spread: torch.Tensor) -> None:
+        self.images = images
+        self.mean, self.std = images.mean, images.std
+        self.centre, self.spread = centre, spread
+
+    def views(
+        self, names: Sequence[str], stored: torch.Tensor, generator: torch.Generator, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, ...]:
+        """Views of one batch, in the order of their names.
+
+        Args:
+            names: "plain", "weak" or "strong".
+            stored: (B, V, D) float16.
+            generator: on the device.
+            rng: unused.
+
+        Returns:
+            For each name (B, D, 1, 1) float32.
+        """
+        return tuple(self._view(name, stored, generator)[:, :, None, None] for name in names)
+
+    def _view(self, name: str, stored: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if name == "plain":
+            return stored.float().mean(dim=1)
+        count, num_views, _ = stored.shape
+        chosen = torch.randint(num_views, (count,), generator=generator, device=stored.device)
+        return stored[torch.arange(count, device=stored.device), chosen].float()
+
+
+def open_features(
+    store: ImageStore,
+    encoder: nn.Module,
+    images: Augmentation,
+    views: Sequence[EncodedView],
+    device: torch.device,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """The features of all images, from the cache where they are there.
+
+    Only one process encodes them at a time; others wait and open the result.
+
+    Args:
+        store: the decoded images.
+        encoder: (B, 3, H, H) to (B, D), on the device, in evaluation mode.
+        images: how it sees them.
+        views: in which they are encoded.
+        device: of the encoder.
+        on_progress: called with (rows done, rows in all) now and then.
+
+    Returns:
+        (N, V, D) float16, a read-only map; zeros where a row is not valid.
+
+    Raises:
+        InputError: the cache cannot be written, or has no room.
+    """
+    folder = cache_folder() / FEATURES
+    shape = (len(store.images), len(views), _num_features(encoder, images.image_size, device))
+    path = folder / f"{_key(store, encoder, images, views, device)}.npy"
+    if (found := _opened(path, shape)) is not None:
+        return found
+    with locked(path):
+        if (found := _opened(path, shape)) is None:
+            _build(path, shape, store, encoder, images, views, device, on_progress)
+            found = map_array(path, _TYPE, shape)
+    return found
+
+
+def statistics(features: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (D,) float32 of the plain views of the valid rows (N,) bool, block by block."""
+    rows = np.flatnonzero(valid)
+    total, squares = np.zeros(features.shape[2]), np.zeros(features.shape[2])
+    for first in range(0, len(rows), _BLOCK):
+        block = features[rows[first : first + _BLOCK]].mean(axis=1, dtype=np.float64)
+        total += block.sum(axis=0)
+        squares += (block**2).sum(axis=0)
+    mean = total / len(rows)
+    std = np.sqrt(np.maximum(squares / len(rows) - mean**2, 0))
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def _opened(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    if not (is_ours(path.parent, stat.S_ISDIR) and is_ours(path, stat.S_ISREG)):
+        return None
+    try:
+        return map_array(path, _TYPE, shape)
+    except (OSError, ValueError):
+        return None
+
+
+def _key(
+    store: ImageStore,
+    encoder: nn.Module,
+    images: Augmentation,
+    views: Sequence[EncodedView],
+    device: torch.device,
+) -> str:
+    """Everything that the bytes depend on, the number of threads included."""
+    digest = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    facts = [
+        store.key,
+        digest.hexdigest(),
+        images.image_size,
+        images.mean,
+        images.std,
+        [tuple(view) for view in views],
+        device.type,
+        torch.__version__,
+        torch.get_num_threads(),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _build(
+    path: Path,
+    shape: tuple[int, ...],
+    store: ImageStore,
+    encoder: nn.Module,
+    images: Augmentation,
+    views: Sequence[EncodedView],
+    device: torch.device,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Encode block by block into a file beside the final one, from the block on that a killed build had reached."""
+    partial, note = path.with_suffix(".partial"), path.with_suffix(".json")
+    rows = np.flatnonzero(store.valid)
+    with cache_errors():
+        done = _rows_done(partial, note, shape)
+        if done is None:
+            for left in (path, partial, note):
+                left.unlink(missing_ok=True)
+            check_space(
+                int(np.prod(shape)) * _TYPE.itemsize,
+                path.parent,
+                f"the features of {shape[0]} images",
+                "take fewer --rows",
+            )
+            reserve(partial, _TYPE, shape)
+            done = 0
+        target = np.load(partial, mmap_mode="r+")
+        while done < len(rows):
+            if on_progress is not None:
+                on_progress(done, len(rows))
+            block = rows[done : done + _BLOCK]
+            target[block] = np.concatenate(list(_encoded(store, block, encoder, images, views, device)))
+            target.flush()
+            done += len(block)
+            write_json(note, {"rows_done": done})
+        if on_progress is not None:
+            on_progress(done, len(rows))
+        del target
+        os.replace(partial, path)
+        note.unlink(missing_ok=True)
+        flush(path.parent)
+
+
+def _rows_done(partial: Path, note: Path, shape: tuple[int, ...]) -> int | None:
+    """How far a killed build of this very array had come; None where there is none."""
+    if not (is_ours(partial, stat.S_ISREG) and is_ours(note, stat.S_ISREG)):
+        return None
+    with suppress(OSError, ValueError, RecursionError):
+        map_array(partial, _TYPE, shape)
+        found = json.loads(note.read_text(encoding="utf-8"))
+        done = found.get("rows_done") if isinstance(found, dict) else None
+        if isinstance(done, int) and 0 <= done <= shape[0]:
+            return done
+    return None
+
+
+@torch.inference_mode()
+def _encoded(
+    store: ImageStore,
+    rows: np.ndarray,
+    encoder: nn.Module,
+    images: Augmentation,
+    views: Sequence[EncodedView],
+    device: torch.device,
+) -> Iterator[np.ndarray]:
+    """Features (B, V, D) float16 of some rows, batch by batch."""
+    size = _BATCH.get(device.type, _BATCH_ELSEWHERE)
+    for first in range(0, len(rows), size):
+        pixels = torch.from_numpy(store.images[rows[first : first + size]]).to(device)
+        found = [encoder(images.normalise(seen(pixels, images.image_size, view))) for view in views]
+        yield torch.stack(found, dim=1).half().cpu().numpy()
+
+
+def seen(pixels: torch.Tensor, size: int, view: EncodedView) -> torch.Tensor:
+    """What a view shows of stored squares: (B, 3, S, S) to (B, 3, size, size)."""
+    margin = pixels.shape[-1] - size
+    top, left = int(margin * view.top), int(margin * view.left)
+    square = pixels[:, :, top : top + size, left : left + size]
+    return square.flip(3) if view.mirrored else square
+
+
+def _num_features(encoder: nn.Module, image_size: int, device: torch.device) -> int:
+    with torch.inference_mode():
+        return encoder(torch.zeros(1, 3, image_size, image_size, device=device)).shape[1]

@@ -7,8 +7,7 @@ cleanlab.filter.find_label_issues(labels, pred_probs)
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,47 +30,30 @@ def write(path: Path, export: Export) -> dict[str, Any]:
         out_of_sample: whether the probabilities of each row come from a network that was not trained on it.
     """
     classes = export.class_names
-    with (
-        _Rows(path / "labels.npy", np.int64, ()) as labels,
-        _Rows(path / "corrected_labels.npy", np.int64, ()) as corrected,
-        _Rows(path / "sample_ids.npy", np.int64, ()) as samples,
-        _Rows(path / "pred_probs.npy", np.float32, (len(classes),)) as probs,
-    ):
+    found: dict[str, list[np.ndarray]] = {"labels": [], "corrected_labels": [], "sample_ids": []}
+    count = 0
+    with (path / "pred_probs.npy").open("wb") as file:
+        _write_header(file, np.float32, (count, len(classes)))
         for batch in export.batches:
-            labels.append(export.class_indices(batch.column("given_label").cast("string")))
-            corrected.append(export.class_indices(batch.column("label")))
-            samples.append(batch.column("sample_id").to_numpy())
-            probs.append(batch.column("predicted_probs").flatten().to_numpy().reshape(-1, len(classes)))
+            found["labels"].append(export.class_indices(batch.column("given_label").cast("string")))
+            found["corrected_labels"].append(export.class_indices(batch.column("label")))
+            found["sample_ids"].append(batch.column("sample_id").to_numpy())
+            file.write(batch.column("predicted_probs").flatten().to_numpy())
+            count += len(batch)
+        file.seek(0)
+        _write_header(file, np.float32, (count, len(classes)))
+    for name, parts in found.items():
+        with (path / f"{name}.npy").open("wb") as file:
+            _write_header(file, np.int64, (count,))
+            file.writelines(rows.data for rows in parts)
     write_json(path / "class_names.json", classes)
     return {"out_of_sample": bool(export.corrections.metadata["out_of_sample"])}
 
 
-class _Rows:
-    """A .npy file that grows by rows: the header is as long for any number of them, and is written again at the end."""
+def _write_header(file: BinaryIO, dtype: type, shape: tuple[int, ...]) -> None:
+    """The header of a .npy file, which numpy makes as long for any number of rows: they are known only at the end.
 
-    def __init__(self, path: Path, dtype: type, shape: tuple[int, ...]) -> None:
-        self._file = path.open("wb")
-        self._dtype, self._shape, self._count = np.dtype(dtype), shape, 0
-        self._write_header()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._file:
-            self._file.seek(0)
-            self._write_header()
-
-    def append(self, rows: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
-        self._count += len(rows)
-
-    def _write_header(self) -> None:
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self._dtype),
-            "fortran_order": False,
-            "shape": (self._count, *self._shape),
-        }
-        np.lib.format.write_array_header_1_0(self._file, header)
+    The rows go through `file` too: the error of `np.save` on a full disk does not say that it is full.
+    """
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -11,7 +11,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
@@ -75,11 +75,14 @@ def decode(data: Path | bytes, size: int) -> np.ndarray:
         return decode_quietly(data, size)
 
 
-def encode(pixels: np.ndarray, format: str = "PNG") -> bytes:  # noqa: A002 (Pillow's own name)
-    """Encode uint8 (H, W) grey or (3, H, W) RGB pixels as the bytes of an image file."""
+def encode(pixels: np.ndarray, format: str = "PNG", **options: Any) -> bytes:  # noqa: A002 (Pillow's own name)
+    """Encode uint8 (H, W) grey, (3, H, W) RGB or (4, H, W) RGBA pixels as the bytes of an image file.
+
+    The options are Pillow's for the format.
+    """
     picture = Image.fromarray(np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels.transpose(1, 2, 0)))
     sink = io.BytesIO()
-    picture.save(sink, format)
+    picture.save(sink, format, **options)
     return sink.getvalue()
 
 

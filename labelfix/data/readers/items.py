@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from labelfix.data.images.decoding import encode
 from labelfix.data.readers.labels import label_text, label_texts, strip_labels
 from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, strings
 from labelfix.errors import InputError
@@ -185,15 +185,14 @@ def _file(image: Any) -> _Image:
 def _png(pixels: np.ndarray) -> _Image:
     """uint8 (H, W) or (H, W, C) as a PNG that is not compressed: it is read once, and soon."""
     height, width = pixels.shape[:2]
-    channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    lines = np.zeros((height, 1 + width * channels), np.uint8)  # each starts with its filter: none
+    pixels = pixels.reshape(height, width, -1)
+    channels = pixels.shape[2]
+    # The digest is that of the unfiltered lines of a PNG, however the file is written.
+    lines = np.zeros((height, 1 + width * channels), np.uint8)
     lines[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 0)), (b"IEND", b""))
-    chunks = [
-        struct.pack(">I", len(x)) + name + x + struct.pack(">I", zlib.crc32(name + x)) for name, x in parts
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks), hashlib.sha256(header + lines.tobytes()).digest()
+    data = encode(pixels[:, :, 0] if channels == 1 else pixels.transpose(2, 0, 1), compress_level=0)
+    return data, hashlib.sha256(header + lines.tobytes()).digest()
 
 
 def _stripped(classes: Sequence[str], path: Path) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 
@@ -18,52 +17,51 @@ def labelfix(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
-# Runs in a process of its own, so that the kill is a real one; the moment is chosen to the step.
+# A run shows where it is in two ways: the progress that it reports, and the files and folders that it puts in place.
 SCRIPT = """
-import os, signal, sys
-import labelfix.results.corrections, labelfix.pipeline
-import labelfix.training.trainer, labelfix.results.run_folder, labelfix.atomic_files
+import collections, os, pathlib, sys
 from labelfix.cli import main
 from labelfix.cli.terminal import Terminal
 
-def kill(*_, **__):
-    os.kill(os.getpid(), signal.{signal})
+moment, count, number, *arguments = sys.argv[1:]
+seen, put, shown = collections.Counter(), os.replace, Terminal.progress
 
-def after(calls, function, act=kill):
-    seen = 0
-    def wrapped(*args, **kwargs):
-        nonlocal seen
-        seen += 1
-        if seen == calls:
-            act()
-        return function(*args, **kwargs)
-    return wrapped
+def at(name):
+    seen[name] += 1
+    if (name, seen[name]) == (moment, int(count)):
+        os.kill(os.getpid(), int(number))
 
-{patch}
-sys.argv = ["labelfix", *sys.argv[1:]]
+def replace(source, target, **options):
+    name = pathlib.Path(target).name
+    at(f"before {name}")
+    put(source, target, **options)
+    at(f"after {name}")
+
+def progress(terminal, stage, done, total):
+    at(stage)
+    shown(terminal, stage, done, total)
+
+os.replace, Terminal.progress = replace, progress
+sys.argv = ["labelfix", *arguments]
 main()
 """
-KILLS = {
-    "decode": "Terminal.progress = after(2, Terminal.progress)",
-    "training, first step": (
-        "labelfix.training.trainer.Trainer._step = after(1, labelfix.training.trainer.Trainer._step)"
-    ),
-    "training, later": "labelfix.training.trainer.Trainer._step = after(12, labelfix.training.trainer.Trainer._step)",
-    "checkpoint": "labelfix.training.checkpoint.write_json = after(2, labelfix.training.checkpoint.write_json)",
-    "findings": "labelfix.results.findings.decide = after(1, labelfix.results.findings.decide)",
-    "writing": "labelfix.results.corrections._columns = after(1, labelfix.results.corrections._columns)",
-    "config": "labelfix.results.run_folder.write_json = after(1, labelfix.results.run_folder.write_json)",
-    "half a config": "labelfix.atomic_files.flush = after(1, labelfix.atomic_files.flush)",
-    # Two folders are looked at twice before anything is written, then for three removals; now the run is finished.
-    "finishing": (
-        "labelfix.results.run_folder._checkpoint_parts = after(8, labelfix.results.run_folder._checkpoint_parts)"
-    ),
-}
 
 
-def start(moment: str, number: signal.Signals, *args: str, cwd: Path) -> subprocess.CompletedProcess:
-    """Run the program with a signal at a moment of KILLS, or at one that is given as a patch; none for ""."""
-    code = textwrap.dedent(SCRIPT).format(signal=number.name, patch=KILLS.get(moment, moment))
+def start(
+    moment: str, count: int, number: signal.Signals, *args: str, cwd: Path
+) -> subprocess.CompletedProcess:
+    """Run the program with a real signal at a moment, when it comes for the `count`-th time.
+
+    A moment is a stage of the progress (every step of "train"), or "before" or "after" and the name of what is put in
+    place: before it a temporary file holds it whole.
+    """
     return subprocess.run(
-        [sys.executable, "-c", code, *args], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
+        [sys.executable, "-c", SCRIPT, moment, str(count), str(int(number)), *map(str, args)],
+        cwd=cwd, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def kill(moment: str, count: int, *args: str, cwd: Path) -> None:
+    """Kill the program so; there is no chance to tidy up."""
+    killed = start(moment, count, signal.SIGKILL, *args, cwd=cwd)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr

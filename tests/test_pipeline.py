@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from importlib.metadata import version
 from pathlib import Path
@@ -17,13 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_digits
 from pictures import png_header
-from processes import KILLS, start
+from processes import kill, start
+from processes import labelfix as program
 from runs import COLUMNS, QUICK, result_bytes
 
 import labelfix
-import labelfix.training.trainer
 from labelfix.config import environment
 from labelfix.errors import InputError
+from labelfix.reporting import Silent
 
 
 @pytest.fixture
@@ -297,23 +299,37 @@ class TestKills:
     def expected(self, digits, tmp_path):
         return result_bytes(labelfix.scan(digits[0], out=tmp_path / "expected", **QUICK).out, with_card=True)
 
-    @pytest.mark.parametrize("moment", [name for name in KILLS if name != "finishing"])
+    @pytest.mark.parametrize(
+        ("moment", "count"),
+        [
+            ("decode", 2),
+            ("before config.json", 1),
+            ("train", 1),
+            ("before 000000001.json", 1),  # tensors that do not count yet
+            ("train", 6),  # between epochs
+            ("train", 12),
+            ("before model.safetensors", 1),
+            ("before corrections.parquet", 1),
+            ("after corrections.parquet", 1),
+            ("before summary.json", 1),
+            ("before .checkpoint-done", 1),
+        ],
+    )
     def test_killed_and_repeated_gives_the_bytes_of_an_uninterrupted_run(
-        self, expected, digits, cache, tmp_path, moment
+        self, expected, digits, cache, tmp_path, moment, count
     ):
         if moment == "decode":
-            import shutil
-
             shutil.rmtree(cache / "images")  # so that there is something to decode
-        killed = start(moment, signal.SIGKILL, *COMMAND, cwd=tmp_path)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        kill(moment, count, *COMMAND, cwd=tmp_path)
+        is_half_written = moment.startswith("before") and not moment.endswith("-done")
+        assert any((tmp_path / "run").rglob("*.tmp")) == is_half_written
         labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
         assert result_bytes(tmp_path / "run", with_card=True) == expected
+        assert not any((tmp_path / "run").rglob("*.tmp"))
         assert not (tmp_path / "run" / "checkpoint").exists()
 
     def test_killed_while_finishing_is_finished(self, expected, digits, tmp_path):
-        killed = start("finishing", signal.SIGKILL, *COMMAND, cwd=tmp_path)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        kill("after .checkpoint-done", 1, *COMMAND, cwd=tmp_path)
         assert result_bytes(tmp_path / "run", with_card=True) == expected
         assert not (tmp_path / "run" / "checkpoint").exists()
         assert any((tmp_path / "run" / ".checkpoint-done").iterdir())
@@ -321,34 +337,28 @@ class TestKills:
             labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
 
     def test_killed_again_and_again(self, expected, digits, tmp_path):
-        for _ in range(2):
-            killed = start("checkpoint", signal.SIGKILL, *COMMAND, cwd=tmp_path)
-            assert killed.returncode == -signal.SIGKILL, killed.stderr
+        for moment in ("before 000000001.json", "after 000000002.json", "before 000000003.json"):
+            kill(moment, 1, *COMMAND, cwd=tmp_path)
         labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
         assert result_bytes(tmp_path / "run", with_card=True) == expected
 
     def test_ctrl_c_saves_and_exits_130(self, expected, tmp_path):
-        stopped = start("training, later", signal.SIGINT, *COMMAND, cwd=tmp_path)
+        stopped = start("train", 12, signal.SIGINT, *COMMAND, cwd=tmp_path)
         assert stopped.returncode == 130, stopped.stderr
         assert "give the same command to go on" in stopped.stderr
-        again = start("", signal.SIGINT, *COMMAND, cwd=tmp_path)
+        again = program(*COMMAND, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
         assert result_bytes(tmp_path / "run", with_card=True) == expected
 
     @pytest.fixture
-    def unfinished(self, digits, tmp_path, monkeypatch):
-        step, seen = labelfix.training.trainer.Trainer._step, []
+    def unfinished(self, digits, tmp_path):
+        class Impatient(Silent):
+            def progress(self, stage, done, total):
+                if stage == "train" and done == 11:
+                    raise KeyboardInterrupt
 
-        def interrupted(*args, **kwargs):
-            seen.append(1)
-            if len(seen) == 12:
-                raise KeyboardInterrupt
-            return step(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(labelfix.training.trainer.Trainer, "_step", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        with pytest.raises(KeyboardInterrupt):
+            labelfix.scan(digits[0], out=tmp_path / "run", reporter=Impatient(), **QUICK)
         assert (tmp_path / "run" / "checkpoint").is_dir()
 
     def test_an_unfinished_run_resumes_only_with_the_same_options(self, unfinished, digits, tmp_path):
@@ -439,12 +449,6 @@ class TestOut:
             labelfix.scan(digits[0], out=tmp_path / "run", backbone="alexnet", **QUICK)
         assert not (tmp_path / "run").exists()
         assert labelfix.scan(digits[0], out=tmp_path / "run", **QUICK).corrections.is_file()
-
-    def test_temporary_files_of_a_kill_while_writing_are_swept_away(self, digits, tmp_path):
-        start("writing", signal.SIGKILL, *COMMAND, cwd=tmp_path)
-        assert list((tmp_path / "run").glob(".corrections.parquet.*.tmp"))
-        labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
-        assert not list((tmp_path / "run").rglob("*.tmp"))
 
     def test_never_onto_a_file(self, digits, tmp_path):
         (tmp_path / "file").write_text("x")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import numpy as np
 import pandas as pd
 import pytest
 from digit_training import make_trainer
 from memory_data import digit_arrays, hub
-from processes import start
+from processes import kill
 from references import platt_by_hand
 from runs import findings_of, result_bytes, table, weights_of, write
 from sklearn.datasets import load_digits
@@ -410,8 +409,7 @@ def test_a_killed_run_resumes_with_the_same_inputs_and_refuses_others_by_name(tm
     source = write(tmp_path, frame.assign(is_trusted=np.where(frame.index < 9, "1", "")))
     trusted = write(tmp_path, pd.DataFrame({"sample_id": [20, 21], "label": true[20:22]}), "trusted.csv")
     write_test(tmp_path / "test")
-    killed = start("training, later", signal.SIGKILL, *COMMAND, *OPTIONS, cwd=tmp_path)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    kill("train", 12, *COMMAND, *OPTIONS, cwd=tmp_path)
     assert (tmp_path / "run" / "checkpoint").exists()
     options = {"out": tmp_path / "run", "trusted": trusted, "test": tmp_path / "test"}
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from hypothesis import assume, settings, strategies
 from hypothesis import given as for_all
+from processes import kill, start
 from processes import labelfix as command
-from processes import start
 from references import softmax
 from runs import findings_of, result_bytes, table, weights_of, write
 
@@ -291,18 +291,9 @@ COMMAND = (
     "scan", "images", "--out", "run", "--method", "cross-entropy", "--folds", "2", "--epochs", "2",
     "--batch-size", "64", "--image-size", "8", "--precision", "fp32",
 )  # fmt: skip
-# 300 rows make 5 steps an epoch, the 150 of a fold make 3.
-STEP = "labelfix.training.trainer.Trainer._step = after({}, labelfix.training.trainer.Trainer._step)"
-WITHIN_A_FOLD, ON_ALL_ROWS = STEP.format(3 + 2), STEP.format(2 * 6 + 7)
-BEFORE_A_FOLD_IS_KEPT = (
-    "labelfix.training.checkpoint.newest_number = after(2, labelfix.training.checkpoint.newest_number)"
-)
-BETWEEN_FOLDS = "labelfix.training.folds._finished = after(2, labelfix.training.folds._finished)"
-
-
-def killed(moment: str, tmp_path, number=signal.SIGKILL) -> None:
-    done = start(moment, number, *COMMAND, cwd=tmp_path)
-    assert done.returncode == (130 if number == signal.SIGINT else -number), done.stderr
+# 300 rows make 5 steps an epoch, the 150 of a fold make 3; the end of a training is reported once more.
+WITHIN_A_FOLD, BEFORE_A_FOLD_IS_KEPT = ("fold 1 of 2", 5), ("fold 1 of 2", 7)
+BETWEEN_FOLDS, ON_ALL_ROWS = ("fold 2 of 2", 1), ("train", 7)
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +326,8 @@ def assert_same(run, uninterrupted) -> None:
 def test_killed_in_a_fold_and_repeated_gives_the_bytes_of_an_uninterrupted_run(
     digits, tmp_path, uninterrupted, moment, number
 ):
-    killed(moment, tmp_path, number)
+    done = start(*moment, number, *COMMAND, cwd=tmp_path)
+    assert done.returncode == (130 if number == signal.SIGINT else -number), done.stderr
     assert not (tmp_path / "run" / "checkpoint" / "fold-1").exists()
     assert_same(scan(digits[0], tmp_path / "run", folds=2), uninterrupted)
 
@@ -345,11 +337,11 @@ def test_a_finished_fold_is_kept_and_not_trained_again(digits, tmp_path, uninter
         return {path.name: path.stat().st_mtime_ns for path in checkpoint.glob(f"fold-{fold}/*")}
 
     checkpoint = tmp_path / "run" / "checkpoint"
-    killed(BETWEEN_FOLDS, tmp_path)
+    kill(*BETWEEN_FOLDS, *COMMAND, cwd=tmp_path)
     first = kept(0)
     assert first
     assert not kept(1)
-    killed(STEP.format(6 + 7), tmp_path)  # the 6 steps of the second fold, and 7 on all rows
+    kill(*ON_ALL_ROWS, *COMMAND, cwd=tmp_path)
     assert kept(0) == first
     assert kept(1)
     assert list(checkpoint.glob("*.json"))
@@ -357,7 +349,7 @@ def test_a_finished_fold_is_kept_and_not_trained_again(digits, tmp_path, uninter
 
 
 def test_an_unfinished_run_goes_on_with_the_same_folds_or_anew(digits, tmp_path):
-    killed(ON_ALL_ROWS, tmp_path)
+    kill(*ON_ALL_ROWS, *COMMAND, cwd=tmp_path)
     for folds in (3, None):
         with pytest.raises(
             InputError, match="holds an unfinished run with another folds; give the same options"

@@ -103,6 +103,13 @@ def program(world, monkeypatch, capsys):
 
 
 BAD = {
+    # usage
+    "frobnicate": ("frobnicate",),
+    "scan": ("SOURCE",),
+    "scan images --seed x": ("--seed",),
+    "scan images --set batch_size": ("write it as KEY=VALUE",),
+    "scan images --trusted t-id.csv --trusted t-two.csv": ("'--trusted': given 2 times",),
+    "methods magic": ("choose one of bmm, ",),
     # verified labels
     "scan images --trusted t-class.csv": ("t-class.csv: row 1 ", "'horse'", "'cat', 'dog'", "correct it"),
     "scan images --trusted nowhere.csv": ("--trusted", "nowhere.csv does not exist", "check the path"),
@@ -134,6 +141,8 @@ BAD = {
     "scan splits": ("splits holds splits", "scan a single one"),
     "scan shards": ("b.parquet", "the column 'a'", "scan a single one"),
     "scan one --image-size 8": ("a single class, 'cat'", "at least two are needed"),
+    "scan nowhere": ("nowhere does not exist", "check the path"),
+    "scan unreadable.csv --image-size 8 --quiet": ("none of the images can be read",),
     "scan unreadable.csv --quiet": ("none of 2 images looked at can be read", "--root", "--image-size"),
     "scan broken --image-size 8 --quiet": ("1 valid labelled images", "at least 2", "see the errors"),
     "scan broken/list.csv --rows 2": ("a single class, 'cat'", "raise --rows"),
@@ -153,6 +162,11 @@ BAD = {
     "scan images --image-size 4": ("--image-size 4", "between 8 and 1024"),
     "scan images --weights nowhere.pt": ("--weights nowhere.pt", "use none, imagenet or a file"),
     "scan images --set batch_size=many": ("--set batch_size=many", "whole number"),
+    "scan images --set speed=3": ("--set speed=3", "no such setting; there are batch_size"),
+    "scan images --set mixup_alpha=0": ("mixup_alpha=0.0", "a number over 0"),
+    "scan images --set balance=nan": ("balance=nan", "a number from 0 up"),
+    "scan images --method magic": ("magic", "bmm"),
+    "scan images --backbone alexnet --image-size 8": ("--backbone alexnet does not take images of 8 px",),
     "scan images --set mixture=cauchy": ("--set mixture=cauchy", "choose one of beta, gaussian"),
     "scan images --set learning_rate=-1": ("learning_rate=-1.0", "a number from 0 up"),
     "scan images --set =": ("--set =", "no such setting", "batch_size"),
@@ -174,8 +188,15 @@ BAD = {
     "export run --min-score 2": ("--min-score 2", "from 0 to 1"),
     "export run --top 0": ("--top 0", "at least 1"),
     "export run --top 3 --min-score 0.5": ("--min-score", "--top", "give one of them"),
+    "export run --top 3 --only-issues": ("--only-issues and --top", "give one of them"),
+    "export run --only-issues --min-score 0": ("--min-score and --only-issues", "give one of them"),
+    "export run --min-score nan": ("--min-score nan", "from 0 to 1"),
+    "export run --action delete": ("--action", "'relabel', 'drop'"),
+    "export run --decisions a.csv --decisions b.csv": ("'--decisions': given 2 times", "put the rows of all files"),
     "export run --action drop --only-issues": ("--action drop", "--only-issues", "give one of them"),
     "export run --out mine": ("--out mine is a folder", "mine/corrected.csv"),
+    "export run --to parquet --out x.csv": ("--out x.csv would hold parquet", "add --to csv"),
+    "export run --to imagefolder --out x.csv": ("x.csv", "--to csv"),
     "export run --out x.jsonl": ("--out x.jsonl would hold csv", "add --to jsonl"),
     "export run --to parquet --out run/corrections.parquet": ("the corrections file itself", "choose another"),
     "export run --out images/x.csv": ("--out images/x.csv lies in the source", "choose another"),
@@ -187,7 +208,15 @@ BAD = {
     "evaluate run --truth truth.csv --truth-column other": ("truth.csv", "'cow', 'horse'", "--truth-column"),
     "evaluate run --truth strange.csv": ("strange.csv has no file name in common", "the same file names"),
     "evaluate run --truth twice.csv": ("twice.csv cannot be joined", "2 rows, not 8", "unique"),
+    # a page to review
+    "review nowhere": ("nowhere is not here", "name a run folder, or scan"),
+    "review run --sort age": ("--sort", "'score', 'class', 'confusion'"),
+    "review run --limit 0": ("--limit",),
+    "review run --out mine": ("mine is a folder",),
+    "review run --out run/summary.json": ("--out", ".html"),
+    "review run --out images/x.html": ("lies in the source",),
     # planted noise
+    "corrupt images --noise fog:0.2": ("fog", "symmetric"),
     "corrupt images --noise symmetric:1.5": ("symmetric:1.5", "from 0 to 1", "symmetric:0.4"),
     "corrupt images --noise simplex:rates.csv": ("simplex:rates.csv", "from 0 to 1", "simplex:0.4"),
     "corrupt images --noise asymmetric:0.2": ("asymmetric:0.2", "use pair:0.2", "confusion:FILE"),
@@ -202,6 +231,9 @@ BAD = {
     "corrupt images --noise pair:0.5 --out images/x.parquet": ("images/x.parquet", "lies in the source", "choose"),
     "corrupt images --noise pair:0.5 --out truth.csv": ("truth.csv", "ends in .parquet"),
     "corrupt images --noise pair:0.5 --out lists.parquet": ("lists.parquet exists", "--overwrite"),
+    # methods side by side
+    "bench images --methods magic --noise clean": ("--methods magic", "choose one of bmm"),
+    "bench images --methods bmm --noise fog:0.2": ("--noise fog:0.2", "clean, given", "symmetric"),
     # a trained classifier
     "predict images images": ("images", "no classifier here", "name a finished run or its classifier/ folder"),
     "predict run nowhere": ("nowhere does not exist", "check the path"),

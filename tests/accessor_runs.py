@@ -6,14 +6,12 @@ import json
 
 import numpy as np
 import pandas as pd
+from made_findings import write_findings
 
 from labelfix.data.images.decoding import encode
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
-from labelfix.estimation.evidence import Evidence, Fit
-from labelfix.estimation.verdicts import Verdicts
-from labelfix.results import corrections
-from labelfix.results.corrections import Findings
+from labelfix.estimation.evidence import Fit
 
 # given, corrected, noise score, flagged, valid, verified label, belief about a, b, c
 ROWS = [
@@ -49,21 +47,19 @@ def make_run(folder, rows=ROWS, *, fit_ok=True, summary=SUMMARY, names=None, in_
     manifest = Manifest.read((size, [row[0] for row in rows]) if in_memory else source / "labels.parquet")
     place = {name: label for label, name in enumerate(manifest.class_names)}
     probs = np.array([row[6] + (0.0,) * (len(place) - 3) for row in rows], np.float32)
-    verdicts = Verdicts(
-        flagged=np.array([row[3] for row in rows]),
-        corrected=np.array([place[row[1]] for row in rows]),
-        fit=Fit(ok=fit_ok, reason="" if fit_ok else "every row has the same noise score"),
-    )
-    noise, valid = np.array([row[2] for row in rows]), np.array([row[4] for row in rows])
-    trusted = np.array([-1 if row[5] is None else place[row[5]] for row in rows])
-    errors = dict.fromkeys(np.flatnonzero(~valid).tolist(), "it is no image")
-    findings = Findings(Evidence(noise, probs), verdicts, probs, valid, errors, trusted)
+    valid = np.array([row[4] for row in rows])
     out = folder / "run"
-    corrections.write(
+    write_findings(
         out / "corrections.parquet",
         manifest,
-        findings,
-        {"method": "bmm", "seed": 0, "resumed_elsewhere": False},
+        noise=[row[2] for row in rows],
+        flagged=[row[3] for row in rows],
+        corrected=[place[row[1]] for row in rows],
+        valid=valid,
+        trusted=[-1 if row[5] is None else place[row[5]] for row in rows],
+        probs=probs,
+        errors=dict.fromkeys(np.flatnonzero(~valid).tolist(), "it is no image"),
+        fit=Fit(ok=fit_ok, reason="" if fit_ok else "every row has the same noise score"),
     )
     config = {"source": manifest.options, "files": {"image_key": manifest.image_key}}
     (out / "config.json").write_text(json.dumps({**config, "config": {"image_size": 8}}))

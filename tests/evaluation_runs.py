@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from made_findings import write_findings
 
 from labelfix.data.manifest import Manifest
-from labelfix.estimation.evidence import Evidence, Fit
-from labelfix.estimation.verdicts import Verdicts
-from labelfix.results import corrections
-from labelfix.results.corrections import Findings
 
 # name, given, truth, noise score, flagged, corrected, valid
 CASE = [
@@ -36,16 +33,15 @@ def make_run(folder, case=CASE, *, names=None, source=None, noise_rate=0.25):
     scanned.write_text(f"file_name,label\n{text}")
     manifest = Manifest.read(scanned)
     place = {name: label for label, name in enumerate(manifest.class_names)}
-    probs = np.full((len(case), len(place)), 1 / len(place), np.float32)
-    verdicts = Verdicts(
-        flagged=np.array([row[4] for row in case]),
-        corrected=np.array([place[row[5]] for row in case]),
-        fit=Fit(),
+    write_findings(
+        folder / "corrections.parquet",
+        manifest,
+        noise=[row[3] for row in case],
+        flagged=[row[4] for row in case],
+        corrected=[place[row[5]] for row in case],
+        valid=[row[6] for row in case],
+        noise_rate=noise_rate,
     )
-    noise = np.array([row[3] for row in case])
-    findings = Findings(Evidence(noise, probs), verdicts, probs, np.array([row[6] for row in case]), {})
-    metadata = {"method": "bmm", "seed": 0, "resumed_elsewhere": False, "noise_rate": noise_rate}
-    corrections.write(folder / "corrections.parquet", manifest, findings, metadata)
     config = {"source": {"source": str(source or scanned), "root": None, "image_column": None}}
     (folder / "config.json").write_text(json.dumps(config))
     return folder

@@ -7,14 +7,10 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from made_findings import write_findings
 
 from labelfix.data.manifest import Manifest
-from labelfix.estimation.evidence import Evidence, Fit
-from labelfix.estimation.verdicts import Verdicts
-from labelfix.results import corrections
-from labelfix.results.corrections import Findings
 
-METADATA = {"method": "bmm", "seed": 0, "resumed_elsewhere": False}
 # The corrections of make_run, row by row: given, corrected, noise, flagged, valid.
 ROWS = [
     ("cat", "cat", 0.1, False, True),
@@ -27,23 +23,6 @@ ROWS = [
 ]
 
 
-def write_corrections(path, manifest, *, corrected=None, noise=None, flagged=None, valid=None, trusted=None):
-    """A corrections file of a manifest, by the real writer."""
-    count = manifest.num_rows
-    noise = np.full(count, 0.25) if noise is None else np.array(noise, np.float64)
-    probs = np.full((count, len(manifest.class_names)), 1 / len(manifest.class_names), np.float32)
-    verdicts = Verdicts(
-        flagged=np.zeros(count, bool) if flagged is None else np.array(flagged),
-        corrected=manifest.given if corrected is None else np.array(corrected),
-        fit=Fit(),
-    )
-    valid = np.ones(count, bool) if valid is None else np.array(valid)
-    trusted = None if trusted is None else np.array(trusted)
-    findings = Findings(Evidence(noise, probs), verdicts, probs, valid, {}, trusted)
-    corrections.write(path, manifest, findings, METADATA)
-    return path
-
-
 def make_run(folder, extra=None, trusted=None):
     """A run folder with the corrections of ROWS; `extra` columns pass through from a Parquet manifest."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +32,7 @@ def make_run(folder, extra=None, trusted=None):
     manifest = Manifest.read(folder / "source.parquet", label_column="class")
     _, corrected, noise, flagged, valid = zip(*ROWS, strict=True)
     place = {name: label for label, name in enumerate(manifest.class_names)}
-    return write_corrections(
+    return write_findings(
         folder / "corrections.parquet",
         manifest,
         corrected=[place[name] for name in corrected],
@@ -65,9 +44,12 @@ def make_run(folder, extra=None, trusted=None):
 
 
 def finish(folder, source, root=None, **findings):
-    """A finished run over a source: corrections and config.json."""
+    """A finished run over a source, or over columns that are written as s.parquet beside it: its corrections."""
+    if isinstance(source, dict):
+        pq.write_table(pa.table(source), folder.parent / "s.parquet")
+        source = folder.parent / "s.parquet"
     manifest = Manifest.read(source, root=root)
     folder.mkdir(parents=True)
-    write_corrections(folder / "corrections.parquet", manifest, **findings)
+    write_findings(folder / "corrections.parquet", manifest, **findings)
     (folder / "config.json").write_text(json.dumps({"source": manifest.options}))
     return folder / "corrections.parquet", manifest

@@ -7,12 +7,10 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from made_findings import write_findings
 
 from labelfix.data.manifest import Manifest
-from labelfix.estimation.evidence import Evidence, Fit, transition_matrix
-from labelfix.estimation.verdicts import Verdicts
-from labelfix.results import corrections
-from labelfix.results.corrections import Findings
+from labelfix.estimation.evidence import transition_matrix
 
 
 def make_run(
@@ -32,19 +30,11 @@ def make_run(
     flagged = eligible & (noise > 0.5) if flagged is None else np.array(flagged)
     corrected = np.where(flagged, probs.argmax(axis=1), manifest.given) if corrected is None else corrected
     errors = {int(row): f"undecodable: <b>{row}" for row in np.flatnonzero(~valid)}
-    findings = Findings(
-        Evidence(noise, probs), Verdicts(flagged, np.array(corrected), Fit()), probs, valid, errors
-    )
-    metadata = {"method": "bmm", "seed": 0, "resumed_elsewhere": False}
-    corrections.write(folder / "corrections.parquet", manifest, findings, metadata)
+    made = {"noise": noise, "probs": probs, "flagged": flagged, "corrected": corrected, "valid": valid}
+    write_findings(folder / "corrections.parquet", manifest, **made, errors=errors)
+    options = {"method": "bmm", "seed": 0, "image_size": size, "weights": str(folder / "w.pt")}
     config = {
-        "config": {
-            "method": "bmm",
-            "seed": 0,
-            "image_size": size,
-            "weights": str(folder / "w.pt"),
-            "settings": {"a": 1},
-        },
+        "config": {**options, "settings": {"a": 1}},
         "source": manifest.options,
         "files": {"image_key": manifest.image_key, "trusted": str(folder / "trusted.csv")},
         "environment": {"packages": {"labelfix": "0.1.0"}},

@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import re
-import subprocess
-import sys
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -19,12 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 import refusals
 from click.testing import CliRunner
-from export_runs import ROWS, make_run, write_corrections
+from export_runs import ROWS, make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_findings import write_findings
 
 from labelfix import read_corrections
 from labelfix.atomic_files import write_json
+from labelfix.cli import cli
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers import unescape_cell
 from labelfix.exports import export
@@ -54,23 +54,16 @@ refuses = partial(refusals.refuses, export)
 
 class TestDefault:
     def test_two_columns_beside_the_corrections(self, run):
-        summary = export(run)
+        summary = export(run.parent)
         assert summary["path"] == str(run.parent / "corrected.csv")
-        rows = [[f"{i}.png", ROWS[i][1]] for i in EXPORTED]
-        assert read_csv(run.parent / "corrected.csv") == [["file_name", "label"], *rows]
-
-    def test_plain_text_has_no_quotes(self, run):
-        export(run)
-        assert (run.parent / "corrected.csv").read_text().splitlines()[:2] == ["file_name,label", "0.png,cat"]
+        rows = [f"{i}.png,{ROWS[i][1]}" for i in EXPORTED]
+        assert (run.parent / "corrected.csv").read_text().splitlines() == ["file_name,label", *rows]
 
     def test_counts(self, run):
         summary = export(run)
         assert (summary["rows"], summary["changed"], summary["left_out"]) == (5, 2, 2)
         assert (summary["to"], summary["escaped_cells"], summary["dry_run"]) == ("csv", 0, False)
         json.dumps(summary)
-
-    def test_a_run_folder_will_do(self, run):
-        assert export(run.parent)["rows"] == 5
 
     def test_an_earlier_export_is_replaced(self, run):
         export(run, top=1)
@@ -142,12 +135,8 @@ class TestFormats:
         assert cells["camera"] == "'=1+1"
         assert json.loads(cells["at"]) == {"x": 1, "who": 'a"b'}
         assert (cells["late"], cells["view"]) == ("'-1 day, 23:59:59", "'=1")
-        assert (cells["day"], cells["gap"], cells["exact"], cells["half"]) == (
-            "2024-01-02",
-            "",
-            "1.00",
-            "0.5",
-        )
+        plain = ("2024-01-02", "", "1.00", "0.5")
+        assert (cells["day"], cells["gap"], cells["exact"], cells["half"]) == plain
         line = json.loads((tmp_path / "run" / "corrected.jsonl").read_text().splitlines()[0])
         assert line["boxes"] == [1.5, None]
         assert line["ratio"] is None
@@ -162,24 +151,19 @@ class TestFormats:
         assert json.loads((tmp_path / "run" / "corrected.jsonl").read_text())["view"] == "b"
 
     @pytest.mark.parametrize(
-        "kind",
+        ("kind", "value"),
         [
-            pa.binary(),
-            pa.large_binary(),
-            pa.binary(1),
-            pa.binary_view(),
-            pa.list_(pa.binary()),
-            pa.struct([("at", pa.list_(pa.binary(1), 1))]),
-            pa.map_(pa.string(), pa.large_binary()),
+            (pa.binary(), b"\xff"),
+            (pa.large_binary(), b"\xff"),
+            (pa.binary(1), b"\xff"),
+            (pa.binary_view(), b"\xff"),
+            (pa.list_(pa.binary()), [b"\xff"]),
+            (pa.struct([("at", pa.list_(pa.binary(1), 1))]), {"at": [b"\xff"]}),
+            (pa.map_(pa.string(), pa.large_binary()), [("a", b"\xff")]),
         ],
         ids=str,
     )
-    def test_raw_bytes_need_parquet(self, tmp_path, kind):
-        value = b"\xff"
-        if pa.types.is_nested(kind):
-            value = {"list": [value], "struct": {"at": [value]}, "map": [("a", value)]}[
-                str(kind).split("<")[0]
-            ]
+    def test_raw_bytes_need_parquet(self, tmp_path, kind, value):
         run = make_run(tmp_path / "run", {"mask": pa.array([value] * 7, kind)})
         for to in ("csv", "jsonl", "labelstudio"):
             for dry_run in (False, True):
@@ -247,22 +231,9 @@ class TestFilters:
     def test_drop_keeps_only_given_labels(self, run):
         assert export(run, action="drop")["changed"] == 0
 
-    @pytest.mark.parametrize(
-        ("options", "parts"),
-        [
-            ({"min_score": 0.5, "top": 3}, ("--min-score and --top", "exclude")),
-            ({"only_issues": True, "top": 3}, ("--only-issues and --top",)),
-            ({"only_issues": True, "min_score": 0.0}, ("--min-score and --only-issues",)),
-            ({"action": "drop", "only_issues": True}, ("--action drop", "--only-issues")),
-            ({"action": "delete"}, ("--action delete", "relabel, drop")),
-            ({"top": 0}, ("--top 0",)),
-            ({"min_score": 1.5}, ("--min-score 1.5", "0 to 1")),
-            ({"min_score": float("nan")}, ("--min-score nan",)),
-            ({"to": "xml"}, ("--to xml", "csv, jsonl, parquet")),
-        ],
-    )
-    def test_what_makes_no_sense(self, run, options, parts):
-        refuses(*parts, corrections=run, **options)
+    def test_what_the_command_line_keeps_out(self, run):
+        refuses("--action delete", "relabel, drop", corrections=run, action="delete")
+        refuses("--to xml", "csv, jsonl, parquet", corrections=run, to="xml")
 
 
 class TestManyRows:
@@ -278,7 +249,7 @@ class TestManyRows:
         pq.write_table(table, folder / "source.parquet")
         manifest = Manifest.read(folder / "source.parquet")
         noise = np.random.default_rng(0).integers(0, 50_000, self.COUNT) / 50_000
-        return write_corrections(folder / "corrections.parquet", manifest, noise=noise), noise
+        return write_findings(folder / "corrections.parquet", manifest, noise=noise), noise
 
     def test_top_over_row_groups(self, many, tmp_path):
         path, noise = many
@@ -302,11 +273,9 @@ class TestSpreadsheets:
     HARMFUL = ("=1+1", "+cmd", "@SUM(A1)", "-x", "\tx", "'=1", "-1")
 
     def test_cells_that_run_are_escaped_and_counted(self, tmp_path):
-        folder = tmp_path / "run"
-        extra = {"=note": list(self.HARMFUL)}
-        run = make_run(folder, extra)
+        run = make_run(tmp_path / "run", {"=note": list(self.HARMFUL)})
         summary = export(run, to="csv")
-        header, *rows = read_csv(folder / "corrected.csv")
+        header, *rows = read_csv(run.parent / "corrected.csv")
         assert header[-1] == "'=note"
         kept = [self.HARMFUL[i] for i in EXPORTED]
         assert [unescape_cell(row[-1]) for row in rows] == kept
@@ -317,15 +286,8 @@ class TestSpreadsheets:
     @pytest.mark.parametrize("separator", [";", "\t"])
     def test_nothing_runs_where_another_sign_separates_cells(self, separator, tmp_path):
         attack = f"a{separator}=cmd|'/C calc'!A0{separator}b"
-        harmful = [
-            attack,
-            f'"{attack}"',
-            f'a{separator}"=1+1{separator}b',
-            "a\n=1+1\nb",
-            "-1",
-            "\n=1",
-            "\uff1d1",
-        ]
+        quoted = [f'"{attack}"', f'a{separator}"=1+1{separator}b']
+        harmful = [attack, *quoted, "a\n=1+1\nb", "-1", "\n=1", "\uff1d1"]
         nested = [{"who": attack}] * len(ROWS)
         run = make_run(tmp_path / "run", {attack: harmful, "nested": nested, "plain": ["x"] * len(ROWS)})
         summary = export(run, to="csv")
@@ -352,7 +314,7 @@ class TestSpreadsheets:
         names = pa.array(["-1", "+2", "3"])
         table = pa.table({"file_name": names, "label": ["5+A1", "-4", "-4"]})
         pq.write_table(table, tmp_path / "source.parquet")
-        run = write_corrections(tmp_path / "corrections.parquet", Manifest.read(tmp_path / "source.parquet"))
+        run = write_findings(tmp_path / "corrections.parquet", Manifest.read(tmp_path / "source.parquet"))
         assert export(run)["escaped_cells"] == 2
         assert (tmp_path / "corrected.csv").read_text() == "file_name,label\n'-1,5+A1\n'+2,-4\n3,-4\n"
         back = Manifest.read(tmp_path / "corrected.csv")
@@ -380,27 +342,16 @@ class TestSpreadsheets:
         labels = [f"{label}{'ab'[i % 2]}" for i, (_, label) in enumerate(pairs)]
         pq.write_table(pa.table({"file_name": names, "label": labels}), folder / "source.parquet")
         source = Manifest.read(folder / "source.parquet")
-        export(write_corrections(folder / "corrections.parquet", source))
+        export(write_findings(folder / "corrections.parquet", source))
         back = Manifest.read(folder / "corrected.csv")
         assert back.file_names().to_pylist() == source.file_names().to_pylist()
         assert [back.class_names[i] for i in back.given] == [source.class_names[i] for i in source.given]
 
 
 class TestWhereItMayWrite:
-    def test_onto_the_corrections(self, run):
-        before = run.read_bytes()
-        refuses("corrections file itself", corrections=run, to="parquet", out=run)
-        refuses("corrections file itself", corrections=run.parent, to="parquet", out=run)
-        assert run.read_bytes() == before
-
-    def test_onto_a_folder(self, run):
-        refuses("is a folder", "corrected.csv", corrections=run, out=run.parent)
-
-    def test_another_format_by_name(self, run, tmp_path):
-        refuses("--to jsonl", corrections=run, out=tmp_path / "a.jsonl")
-        refuses("--to csv", corrections=run, to="parquet", out=tmp_path / "a.csv")
-        for name in ("0.png", "a.txt", "a"):
-            refuses(f"{name}: a file of csv is called *.csv", corrections=run, out=tmp_path / name)
+    @pytest.mark.parametrize("name", ["0.png", "a.txt", "a"])
+    def test_another_format_by_name(self, run, tmp_path, name):
+        refuses(f"{name}: a file of csv is called *.csv", corrections=run, out=tmp_path / name)
 
     def test_onto_what_the_run_was_given(self, run, tmp_path):
         (tmp_path / "test").mkdir()
@@ -414,17 +365,12 @@ class TestWhereItMayWrite:
         (run.parent / "config.json").write_text(json.dumps({"files": {"trusted": None, "test": None}}))
         assert export(run, out=verified, overwrite=True)["rows"] == 5
 
-    @pytest.mark.parametrize(
-        ("name", "text"),
-        [
-            ("a.csv", "sample_id,file_name,decision,label\n0,0.png,skip,\n"),
-            ("a.jsonl", '{"sample_id": 0, "decision": "skip"}\n'),
-        ],
-    )
-    def test_onto_decisions(self, run, tmp_path, name, text):
-        (tmp_path / name).write_text(text)
-        refuses("a person decided", corrections=run, to=name.rpartition(".")[2], out=tmp_path / name)
-        assert (tmp_path / name).read_text() == text
+    def test_onto_decisions(self, run, tmp_path):
+        lines = "sample_id,file_name,decision,label\n0,0.png,skip,\n"
+        for to, text in (("csv", lines), ("jsonl", '{"sample_id": 0, "decision": "skip"}\n')):
+            (tmp_path / f"a.{to}").write_text(text)
+            refuses("a person decided", corrections=run, to=to, out=tmp_path / f"a.{to}")
+            assert (tmp_path / f"a.{to}").read_text() == text
 
     def test_onto_findings_of_another_run_but_over_an_earlier_export(self, run, tmp_path):
         other = make_run(tmp_path / "other")
@@ -468,42 +414,20 @@ class TestWhereItMayWrite:
         refuses("is there already", corrections=run, out=tmp_path / "a.csv")
 
     def test_overwrite_is_for_files(self, run, tmp_path):
-        refuses(
-            "--overwrite",
-            "leave it out",
-            corrections=run,
-            to="cleanlab",
-            out=tmp_path / "new",
-            overwrite=True,
-        )
+        options = {"to": "cleanlab", "out": tmp_path / "new", "overwrite": True}
+        refuses("--overwrite", "leave it out", corrections=run, **options)
 
-    def test_into_the_source(self, run, tmp_path):
-        images = tmp_path / "images"
-        images.mkdir()
-        (run.parent / "config.json").write_text(json.dumps({"source": {"source": str(images)}}))
-        refuses("lies in the source", corrections=run, out=images / "corrected.csv")
+    def test_onto_the_source(self, run, tmp_path):
         (run.parent / "config.json").write_text(json.dumps({"source": {"source": str(tmp_path / "a.csv")}}))
         refuses("lies in the source", corrections=run, out=tmp_path / "a.csv")
         assert export(run, out=tmp_path / "b.csv")["rows"] == 5
-
-    def test_onto_what_the_run_is_made_of(self, run, tmp_path):
-        (run.parent / "classifier").mkdir()
-        pq.write_table(pa.table({"epoch": [1]}), run.parent / "epochs.parquet")
-        before = (run.parent / "epochs.parquet").read_bytes()
-        (tmp_path / "link").symlink_to(run.parent)
-        for folder in (run.parent, tmp_path / "link"):
-            refuses("epochs.parquet of the run", corrections=run, to="parquet", out=folder / "epochs.parquet")
-            for to, name in (("csv", "new.csv"), ("cleanlab", "new")):
-                refuses("of the run", corrections=run, to=to, out=folder / "classifier" / name)
-        assert (run.parent / "epochs.parquet").read_bytes() == before
-        assert os.listdir(run.parent / "classifier") == []
 
     def test_onto_the_decisions(self, run, tmp_path):
         decisions = tmp_path / "decisions.csv"
         decisions.write_text("sample_id,file_name,decision,label\n1,1.png,accept,dog\n")
         before = decisions.read_bytes()
         (tmp_path / "link.csv").symlink_to(decisions)
-        for name in ("decisions.csv", "link.csv", "../" + tmp_path.name + "/decisions.csv"):
+        for name in ("decisions.csv", "link.csv", f"../{tmp_path.name}/decisions.csv"):
             refuses("--decisions", corrections=run, to="csv", out=tmp_path / name, decisions=decisions)
         assert decisions.read_bytes() == before
 
@@ -518,24 +442,12 @@ class TestWhereItMayWrite:
         assert not list(tmp_path.glob(".a.csv*"))
 
     @pytest.mark.parametrize("dry_run", [False, True])
-    def test_names_that_cannot_be(self, run, tmp_path, dry_run):
+    @pytest.mark.parametrize("name", ["f/x", "x" * 250, "\u732b" * 90, "/".join(["x" * 200] * 30)])
+    def test_names_that_cannot_be(self, run, tmp_path, dry_run, name):
         (tmp_path / "f").write_text("")
         for to, suffix in (("csv", ".csv"), ("cleanlab", "")):
-            for out in (
-                tmp_path / "f" / f"x{suffix}",
-                tmp_path / ("x" * 250 + suffix),
-                tmp_path / ("\u732b" * 90),
-            ):
-                out = out.with_name(out.name.removesuffix(suffix) + suffix)
-                refuses("--out", out.name, "choose", corrections=run, to=to, out=out, dry_run=dry_run)
-        refuses("--out", "choose", corrections=run, out=tmp_path.joinpath(*["x" * 200] * 30, "a.csv"))
-
-    def test_no_corrections(self, tmp_path):
-        refuses("no such corrections file", corrections=tmp_path / "missing.parquet")
-        (tmp_path / "corrections.parquet").write_bytes(b"nothing")
-        refuses("cannot be read as Parquet", corrections=tmp_path)
-        pq.write_table(pa.table({"a": [1]}), tmp_path / "corrections.parquet")
-        refuses("not written by labelfix", corrections=tmp_path)
+            out = tmp_path / f"{name}{suffix}"
+            refuses("--out", out.name, "choose", corrections=run, to=to, out=out, dry_run=dry_run)
 
 
 class TestLookup:
@@ -582,55 +494,16 @@ class TestLookup:
         (path.parent / "checkpoint").mkdir()
         refusals.refuses(find_corrections, "unfinished", path="runs/one")
 
-    def test_the_command_says_which(self, here):
-        path = self.finished(here, "one", 100)
-        done = invoke("corrections.parquet")
-        assert done.exit_code == 0
-        assert "runs/one/corrections.parquet" in done.stderr
-        assert (path.parent / "corrected.csv").is_file()
 
+def test_what_the_command_says(run):
+    def invoke(*arguments):
+        return CliRunner().invoke(cli, ["export", str(run), *arguments])
 
-def invoke(*arguments):
-    from labelfix.cli.export import command
-
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
-
-
-class TestCommand:
-    def test_for_people(self, run):
-        done = invoke(run)
-        assert "5 rows written, 2 with a new label" in done.stdout
-        assert "2 rows left out" in done.stdout
-        assert done.stderr == ""
-
-    def test_json_is_one_object(self, run):
-        done = invoke(run, "--to", "jsonl", "--top", "3", "--json")
-        assert json.loads(done.stdout)["rows"] == 3
-
-    def test_dry_run(self, run):
-        done = invoke(run, "--dry-run", "--only-issues")
-        assert "3 rows would be written" in done.stdout
-        assert not (run.parent / "corrected.csv").exists()
-
-    def test_a_file_of_decisions_is_not_forgotten_for_another(self, run):
-        done = invoke(run, "--decisions", "a.csv", "--decisions", "b.csv")
-        assert done.exit_code == 2
-        assert "'--decisions': given 2 times; put the rows of all files into one" in done.stderr
-
-    def test_an_unknown_target(self):
-        assert invoke("x", "--to", "xml").exit_code == 2
-
-    def test_help_ends_with_an_example(self):
-        assert invoke("--help").stdout.rstrip().endswith("--out suspects.csv")
-
-    def test_no_torch(self):
-        code = "import sys, labelfix.exports, labelfix.evaluation; sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-    @pytest.mark.parametrize("name", ["export", "evaluate", "corrupt"])
-    def test_help_imports_nothing_heavy(self, name):
-        code = (
-            f"import sys, labelfix.cli.{name};"
-            "sys.exit(bool({'torch', 'pyarrow', 'pandas', 'sklearn', 'rich', 'numpy'} & set(sys.modules)))"
-        )
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = invoke("--dry-run", "--only-issues")
+    assert "3 rows would be written" in done.stdout
+    assert not (run.parent / "corrected.csv").exists()
+    done = invoke()
+    assert "5 rows written, 2 with a new label" in done.stdout
+    assert "2 rows left out" in done.stdout
+    assert done.stderr == ""
+    assert json.loads(invoke("--to", "jsonl", "--top", "3", "--json").stdout)["rows"] == 3

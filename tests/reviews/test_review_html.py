@@ -91,14 +91,8 @@ def test_data_come_back_as_they_went_in(single):
 
 def test_no_data_end_their_element():
     data = review_data.single()
-    data["class_names"] = [
-        "</script><script>alert(1)</script>",
-        "<!--",
-        "&lt;",
-        "\u2028",
-        "\ud800",
-        *NAMES[5:],
-    ]
+    hostile = ["</script><script>alert(1)</script>", "<!--", "&lt;", "\u2028", "\ud800"]
+    data["class_names"] = [*hostile, *NAMES[5:]]
     reader = Reader(review_data.page_of(data, review_data.report(title="</title><script>alert(1)</script>")))
     (description,) = [json.loads(text) for attributes, text in reader.raw if attributes.get("id") == "data"]
     assert description["class_names"] == data["class_names"]
@@ -115,10 +109,8 @@ def test_names_in_the_summary_are_text(single):
 
 def test_the_summary_says_what_the_report_says(single):
     words = " ".join(" ".join(single.words).split())
-    assert (
-        "1,200 rows in all: 1 unlabelled, 4 trusted, 2 unreadable. This page shows 24 of 24 suspects."
-        in words
-    )
+    counts = "1,200 rows in all: 1 unlabelled, 4 trusted, 2 unreadable."
+    assert f"{counts} This page shows 24 of 24 suspects." in words
     assert "The first 1 of 2." in words
     assert "empty 40 \N{EN DASH} 9 5" in words, "a class without an estimate has a dash"
 
@@ -131,12 +123,9 @@ def test_numbers_that_json_lacks_are_an_error():
 
 
 def test_a_page_without_samples_and_without_charts():
-    text = review_data.page_of(
-        review_data.single() | {"samples": []},
-        review_data.report(
-            charts=[], by_class=[], pairs=[], invalid=[], invalid_total=0, settings=[], noise_rate=None
-        ),
-    )
+    nothing = {name: [] for name in ("charts", "by_class", "pairs", "invalid", "settings")}
+    report = review_data.report(**nothing, invalid_total=0, noise_rate=None)
+    text = review_data.page_of(review_data.single() | {"samples": []}, report)
     assert 'id="thumbs-0"' not in text
     assert "Files that could not be read" not in text
 

@@ -50,19 +50,12 @@ class TestDisagreements:
         found = runs["one"].labelfix.disagreements(runs["two"])
         assert found.to_dict("index") == {
             4: {
-                "sample_id": 4,
-                "file_name": "4.png",
-                "given_label": "c",
-                "flagged_by": 1,
+                "sample_id": 4, "file_name": "4.png", "given_label": "c", "flagged_by": 1,
                 "mean_rank": pytest.approx((1.5 / 8 + 7 / 8) / 2),
-                "noise_score_self": pytest.approx(0.2),
-                "is_label_issue_self": False,
-                "corrected_label_self": "c",
-                "noise_score_other": pytest.approx(0.9),
-                "is_label_issue_other": True,
-                "corrected_label_other": "a",
+                "noise_score_self": pytest.approx(0.2), "is_label_issue_self": False, "corrected_label_self": "c",
+                "noise_score_other": pytest.approx(0.9), "is_label_issue_other": True, "corrected_label_other": "a",
             }
-        }
+        }  # fmt: skip
         assert found["given_label"].dtype == found["corrected_label_other"].dtype == "category"
 
     def test_many_runs_worst_first(self, runs):

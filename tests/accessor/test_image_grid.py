@@ -21,7 +21,7 @@ from labelfix.data.manifest import Manifest
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The run folder that is shown; no test changes it."""
+    """The run folder that is asked; no test changes it."""
     return make_run(tmp_path_factory.mktemp("letters"))
 
 
@@ -51,10 +51,10 @@ class Page(HTMLParser):
             self.cells[-1] = " ".join([*self.cells[-1].split(), *data.split()])
 
 
-def side_of(image):
+def opened(image):
     address = image["src"]
     assert address.startswith("data:image/png;base64,")
-    return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).size
+    return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
 
 
 class TestShow:
@@ -63,10 +63,10 @@ class TestShow:
         assert page.cells == ["a → b score 0.900 row 1", "b → a score 0.800 row 2", "b score 0.700 row 3"]
         assert [image["alt"] for image in page.images] == ["1.png", "2.png", "3.png"]
         # Image i is 8 wide and 6 + i high: these are the right ones.
-        assert [side_of(image) for image in page.images] == [(8, 7), (8, 8), (8, 9)]
+        assert [opened(image).size for image in page.images] == [(8, 7), (8, 8), (8, 9)]
         again = Page(df.loc[[5, 0, 5]].labelfix.show().html)
         assert [image["alt"] for image in again.images] == ["5.png", "0.png", "5.png"]
-        assert [side_of(image)[1] for image in again.images] == [11, 6, 11]
+        assert [opened(image).height for image in again.images] == [11, 6, 11]
 
     def test_rows_without_label_or_picture(self, df):
         page = Page(df.loc[[6, 7]].labelfix.show().html)
@@ -102,10 +102,7 @@ class TestShow:
         rows = [row for row in ROWS if row[4]]
         df = labelfix.read_corrections(make_run(tmp_path, rows, in_memory=True))
         page = Page(df.iloc[[3, 1]].labelfix.show().html)
-        pixels = [
-            np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2]))))
-            for image in page.images
-        ]
+        pixels = [np.asarray(opened(image)) for image in page.images]
         assert [values.shape for values in pixels] == [(8, 8, 3)] * 2
         assert [int(values.max()) for values in pixels] == [3, 1]
 
@@ -114,9 +111,8 @@ class TestShow:
         images = tmp_path / "run" / "images"
         ImageStore.open_or_build(Manifest.read(images / "labels.parquet"), 8)
         images.rename(tmp_path / "elsewhere")
-        with pytest.warns(
-            UserWarning, match="is not there.*The pictures are the run's own copies, 8 pixels wide"
-        ):
+        words = "is not there.*The pictures are the run's own copies, 8 pixels wide"
+        with pytest.warns(UserWarning, match=words):
             assert df.labelfix.show().count == 11
 
     def test_refused(self, df):

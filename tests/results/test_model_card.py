@@ -47,9 +47,8 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def known(base):
     """The config and the summary of that run."""
-    config, summary = (
-        json.loads((base / "run" / f"{name}.json").read_text()) for name in ("config", "summary")
-    )
+    files = [base / "run" / f"{name}.json" for name in ("config", "summary")]
+    config, summary = (json.loads(file.read_text()) for file in files)
     settings = resolve_settings("bmm", "fast", QUICK["epochs"], QUICK["batch_size"], {})
     return ScanConfig(**{**config["config"], "settings": settings}), summary
 
@@ -86,13 +85,8 @@ def test_a_scan_writes_what_the_hub_reads(base, known):
 def test_it_names_what_the_run_found(base, known):
     card, summary = ModelCard.load(base / "run" / "classifier" / "README.md"), known[1]
     text, counts = prose(card), summary["counts"]
-    assert re.findall(r"^## (.*)$", card.text, re.M) == [
-        "Data",
-        "Method",
-        "How to use it",
-        "Metrics",
-        "Limits",
-    ]
+    heads = ["Data", "Method", "How to use it", "Metrics", "Limits"]
+    assert re.findall(r"^## (.*)$", card.text, re.M) == heads
     assert f"in all\n{counts['rows']}\n" in text
     assert f"of these flagged: the label is probably wrong\n{counts['flagged']}\n" in text
     assert f"of these given another label\n{counts['corrected']}\n" in text

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from refusals import refuses
 
 import labelfix
 from labelfix.errors import InputError
@@ -52,10 +53,7 @@ def test_files_that_have_become_links(run, digits, tmp_path):
     (tmp_path / "private.png").write_bytes(first.read_bytes())
     first.unlink()
     first.symlink_to(tmp_path / "private.png")
-    with pytest.raises(
-        InputError, match="images: 1 of its images are links, and 0 were when .* with --source"
-    ):
-        read_originals(run)
+    refuses(read_originals, "1 of its images are links, and 0 were when", "with --source", corrections=run)
     assert read_originals(run, digits[0]).num_links == 1
 
 

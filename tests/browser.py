@@ -70,6 +70,13 @@ class Visit:
     def texts(self, selector: str) -> list[str]:
         return self.page.locator(selector).all_inner_texts()
 
+    def downloaded(self) -> str:
+        """The decisions, as the button saves them."""
+        with self.page.expect_download() as download:
+            self.page.click("#download")
+        assert download.value.suggested_filename == "decisions.csv"
+        return download.value.path().read_text(encoding="utf-8")
+
     def close(self) -> None:
         self.context.close()
         assert not self.trouble, self.trouble

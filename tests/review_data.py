@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -97,6 +99,44 @@ def report(**changes: Any) -> dict[str, Any]:
         "invalid": [{"file_name": HOSTILE_FILE, "error": f"no image: {HOSTILE}"}], "invalid_total": 2,
         "settings": [["source", HOSTILE_FILE], ["epochs", "8"]], **changes,
     }  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Every tag of a page with its attributes, the raw text of scripts and styles, and the words outside of them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: list[tuple[dict[str, str | None], str]] = []
+        self.words: list[str] = []
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+        if tag in ("script", "style"):
+            self.raw.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside in ("script", "style"):
+            attributes, text = self.raw.pop()
+            self.raw.append((attributes, text + data))
+        else:
+            self.words.append(data)
+
+    @property
+    def blocks(self) -> dict[str, Any]:
+        """The JSON that the page holds, by the id of its element; the thumbnails back at their samples."""
+        found = {attributes["id"]: json.loads(text) for attributes, text in self.raw if attributes.get("id")}
+        places = [name for name in found if name.startswith("thumbs-")]
+        thumbs = [thumb for place in range(len(places)) for thumb in found.pop(f"thumbs-{place}")]
+        for sample, thumb in zip(found["data"]["samples"], thumbs, strict=True):
+            sample["thumb"] = thumb
+        return found
 
 
 def page_of(data: dict[str, Any], report: dict[str, Any]) -> str:

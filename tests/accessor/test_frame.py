@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,13 +32,6 @@ def runs(tmp_path):
 
 def refuses(*parts, frame, other):
     refusals.refuses(frame.labelfix.disagreements, *parts, other=other)
-
-
-def test_reading_findings_is_enough_for_the_accessor(tmp_path):
-    run = make_run(tmp_path / "run")
-    code = f"import labelfix; print(labelfix.read_corrections({str(run)!r}).labelfix.disagreements.__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "disagreements"
 
 
 class TestDisagreements:

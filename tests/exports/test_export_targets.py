@@ -53,14 +53,11 @@ def run(tmp_path):
     for value, name in enumerate(names):
         (images / name).parent.mkdir(parents=True, exist_ok=True)
         (images / name).write_bytes(picture(value) if name != "cat/a.png" else b"")
-    return finish(
-        tmp_path / "runs" / "one",
-        images,
-        corrected=[0, 1, 0, 1, 1, 2, 2],
-        noise=[0.1, 0.9, 0.3, np.nan, 0.3, 0.8, 0.2],
-        flagged=[False, True, False, False, False, True, False],
-        valid=[True, True, True, False, True, True, True],
-    )[0]
+    findings = {
+        "corrected": [0, 1, 0, 1, 1, 2, 2], "noise": [0.1, 0.9, 0.3, np.nan, 0.3, 0.8, 0.2],
+        "flagged": [row in (1, 5) for row in range(7)], "valid": [row != 3 for row in range(7)],
+    }  # fmt: skip
+    return finish(tmp_path / "runs" / "one", images, **findings)[0]
 
 
 EXPORTED = {0: "007", 1: "cat", 2: "007", 4: "cat", 5: "dog", 6: "dog"}
@@ -219,9 +216,7 @@ class TestImageFolder:
         assert (summary["rows"], summary["renamed_images"], summary["renamed_classes"]) == (6, 2, 0)
         found = ImageFolder(out)
         assert found.classes == ["007", "cat", "dog"]
-        assert sorted((pixel(image), found.classes[label]) for image, label in found) == sorted(
-            EXPORTED.items()
-        )
+        assert {pixel(image): found.classes[label] for image, label in found} == EXPORTED
         manifest = Manifest.read(out)
         assert manifest.file_names().to_pylist() == [
             "007/x.png", "007/y.png", "cat/x-000000004.png", "cat/x.png", "dog/X-000000006.PNG", "dog/x.jpg",
@@ -345,17 +340,8 @@ class TestNames:
 
     def test_files(self):
         names = FileNames()
-        given = [
-            "x.png",
-            "b/x.png",
-            "c/X.jpg",
-            "x-000000001.png",
-            "no",
-            "",
-            "d/",
-            "e.dat",
-            "y" * 400 + ".jpeg",
-        ]
+        plain = ["x.png", "b/x.png", "c/X.jpg", "x-000000001.png", "no", "", "d/", "e.dat"]
+        given = [*plain, "y" * 400 + ".jpeg"]
         found = [names.name("a", file_name, row, ".png") for row, file_name in enumerate(given)]
         assert found[:8] == [
             "x.png", "x-000000001.png", "X-000000002.jpg", "x-000000001-000000003.png", "no.png", "row-000000005.png",
@@ -400,10 +386,14 @@ class TestLabelStudio:
         jsonschema.validate(tasks, TASKS)
         return tasks, ElementTree.parse(out / "config.xml").getroot()
 
+    def exported(self, path, tmp_path, **options):
+        """Its tasks and its configuration."""
+        export(path, to="labelstudio", out=tmp_path / "ls", **options)
+        return self.read(tmp_path / "ls")
+
     def test_tasks_fit_their_configuration(self, run, tmp_path):
-        export(run, to="labelstudio", out=tmp_path / "ls")
+        tasks, view = self.exported(run, tmp_path)
         assert sorted(os.listdir(tmp_path / "ls")) == ["config.xml", "tasks.json"]
-        tasks, view = self.read(tmp_path / "ls")
         image, choices = view
         assert (view.tag, image.tag, choices.tag) == ("View", "Image", "Choices")
         assert (image.get("name"), image.get("value")) == ("image", "$image")
@@ -413,30 +403,22 @@ class TestLabelStudio:
         assert labels == [EXPORTED[task["data"]["sample_id"]] for task in tasks]
 
     def test_worst_first(self, run, tmp_path):
-        export(run, to="labelstudio", out=tmp_path / "ls")
-        tasks, _ = self.read(tmp_path / "ls")
+        tasks, _ = self.exported(run, tmp_path)
         assert [task["data"]["sample_id"] for task in tasks] == [1, 5, 2, 4, 6, 0]
         scores = [task["predictions"][0]["score"] for task in tasks]
         assert scores == sorted(scores)
         assert scores[0] == pytest.approx(0.1)
         assert tasks[0]["data"] == {
-            "image": "/data/local-files/?d=images/007/b/x.png",
-            "file_name": "007/b/x.png",
-            "label": "cat",
-            "given_label": "007",
-            "noise_score": 0.9,
-            "is_label_issue": True,
-            "sample_id": 1,
-            "is_trusted": False,
-        }
+            "image": "/data/local-files/?d=images/007/b/x.png", "file_name": "007/b/x.png", "label": "cat",
+            "given_label": "007", "noise_score": 0.9, "is_label_issue": True, "sample_id": 1, "is_trusted": False,
+        }  # fmt: skip
 
     def test_verified_rows_come_last(self, tmp_path):
         """Theirs is the verified label, which nobody need doubt."""
         (tmp_path / "s.csv").write_text("file_name,label\na.png,a\nb.png,b\nc.png,b\n")
         trusted = [1, -1, -1]
         path, _ = finish(tmp_path / "run", tmp_path / "s.csv", noise=[1.0, 0.4, 0.6], trusted=trusted)
-        export(path, to="labelstudio", out=tmp_path / "ls")
-        tasks, _ = self.read(tmp_path / "ls")
+        tasks, _ = self.exported(path, tmp_path)
         assert [task["data"]["file_name"] for task in tasks] == ["c.png", "b.png", "a.png"]
         assert [task["predictions"][0]["score"] for task in tasks] == pytest.approx([0.4, 0.6, 1.0])
         assert tasks[2]["data"]["is_trusted"] is True
@@ -444,8 +426,7 @@ class TestLabelStudio:
     def test_rows_without_a_score_come_last(self, tmp_path):
         columns = {"file_name": [f"{i}.png" for i in range(4)], "label": list("abab")}
         path, _ = finish(tmp_path / "run", columns, noise=[np.nan, 0.2, np.nan, 0.4])
-        export(path, to="labelstudio", out=tmp_path / "ls")
-        tasks, _ = self.read(tmp_path / "ls")
+        tasks, _ = self.exported(path, tmp_path)
         assert [task["data"]["sample_id"] for task in tasks] == [3, 1, 0, 2]
         assert tasks[2]["predictions"][0]["score"] is None
 
@@ -464,8 +445,7 @@ class TestLabelStudio:
         columns = {"file_name": names, "label": labels, "image": list("1234"), "50%s": [1, 2, 3, 4]}
         (tmp_path / "s & co").mkdir()
         path, _ = finish(tmp_path / "s & co" / "run", columns)
-        export(path, to="labelstudio", out=tmp_path / "ls", image_url_prefix=prefix)
-        tasks, view = self.read(tmp_path / "ls")
+        tasks, view = self.exported(path, tmp_path, image_url_prefix=prefix)
         assert {choice.get("value") for choice in view[1]} == set(labels)
         for task in tasks:
             data = task["data"]
@@ -504,13 +484,11 @@ class TestLabelStudio:
         (tmp_path / "photos" / "s.csv").write_text("file_name,label\na.png,a\nb.png,b\n")
         path, _ = finish(tmp_path / "run", tmp_path / "photos" / "s.csv")
         (tmp_path / "photos" / "s.csv").unlink()
-        export(path, to="labelstudio", out=tmp_path / "ls")
-        tasks, _ = self.read(tmp_path / "ls")
+        tasks, _ = self.exported(path, tmp_path)
         assert tasks[0]["data"]["image"] == "/data/local-files/?d=photos/a.png"
 
     def test_what_xml_cannot_hold(self, tmp_path):
-        names = {"file_name": ["a.png", "b.png"], "label": ["a\x01", "b"]}
-        path, _ = finish(tmp_path / "run", names)
+        path, _ = finish(tmp_path / "run", {"file_name": ["a.png", "b.png"], "label": ["a\x01", "b"]})
         refuses("'a\\x01'", "rename the class", corrections=path, to="labelstudio")
 
     def test_many_rows(self, tmp_path, monkeypatch):
@@ -521,8 +499,7 @@ class TestLabelStudio:
         noise = np.random.default_rng(0).integers(0, 1000, len(rows)) / 1000
         columns = {"file_name": [f"{i}.png" for i in rows], "label": [f"c{i % 3}" for i in rows]}
         path, _ = finish(tmp_path / "run", columns, noise=noise)
-        export(path, to="labelstudio", out=tmp_path / "ls", min_score=0.5)
-        tasks = json.loads((tmp_path / "ls" / "tasks.json").read_text())
+        tasks, _ = self.exported(path, tmp_path, min_score=0.5)
         ranked = np.argsort(-noise.astype(np.float32), kind="stable")
         expected = [row for row in ranked if np.float32(noise[row]) >= np.float32(0.5)]
         assert [task["data"]["sample_id"] for task in tasks] == expected

@@ -10,7 +10,6 @@ import pytest
 from refusals import refuses
 
 import labelfix
-from labelfix.errors import InputError
 from labelfix.results.corrections import Corrections
 from labelfix.results.originals import read_originals, stored_images
 
@@ -33,18 +32,15 @@ def test_the_same_rows_with_their_images(run, digits):
 
 def test_data_that_have_moved(run, digits, tmp_path):
     moved = shutil.move(digits[0], tmp_path / "moved")
-    with pytest.raises(InputError, match="is not there; if the data have moved, name them with --source"):
-        read_originals(run)
-    with pytest.raises(InputError, match="nowhere: .* check the path"):
-        read_originals(run, tmp_path / "nowhere")
+    refuses(read_originals, "is not there; if the data have moved, name them with --source", corrections=run)
+    refuses(read_originals, "nowhere", "check the path", corrections=run, source=tmp_path / "nowhere")
     assert read_originals(run, moved).source == tmp_path / "moved"
 
 
 def test_data_that_have_changed(run, digits):
     first = next(read_originals(run).sample_images(np.array([0])))
     first.write_bytes(first.read_bytes() + b"\0")
-    with pytest.raises(InputError, match="is not what .* was made from, or has changed since"):
-        read_originals(run)
+    refuses(read_originals, "is not what ", " was made from, or has changed since", corrections=run)
 
 
 def test_files_that_have_become_links(run, digits, tmp_path):
@@ -72,8 +68,7 @@ def test_links_that_were_scanned(digits, tmp_path):
 def test_corrections_away_from_their_run(run, digits, tmp_path):
     (tmp_path / "away").mkdir()
     lone = Corrections.open(shutil.copy(run.path, tmp_path / "away"))
-    with pytest.raises(InputError, match="config.json of the run is not beside it"):
-        read_originals(lone)
+    refuses(read_originals, "config.json of the run is not beside it", corrections=lone)
     assert stored_images(lone) is None
 
 
@@ -83,8 +78,7 @@ def test_images_in_memory(tmp_path):
     labels = [str(k % 2) for k in range(40)]
     found = labelfix.scan((images, labels), out=tmp_path / "run", **OPTIONS)
     run = Corrections.open(found.corrections)
-    with pytest.raises(InputError, match="is of images in memory; in Python pass them again as source="):
-        read_originals(run)
+    refuses(read_originals, "images in memory; in Python pass them again as source=", corrections=run)
     assert read_originals(run, (images, labels)).num_rows == 40
     np.testing.assert_array_equal(stored_images(run).images[:, 0], images)
 
@@ -117,7 +111,6 @@ def test_a_manifest_whose_paths_start_in_another_folder(digits, tmp_path):
     assert read_originals(run, moved).source == moved  # the images have stayed where they were
     away = shutil.move(digits[0], tmp_path / "away")
     moved.rename(manifest)
-    with pytest.raises(InputError, match="the folder that the paths of .* start from is not there"):
-        read_originals(run)
+    refuses(read_originals, "the folder that the paths of ", " start from is not there", corrections=run)
     beside = shutil.copy(manifest, away)
     assert next(read_originals(run, beside).sample_images(np.array([0]))) == tmp_path / "away" / names[0]

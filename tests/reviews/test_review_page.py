@@ -34,13 +34,6 @@ def has_focus(visit, sample):
     return True
 
 
-def downloaded(visit):
-    with visit.page.expect_download() as download:
-        visit.page.click("#download")
-    assert download.value.suggested_filename == "decisions.csv"
-    return download.value.path().read_text(encoding="utf-8")
-
-
 def test_it_opens_with_the_most_suspect_first(visit):
     it = visit()
     assert ids(it)[:4] == [1, 11, 31, 41]
@@ -190,12 +183,12 @@ def test_review_by_keyboard_and_download(visit):
         f'71,train/horse/0007.png,change,"{NAMES[-1]}"',
         "",
     ]
-    text = downloaded(it)
+    text = it.downloaded()
     assert text == "\n".join(expected)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert (unescape_cell(rows[4]["file_name"]), unescape_cell(rows[4]["label"])) == ('@a,"b".png', RUNS)
     it.page.reload()
-    assert downloaded(it) == text
+    assert it.downloaded() == text
     it.page.check("[name=state][value=change]")
     assert ids(it) == [31, 51, 71]
 
@@ -207,7 +200,7 @@ def test_an_unlabelled_sample_has_nothing_to_keep(visit):
     assert it.texts("#viewer-status") == ["Sample 21 has no given label to keep"]
     it.press("a")
     it.press("Escape")
-    assert downloaded(it).splitlines()[1:] == ["21,train/frog/0002.png,accept,horse"]
+    assert it.downloaded().splitlines()[1:] == ["21,train/frog/0002.png,accept,horse"]
 
 
 def test_undo_and_redo_without_limit(visit):
@@ -336,7 +329,7 @@ def test_several_labels(visit):
     chips = ["+ dog", "\N{MINUS SIGN} cat", f"\N{MINUS SIGN} {HOSTILE}"]
     assert it.texts(".card[data-id='1'] .chip") == chips
     it.press("ArrowRight", "ArrowLeft", "a", "1", "g", "a")
-    rows = downloaded(it).splitlines()[1:]
+    rows = it.downloaded().splitlines()[1:]
     assert rows == ['0,a.png,accept,"cat;dog"', f'1,b.png,keep,"cat;{HOSTILE}"', "2,c.png,accept,dog"]
     it.page.click(".card[data-id='1'] .frame")
     assert it.page.locator("#picker-input").count() == 0
@@ -346,7 +339,7 @@ def test_a_run_without_suspects(visit):
     it = visit("none")
     assert it.texts("#empty-text") == ["This run has no suspects: there is nothing to review."]
     it.press("a", "Enter", "j", "b")
-    assert downloaded(it) == "sample_id,file_name,decision,label\n"
+    assert it.downloaded() == "sample_id,file_name,decision,label\n"
 
 
 def test_without_storage_it_says_so_and_works(visit):
@@ -354,7 +347,7 @@ def test_without_storage_it_says_so_and_works(visit):
     assert "keeps no decisions" in it.texts("#notices")[0]
     it.press("a")
     assert it.texts("#progress-text") == ["1 decided, 23 left"]
-    assert downloaded(it).count("\n") == 2
+    assert it.downloaded().count("\n") == 2
 
 
 def test_full_storage(visit):

@@ -9,9 +9,7 @@ pytest_plugins = ["review_visits"]
 
 def decisions(visit):
     """Decision and label by sample, as downloaded."""
-    with visit.page.expect_download() as download:
-        visit.page.click("#download")
-    lines = download.value.path().read_text(encoding="utf-8").splitlines()[1:]
+    lines = visit.downloaded().splitlines()[1:]
     return {int(line.split(",")[0]): ",".join(line.rsplit(",", 2)[1:]) for line in lines}
 
 

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 import labelfix
 from labelfix.data.images.decoding import encode
+from labelfix.reporting import Silent
 
 QUICK = {"epochs": 3, "batch_size": 64}
 COLUMNS = [
@@ -18,6 +19,17 @@ COLUMNS = [
     "corrected_confidence", "label_distribution", "predicted_label", "predicted_probs", "is_trusted", "is_valid",
     "error",
 ]  # fmt: skip
+
+
+class StopAt(Silent):
+    """A reporter that ends a scan when so many steps of its training are done; None: when all are."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def progress(self, stage, done, total):
+        if stage == "train" and done == (total if self.steps is None else self.steps):
+            raise KeyboardInterrupt
 
 
 def result_bytes(out: Path, *, with_card: bool = False) -> dict[str, bytes]:

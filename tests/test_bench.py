@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -32,7 +31,7 @@ from labelfix.benchmark.plot import write_plot
 from labelfix.benchmark.rows import SCHEMA, true_labels
 from labelfix.cli import cli
 from labelfix.data.manifest import Manifest
-from labelfix.errors import InputError, Interrupted
+from labelfix.errors import Interrupted
 from labelfix.reporting import Silent
 
 ROWS, HELD_OUT = 240, 40
@@ -60,14 +59,14 @@ def write_source(folder: Path) -> Path:
 
 
 def options(source: Path) -> dict:
-    return {
+    grid = {
         "methods": METHODS,
         "noise": NOISES,
         "truth_column": "true_label",
-        "trusted": source.parent / "trusted.csv",
         "batch_size": 64,
         "device": "cpu",
     }
+    return {**grid, "trusted": source.parent / "trusted.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +103,14 @@ def trusted_of_each_class(source: Path, path: Path) -> np.ndarray:
     return np.sort(first.index)
 
 
+def run_of(out: Path, row: dict) -> Path:
+    return out / "runs" / safe_name(f"{row['noise']}-seed0-{row['method']}")
+
+
+def truth_of(out: Path, row: dict) -> Path:
+    return out / ("truth.parquet" if row["noise"] == "given" else "noisy/symmetric-0.4-seed0.parquet")
+
+
 refuses = partial(refusals.refuses, labelfix.bench)
 
 
@@ -119,10 +126,8 @@ class TestTexts:
 
     def test_commas_of_a_setting_are_none_of_the_list(self):
         cells = make_grid("bmm:milestones=20,30, cross-entropy", "clean,pair:0.3", "0,1", {})
-        assert list(dict.fromkeys(cell.method.text for cell in cells)) == [
-            "bmm:milestones=20,30",
-            "cross-entropy",
-        ]
+        texts = list(dict.fromkeys(cell.method.text for cell in cells))
+        assert texts == ["bmm:milestones=20,30", "cross-entropy"]
         assert cells[0].method.settings == {"milestones": "20,30"}
         assert [(cell.noise, cell.seed) for cell in cells][::2] == [("clean", 0)] * 2 + [("pair:0.3", 0)] * 2
         assert len(cells) == 8
@@ -142,7 +147,6 @@ class TestTexts:
             ("bmm:preset=slow", "clean", "0", ["--methods bmm:preset=slow", "presets"]),
             ("bmm:learning_rate=much", "clean", "0", ["--methods", "expected a number"]),
             ("bmm,bmm", "clean", "0", ["--methods: bmm stands there twice"]),
-            ("bmm", "fog:0.2", "0", ["--noise fog:0.2", "clean, given", "symmetric"]),
             ("bmm", "symmetric:2", "0", ["--noise symmetric:2", "0 to 1"]),
             ("bmm", "clean,clean", "0", ["--noise: clean stands there twice"]),
             ("bmm", "pair:a.csv,pair:A.csv", "0", ["both be written to pair-a.csv-seed0"]),
@@ -153,10 +157,7 @@ class TestTexts:
         ],
     )
     def test_refused(self, methods, noise, seeds, parts):
-        with pytest.raises(InputError) as caught:
-            make_grid(methods, noise, seeds, {})
-        for part in parts:
-            assert part in str(caught.value)
+        refusals.refuses(make_grid, *parts, methods=methods, noise=noise, seeds=seeds, shared={})
 
 
 class TestTable:
@@ -183,11 +184,8 @@ class TestTable:
         _, out, result = made
         left_out = list(range(0, 50, 5))
         for row in result["rows"]:
-            run = out / "runs" / safe_name(f"{row['noise']}-seed0-{row['method']}")
-            truth = out / (
-                "truth.parquet" if row["noise"] == "given" else "noisy/symmetric-0.4-seed0.parquet"
-            )
-            found = labelfix.evaluate(run, truth=truth, leave_out=left_out)
+            run = run_of(out, row)
+            found = labelfix.evaluate(run, truth=truth_of(out, row), leave_out=left_out)
             shared = [name for name in SCHEMA.names if name in found and name != "method"]
             assert len(shared) == 17
             assert {name: row[name] for name in shared} == {name: found[name] for name in shared}
@@ -208,7 +206,7 @@ class TestTable:
         counts[0:50:5] = False
         wrong = (frame["label"] != frame["true_label"])[counts]
         assert result["rows"][0]["noise_rate_true"] == pytest.approx(wrong.mean())
-        findings = labelfix.read_corrections(out / "runs" / safe_name(f"given-seed0-{METHODS[0]}"))
+        findings = labelfix.read_corrections(run_of(out, result["rows"][0]))
         assert findings["given_label"].astype(int).tolist() == frame["label"].tolist()
         precision, recall, _, _ = precision_recall_fscore_support(
             wrong, findings["is_label_issue"][counts], average="binary", zero_division=np.nan
@@ -231,9 +229,7 @@ class TestTable:
         frame = pd.read_csv(source, dtype=str)
         held_out = (frame["split"] == "test").to_numpy()
         for row in result["rows"]:
-            found = labelfix.read_corrections(
-                out / "runs" / safe_name(f"{row['noise']}-seed0-{row['method']}")
-            )
+            found = labelfix.read_corrections(run_of(out, row))
             right = found["predicted_label"].astype(str)[held_out] == frame["true_label"][held_out]
             assert row["test_accuracy"] == pytest.approx(right.mean())
 
@@ -243,7 +239,7 @@ class TestTable:
         source, out, result = made
         plain, folded = result["rows"][:2]
         assert {plain[name] for name in SCHEMA.names if name.startswith("cleanlab")} == {None}
-        found = labelfix.read_corrections(out / "runs" / safe_name(f"given-seed0-{METHODS[1]}"))
+        found = labelfix.read_corrections(run_of(out, folded))
         true = pd.read_csv(source)["true_label"].to_numpy()
         given, probs = found["given_label"].astype(int).to_numpy(), np.stack(found["predicted_probs"])
         flagged = find_label_issues(given, probs)
@@ -271,9 +267,7 @@ class TestAgreement:
         frame = pd.read_csv(source)
         counts = ~np.isin(np.arange(ROWS), range(0, 50, 5))
         wrong = (frame["label"] != frame["true_label"])[counts].to_numpy()
-        runs = [
-            labelfix.read_corrections(out / "runs" / safe_name(f"given-seed0-{m}"))[counts] for m in METHODS
-        ]
+        runs = [labelfix.read_corrections(run_of(out, row))[counts] for row in result["rows"][:2]]
         flags = sum(run["is_label_issue"].astype(int) for run in runs).to_numpy()
         rank = np.mean([rankdata(run["noise_score"]) for run in runs], axis=0)
         given, planted = result["agreement"]
@@ -292,7 +286,7 @@ class TestAgreement:
             pytest.approx(wrong[flags == runs].mean()) if (flags == runs).any() else None for runs in range(3)
         ]
 
-    def test_the_file(self, made, tmp_path):
+    def test_the_file(self, made):
         _, out, result = made
         table = pq.read_table(out / "agreement.parquet")
         assert table.schema == AGREEMENT_SCHEMA
@@ -307,34 +301,17 @@ class TestAgreement:
         row = {"noise": "n", "seed": 1, "method": "m", "average_precision": None, "auroc": None}
         found = make_agreement([row, row], runs, tmp_path / "truth.parquet", np.array([5]))
         counted = [0, 1, 2, 3, 4, 9]
-        assert (found["rows_evaluated"], found["best_method"], found["best_auroc"]) == (
-            len(counted),
-            None,
-            None,
-        )
+        assert found["rows_evaluated"] == len(counted)
+        assert found["best_method"] is found["best_auroc"] is None
         assert (found["rows"], found["share_wrong"]) == ([3, 0, 3], [1 / 3, None, 2 / 3])
         scores, wrong = [CASE[i][3] for i in counted], [CASE[i][1] != CASE[i][2] for i in counted]
         assert found["average_precision_mean_rank"] == pytest.approx(average_precision_score(wrong, scores))
         open_set = truth.append_column("is_corrupted", pa.array([row[2] == "" for row in CASE]))
         pq.write_table(open_set, tmp_path / "truth.parquet")
-        assert true_labels(tmp_path / "truth.parquet", ["a", "b"]).tolist() == [
-            0,
-            1,
-            -2,
-            1,
-            0,
-            -2,
-            0,
-            0,
-            -3,
-            1,
-        ]
+        labels = [0, 1, -2, 1, 0, -2, 0, 0, -3, 1]
+        assert true_labels(tmp_path / "truth.parquet", ["a", "b"]).tolist() == labels
         found = make_agreement([row, row], runs, tmp_path / "truth.parquet", np.array([5]))
         assert (found["rows"], found["share_wrong"]) == ([4, 0, 3], [2 / 4, None, 2 / 3])
-
-    def test_one_method_agrees_with_nobody(self, again):
-        assert again(noise="given", methods=METHODS[:1])["agreement"] == []
-        again()
 
 
 class TestPlainCopy:
@@ -343,19 +320,12 @@ class TestPlainCopy:
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         pictures = [{"bytes": b"%d" % i, "path": f"{i % 5}.png"} if i != 3 else None for i in range(9)]
         features = {"label": {"names": ["zebra", "ape", "cow"], "_type": "ClassLabel"}}
-        columns = {
-            "image": pa.array(pictures, kind),
-            "label": [0, 1, 2, -1, 0, 1, 2, 0, 1],
-            "split": ["test"] * 2 + ["train"] * 7,
-        }
-        table = pa.table(columns).replace_schema_metadata(
-            {"huggingface": json.dumps({"info": {"features": features}})}
-        )
-        pq.write_table(table, tmp_path / "hf.parquet")
-        for source in (
-            Manifest.read(tmp_path / "hf.parquet"),
-            Manifest.read(made[0], label_column="true_label"),
-        ):
+        split = ["test"] * 2 + ["train"] * 7
+        columns = {"image": pa.array(pictures, kind), "label": [0, 1, 2, -1, 0, 1, 2, 0, 1], "split": split}
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), tmp_path / "hf.parquet")
+        for path, column in ((tmp_path / "hf.parquet", None), (made[0], "true_label")):
+            source = Manifest.read(path, label_column=column)
             rows = np.arange(source.num_rows)[1:]
             write_plain(tmp_path / "plain.parquet", source, rows, "a mark")
             plain = Manifest.read(tmp_path / "plain.parquet")
@@ -389,9 +359,7 @@ class TestAgain:
         before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")}
         everything = again(trusted=None)
         for row in everything["rows"]:
-            run = out / "runs" / safe_name(f"{row['noise']}-seed0-{row['method']}")
-            truth = "truth.parquet" if row["noise"] == "given" else "noisy/symmetric-0.4-seed0.parquet"
-            found = labelfix.evaluate(run, truth=out / truth)
+            found = labelfix.evaluate(run_of(out, row), truth=truth_of(out, row))
             assert row["rows_evaluated"] == ROWS
             assert (row["average_precision"], row["f1"]) == (found["average_precision"], found["f1"])
         assert [row["rows_evaluated"] for row in everything["agreement"]] == [ROWS, ROWS]
@@ -405,23 +373,7 @@ class TestAgain:
         asked = {"out": copy, "noise": "given"}
         found = again(**asked)
         assert (found["rows"], found["agreement"]) == (result["rows"][:2], [])
-        with pytest.raises(InputError, match=r"another --trusted file, and its run is gone"):
-            again(**asked, trusted=None)
-
-    def test_another_trusted_file_is_refused_where_it_was_trained_on(self, made, tmp_path):
-        source, _, _ = made
-        trusted_of_each_class(source, tmp_path / "trusted.csv")
-        asked = {
-            **options(source),
-            "methods": "meta:epochs=1",
-            "noise": "given",
-            "out": tmp_path / "out",
-            "trusted": tmp_path / "trusted.csv",
-        }
-        labelfix.bench(source, **asked)
-        fewer = pd.read_csv(asked["trusted"])[1:]
-        fewer.to_csv(tmp_path / "fewer.csv", index=False)
-        refuses("another --trusted file", source=source, **{**asked, "trusted": tmp_path / "fewer.csv"})
+        refusals.refuses(again, "another --trusted file, and its run is gone", **asked, trusted=None)
 
     def test_cleanlab_is_asked_once_it_is_there(self, made, again, monkeypatch):
         _, out, result = made
@@ -435,7 +387,8 @@ class TestAgain:
 
     def test_fewer_rows_are_a_smaller_table(self, made, again):
         _, out, result = made
-        assert again(noise="given", methods=METHODS[:1])["rows"] == result["rows"][:1]
+        found = again(noise="given", methods=METHODS[:1])
+        assert (found["rows"], found["agreement"]) == (result["rows"][:1], [])
         assert pq.read_metadata(out / "bench.parquet").num_rows == 1
         again()
 
@@ -450,10 +403,7 @@ class TestAgain:
     )
     def test_other_options_are_refused_by_name(self, made, again, changes, parts):
         before = (made[1] / "bench.parquet").stat().st_mtime_ns
-        with pytest.raises(InputError) as caught:
-            again(**changes)
-        for part in parts:
-            assert part in str(caught.value)
+        refusals.refuses(again, *parts, **changes)
         assert (made[1] / "bench.parquet").stat().st_mtime_ns == before
 
     def test_an_interrupted_run_goes_on(self, made, again, tmp_path):
@@ -476,10 +426,7 @@ class TestAgain:
             again(**asked, reporter=Impatient())
         assert not (copy / "rows" / f"{name}.json").exists()
         (row,) = again(**asked)["rows"]
-        expected = result["rows"][2]
-        assert {k: v for k, v in row.items() if k not in TIMES} == {
-            k: v for k, v in expected.items() if k not in TIMES
-        }
+        assert {name for name, value in row.items() if value != result["rows"][2][name]} <= TIMES
 
     def test_another_noise_file_under_the_same_name_is_refused(self, made, tmp_path):
         source, _, _ = made
@@ -500,9 +447,8 @@ class TestRefused:
     def test_given_without_a_truth(self, made, tmp_path):
         given = {"methods": "bmm", "noise": "given", "out": tmp_path / "out"}
         refuses("--noise given", "--truth-column", source=made[0], **given)
-        refuses(
-            "'label' is the label column too", "--label-column", source=made[0], truth_column="label", **given
-        )
+        given["truth_column"] = "label"
+        refuses("'label' is the label column too", "--label-column", source=made[0], **given)
 
     def test_class_folders_have_no_columns(self, digits, tmp_path):
         given = {"methods": "bmm", "out": tmp_path / "out"}
@@ -549,28 +495,23 @@ class TestRefused:
 def test_a_method_that_needs_trusted_labels_is_given_them(made, tmp_path):
     source, _, _ = made
     rows = trusted_of_each_class(source, tmp_path / "trusted.csv")
-    asked = {
-        **options(source),
-        "methods": "meta:epochs=1",
-        "noise": "pair:0.3",
-        "out": tmp_path / "out",
-        "trusted": tmp_path / "trusted.csv",
-    }
+    asked = {**options(source), "methods": "meta:epochs=1", "noise": "pair:0.3", "out": tmp_path / "out"}
+    asked["trusted"] = tmp_path / "trusted.csv"
     refuses("needs labels to trust", "--trusted", source=source, **{**asked, "trusted": None})
     (row,) = labelfix.bench(source, **asked)["rows"]
-    found = pd.read_parquet(
-        tmp_path / "out" / "runs" / "pair-0.3-seed0-meta-epochs=1" / "corrections.parquet"
-    )
+    found = labelfix.read_corrections(run_of(tmp_path / "out", row))
     assert np.flatnonzero(found["is_trusted"]).tolist() == rows.tolist()
     assert row["rows_evaluated"] == ROWS - 20
+    # The run was trained on these labels, so it cannot be evaluated anew by others.
+    pd.read_csv(asked["trusted"])[1:].to_csv(tmp_path / "fewer.csv", index=False)
+    refuses("another --trusted file", source=source, **{**asked, "trusted": tmp_path / "fewer.csv"})
 
 
 def test_class_folders_on_the_command_line(digits, tmp_path):
     folder = write_digits(tmp_path / "clean", 120)
-    options = (
-        f"--methods cross-entropy --noise clean --epochs 1 --batch-size 50 --rows 118 --test {digits[0]}"
-    )
-    args = ["bench", str(tmp_path / "clean"), *options.split(), "--out", str(tmp_path / "out")]
+    options = "--methods cross-entropy --noise clean --epochs 1 --batch-size 50 --rows 118"
+    folders = [str(tmp_path / "clean"), "--test", str(digits[0]), "--out", str(tmp_path / "out")]
+    args = ["bench", *folders, *options.split()]
     done = CliRunner().invoke(cli, args, catch_exceptions=False)
     assert done.exit_code == 0
     heads, row = (line.split() for line in done.stdout.splitlines()[:2])
@@ -606,13 +547,6 @@ def test_the_command_line_shows_how_methods_agree(made):
             for count, share in zip(row["rows"], row["share_wrong"], strict=True)
         ]
         assert " ".join(counts[0].split()) == " ".join(shown)
-
-
-def test_bad_usage_exits_2_with_one_line(digits, tmp_path):
-    command = [sys.executable, "-m", "labelfix", "bench", "images", "--methods", "magic", "--noise", "clean"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ))
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "--methods magic" in done.stderr
 
 
 def test_the_plot_takes_undefined_numbers_and_any_text(tmp_path):

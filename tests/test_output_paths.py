@@ -37,9 +37,9 @@ def manifest(tmp_path):
         for image in (tmp_path / "elsewhere" / label).iterdir():
             image.rename(tmp_path / "pictures" / label / image.name)
     (tmp_path / "pictures" / "other").symlink_to(tmp_path / "elsewhere")
-    images = sorted((tmp_path / "pictures").glob("[0-9]/*.png")) + sorted(
-        (tmp_path / "pictures" / "other").glob("*/*.png")
-    )
+    images = [
+        path for where in ("[0-9]", "other/*") for path in sorted(tmp_path.glob(f"pictures/{where}/*.png"))
+    ]
     names = [os.path.relpath(path, tmp_path) for path in images]
     labels = [path.parent.name for path in images]
     pd.DataFrame({"file_name": names, "label": labels}).to_csv(tmp_path / "labels.csv", index=False)
@@ -84,9 +84,8 @@ class TestTheSource:
     def test_the_current_folder_stays_open(self, manifest, tmp_path, monkeypatch):
         monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "cache"))
         monkeypatch.chdir(tmp_path)
-        assert (
-            labelfix.scan("labels.csv", **QUICK).out.resolve() == tmp_path / "runs" / "labels-cross-entropy"
-        )
+        out = labelfix.scan("labels.csv", **QUICK).out
+        assert out.resolve() == tmp_path / "runs" / "labels-cross-entropy"
         # Also where images lie beside their list.
         for image in sorted((tmp_path / "pictures").glob("[0-2]/*.png")):
             image.rename(tmp_path / f"{image.parent.name}-{image.name}")
@@ -143,14 +142,18 @@ class TestRuns:
         assert {part.name for part in parts} == set(RUN_PARTS) - {".checkpoint-done"}
         assert {path.name for path in trained.out.iterdir()} <= set(RUN_PARTS)
 
-    @pytest.mark.parametrize("name", ["checkpoint", "Checkpoint", ".checkpoint-done", "classifier/new"])
+    @pytest.mark.parametrize(
+        "name", ["checkpoint", "Checkpoint", ".checkpoint-done", "classifier/new", "epochs.parquet"]
+    )
     def test_nothing_takes_the_place_of_a_part(self, trained, tmp_path, name):
         """Neither of the run that is exported nor of another, and whether or not the part is there now."""
         (tmp_path / "link").symlink_to(trained.out)
+        before = tree(trained.out)
         for folder in (trained.out, tmp_path / "link"):
-            refuses(labelfix.export, "of the run", corrections=trained.out, to="cleanlab", out=folder / name)
+            to = "parquet" if name.endswith("parquet") else "cleanlab"
+            refuses(labelfix.export, "of the run", corrections=trained.out, to=to, out=folder / name)
             refuses(check_output, "of the run", out=folder / name)
-        assert not (trained.out / "checkpoint").exists()
+        assert tree(trained.out) == before
 
     def test_a_table_of_a_run_is_no_place_for_predictions(self, trained, tmp_path):
         images = trained.out.parent / "images"
@@ -171,11 +174,8 @@ class TestRuns:
         theirs.mkdir()
         for kept in ("000000001.json", "000000001.safetensors", "model.safetensors", "classifier.json"):
             (theirs / kept).write_text("theirs")
-        for part in (run.out / name).glob("*"):
-            part.unlink()
-        if (run.out / name).is_dir():
-            (run.out / name).rmdir()
-        (run.out / name).unlink(missing_ok=True)
+        if (run.out / name).exists():
+            (run.out / name).rename(tmp_path / "ours")
         (run.out / name).symlink_to(theirs)
         before = tree(theirs)
         for overwrite in (False, True):
@@ -237,12 +237,8 @@ class TestRuns:
     def test_only_checkpoints_are_removed(self, tmp_path):
         folder = RunFolder(tmp_path / "run")
         (folder.checkpoint / "fold-0").mkdir(parents=True)
-        for name in (
-            "000000001.json",
-            "fold-0/000000002.safetensors",
-            ".000000002.json.abc.tmp",
-            "notes.txt",
-        ):
+        ours = ("000000001.json", "fold-0/000000002.safetensors", ".000000002.json.abc.tmp")
+        for name in (*ours, "notes.txt"):
             (folder.checkpoint / name).write_text("x")
         folder.corrections.write_text("x")
         folder.finish()  # somebody put notes there while the scan went on

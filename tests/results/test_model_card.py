@@ -15,11 +15,11 @@ import yaml
 from conftest import write_digits
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
+from runs import StopAt
 
 import labelfix
 from labelfix.config import ScanConfig, resolve_settings
 from labelfix.methods import method_names
-from labelfix.reporting import Silent
 from labelfix.results import model_card
 
 QUICK = {"epochs": 3, "batch_size": 64, "image_size": 8, "precision": "fp32"}
@@ -108,14 +108,9 @@ def test_nothing_of_the_machine_or_the_moment_is_in_it(base):
 
 
 def test_the_same_scan_and_a_resumed_one_have_the_same_card(base, tmp_path):
-    class Stop(Silent):
-        def progress(self, stage, done, total):
-            if stage == "train" and done == 1:
-                raise KeyboardInterrupt
-
     options = {"out": tmp_path / "other", "test": base / "check", **QUICK}
-    with pytest.raises((KeyboardInterrupt, labelfix.Interrupted)):
-        labelfix.scan(base / "images", reporter=Stop(), **options)
+    with pytest.raises(KeyboardInterrupt):
+        labelfix.scan(base / "images", reporter=StopAt(1), **options)
     assert not (tmp_path / "other" / "classifier").exists()
     resumed = labelfix.scan(base / "images", **options)
     card = base / "run" / "classifier" / "README.md"

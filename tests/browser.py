@@ -37,7 +37,7 @@ def open_browser() -> Iterator[Any]:
 
 
 class Visit:
-    """A page that was opened from a file, with everything that it said and asked for.
+    """A page that was opened from a file, with everything that it logged and asked for.
 
     `close` fails where it asked for anything but itself and data inside it, or where it had an error.
     """
@@ -56,7 +56,7 @@ class Visit:
         """The same file in a new tab of the same browser window."""
         page = self.context.new_page()
         page.set_default_timeout(60_000)
-        page.on("console", lambda message: self._said(message.type, message.text))
+        page.on("console", lambda message: self._console(message.type, message.text))
         page.on("pageerror", lambda error: self.trouble.append(f"error: {error}"))
         page.on("dialog", lambda dialog: (self.trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: self._asked(request.url))
@@ -81,7 +81,7 @@ class Visit:
         self.context.close()
         assert not self.trouble, self.trouble
 
-    def _said(self, kind: str, text: str) -> None:
+    def _console(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):
             self.trouble.append(f"console {kind}: {text}")
 

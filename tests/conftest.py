@@ -14,7 +14,7 @@ from labelfix.data.images.decoding import encode
 from labelfix.noise.planting import parse_noise, plant
 
 # Two threads at most: the tests must give the same bytes wherever they run, and tiny steps gain from no more. Beside
-# another worker a single one, which its child processes are told too: threads that wait for each other cost far more.
+# another worker a single one, as its child processes: threads that wait for each other cost far more.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(min(2, int(os.environ.get("OMP_NUM_THREADS", "2")), torch.get_num_threads()))

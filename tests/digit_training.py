@@ -26,7 +26,7 @@ def digit_labels(rows: int, noise: str = "symmetric-exclusive:0.3") -> tuple[np.
 
 
 def trusted_digits(rows: int, of_each: int = 3) -> np.ndarray:
-    """Verified labels (N,) of the first digits of each class, -1 elsewhere."""
+    """Verified labels (N,) of the first digits of each class, -1 for the others."""
     true = load_digits().target[:rows].astype(np.int64)
     first = np.concatenate([np.flatnonzero(true == k)[:of_each] for k in range(10)])
     return np.where(np.isin(np.arange(rows), first), true, -1)

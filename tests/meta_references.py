@@ -1,4 +1,4 @@
-"""The meta step by differentiating through the update: slow, in torch, and apart from labelfix's own maths."""
+"""The meta step by differentiating through the update: slow, in torch, and without labelfix's own maths."""
 
 from __future__ import annotations
 

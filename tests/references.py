@@ -131,7 +131,7 @@ def transition_posterior(
 
 
 def pooled_belief(probs: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The pooled reading, row by row; every parameter comes from the known rows."""
+    """The pooled posterior, row by row; every parameter comes from the known rows."""
     K = probs.shape[1]
     usual = np.array([probs[known & (given == k), k].mean() for k in range(K)])
     losses = np.array([-np.log(probs[n, given[n]] / usual[given[n]]) for n in range(len(given))])
@@ -239,8 +239,8 @@ def pencil_loss(
             classification += inverse if loss == "inverse-kl" else y[i, j] * np.log(y[i, j] / f[i, j])
             entropy -= f[i, j] * np.log(f[i, j])
         # The authors' code has the softmax of y where equation 9 has y.
-        judged = y[i] if compat == "paper" else softmax(y[i : i + 1])[0]
-        compatibility -= np.log(judged[given[i]])
+        belief = y[i] if compat == "paper" else softmax(y[i : i + 1])[0]
+        compatibility -= np.log(belief[given[i]])
     return {
         "classification": classification / n / c,
         "compatibility": alpha * compatibility / n,

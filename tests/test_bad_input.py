@@ -96,8 +96,8 @@ def program(world, monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", ["labelfix", *line.split()])
         with pytest.raises(SystemExit) as ending:
             cli.main()
-        said = capsys.readouterr()
-        return ending.value.code, said.out, said.err
+        output = capsys.readouterr()
+        return ending.value.code, output.out, output.err
 
     return run
 

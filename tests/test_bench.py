@@ -569,5 +569,5 @@ print(after - before, peak_memory_mb() - after)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     grown, later = map(float, done.stdout.split())
-    assert 300 < grown < 1_000  # what the imports held for a moment may be part of it
+    assert 300 < grown < 1_000  # what the imports held briefly may be part of it
     assert abs(later) < 50  # giving memory back does not lower the peak

@@ -59,11 +59,11 @@ def place(made, tmp_path, monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["labelfix", *map(str, args)])
         with pytest.raises(SystemExit) as end:
             main()
-        told = capfd.readouterr().err
-        assert end.value.code in ((0, 2) if code is None else (code,)), (args, told)
+        line = capfd.readouterr().err
+        assert end.value.code in ((0, 2) if code is None else (code,)), (args, line)
         if end.value.code == 2:
-            assert told.count("\n") == 1
-        return told
+            assert line.count("\n") == 1
+        return line
 
     return SimpleNamespace(folder=tmp_path, images=made / "images", ends=ends)
 
@@ -136,9 +136,9 @@ class TestCorrections:
         if values is not None:
             table = table.add_column(number, column, pa.chunked_array([pa.array(values)]))
         pq.write_table(table, path)
-        told = place.ends("review", "run", code=2)
-        assert "is not as labelfix writes it" in told
-        assert column in told
+        line = place.ends("review", "run", code=2)
+        assert "is not as labelfix writes it" in line
+        assert column in line
         with pytest.raises(InputError, match="is not as labelfix writes it"):
             labelfix.read_corrections(path)
 

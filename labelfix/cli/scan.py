@@ -162,7 +162,7 @@ def _print_plan(planned: dict[str, Any]) -> None:
 def _print_run(run: Run) -> None:
     summary = run.summary
     counts = summary["counts"]
-    say(f"{counts['judged']} labels judged, {counts['flagged']} flagged, {counts['corrected']} corrected")
+    say(f"{counts['judged']} eligible labels, {counts['flagged']} flagged, {counts['corrected']} corrected")
     if summary["noise_rate"] is not None:
         say(f"estimated noise rate: {summary['noise_rate']:.1%}")
     if summary["fit_reason"]:

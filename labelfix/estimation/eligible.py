@@ -1,4 +1,4 @@
-"""Which rows count: the one rule by which a row is judged, evaluated and counted."""
+"""Which rows count: the one rule by which a row is scored, flagged and evaluated."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def pooled_posterior(
 
 
 def network_is_weak(probs: np.ndarray, given: np.ndarray) -> bool:
-    """Whether a network is too weak to correct labels; see `PosteriorEstimate.is_weak`.
+    """Whether a network is too weak to correct labels; see `is_weak` in reliability.py.
 
     Args:
         probs: (N, K) averaged predictions.

@@ -133,7 +133,7 @@ def _checked(evidence: Evidence, eligible: np.ndarray) -> Fit:
         return evidence.fit
     if not eligible.any():
         return Fit(
-            keeps_labels=True, reason="no label was judged: none is given, usable and not yet verified"
+            keeps_labels=True, reason="no row is eligible: no label is given, usable and not yet verified"
         )
     noise = evidence.noise[eligible]
     if not np.isfinite(noise).all() or not np.isfinite(evidence.probs[eligible]).all():
@@ -141,7 +141,7 @@ def _checked(evidence: Evidence, eligible: np.ndarray) -> Fit:
     if evidence.fit.keeps_labels:
         return evidence.fit
     if len(noise) > 1 and np.ptp(noise) < 1e-6:
-        return Fit(ok=False, reason="every row has the same noise score: there is nothing to tell rows apart")
+        return Fit(ok=False, reason="every row has the same noise score: there is nothing to rank rows by")
     if len(noise) and (noise > FLAG_ABOVE).all():
         return Fit(ok=False, reason="every row counts as wrongly labelled: the noise model is one-sided")
     return evidence.fit

@@ -1,6 +1,6 @@
 """Original images on their way into an export: their bytes as they are, never decoded.
 
-A file is opened once, and what is read is what was looked at: somebody may replace it at any moment, by a link to a key
+A file is opened once, and what is read is what was looked at: somebody may replace it at any time, by a link to a key
 or a pipe that never ends.
 """
 

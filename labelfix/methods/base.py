@@ -399,7 +399,7 @@ class Method(nn.Module, ABC):
         to before it learns the wrong ones. Every row must pass once an epoch.
 
         Args:
-            when: the moment.
+            when: phase and epoch.
             rows: (B,) int64.
             logits: (B, K) of unmixed views.
         """

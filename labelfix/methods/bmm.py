@@ -357,7 +357,7 @@ class BMM(Method):
 
     def after_epoch(self, when: TrainState, predict: Predict) -> dict[str, float]:
         """Take the loss of every row, on augmented images in evaluation mode, and fit the mixture anew."""
-        # The epoch that has just ended, not the one that starts at this very moment.
+        # The epoch that has just ended, not the one that starts now.
         ended = TrainState(when.phase, when.epoch - 0.5)
         if not self._is_looked_at(int(ended.epoch)):
             return {}

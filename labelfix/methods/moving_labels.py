@@ -68,6 +68,6 @@ class MovingLabels(TwoPosteriors):
         return self.moves
 
     def probs_so_far(self, when: TrainState, predict: Predict) -> np.ndarray:
-        """(N, K) averaged predictions, or where the window has not begun those of the moment."""
+        """(N, K) averaged predictions, or the current ones where the window has not begun."""
         is_averaged = when.epoch > self.settings.average_from
         return (self.ensembled_probs if is_averaged else predict("plain").softmax(dim=1)).cpu().numpy()

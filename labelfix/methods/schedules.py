@@ -1,4 +1,4 @@
-"""Learning rates and epoch counts as pure functions of the moment."""
+"""Learning rates and epoch counts as pure functions of epoch and step."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def locked(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> Iter
         overwrite: whether a finished or different run may be replaced.
 
     Yields:
-        `begin()`, which resumes the run that is there or makes room for a new one, and returns True when it is
+        `begin()`, which resumes the run that is there or clears the folder for a new one, and returns True when it is
         resumed on another device, with other packages or another thread count, so that its bytes may differ.
 
     Raises:
@@ -279,7 +279,7 @@ def locked(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> Iter
             raise InputError(
                 f"{folder.path}: another scan is writing here; wait for it, or use another --out"
             ) from None
-        check_out(folder, overwrite=overwrite)  # again: what was there a moment ago may have finished
+        check_out(folder, overwrite=overwrite)  # again: what was there at the first check may have finished
         saved = None if folder.is_finished else folder.saved_config()
         changed = [] if saved is None else changes(saved, facts)
         if changed and not overwrite:

@@ -128,7 +128,7 @@ def score_chart(survey: Survey) -> Chart:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        parts = ((survey.scores, "muted", 0.4, "judged"), (survey.flagged_scores, "accent", 1, "flagged"))
+        parts = ((survey.scores, "muted", 0.4, "eligible"), (survey.flagged_scores, "accent", 1, "flagged"))
         for counts, colour, alpha, label in parts:
             look: dict[str, Any] = {"color": COLOURS[colour], "alpha": alpha, "linewidth": 0, "label": label}
             axes.stairs(counts, edges, fill=True, baseline=least, **look)
@@ -194,7 +194,7 @@ def training_chart(epochs: pa.Table, name: str, title: str, columns: list[str], 
     whole = frame[frame["fold"].isna()]
     folds = [part for _, part in frame.groupby("fold")]
     starts = whole[whole["phase"] != whole["phase"].shift()]
-    lasts = [(_said(column, prefix), whole[column].dropna()) for column in columns]
+    lasts = [(_curve_name(column, prefix), whole[column].dropna()) for column in columns]
     description = f"{len(whole)} epochs. " + "; ".join(
         f"{label} from {values.iloc[0]:.3g} to {values.iloc[-1]:.3g}"
         for label, values in lasts
@@ -212,7 +212,7 @@ def training_chart(epochs: pa.Table, name: str, title: str, columns: list[str], 
             for fold in folds:
                 axes.plot(fold["epoch"], fold[column], linewidth=0.7, alpha=0.6, **look)
             marker = "o" if whole[column].count() == 1 else None
-            label = _said(column, prefix)
+            label = _curve_name(column, prefix)
             axes.plot(whole["epoch"], whole[column], linewidth=1.8, marker=marker, label=label, **look)
         _draw_phases(axes, starts["epoch"].tolist(), starts["phase"].tolist())
         axes.locator_params(axis="x", integer=True)
@@ -237,7 +237,7 @@ def _legend(figure: Figure) -> None:
     figure.legend(loc="outside upper right", ncols=3, fontsize=9)
 
 
-def _said(column: str, prefix: str) -> str:
+def _curve_name(column: str, prefix: str) -> str:
     return short(column.removeprefix(prefix).replace("_", " "))
 
 

@@ -6,7 +6,7 @@ The corrections have 10 classes, and are written by the real writer. Each side r
 peak of the resident size of that process (VmHWM) above its size after the imports. The plain sides: for csv
 `pyarrow.csv.write_csv`, for parquet `pyarrow.parquet.write_table`, both of the same columns read into one table; for
 jsonl and labelstudio `json.dumps` of each row, or task, from such a table's `to_pylist`. cleanlab's is `numpy.save`.
-Reading the corrections counts on both sides.
+Loading the corrections counts on both sides.
 """
 
 from __future__ import annotations

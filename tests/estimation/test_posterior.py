@@ -116,7 +116,7 @@ def test_labels_that_look_clean_to_a_network_that_is_sure_of_few_may_be_wrong():
     assert "it is sure of 50% of the rows only, and errors among the others may not show" in fit.reason
 
 
-def test_a_weak_network_is_seen_without_the_whole_reading():
+def test_a_weak_network_is_seen_without_the_whole_posterior():
     probs, given, _ = rows_of(0.3)
     more = np.vstack([probs, np.full((2, 4), np.nan)])
     assert not network_is_weak(more, np.append(given, [-1, -1]))

@@ -71,7 +71,7 @@ def test_where_nothing_was_eligible_nothing_looks_clean():
     found = evidence(NOISE, SURE, keeps_labels=True, reason="the labels look clean")
     fit = decide(found, GIVEN, ~ALL, NOBODY, trusted=GIVEN).fit
     assert (fit.ok, fit.keeps_labels) == (True, True)
-    assert fit.reason.startswith("no label was judged")
+    assert fit.reason.startswith("no row is eligible")
 
 
 def test_a_fit_that_the_method_gave_up_is_kept():

@@ -181,7 +181,7 @@ class TestVariants:
         early = trainer.method._guess(TrainState(phase, 3.0), logits)
         torch.testing.assert_close(early, logits.softmax(dim=1))
 
-    def test_gaussians_serve_the_tracking_and_both_readings(self):
+    def test_gaussians_serve_the_tracking_and_both_posteriors(self):
         for score_from in ("trajectory", "method"):
             trainer = make_trainer(
                 "bmm", rows=400, epochs=8, mixture="gaussian", score_from=score_from, weights_from="epoch"

@@ -54,7 +54,7 @@ def test_loss_is_finite_with_gradients_in_every_phase(name):
         epoch += phase.epochs
 
 
-def test_learning_rate_is_a_positive_number_at_any_moment(name):
+def test_learning_rate_is_a_positive_number_at_any_time(name):
     method = make_trainer(name).method
     phase = method.phases()[-1]
     for epoch in np.linspace(0, method.settings.epochs, 50):

@@ -39,7 +39,7 @@ def first_batch(trainer, rows=40):
 
 
 def at_labels(**changes):
-    """A trainer after its backbone, and the first moment of the labels' stage; their logits have spread."""
+    """A trainer after its backbone, and the first step of the labels' stage; their logits have spread."""
     trainer = make_trainer("pencil", rows=100, **{**PLAN, **changes})
     next(trainer.epochs())
     rng = np.random.default_rng(2)

@@ -14,7 +14,7 @@ def grave(visit):
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
     )
-    # Dialogs fade in nowhere, but colours of buttons take a moment: what is measured must stand still.
+    # Dialogs fade in nowhere, but colours of buttons take a while: what is measured must stand still.
     visit.page.emulate_media(reduced_motion="reduce")
     found = axe.Axe().run(visit.page, options={"resultTypes": ["violations"]}).response["violations"]
     return [

@@ -24,9 +24,9 @@ def test_both_tabs_show_what_one_decides(visit):
     it.press("a")
     other.wait_for_function("() => document.getElementById('progress').value === 1")
     store(it.page, {"1": "accept", "999": "keep"})
-    other.wait_for_function("() => document.getElementById('elsewhere')?.textContent.includes('1 decision')")
+    other.wait_for_function("() => document.getElementById('other-rows')?.textContent.includes('1 decision')")
     store(it.page, {"1": "accept"})
-    other.wait_for_function("() => !document.getElementById('elsewhere')")
+    other.wait_for_function("() => !document.getElementById('other-rows')")
 
 
 def test_undo_leaves_what_another_tab_has_decided(visit):

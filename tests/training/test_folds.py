@@ -41,7 +41,7 @@ def epochs_of(run) -> pd.DataFrame:
     return pd.read_parquet(run.out / "epochs.parquet").drop(columns="elapsed_seconds")
 
 
-# ---------------------------------------------------------------- dealing
+# ---------------------------------------------------------------- assigning folds
 
 
 @strategies.composite
@@ -315,7 +315,7 @@ def assert_same(run, uninterrupted) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "number"),
+    ("point", "number"),
     [
         (WITHIN_A_FOLD, signal.SIGINT),
         (WITHIN_A_FOLD, signal.SIGKILL),
@@ -324,7 +324,7 @@ def assert_same(run, uninterrupted) -> None:
     ids=["Ctrl-C in its epochs", "kill in its epochs", "kill after its last epoch"],
 )
 def test_killed_in_a_fold_and_repeated_gives_the_bytes_of_an_uninterrupted_run(
-    digits, tmp_path, uninterrupted, moment, number
+    digits, tmp_path, uninterrupted, point, number
 ):
     done = start(*moment, number, *COMMAND, cwd=tmp_path)
     assert done.returncode == (130 if number == signal.SIGINT else -number), done.stderr

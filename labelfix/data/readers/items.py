@@ -124,7 +124,7 @@ def _item(dataset: Any, row: int, path: Path) -> tuple[_Image, Any, str]:
     try:
         item = dataset[row]
     except Exception as error:  # somebody else's code: any one item may fail
-        return _NO_IMAGE, None, f"row {row} raises {_said(error)}"
+        return _NO_IMAGE, None, f"row {row} raises {_one_line(error)}"
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise InputError(
             f"{path}: item {row} is a {type(item).__name__}, no pair; make it (PIL image, label)"
@@ -135,10 +135,10 @@ def _item(dataset: Any, row: int, path: Path) -> tuple[_Image, Any, str]:
     try:
         return _file(image), label, ""
     except Exception as error:
-        return _NO_IMAGE, label, f"the image of row {row} raises {_said(error)}"
+        return _NO_IMAGE, label, f"the image of row {row} raises {_one_line(error)}"
 
 
-def _said(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 

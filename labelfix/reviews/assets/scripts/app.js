@@ -222,7 +222,7 @@ class Review {
   }
 
   #notices() {
-    noticeOfOthers(Object.keys(this.decisions.elsewhere).length);
+    noticeOfOthers(Object.keys(this.decisions.ofOtherRows).length);
     noticeOfStorage(this.kept.works);
   }
 

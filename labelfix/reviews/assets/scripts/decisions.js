@@ -8,7 +8,7 @@ class Decisions {
     /** @type {Map<number, string>} by sample id */
     this.made = new Map();
     /** Decisions of rows that are not on this page: kept for the page that has them. @type {Object<string, string>} */
-    this.elsewhere = {};
+    this.ofOtherRows = {};
     /** Steps: each a list of [id, before, after]. @type {[number, string|undefined, string|undefined][][]} */
     this.done = [];
     this.undone = [];
@@ -22,10 +22,10 @@ class Decisions {
   restore(stored) {
     const before = new Map(this.made);
     this.made.clear();
-    this.elsewhere = {};
+    this.ofOtherRows = {};
     for (const [id, decision] of Object.entries(stored)) {
       const sample = this.samples.byId.get(Number(id));
-      if (!sample) this.elsewhere[id] = decision;
+      if (!sample) this.ofOtherRows[id] = decision;
       else if (this.allows(sample, decision)) this.made.set(sample.id, decision);
     }
     const isOurs = ([id]) => before.get(id) === this.made.get(id);
@@ -36,7 +36,7 @@ class Decisions {
 
   /** @returns {Object<string, string>} what `restore` reads */
   stored() {
-    return { ...this.elsewhere, ...Object.fromEntries(this.made) };
+    return { ...this.ofOtherRows, ...Object.fromEntries(this.made) };
   }
 
   /** Whether a decision is possible for a sample. @param {Sample} sample @param {string} decision */

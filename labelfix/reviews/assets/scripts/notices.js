@@ -51,7 +51,7 @@ function noticeOfStorage(works) {
 /** @param {number} count of kept decisions about samples that are not on this page */
 function noticeOfOthers(count) {
   const text = `This browser keeps ${counted(count, 'decision')} about samples of this run that the page does not show.`;
-  notice('elsewhere', count ? `${text} They stay kept, but are not in its download.` : '');
+  notice('other-rows', count ? `${text} They stay kept, but are not in its download.` : '');
 }
 
 /** The switch between light and dark. */

@@ -1,9 +1,9 @@
-"""Which reading of the same averaged predictions finds wrong labels best, and mends most without doing harm?
+"""Which posterior of the same averaged predictions finds wrong labels best, and mends most without doing harm?
 
-    python tests/benchmarks/readings.py --data DIR
+    python tests/benchmarks/posteriors.py --data DIR
 
 Cross-entropy is trained once a noise and seed (first 5,000 images of cifar10_train.parquet in DIR, or scikit-learn's
-digits), its averaged and last predictions are kept in --out, and every candidate reads the same ones. A line shows for
+digits), its averaged and last predictions are kept in --out, and every candidate takes the same ones. A line shows for
 every candidate the average precision of its score and the share of the wrong labels that its corrections remove (net:
 a label made wrong counts against it); on clean labels the rows that it changes.
 """
@@ -122,12 +122,12 @@ def main() -> None:
         for noise in CIFAR if dataset == "cifar" else DIGITS:
             for seed in args.seeds:
                 probs, given, true = predictions(args, dataset, noise, seed)
-                cells = [cell(read(probs, given), given, true) for read in CANDIDATES.values()]
+                cells = [cell(score(probs, given), given, true) for score in CANDIDATES.values()]
                 print(f"| {dataset}, {noise} | {seed} | " + " | ".join(cells) + " |", flush=True)
 
 
-def cell(read, given, true) -> str:
-    noise, _, labels = read
+def cell(found, given, true) -> str:
+    noise, _, labels = found
     wrong = given != true
     if not wrong.any():
         return f"{(labels != given).sum()} changed"
@@ -178,7 +178,7 @@ def train(kept: Path, source, options: dict, truth: dict) -> None:
     findings_of = pipeline.find
 
     def keep(manifest, store, trusted, trainer, *_):
-        averaged = trainer.method.trajectory.double().cpu().numpy()
+        averaged = trainer.method.ensembled_probs.double().cpu().numpy()
         last = trainer.predict().softmax(dim=1).double().cpu().numpy()
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.savez(kept, averaged=averaged, last=last, given=manifest.given, true=true)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 NAMES = ["cat", "dog", "eel"]
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def make_folder(root, *paths):
@@ -17,15 +19,28 @@ def make_folder(root, *paths):
     return root
 
 
-def write_hf(path, images, labels, *, names=NAMES, extra=None, feature=None, metadata=True):
+def write_rows(path, rows):
+    """A source of the kind that the suffix names, from dicts with the same keys; values as Python has them."""
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=3)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="," if path.suffix == ".csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def write_hf(path, images, labels, *, names=NAMES, extra=None, metadata=True, row_group_size=None):
     """A Parquet file as Hugging Face datasets writes it."""
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    columns = {"image": pa.array(images, kind), "label": pa.array(labels), **(extra or {})}
-    features = {"image": {"_type": "Image"}, "label": feature or {"names": names, "_type": "ClassLabel"}}
+    columns = {"image": pa.array(images, PICTURE), "label": pa.array(labels), **(extra or {})}
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
     table = pa.table(columns)
     if metadata:
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    pq.write_table(table, path)
+    pq.write_table(table, path, row_group_size=row_group_size)
     return path
 
 

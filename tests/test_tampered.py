@@ -152,8 +152,7 @@ class TestCorrections:
             assert "cannot be read" in place.ends(*args, code=2)
 
     @pytest.mark.parametrize(
-        "values",
-        [pa.array([1] * 40, pa.timestamp("s", "Mars/Phobos")), pa.array([2**30] * 40, pa.date32())],
+        "values", [pa.array([1] * 40, pa.timestamp("s", "Mars/Phobos")), pa.array([2**30] * 40, pa.date32())]
     )
     def test_values_of_ones_own_that_no_text_can_hold(self, place, values):
         path = place.folder / "run" / "corrections.parquet"

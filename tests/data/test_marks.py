@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refuses_source
+from sources import write_hf
+from sources import write_rows as write
 
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers.marks import MarkedRows, Marks
@@ -20,22 +19,13 @@ KINDS = ["csv", "tsv", "jsonl", "parquet", "hf"]
 
 
 def write_rows(folder, kind, rows):
-    """A manifest of one kind from a list of dicts with `path`, `label` and more; values as Python has them."""
-    path = folder / f"x.{'parquet' if kind == 'hf' else kind}"
-    if kind in ("csv", "tsv"):
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), delimiter="," if kind == "csv" else "\t")
-            writer.writeheader()
-            writer.writerows(rows)
-    elif kind == "jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        columns = {name: pa.array([row[name] for row in rows]) for name in rows[0]}
-        if kind == "hf":
-            images = [{"bytes": b"x", "path": name} for name in columns.pop("path").to_pylist()]
-            columns["image"] = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-        pq.write_table(pa.table(columns), path, row_group_size=3)
-    return path
+    """A manifest of one kind from a list of dicts with `path`, `label` and more."""
+    if kind != "hf":
+        return write(folder / f"x.{kind}", rows)
+    columns = {name: pa.array([row[name] for row in rows]) for name in rows[0]}
+    images = [{"bytes": b"x", "path": name} for name in columns.pop("path").to_pylist()]
+    labels = columns.pop("label")
+    return write_hf(folder / "x.parquet", images, labels, extra=columns, metadata=False, row_group_size=3)
 
 
 def rows_with(**columns):
@@ -67,20 +57,23 @@ class TestEveryKind:
         with pytest.raises(ValueError, match="read-only"):
             manifest.is_trusted[0] = False
 
-    def test_ones_and_zeros_mark_trusted_rows(self, tmp_path, kind):
-        path = write_rows(tmp_path, kind, rows_with(is_trusted=[1, 0, None, 1]))
-        assert np.flatnonzero(Manifest.read(path).is_trusted).tolist() == [0, 3]
+    @pytest.mark.parametrize(
+        ("marks", "trusted"),
+        [
+            ([1, 0, None, 1], [0, 3]),
+            (["TRUE", " yes ", "1", "False", "no", "0", "", " "], [0, 1, 2]),
+        ],
+    )
+    def test_ones_zeros_and_words_mark_trusted_rows(self, tmp_path, kind, marks, trusted):
+        path = write_rows(tmp_path, kind, rows_with(is_trusted=marks))
+        assert np.flatnonzero(Manifest.read(path).is_trusted).tolist() == trusted
 
-    def test_another_number_is_refused_by_row_and_value(self, tmp_path, kind):
-        path = write_rows(tmp_path, kind, rows_with(is_trusted=[1, 0, 1, 0, 2]))
-        refuses(path, "row 4", "is_trusted '2'", "true or false")
-
-    def test_words_mark_trusted_rows_in_any_case(self, tmp_path, kind):
-        words = ["TRUE", " yes ", "1", "False", "no", "0", "", " "]
-        path = write_rows(tmp_path, kind, rows_with(is_trusted=words))
-        assert np.flatnonzero(Manifest.read(path).is_trusted).tolist() == [0, 1, 2]
-        path = write_rows(tmp_path, kind, rows_with(is_trusted=["yes", "maybe"]))
-        refuses(path, "row 1", "is_trusted 'maybe'")
+    @pytest.mark.parametrize(
+        ("marks", "parts"),
+        [([1, 0, 1, 0, 2], ["row 4", "'2'", "true or false"]), (["yes", "maybe"], ["row 1", "'maybe'"])],
+    )
+    def test_another_mark_is_refused_by_row_and_value(self, tmp_path, kind, marks, parts):
+        refuses(write_rows(tmp_path, kind, rows_with(is_trusted=marks)), "is_trusted", *parts)
 
     def test_a_trusted_row_needs_a_label_where_labels_matter(self, tmp_path, kind):
         rows = rows_with(is_trusted=["true"] * 9)
@@ -98,28 +91,30 @@ class TestEveryKind:
         assert kept[:8] == splits
         assert any("'testing'" in text and "trained on" in text for text in manifest.warnings)
 
-    def test_groups_are_numbered_as_they_appear_and_no_group_is_one_of_its_own(self, tmp_path, kind):
-        groups = ["p2", "p1", None, "p2", "", " p1 ", "p3", " "]
+    @pytest.mark.parametrize(
+        ("groups", "codes"),
+        [
+            (["p2", "p1", None, "p2", "", " p1 ", "p3", " "], [0, 1, 2, 0, 3, 1, 4, 5, 6, 7]),
+            ([7, 3, 7, 3, 3, 3, 3, 3, 3, 9], [0, 1, 0, 1, 1, 1, 1, 1, 1, 2]),
+        ],
+    )
+    def test_groups_are_numbered_as_they_appear_and_no_group_is_one_of_its_own(
+        self, tmp_path, kind, groups, codes
+    ):
         manifest = Manifest.read(write_rows(tmp_path, kind, rows_with(group=groups)))
         assert manifest.groups.dtype == np.int64
-        assert manifest.groups.tolist() == [0, 1, 2, 0, 3, 1, 4, 5, 6, 7]
+        assert manifest.groups.tolist() == codes
         assert manifest.pass_through == ("group",)
         with pytest.raises(ValueError, match="read-only"):
             manifest.groups[0] = 1
 
-    def test_numbers_are_groups_too(self, tmp_path, kind):
-        manifest = Manifest.read(write_rows(tmp_path, kind, rows_with(group=[7, 3, 7, 3, 3, 3, 3, 3, 3, 9])))
-        assert manifest.groups.tolist() == [0, 1, 0, 1, 1, 1, 1, 1, 1, 2]
-
     def test_marks_change_neither_key(self, tmp_path, kind):
-        plain, marked = tmp_path / "plain", tmp_path / "marked"
-        plain.mkdir()
-        marked.mkdir()
-        first = Manifest.read(write_rows(plain, "csv", rows_with()))
+        first = Manifest.read(write_rows(tmp_path, kind, rows_with()))
         rows = rows_with(is_trusted=["true"], split=["test"], group=["g"])
-        second = Manifest.read(write_rows(marked, "csv", rows))
+        second = Manifest.read(write_rows(tmp_path, kind, rows))
         assert first.fingerprint == second.fingerprint
-        assert first.image_key == second.image_key
+        if kind in ("csv", "tsv", "jsonl"):  # the image key of images inside a file has the file's time
+            assert first.image_key == second.image_key
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,14 +139,11 @@ def test_held_out_rows_beyond_the_first_are_not_blamed(tmp_path):
     assert Manifest.read(path, rows=8).limit == 8
 
 
-def test_a_class_with_one_row_to_train_on_is_warned_about(tmp_path):
+def test_a_class_with_one_row_to_train_on_is_warned_about_and_ordinary_splits_are_not(tmp_path):
     path = write_rows(tmp_path, "csv", rows_with(split=["test", "train"] * 4))
     (warning,) = Manifest.read(path).warnings
     assert "fewer than 2 samples to train on in class 'a'" in warning
-
-
-def test_ordinary_splits_are_not_warned_about(tmp_path):
-    path = write_rows(tmp_path, "csv", rows_with(split=["train", "Training", "test", "val", ""]))
+    write_rows(tmp_path, "csv", rows_with(split=["train", "Training", "test", "val", ""]))
     assert Manifest.read(path).warnings == ()
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 from functools import partial
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import refusals
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sources import write_hf, write_rows
 
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers import escape_cell
@@ -37,17 +36,12 @@ def read(folder, *lines, header="path,label", **options):
 
 def write(folder, kind, rows):
     """A trusted file of one kind from a list of dicts."""
-    path = folder / f"trusted.{kind}"
-    if kind in ("csv", "tsv"):
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), delimiter="," if kind == "csv" else "\t")
-            writer.writeheader()
-            writer.writerows(rows)
-    elif kind == "jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    else:
-        pq.write_table(pa.table({name: pa.array([row[name] for row in rows]) for name in rows[0]}), path)
-    return path
+    return write_rows(folder / f"trusted.{kind}", rows)
+
+
+def decided(*words, label="cat", **columns):
+    """Rows of the samples 0, 1, ... with these decisions."""
+    return [{"sample_id": i, "label": label, "decision": word, **columns} for i, word in enumerate(words)]
 
 
 def refuses(manifest, path, *parts):
@@ -103,51 +97,39 @@ class TestEveryKind:
         refuses(manifest, write(tmp_path, kind, agree), "row 1", "'6.png'", "sample_id 5", "'5.png'")
 
     def test_accept_keep_and_change_count_and_skip_does_not(self, tmp_path, manifest, kind):
-        decisions = ["accept", "skip", "keep", "change", "skip"]
-        rows = [
-            {"sample_id": i, "label": "eel" if word != "skip" else "", "decision": word}
-            for i, word in enumerate(decisions)
-        ]
+        rows = decided("accept", "skip", "keep", "change", "skip", label="eel")
+        rows[1]["label"] = rows[4]["label"] = ""
         assert labels_of(Trusted.of(manifest, write(tmp_path, kind, rows))) == {0: "eel", 2: "eel", 3: "eel"}
 
-    @pytest.mark.parametrize("word", ["relabel", ""])
-    def test_another_decision_is_refused(self, tmp_path, manifest, kind, word):
-        rows = [{"sample_id": i, "label": "cat", "decision": ("keep", word)[i]} for i in range(2)]
-        refuses(manifest, write(tmp_path, kind, rows), "row 1", repr(word), "accept, keep, change, skip")
-
-    def test_a_label_that_is_no_class_is_refused(self, tmp_path, manifest, kind):
-        rows = [{"sample_id": 0, "label": "cat"}, {"sample_id": 1, "label": "Cat"}]
-        refuses(manifest, write(tmp_path, kind, rows), "row 1", "'Cat'", "no class", "'cat', 'dog', 'eel'")
-
-    def test_an_empty_label_is_refused(self, tmp_path, manifest, kind):
-        rows = [{"sample_id": 0, "label": "cat"}, {"sample_id": 1, "label": " "}]
-        refuses(manifest, write(tmp_path, kind, rows), "row 1", "no label")
-
-    def test_an_unknown_or_empty_file_name_is_refused(self, tmp_path, manifest, kind):
-        rows = [{"file_name": "0.png", "label": "cat"}, {"file_name": "90.png", "label": "cat"}]
-        refuses(manifest, write(tmp_path, kind, rows), "row 1", "'90.png'", str(manifest.source), "sample_id")
-        rows[1]["file_name"] = ""
-        refuses(manifest, write(tmp_path, kind, rows), "row 1", "no file_name")
-
-    @pytest.mark.parametrize("number", ["9", "-1", "1.5", "x", ""])
-    def test_a_sample_id_that_no_row_has_is_refused(self, tmp_path, manifest, kind, number):
-        rows = [{"sample_id": "0", "label": "cat"}, {"sample_id": number, "label": "cat"}]
-        refuses(manifest, write(tmp_path, kind, rows), "row 1", f"sample_id '{number}'", "0 to 8")
+    @pytest.mark.parametrize(
+        ("rows", "parts"),
+        [
+            (decided("keep", "relabel"), ["row 1", "'relabel'", "accept, keep, change, skip"]),
+            (decided("keep", ""), ["row 1", "''", "accept, keep, change, skip"]),
+            (decided("skip"), ["no row that counts", "--trusted"]),
+            ([{"sample_id": 0, "label": "cat"}, {"sample_id": 1, "label": "Cat"}],
+             ["row 1", "'Cat'", "no class", "'cat', 'dog', 'eel'"]),
+            ([{"sample_id": 0, "label": "cat"}, {"sample_id": 1, "label": " "}], ["row 1", "no label"]),
+            ([{"file_name": "0.png", "label": "cat"}, {"file_name": "90.png", "label": "cat"}],
+             ["row 1", "'90.png'", "source.csv", "sample_id"]),
+            ([{"file_name": "0.png", "label": "cat"}, {"file_name": "", "label": "cat"}],
+             ["row 1", "no file_name"]),
+            ([{"file_name": "0.png", "class": "cat"}], ["no column 'label'", "'file_name', 'class'"]),
+            ([{"name": "0.png", "label": "cat"}], ["'sample_id' or 'file_name'", "'name', 'label'"]),
+            *(
+                ([{"sample_id": "0", "label": "cat"}, {"sample_id": number, "label": "cat"}],
+                 ["row 1", f"sample_id '{number}'", "0 to 8"])
+                for number in ("9", "-1", "1.5", "x", "")
+            ),
+        ],
+    )  # fmt: skip
+    def test_a_bad_row_or_column_is_refused(self, tmp_path, manifest, kind, rows, parts):
+        refuses(manifest, write(tmp_path, kind, rows), *parts)
 
     def test_one_sample_twice_needs_one_label(self, tmp_path, manifest, kind):
         rows = [{"file_name": "3.png", "label": label} for label in ("cat", "cat", "dog")]
         assert labels_of(Trusted.of(manifest, write(tmp_path, kind, rows[:2]))) == {3: "cat"}
         refuses(manifest, write(tmp_path, kind, rows), "rows 0 and 2", "'cat'", "'dog'", "keep one")
-
-    def test_missing_columns_are_refused_with_those_that_are_there(self, tmp_path, manifest, kind):
-        path = write(tmp_path, kind, [{"file_name": "0.png", "class": "cat"}])
-        refuses(manifest, path, "no column 'label'", "'file_name', 'class'")
-        path = write(tmp_path, kind, [{"name": "0.png", "label": "cat"}])
-        refuses(manifest, path, "'sample_id' or 'file_name'", "'name', 'label'")
-
-    def test_a_file_where_no_row_counts_is_refused(self, tmp_path, manifest, kind):
-        path = write(tmp_path, kind, [{"sample_id": 0, "label": "cat", "decision": "skip"}])
-        refuses(manifest, path, "no row that counts", "--trusted")
 
     def test_rows_beyond_the_first_ones_are_skipped(self, tmp_path, kind):
         lines = [f"{i}.png,{CLASSES[i % 3]}" for i in range(9)]
@@ -193,19 +175,13 @@ def test_a_file_name_that_repeats_in_the_source_is_refused_and_sample_id_finds_i
 
 def test_images_inside_a_parquet_file_are_found_by_their_names(tmp_path):
     images = [{"bytes": b"x", "path": name} for name in ("a.png", "b.png", None)]
-    features = {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}
-    table = pa.table({"image": images, "label": [0, 1, 2]})
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    pq.write_table(table, tmp_path / "source.parquet")
-    manifest = Manifest.read(tmp_path / "source.parquet")
+    manifest = Manifest.read(write_hf(tmp_path / "source.parquet", images, [0, 1, 2]))
     rows = [{"file_name": "b.png", "label": "cat"}, {"file_name": "row-000000002.bin", "label": "dog"}]
     assert labels_of(Trusted.of(manifest, write(tmp_path, "jsonl", rows))) == {1: "cat", 2: "dog"}
     # The class names of a trusted file's own numbers are read from its metadata, too.
-    numbers = pa.table({"sample_id": [1, 2], "label": [2, 0]})
-    features = {"label": {"names": ["eel", "dog", "cat"], "_type": "ClassLabel"}}
-    numbers = numbers.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    pq.write_table(numbers, tmp_path / "trusted.parquet")
-    assert labels_of(Trusted.of(manifest, tmp_path / "trusted.parquet")) == {1: "cat", 2: "eel"}
+    ids = {"sample_id": pa.array([1, 2, 0])}
+    write_hf(tmp_path / "trusted.parquet", images, [2, 0, 1], names=["eel", "dog", "cat"], extra=ids)
+    assert labels_of(Trusted.of(manifest, tmp_path / "trusted.parquet")) == {0: "dog", 1: "cat", 2: "eel"}
 
 
 def test_numbers_are_read_as_they_are_written(tmp_path):
@@ -221,40 +197,33 @@ def test_numbers_are_read_as_they_are_written(tmp_path):
 # ---------------------------------------------------------------- files that are none
 
 
-def test_a_file_that_is_not_there_or_of_another_kind_is_refused(tmp_path, manifest):
-    refuses(manifest, tmp_path / "nowhere.csv", "--trusted", "does not exist")
-    (tmp_path / "x.xlsx").write_bytes(b"x")
-    refuses(manifest, tmp_path / "x.xlsx", ".csv, .tsv, .jsonl, .parquet")
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("nowhere.csv", None, ["--trusted", "does not exist"]),
+        ("x.xlsx", b"x", [".csv, .tsv, .jsonl, .parquet"]),
+        ("x.csv", b"", ["empty"]),
+        ("x.csv", b"sample_id,label\n", ["no row that counts"]),
+        ("x.jsonl", b"\n", ["no column 'label'", "none"]),
+        ("x.csv", b"sample_id,label\n1,cat\n2\n", ["row 1 (line 3)", "1 cells"]),
+        ("x.csv", b"label,label\n1,cat\n", ["'label'", "twice"]),
+        ("x.csv", b"file_name,label\n1.png,caf\xe9\n", ["row 0", "UTF-8"]),
+        ("x.jsonl", b'{"sample_id": 1, "label": "cat"}\n{"sample_id": 2, "label": ["cat"]}\n',
+         ["row 1", '["cat"]']),
+        ("x.parquet", b"nothing of the kind", ["Parquet"]),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_none_or_broken_is_refused(tmp_path, manifest, name, content, parts):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    refuses(manifest, tmp_path / name, *parts)
+
+
+def test_a_folder_and_labels_that_are_lists_are_refused(tmp_path, manifest):
     (tmp_path / "folder.csv").mkdir()
     refuses(manifest, tmp_path / "folder.csv", "no regular file")
-
-
-def test_a_file_that_holds_nothing_is_refused(tmp_path, manifest):
-    path = tmp_path / "trusted.csv"
-    path.write_text("")
-    refuses(manifest, path, "empty")
-    path.write_text("sample_id,label\n")
-    refuses(manifest, path, "no row that counts")
-    lines = tmp_path / "trusted.jsonl"
-    lines.write_text("\n")
-    refuses(manifest, lines, "no column 'label'", "none")
-
-
-def test_a_broken_file_is_refused_by_row(tmp_path, manifest):
-    path = tmp_path / "trusted.csv"
-    path.write_text("sample_id,label\n1,cat\n2\n")
-    refuses(manifest, path, "row 1 (line 3)", "1 cells")
-    path.write_text("label,label\n1,cat\n")
-    refuses(manifest, path, "'label'", "twice")
-    path.write_bytes("file_name,label\n1.png,caf\xe9\n".encode("latin-1"))
-    refuses(manifest, path, "row 0", "UTF-8")
-    lines = tmp_path / "trusted.jsonl"
-    lines.write_text('{"sample_id": 1, "label": "cat"}\n{"sample_id": 2, "label": ["cat"]}\n')
-    refuses(manifest, lines, "row 1", '["cat"]')
-    (tmp_path / "trusted.parquet").write_text("nothing of the kind")
-    refuses(manifest, tmp_path / "trusted.parquet", "Parquet")
-    pq.write_table(pa.table({"sample_id": [1], "label": [["cat"]]}), tmp_path / "trusted.parquet")
-    refuses(manifest, tmp_path / "trusted.parquet", "'label'", "make it text")
+    path = write(tmp_path, "parquet", [{"sample_id": 1, "label": ["cat"]}])
+    refuses(manifest, path, "'label'", "make it text")
 
 
 # ---------------------------------------------------------------- which rows are scored

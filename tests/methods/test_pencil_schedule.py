@@ -102,11 +102,7 @@ def test_epochs_scale_every_repeat_and_keep_how_far_labels_travel(total):
     scaled.check()
     assert settings.with_epochs(820) == settings
     if total == 1640:
-        assert (scaled.labels_epochs, scaled.classifier_epochs, scaled.milestones) == (
-            260,
-            240,
-            (80, 160),
-        )
+        assert (scaled.labels_epochs, scaled.classifier_epochs, scaled.milestones) == (260, 240, (80, 160))
 
 
 def test_too_few_epochs_and_impossible_numbers_are_refused():

@@ -98,10 +98,7 @@ def test_the_seed_alone_decides():
     ("groups", "message"),
     [
         (None, "--folds 7: there are only 6 rows to hold out; use fewer folds"),
-        (
-            np.array([0, 0, 1, 1, 2, 2, 9]),
-            "--folds 7: there are only 3 groups to hold out; use fewer folds",
-        ),
+        (np.array([0, 0, 1, 1, 2, 2, 9]), "--folds 7: there are only 3 groups to hold out; use fewer folds"),
     ],
 )
 def test_more_folds_than_rows_or_groups_is_one_line(groups, message):

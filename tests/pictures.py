@@ -12,7 +12,7 @@ from PIL import Image
 from labelfix.data.images.decoding import encode
 
 
-def saved(picture, format, **options):  # noqa: A002
+def saved(picture, format="PNG", **options):  # noqa: A002
     sink = io.BytesIO()
     picture.save(sink, format, **options)
     return sink.getvalue()

@@ -6,8 +6,6 @@ import hashlib
 import json
 import re
 import shlex
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -16,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import refusals
+import sources
 from click.testing import CliRunner
-from PIL import Image
+from pictures import picture as png
 
 from labelfix.data.manifest import Manifest
 from labelfix.noise.corruption import corrupt
@@ -25,14 +24,6 @@ from labelfix.noise.planting import KINDS, NoiseSpec, parse_noise, plant
 
 CLASSES = ["cat", "dog", "eel", "fox"]
 PER_CLASS = 10
-
-
-def png(value):
-    import io
-
-    file = io.BytesIO()
-    Image.new("L", (4, 4), value).save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture
@@ -55,18 +46,12 @@ def csv_manifest(folder):
 
 
 def write_hf(path, *, extra=None, count=12):
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = [{"bytes": png(i), "path": f"{i}.png" if i % 3 else None} for i in range(count)]
     images[5] = None
     labels = pa.array([i % 3 if i != 4 else -1 for i in range(count)], pa.int64())
-    features = {
-        "image": {"_type": "Image"},
-        "label": {"names": ["zebra", "ape", "cow"], "_type": "ClassLabel"},
-    }
-    table = pa.table({"image": pa.array(images, kind), "label": labels, **(extra or {})})
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    pq.write_table(table, path, row_group_size=5)
-    return path
+    return sources.write_hf(
+        path, images, labels, names=["zebra", "ape", "cow"], extra=extra, row_group_size=5
+    )
 
 
 def texts(manifest, labels):
@@ -105,9 +90,11 @@ class TestFiles:
         drawn = plant(clean.given, clean.class_names, NoiseSpec("symmetric", 0.5), 3)
         assert pq.read_table(tmp_path / "noisy.parquet")["label"].to_pylist() == texts(clean, drawn)
 
-    def test_beside_the_images(self, folder, tmp_path):
-        corrupt(folder / ".." / "images", noise="pair:0.3", out=tmp_path / "noisy.parquet")
-        assert pq.read_table(tmp_path / "noisy.parquet")["file_name"][0].as_py() == "images/cat/0.png"
+    @pytest.mark.usefixtures("folder")
+    def test_beside_the_images_and_by_default_here(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert corrupt("images/../images", noise="pair:0.3")["path"] == "noisy.parquet"
+        assert pq.read_table("noisy.parquet")["file_name"][0].as_py() == "images/cat/0.png"
 
     @pytest.mark.usefixtures("folder")
     def test_through_a_link(self, tmp_path):
@@ -144,12 +131,6 @@ class TestFiles:
         assert table["label"] == ["dog", "eel", "cat"]
         assert table["file_name"] == [f"images/{name}/1.png" for name in CLASSES[:3]]
         assert result["warnings"]
-
-    @pytest.mark.usefixtures("folder")
-    def test_default_out_is_here(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        assert corrupt("images", noise="pair:0.3")["path"] == "noisy.parquet"
-        assert (tmp_path / "noisy.parquet").is_file()
 
     def test_same_seed_same_bytes_and_another_is_another(self, folder, tmp_path):
         files = [tmp_path / f"{name}.parquet" for name in "abc"]
@@ -195,13 +176,14 @@ class TestBytes:
     def test_many_rows_stay_aligned(self, tmp_path):
         """More rows than one batch holds."""
         count = 70_001
-        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        images = pa.array([{"bytes": b"%d" % i, "path": f"{i}.png"} for i in range(count)], kind)
-        table = pa.table({"image": images, "label": [f"c{i % 5}" for i in range(count)], "n": range(count)})
-        pq.write_table(table, tmp_path / "many.parquet", row_group_size=7_777)
-        corrupt(tmp_path / "many.parquet", noise="pair:0", out=tmp_path / "noisy.parquet")
+        images = [{"bytes": b"%d" % i, "path": f"{i}.png"} for i in range(count)]
+        labels, extra = [f"c{i % 5}" for i in range(count)], {"n": range(count)}
+        source = sources.write_hf(
+            tmp_path / "many.parquet", images, labels, extra=extra, metadata=False, row_group_size=7_777
+        )
+        corrupt(source, noise="pair:0", out=tmp_path / "noisy.parquet")
         written = pq.read_table(tmp_path / "noisy.parquet")
-        assert written.select(["image", "label", "n"]).equals(table)
+        assert written.select(["image", "label", "n"]).equals(pq.read_table(source))
 
 
 refuses = partial(refusals.refuses, corrupt)
@@ -343,10 +325,6 @@ class TestConfusionFile:
         noise = f"confusion:{tmp_path / 'matrix.txt'}"
         refuses("matrix.txt", *parts, source=folder, noise=noise, out=tmp_path / "noisy.parquet")
 
-    def test_no_such_file_comes_first(self, tmp_path):
-        noise = f"confusion:{tmp_path / 'matrix.csv'}"
-        refuses("--noise", "matrix.csv", "No such file", source=tmp_path / "missing", noise=noise)
-
     def test_no_utf8(self, folder, tmp_path):
         (tmp_path / "matrix.csv").write_bytes("true,café\n".encode("latin-1"))
         noise = f"confusion:{tmp_path / 'matrix.csv'}"
@@ -362,8 +340,30 @@ class TestRefused:
         corrupt(folder, noise="pair:0.3", out=out, overwrite=True)
         assert pq.read_metadata(out).num_rows == 40
 
-    def test_out_inside_the_class_folders(self, folder, monkeypatch):
-        refuses("lies in the source", source=folder, noise="pair:0.3", out=folder / "noisy.parquet")
+    @pytest.mark.parametrize(
+        ("parts", "options"),
+        [
+            (["lies in the source"], {"out": "images/noisy.parquet"}),
+            (["is a folder", "noisy.parquet"], {"out": "out.parquet"}),
+            (["ends in .parquet"], {"out": "noisy.csv"}),
+            (["pair"], {"noise": "asymmetric:0.4"}),
+            # Bad noise comes before a bad source.
+            (["--noise", "unknown kind"], {"source": "missing", "noise": "salt:0.3"}),
+            (
+                ["--noise", "matrix.csv", "No such file"],
+                {"source": "missing", "noise": "confusion:matrix.csv"},
+            ),
+        ],
+    )
+    @pytest.mark.usefixtures("folder")
+    def test_by_options(self, tmp_path, monkeypatch, parts, options):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "out.parquet").mkdir()
+        before = sorted(tmp_path.rglob("*"))
+        refuses(*parts, **{"source": "images", "noise": "pair:0.3", **options})
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_default_out_inside_the_class_folders(self, folder, monkeypatch):
         monkeypatch.chdir(folder / "cat")
         refuses("lies in the source", source="..", noise="pair:0.3")
 
@@ -372,13 +372,6 @@ class TestRefused:
         before = source.read_bytes()
         refuses("is the source", source=source, noise="pair:0.3", out=source, overwrite=True)
         assert source.read_bytes() == before
-
-    def test_out_is_a_folder(self, folder, tmp_path):
-        (tmp_path / "out.parquet").mkdir()
-        refuses("is a folder", "noisy.parquet", source=folder, noise="pair:0.3", out=tmp_path / "out.parquet")
-
-    def test_out_is_no_parquet(self, folder, tmp_path):
-        refuses("ends in .parquet", source=folder, noise="pair:0.3", out=tmp_path / "noisy.csv")
 
     @pytest.mark.usefixtures("folder")
     @pytest.mark.parametrize("name", ["true_label", "is_corrupted", "label"])
@@ -394,14 +387,6 @@ class TestRefused:
         )
         options = {"image_column": "file_name", "out": tmp_path / "noisy.parquet"}
         refuses("'image'", source=source, noise="pair:0.3", **options)
-
-    def test_bad_noise_comes_first(self, tmp_path):
-        refuses("--noise", "unknown kind", source=tmp_path / "missing", noise="salt:0.3")
-
-    def test_asymmetric_on_other_classes(self, folder, tmp_path):
-        out = tmp_path / "noisy.parquet"
-        refuses("pair", source=folder, noise="asymmetric:0.4", out=out)
-        assert not out.exists()
 
 
 class TestCommand:
@@ -421,11 +406,6 @@ class TestCommand:
         assert "labelfix scan" in done.stdout
         assert "0.70" in done.stdout
 
-    def test_help_ends_with_an_example(self):
-        done = self.run("--help")
-        assert "Example:" in done.stdout.split("Options:")[1]
-        assert done.stdout.rstrip().endswith("noisy.parquet")
-
     def test_help_has_all_kinds_and_each_as_it_is_written(self):
         shown = self.run("--help").stdout.split("Kinds of noise:")[1].split("Example:")[0]
         written = re.findall(r"^    ([a-z-]+:\S+)", shown, re.MULTILINE)
@@ -437,7 +417,3 @@ class TestCommand:
         assert example[:2] == ["labelfix", "corrupt"]
         assert self.run(*example[2:]).exit_code == 0
         assert pq.read_metadata("noisy.parquet").num_rows == 40
-
-    def test_no_torch(self):
-        code = "import sys, labelfix.noise.corruption; sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

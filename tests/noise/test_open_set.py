@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -16,8 +15,9 @@ import pytest
 import refusals
 from click.testing import CliRunner
 from conftest import write_digits
-from PIL import Image
+from pictures import picture as png
 from scipy import stats
+from sources import PICTURE
 
 import labelfix
 import labelfix.noise.writing as writing
@@ -33,12 +33,6 @@ CLASSES = ["cat", "dog", "eel", "fox"]
 BROKEN, MISSING, UNLABELLED = 3, 17, 22
 
 
-def png(value):
-    file = io.BytesIO()
-    Image.new("L", (12, 12), value).save(file, "PNG")
-    return file.getvalue()
-
-
 def ours(row):
     return b"no picture" if row == BROKEN else png(row)
 
@@ -48,9 +42,7 @@ def theirs(row):
 
 
 def write_parquet(path, images, **columns):
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    table = {"image": pa.array(images, kind), **columns}
-    pq.write_table(pa.table(table), path, row_group_size=11)
+    pq.write_table(pa.table({"image": pa.array(images, PICTURE), **columns}), path, row_group_size=11)
     return path
 
 
@@ -208,18 +200,17 @@ refuses = partial(refusals.refuses, corrupt)
 
 class TestRefused:
     def test_too_few_images(self, tmp_path):
-        source = write_ours(tmp_path, False)
-        (tmp_path / "few").mkdir()
+        source, few, out = write_ours(tmp_path, False), tmp_path / "few", tmp_path / "noisy.parquet"
+        few.mkdir()
         for row in range(10):
-            (tmp_path / "few" / f"{row}.png").write_bytes(png(row) if row else b"")
-        out = tmp_path / "noisy.parquet"
+            (few / f"{row}.png").write_bytes(png(row) if row else b"")
         parts = [
             "few has 9 different readable images",
             "open-set:0.5 replaces 18 of",
             "larger source",
             "rate",
         ]
-        refuses(*parts, source=source, noise="open-set:0.5", open_set=tmp_path / "few", out=out)
+        refuses(*parts, source=source, noise="open-set:0.5", open_set=few, out=out)
         assert not out.exists()
 
     def test_noise_and_option_go_together(self, tmp_path):
@@ -227,9 +218,13 @@ class TestRefused:
         refuses("--noise open-set:0.5", "--open-set SOURCE", source=missing, noise="open-set:0.5")
         refuses("--open-set", "pair:0.5", "leave it out", source=missing, noise="pair:0.5", open_set=missing)
 
-    def test_the_source_itself(self, both, tmp_path):
-        options = {"noise": "open-set:0.5", "open_set": both[0], "out": tmp_path / "noisy.parquet"}
-        refuses("--open-set", "is SOURCE itself", source=both[0], **options)
+    def test_the_source_itself_an_out_inside_the_second_one_and_a_negative_seed(self, both, tmp_path):
+        source, other = both
+        asked = {"source": source, "noise": "open-set:0.5"}
+        out = tmp_path / "noisy.parquet"
+        refuses("--open-set", "is SOURCE itself", **asked, open_set=source, out=out)
+        refuses("lies in --open-set", "theirs", **asked, open_set=other, out=other / "noisy.parquet")
+        refuses("--seed -1", **asked, open_set=other, out=out, seed=-1)
 
     def test_an_image_of_both(self, both, tmp_path):
         names = [f"theirs/{row:02d}.png" for row in range(10, 30)]
@@ -237,14 +232,6 @@ class TestRefused:
         options = {"open_set": tmp_path / "more.csv", "out": tmp_path / "noisy.parquet"}
         refuses("--open-set", "ours/9.png", "too", source=both[0], noise="open-set:0.57", **options)
         assert not (tmp_path / "noisy.parquet").exists()
-
-    def test_out_inside_the_second_source(self, both):
-        options = {"open_set": both[1], "out": both[1] / "noisy.parquet"}
-        refuses("lies in --open-set", "theirs", source=both[0], noise="open-set:0.5", **options)
-
-    def test_a_negative_seed(self, both, tmp_path):
-        options = {"open_set": both[1], "out": tmp_path / "noisy.parquet", "seed": -1}
-        refuses("--seed -1", source=both[0], noise="open-set:0.5", **options)
 
 
 def test_from_the_command_line_to_evaluate_and_bench(tmp_path):

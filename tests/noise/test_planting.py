@@ -61,15 +61,22 @@ class TestParse:
     def test_the_ends_are_rates(self, rate):
         assert parse_noise(f"pair:{rate}").rate == float(rate)
 
-    @pytest.mark.parametrize("rate", ["", "-0.1", "1.1", "nan", "inf", "half", "0.4:0.5", "40%"])
-    def test_no_rate(self, rate):
-        with pytest.raises(InputError, match=r"--noise pair:.*from 0 to 1"):
-            parse_noise(f"pair:{rate}")
-
-    @pytest.mark.parametrize("share", ["0", "1", "1.5", "nan", "", "rates.csv"])
-    def test_a_share_to_train_on_is_neither_none_nor_all(self, share):
-        with pytest.raises(InputError, match=r"--noise semantic:.*between 0 and 1, as in semantic:0.2$"):
-            parse_noise(f"semantic:{share}")
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            *((f"pair:{rate}", r"--noise pair:.*from 0 to 1")
+              for rate in ("", "-0.1", "1.1", "nan", "inf", "half", "0.4:0.5", "40%")),
+            # A share to train on is neither none nor all.
+            *((f"semantic:{share}", r"--noise semantic:.*between 0 and 1, as in semantic:0.2$")
+              for share in ("0", "1", "1.5", "nan", "", "rates.csv")),
+            *((f"{kind}:rates.csv", f"--noise {kind}:.*from 0 to 1, as in {kind}:0.4$")
+              for kind in ("asymmetric", "simplex")),
+            ("pair:rates.txt", r"or a \.csv file with the columns class and rate"),
+        ],
+    )  # fmt: skip
+    def test_no_rate(self, text, message):
+        with pytest.raises(InputError, match=message):
+            parse_noise(text)
 
     @pytest.mark.parametrize("kind", [*ROUND_KINDS, "confusion"])
     def test_kind_and_file(self, kind):
@@ -78,15 +85,6 @@ class TestParse:
 
     def test_a_matrix_may_have_any_name(self):
         assert parse_noise("confusion:0.4") == NoiseSpec("confusion", file="0.4")
-
-    @pytest.mark.parametrize("kind", ["asymmetric", "simplex"])
-    def test_one_rate_only(self, kind):
-        with pytest.raises(InputError, match=f"--noise {kind}:.*from 0 to 1, as in {kind}:0.4$"):
-            parse_noise(f"{kind}:rates.csv")
-
-    def test_the_error_names_the_other_way(self):
-        with pytest.raises(InputError, match=r"or a \.csv file with the columns class and rate"):
-            parse_noise("pair:rates.txt")
 
     @pytest.mark.parametrize("text", ["confusion", "confusion:"])
     def test_confusion_without_a_file(self, text):
@@ -113,10 +111,6 @@ class TestShareOfClasses:
         labels = np.repeat([0, 1], 5)
         drawn = np.bincount(np.concatenate([share_of_classes(labels, 0.4, 2, seed) for seed in range(2000)]))
         assert stats.chisquare(drawn).pvalue > 1e-3
-
-    def test_negative_seed(self):
-        with pytest.raises(InputError, match="--seed -1"):
-            share_of_classes(np.zeros(3, np.int64), 0.4, 1, -1)
 
 
 class TestCounts:
@@ -281,31 +275,33 @@ class TestClassRates:
         noisy = plant(labels, names_of(4), file_noise("pair"), seed, np.full(4, rate))
         np.testing.assert_array_equal(noisy, plant(labels, names_of(4), NoiseSpec("pair", rate), seed))
 
-    @given(labels_of_four, st.sampled_from(ROUND_KINDS), st.lists(rates, min_size=4, max_size=4), seeds)
-    def test_rotating_classes_and_rates_rotates_the_noise(self, labels, kind, asked, seed):
-        turned = np.where(labels >= 0, (labels + 1) % 4, -1)
-        noisy = plant(labels, names_of(4), file_noise(kind), seed, np.array(asked))
-        expected = np.where(noisy >= 0, (noisy + 1) % 4, -1)
-        rotated = plant(turned, names_of(4), file_noise(kind), seed, np.roll(asked, 1))
-        np.testing.assert_array_equal(rotated, expected)
-
 
 class TestRefused:
-    def test_asymmetric_on_other_classes_names_pair(self):
-        with pytest.raises(InputError, match=r"--noise asymmetric:0\.4.*pair:0\.4 .* or confusion:FILE"):
-            plant(draw(20, 4), names_of(4), NoiseSpec("asymmetric", 0.4), 0)
+    @pytest.mark.parametrize(
+        ("labels", "names", "noise", "seed", "message"),
+        [
+            (draw(20, 4), names_of(4), "asymmetric:0.4", 0,
+             r"--noise asymmetric:0\.4.*pair:0\.4 .* or confusion:FILE"),
+            (draw(20, 9), CIFAR10[:9], "asymmetric:0.4", 0, "pair"),
+            (np.zeros(5, np.int64), ["a"], "symmetric:0.4", 0, "two classes, there are 1"),
+            (draw(5, 2), ["a", "b"], "symmetric:0.4", -1, "--seed -1"),
+        ],
+    )  # fmt: skip
+    def test_classes_and_seeds_that_do_not_fit(self, labels, names, noise, seed, message):
+        with pytest.raises(InputError, match=message):
+            plant(labels, names, parse_noise(noise), seed)
 
-    def test_asymmetric_on_nine_of_the_ten(self):
-        with pytest.raises(InputError, match="pair"):
-            plant(draw(20, 9), CIFAR10[:9], NoiseSpec("asymmetric", 0.4), 0)
-
-    def test_one_class(self):
-        with pytest.raises(InputError, match="two classes, there are 1"):
-            plant(np.zeros(5, np.int64), ["a"], NoiseSpec("symmetric", 0.4), 0)
-
-    def test_negative_seed(self):
+    def test_a_negative_seed_of_shares(self):
         with pytest.raises(InputError, match="--seed -1"):
-            plant(draw(5, 2), ["a", "b"], NoiseSpec("symmetric", 0.4), -1)
+            share_of_classes(np.zeros(3, np.int64), 0.4, 1, -1)
+
+
+def assert_permuted(labels, names, noise, seed, order, asked=None):
+    """Noise of classes in another order, their with their names and their matrix, is the same noise."""
+    place = np.array([*np.argsort(order), -1])
+    turned = asked if asked is None else asked[np.ix_(order, order)]
+    permuted = plant(place[labels], [names[label] for label in order], noise, seed, turned)
+    np.testing.assert_array_equal(permuted, place[plant(labels, names, noise, seed, asked)])
 
 
 class TestProperties:
@@ -321,55 +317,36 @@ class TestProperties:
         first, second = (plant(labels, names_of(4), NoiseSpec(kind, 0.5), seed) for seed in (0, 1))
         assert (first != second).any()
 
-    @given(labels_of_four, st.sampled_from(ROUND_KINDS), rates, seeds, st.integers(0, 3))
-    def test_rotating_the_classes_rotates_the_noise(self, labels, kind, rate, seed, turn):
-        turned = np.where(labels >= 0, (labels + turn) % 4, -1)
-        noisy = plant(labels, names_of(4), NoiseSpec(kind, rate), seed)
-        expected = np.where(noisy >= 0, (noisy + turn) % 4, -1)
-        np.testing.assert_array_equal(plant(turned, names_of(4), NoiseSpec(kind, rate), seed), expected)
+    @given(labels_of_four, st.sampled_from(ROUND_KINDS), st.lists(rates, min_size=4, max_size=4), seeds,
+           st.integers(0, 3), st.booleans())  # fmt: skip
+    def test_rotating_the_classes_rotates_the_noise(self, labels, kind, asked, seed, turn, of_each):
+        order = np.roll(range(4), turn)
+        place = np.array([*np.argsort(order), -1])
+        noise = file_noise(kind) if of_each else NoiseSpec(kind, asked[0])
+        first, second = (np.array(asked), np.array(asked)[order]) if of_each else (None, None)
+        noisy = plant(labels, names_of(4), noise, seed, first)
+        np.testing.assert_array_equal(plant(place[labels], names_of(4), noise, seed, second), place[noisy])
 
     @given(st.lists(st.integers(0, 9), max_size=80), rates, seeds, st.permutations(range(10)))
     def test_permuting_the_class_names_permutes_asymmetric_noise(self, drawn, rate, seed, order):
-        labels = np.array(drawn, np.int64)
-        noise = NoiseSpec("asymmetric", rate)
-        place = np.argsort(order)
-        names = [CIFAR10[label] for label in order]
-        noisy = plant(labels, CIFAR10, noise, seed)
-        np.testing.assert_array_equal(plant(place[labels], names, noise, seed), place[noisy])
+        assert_permuted(np.array(drawn, np.int64), CIFAR10, NoiseSpec("asymmetric", rate), seed, order)
 
     @given(labels_of_four, rates, seeds, st.permutations(range(4)))
     def test_permuting_the_class_names_permutes_simplex_noise(self, labels, rate, seed, order):
-        names = ["fox", "Ape", "10", "9"]
-        noise = NoiseSpec("simplex", rate)
-        place = np.array([*np.argsort(order), -1])
-        noisy = plant(labels, names, noise, seed)
-        renamed = [names[label] for label in order]
-        np.testing.assert_array_equal(plant(place[labels], renamed, noise, seed), place[noisy])
+        assert_permuted(labels, ["fox", "Ape", "10", "9"], NoiseSpec("simplex", rate), seed, order)
 
     @given(labels_of_four, st.integers(0, 2**32), seeds, st.permutations(range(4)))
     def test_permuting_the_class_names_permutes_confusion_noise(self, labels, matrix_seed, seed, order):
         # Eighths: sums are exact in any order, so that no count is rounded differently.
         matrix = np.random.default_rng(matrix_seed).multinomial(8, np.full(4, 0.25), 4) / 8
-        names = names_of(4)
-        place = np.array([*np.argsort(order), -1])
-        noisy = plant(labels, names, file_noise("confusion"), seed, matrix)
-        renamed = [names[label] for label in order]
-        permuted = plant(place[labels], renamed, file_noise("confusion"), seed, matrix[np.ix_(order, order)])
-        np.testing.assert_array_equal(permuted, place[noisy])
+        assert_permuted(labels, names_of(4), file_noise("confusion"), seed, order, matrix)
 
-    @given(
-        labels_of_four,
-        st.sampled_from(["symmetric-exclusive", "pair", "simplex"]),
-        rates,
-        seeds,
-        st.permutations(range(4)),
-    )
+    @given(labels_of_four, st.sampled_from(["symmetric-exclusive", "pair", "simplex"]), rates, seeds,
+           st.permutations(range(4)))  # fmt: skip
     def test_which_rows_are_hit_does_not_depend_on_class_numbers(self, labels, kind, rate, seed, order):
-        permuted = np.array([*order, -1])[labels]
-        hit = plant(labels, names_of(4), NoiseSpec(kind, rate), seed) != labels
-        np.testing.assert_array_equal(
-            plant(permuted, names_of(4), NoiseSpec(kind, rate), seed) != permuted, hit
-        )
+        permuted, noise = np.array([*order, -1])[labels], NoiseSpec(kind, rate)
+        hit = plant(labels, names_of(4), noise, seed) != labels
+        np.testing.assert_array_equal(plant(permuted, names_of(4), noise, seed) != permuted, hit)
 
     @given(labels_of_four, st.integers(0, 2**32))
     def test_transition_rows_sum_to_one(self, labels, seed):

@@ -157,13 +157,9 @@ class TestRefused:
         names = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "images").rglob("*.png"))
         table = {"file_name": names, "label": [name.split("/")[1] for name in names], "true_label": "x"}
         pd.DataFrame(table).to_csv(tmp_path / "digits.csv", index=False)
+        options = {"noise": "semantic:0.5", "out": tmp_path / "noisy.parquet", "reporter": Stopping()}
         with pytest.raises(InputError, match="'true_label'"):
-            corrupt(
-                tmp_path / "digits.csv",
-                noise="semantic:0.5",
-                out=tmp_path / "noisy.parquet",
-                reporter=Stopping(),
-            )
+            corrupt(tmp_path / "digits.csv", **options)
 
 
 class Stopping:
@@ -184,15 +180,9 @@ class TestBench:
 
     def test_a_run_on_semantic_noise(self, tmp_path):
         write_digits(tmp_path / "images", 120)
-        result = labelfix.bench(
-            tmp_path / "images",
-            methods="cross-entropy:epochs=1",
-            noise="semantic:0.1",
-            out=tmp_path / "bench",
-            device="cpu",
-        )
-        noisy = tmp_path / "bench" / "noisy"
-        facts = json.loads((noisy / "semantic-0.1-seed0.json").read_text())
+        options = {"methods": "cross-entropy:epochs=1", "noise": "semantic:0.1", "device": "cpu"}
+        result = labelfix.bench(tmp_path / "images", out=tmp_path / "bench", **options)
+        facts = json.loads((tmp_path / "bench" / "noisy" / "semantic-0.1-seed0.json").read_text())
         assert result["rows"][0]["noise_rate_true"] == pytest.approx(facts["realised_rate"])
         assert facts["realised_rate"] > 0
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from decoding_count import rows_decoded
+from harms import die, hoard, linux, sleep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pebble import ProcessPool
 from pictures import make_digits, picture_of, png_header, saved
 from PIL import Image
+from sources import write_hf
 
 from labelfix.data.images import workers
 from labelfix.data.images.decoding import BadImage, decode, encode
@@ -107,16 +107,10 @@ def test_the_exif_orientation_is_applied(orientation, format):  # noqa: A002
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = saved(picture_of(SCENE), format, exif=exif, **({"lossless": True} if format == "WEBP" else {}))
-    upright = {
-        1: SCENE,
-        2: SCENE[:, :, ::-1],
-        3: SCENE[:, ::-1, ::-1],
-        4: SCENE[:, ::-1],
-        5: SCENE.transpose(0, 2, 1),
-        6: SCENE.transpose(0, 2, 1)[:, :, ::-1],
-        7: SCENE.transpose(0, 2, 1)[:, ::-1, ::-1],
-        8: SCENE.transpose(0, 2, 1)[:, ::-1],
-    }[orientation]
+    turned = SCENE.transpose(0, 2, 1) if orientation > 4 else SCENE
+    upright = turned[
+        :, :: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1
+    ]
     assert np.array_equal(decode(data, 16), upright)
 
 
@@ -260,15 +254,9 @@ def test_sizes_from_96_up_are_stored_larger():
 
 @pytest.mark.parametrize(
     ("sides", "largest", "expected"),
-    [
-        ((28, 28), 64, 28),
-        ((30, 30), 64, 28),
-        ((500, 300), 64, 64),
-        ((500, 300), 224, 224),
-        ((4, 5), 64, 8),
-        ((90, 200), 100, 64),
-    ],
-)
+    [((28, 28), 64, 28), ((30, 30), 64, 28), ((500, 300), 64, 64), ((500, 300), 224, 224), ((4, 5), 64, 8),
+     ((90, 200), 100, 64)],
+)  # fmt: skip
 def test_the_size_is_the_median_shorter_side_rounded_down(tmp_path, sides, largest, expected):
     for i in range(5):
         folder = tmp_path / "ab"[i % 2]
@@ -334,51 +322,13 @@ def test_a_second_open_decodes_nothing_and_another_size_or_image_does(tmp_path, 
 
 
 def test_bytes_in_parquet_and_files_give_the_same_pixels(tmp_path):
-    path = make_digits(tmp_path, 30)
-    manifest = Manifest.read(path)
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    manifest = Manifest.read(make_digits(tmp_path, 30))
     images = [{"bytes": image.read_bytes(), "path": None} for image in manifest.images(0, 30)]
-    table = pa.table(
-        {"image": pa.array([*images, {"bytes": None, "path": "x"}], kind), "label": ["a", "b"] * 15 + ["a"]}
-    )
-    pq.write_table(table, tmp_path / "x.parquet", row_group_size=7)
-    inside = ImageStore.open_or_build(Manifest.read(tmp_path / "x.parquet"), 16)
+    images.append({"bytes": None, "path": "x"})
+    path = write_hf(tmp_path / "x.parquet", images, [0, 1] * 15 + [0], row_group_size=7)
+    inside = ImageStore.open_or_build(Manifest.read(path), 16)
     assert inside.errors == {30: "no image given"}
     assert np.array_equal(inside.images[:30], ImageStore.open_or_build(manifest, 16).images)
-
-
-def damage_nothing_left(folder):
-    (folder / "rows.json").unlink()
-
-
-def damage_json(folder):
-    (folder / "rows.json").write_text("{")
-
-
-def damage_rows(folder):
-    recorded = json.loads((folder / "rows.json").read_text())
-    (folder / "rows.json").write_text(json.dumps(recorded | {"errors": {"99": "x"}}))
-
-
-def damage_pixels(folder):
-    data = (folder / "images.npy").read_bytes()
-    (folder / "images.npy").write_bytes(data[: len(data) // 2])
-
-
-def damage_shape(folder):
-    np.save(folder / "images.npy", np.zeros((2, 3, 16, 16), np.uint8))
-
-
-@pytest.mark.parametrize(
-    "damage", [damage_nothing_left, damage_json, damage_rows, damage_pixels, damage_shape]
-)
-def test_a_broken_store_is_built_again(tmp_path, cache, damage):
-    manifest = Manifest.read(make_digits(tmp_path, 4))
-    before = np.array(ImageStore.open_or_build(manifest, 16).images)
-    (folder,) = (entry for entry in (cache / "images").iterdir() if entry.is_dir())
-    damage(folder)
-    assert rows_decoded(lambda: ImageStore.open_or_build(manifest, 16)) == 4
-    assert np.array_equal(ImageStore.open_or_build(manifest, 16).images, before)
 
 
 def test_a_store_beyond_a_quarter_of_the_free_disk_is_refused(tmp_path):
@@ -501,29 +451,29 @@ def workers_alive():
     return descendants(_forkserver._forkserver_pid)
 
 
-def die_on_seven(chunk):
+def harmed(harm, chunk):
     if chunk.first <= 7 < chunk.first + len(chunk.images):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return workers.decode_chunk(chunk)
-
-
-def sleep_on_seven(chunk):
-    if chunk.first <= 7 < chunk.first + len(chunk.images):
-        time.sleep(60)
+        harm()
     return workers.decode_chunk(chunk)
 
 
 @pytest.mark.parametrize(
-    ("work", "limit", "reason"),
-    [(die_on_seven, 30.0, "the decoder crashed"), (sleep_on_seven, 3.0, "took longer than 3 s to decode")],
+    ("harm", "limit", "reason"),
+    [
+        (die, 30.0, "the decoder crashed"),
+        (sleep, 3.0, "took longer than 3 s to decode"),
+        pytest.param(hoard, 30.0, "takes too much memory to decode", marks=linux),
+    ],
 )
-def test_an_image_that_kills_or_holds_its_worker_costs_one_row(tmp_path, monkeypatch, work, limit, reason):
+def test_an_image_that_kills_holds_or_fills_its_worker_costs_one_row(
+    tmp_path, monkeypatch, harm, limit, reason
+):
     # Even where other work takes the cores, the images beside it must be decoded well within the limit.
     monkeypatch.setattr(workers, "SECONDS_PER_IMAGE", limit)
     target = tmp_path / "images.npy"
     np.save(target, np.zeros((20, 3, 16, 16), np.uint8))
     chunks = [workers.Chunk(first, [encode(SCENE)] * 5) for first in (0, 5, 10, 15)]
-    errors = workers.run_chunks(chunks, target, 2, lambda _: None, work)
+    errors = workers.run_chunks(chunks, target, 2, lambda _: None, partial(harmed, harm))
     assert errors == {7: reason}
     expected = np.broadcast_to(SCENE, (20, 3, 16, 16)).copy()
     expected[7] = 0

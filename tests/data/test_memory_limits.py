@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
+from harms import die, hoard, linux, sleep
 from pictures import picture_of, png_header, saved
 from PIL import Image
 
@@ -20,9 +18,6 @@ from labelfix.data.images import decoding, thumbnails, workers
 from labelfix.data.images.decoding import BadImage, decode, encode
 
 SCENE = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
-linux = pytest.mark.skipif(
-    not Path("/proc/self/statm").exists(), reason="only Linux bounds the memory of a process"
-)
 
 
 def deep_png(side):
@@ -129,22 +124,6 @@ def test_webp_has_a_limit_of_its_own():
 # ---------------------------------------------------------------- processes
 
 
-def hoard_on_seven(chunk):
-    if chunk.first <= 7 < chunk.first + len(chunk.images):
-        bytearray(3 << 30)
-    return workers.decode_chunk(chunk)
-
-
-@linux
-def test_a_worker_that_asks_for_too_much_memory_costs_one_row(tmp_path):
-    target = tmp_path / "images.npy"
-    np.save(target, np.zeros((20, 3, 16, 16), np.uint8))
-    chunks = [workers.Chunk(first, [encode(SCENE)] * 5) for first in (0, 5, 10, 15)]
-    errors = workers.run_chunks(chunks, target, 2, lambda _: None, hoard_on_seven)
-    assert errors == {7: "takes too much memory to decode"}
-    assert np.load(target)[[6, 8]].any(axis=(1, 2, 3)).all()
-
-
 @linux
 def test_a_store_larger_than_the_limit_is_no_hindrance(tmp_path):
     """The mapped array counts towards what a process has mapped, not towards its own memory."""
@@ -157,47 +136,23 @@ def test_a_store_larger_than_the_limit_is_no_hindrance(tmp_path):
     assert np.load(target, mmap_mode="r")[1_099].any()
 
 
-class TestThumbnails:
-    """A file that is slow, greedy or deadly costs its own thumbnail, and neither its neighbours nor this process."""
-
-    IMAGES = [encode(SCENE)] * 40
-
-    @pytest.mark.parametrize("what", ["die", "sleep", "hoard"])
-    def test_bad_files_cost_their_own(self, monkeypatch, what):
-        if what == "hoard" and not Path("/proc/self/statm").exists():
-            pytest.skip("only Linux bounds the memory of a process")
-        if what == "sleep":
-            # Even where other work takes the cores, the images beside it must be made well within the limit.
-            monkeypatch.setattr(workers, "SECONDS_PER_IMAGE", 3.0)
-        monkeypatch.setattr(thumbnails, "thumbnail_chunk", {"die": die, "sleep": sleep, "hoard": hoard}[what])
-        images = list(self.IMAGES)
-        images[7] = b"bad"
-        images[33] = b"bad"
-        found = list(thumbnails.thumbnails(images, 100, workers=2))
-        assert [place for place, one in enumerate(found) if one is None] == [7, 33]
-        assert set(found) == {None, thumbnails.thumbnail(encode(SCENE), 100)}
-
-    def test_their_processes_import_little(self):
-        script = "import sys, labelfix.data.images.thumbnails\nprint({'torch', 'pyarrow', 'pandas'} & set(sys.modules))"
-        assert output_of(script) == ["set()"]
-
-
-def die(chunk, size):
+def harmed(harm, chunk, size):
     if b"bad" in chunk.images:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real_chunk(chunk, size)
+        harm()
+    return thumbnails_of(chunk, size)
 
 
-def sleep(chunk, size):
-    if b"bad" in chunk.images:
-        time.sleep(60)
-    return real_chunk(chunk, size)
+thumbnails_of = thumbnails.thumbnail_chunk
 
 
-def hoard(chunk, size):
-    if b"bad" in chunk.images:
-        bytearray(3 << 30)
-    return real_chunk(chunk, size)
-
-
-real_chunk = thumbnails.thumbnail_chunk
+@pytest.mark.parametrize("harm", [die, sleep, pytest.param(hoard, marks=linux)])
+def test_a_file_that_is_slow_greedy_or_deadly_costs_its_own_thumbnail_alone(monkeypatch, harm):
+    if harm is sleep:
+        # Even where other work takes the cores, the images beside it must be made well within the limit.
+        monkeypatch.setattr(workers, "SECONDS_PER_IMAGE", 3.0)
+    monkeypatch.setattr(thumbnails, "thumbnail_chunk", partial(harmed, harm))
+    images = [encode(SCENE)] * 40
+    images[7] = images[33] = b"bad"
+    found = list(thumbnails.thumbnails(images, 100, workers=2))
+    assert [place for place, one in enumerate(found) if one is None] == [7, 33]
+    assert set(found) == {None, thumbnails.thumbnail(encode(SCENE), 100)}

@@ -11,14 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from accessor_runs import make_run
 from refusals import refuses
+from sources import PICTURE
 
 import labelfix
 from labelfix.data import parquet_file
 from labelfix.data.parquet_file import open_parquet_file
 from labelfix.data.verified_labels import Known, read_verified
 from labelfix.errors import InputError
-
-PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def large_cell(path):
@@ -71,6 +70,14 @@ print(taken / (2**20 if sys.platform == "darwin" else 1024))
 """
 
 
+def read_in_a_process(path):
+    """The number of rows or the error, and the memory in MiB that it took a process to find out."""
+    done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    output, megabytes = done.stdout.splitlines()
+    return output, float(megabytes)
+
+
 @pytest.mark.parametrize(
     ("write", "words"),
     [
@@ -84,13 +91,9 @@ def test_bombs_are_refused_in_one_line_and_no_memory(tmp_path, write, words):
     path = tmp_path / "x.parquet"
     write(path)
     assert path.stat().st_size < 500_000
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    output, megabytes = done.stdout.splitlines()
+    output, megabytes = read_in_a_process(path)
     assert all(word in output for word in (*words, str(path)))
-    assert float(megabytes) < 60
+    assert megabytes < 60
 
 
 @pytest.fixture
@@ -130,13 +133,9 @@ def test_what_is_repeated_is_read_a_few_rows_at_a_time(tmp_path):
         length = int.from_bytes(data[-8:-4], "little") + 8
         file.seek(len(data) - length)
         file.write(random.bytes(30_000_000) + data[-length:])
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(tmp_path / "x.parquet")], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    rows, megabytes = done.stdout.splitlines()
+    rows, megabytes = read_in_a_process(tmp_path / "x.parquet")
     assert rows == "4000"
-    assert float(megabytes) < 1_500
+    assert megabytes < 1_500
 
 
 # ---------------------------------------------------------------- honest files
@@ -152,18 +151,15 @@ def names_of(rows):
         {},
         {"compression": "zstd", "compression_level": 15},
         {"compression": "zstd", "use_dictionary": False},
-        {
-            "compression": "zstd",
-            "use_dictionary": False,
-            "column_encoding": {"path": "DELTA_BYTE_ARRAY", "label": "PLAIN"},
-        },
+        {"compression": "zstd", "use_dictionary": False,
+         "column_encoding": {"path": "DELTA_BYTE_ARRAY", "label": "PLAIN"}},
     ],
-)
+)  # fmt: skip
 def test_five_million_equal_labels_with_short_names_pass(tmp_path, options):
-    table = pa.table(
-        {"path": names_of(5_000_000), "label": pa.array(["cat"]).take(pa.array(np.zeros(5_000_000, int)))}
+    labels = pa.array(["cat"]).take(pa.array(np.zeros(5_000_000, int)))
+    pq.write_table(
+        pa.table({"path": names_of(5_000_000), "label": labels}), tmp_path / "x.parquet", **options
     )
-    pq.write_table(table, tmp_path / "x.parquet", **options)
     with open_parquet_file(tmp_path / "x.parquet") as file:
         assert file.metadata.num_rows == 5_000_000
 

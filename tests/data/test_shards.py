@@ -32,17 +32,27 @@ def shards(tmp_path):
     """Three shards of 5, 0 and 7 rows, the larger in row groups of 2, and what is no shard beside them."""
     top = tmp_path / "pets"
     top.mkdir()
-    sizes = {"part-2.parquet": 0, "part-10.parquet": 5, "part-9.PARQUET": 7}
     first = 0
-    for name in sorted(sizes):
-        stop = first + sizes[name]
+    for name, rows in (("part-10.parquet", 5), ("part-2.parquet", 0), ("part-9.PARQUET", 7)):
+        stop = first + rows
         labels, extra = [i % 3 for i in range(first, stop)], {"n": pa.array(range(first, stop), pa.int64())}
-        write_hf(top / name, images(first, stop), pa.array(labels, pa.int64()), extra=extra)
-        pq.write_table(pq.read_table(top / name), top / name, row_group_size=2)
+        labels = pa.array(labels, pa.int64())
+        write_hf(top / name, images(first, stop), labels, extra=extra, row_group_size=2)
         first = stop
     (top / "README.md").write_text("about")
     (top / ".hidden.parquet").write_bytes(b"no Parquet")
     return top
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Writes two shards of two rows each; how the second one differs from what it would be."""
+
+    def write(extra=None, *, labels=(0, 1), **others):
+        write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1], extra=extra and {"n": pa.array([1, 2])})
+        write_hf(tmp_path / "1.parquet", images(2, 4), list(labels), extra=extra, **others)
+
+    return write
 
 
 def test_rows_come_shard_by_shard_in_code_point_order_and_are_numbered_through(shards):
@@ -89,20 +99,14 @@ def test_names_sizes_and_times_of_the_shards_are_the_image_key(shards, tmp_path)
     touched = Manifest.read(copy)
     assert touched.fingerprint == first.fingerprint
     (copy / "part-2.parquet").rename(copy / "part-3.parquet")
-    renamed = Manifest.read(copy)
-    assert (
-        len({first.image_key, touched.image_key, renamed.image_key, Manifest.read(copy, rows=9).image_key})
-        == 4
-    )
+    others = [touched, Manifest.read(copy), Manifest.read(copy, rows=9)]
+    assert len({manifest.image_key for manifest in (first, *others)}) == 4
 
 
 def test_a_name_that_repeats_in_a_later_shard_gets_its_row_number(tmp_path):
     for i in range(2):
-        write_hf(
-            tmp_path / f"{i}.parquet",
-            [{"bytes": b"x", "path": "a.png"}, {"bytes": b"y", "path": f"{i}.png"}],
-            [0, 1],
-        )
+        named = [{"bytes": b"x", "path": "a.png"}, {"bytes": b"y", "path": f"{i}.png"}]
+        write_hf(tmp_path / f"{i}.parquet", named, [0, 1])
     names = Manifest.read(tmp_path).file_names().to_pylist()
     assert names == ["a.png", "0.png", "a-000000002.png", "1.png"]
 
@@ -172,27 +176,22 @@ def test_shards_one_folder_deeper_are_pointed_to(tmp_path):
     refuses_source(tmp_path, f"scan {tmp_path / 'data'}", "Parquet shards")
 
 
-def test_a_shard_with_other_columns_is_refused_by_name(tmp_path):
-    write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1], extra={"n": pa.array([1, 2])})
-    write_hf(tmp_path / "1.parquet", images(0, 2), [0, 1], extra={"n": pa.array([1.0, 2.0])})
-    refuses_source(tmp_path, tmp_path / "1.parquet", "'n'", "double", "int64", "0.parquet")
-    write_hf(tmp_path / "1.parquet", images(0, 2), [0, 1])
-    refuses_source(tmp_path, tmp_path / "1.parquet", "'n'", "nothing")
-    write_hf(tmp_path / "1.parquet", images(0, 2), ["a", "b"], extra={"n": pa.array([1, 2])})
-    refuses_source(tmp_path, tmp_path / "1.parquet", "'label'", "string")
-    pq.write_table(pa.table({"path": ["1", "2"], "label": [0, 1]}), tmp_path / "1.parquet")
-    refuses_source(tmp_path, tmp_path / "1.parquet", "'image'")
+def test_a_shard_with_other_columns_or_class_names_is_refused_by_name(tmp_path, pair):
+    numbers, second = pa.array([1, 2]), tmp_path / "1.parquet"
+    pair({"n": pa.array([1.0, 2.0])})
+    refuses_source(tmp_path, second, "'n'", "double", "int64", "0.parquet")
+    write_hf(second, images(0, 2), [0, 1])
+    refuses_source(tmp_path, second, "'n'", "nothing")
+    pair({"n": numbers}, labels=["a", "b"])
+    refuses_source(tmp_path, second, "'label'", "string")
+    pq.write_table(pa.table({"path": ["1", "2"], "label": [0, 1]}), second)
+    refuses_source(tmp_path, second, "'image'")
+    pair(names=["cat", "eel", "dog"])
+    refuses_source(tmp_path, second, "class names", "'label'", "0.parquet")
 
 
-def test_a_shard_with_other_class_names_is_refused_by_name(tmp_path):
-    write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1])
-    write_hf(tmp_path / "1.parquet", images(0, 2), [0, 1], names=["cat", "eel", "dog"])
-    refuses_source(tmp_path, tmp_path / "1.parquet", "class names", "'label'", "0.parquet")
-
-
-def test_columns_may_stand_in_another_order(tmp_path):
-    write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1])
-    write_hf(tmp_path / "1.parquet", images(2, 4), [2, 1])
+def test_columns_may_stand_in_another_order(tmp_path, pair):
+    pair(labels=[2, 1])
     table = pq.read_table(tmp_path / "1.parquet")
     pq.write_table(table.select(["label", "image"]), tmp_path / "1.parquet")
     manifest = Manifest.read(tmp_path)
@@ -200,14 +199,9 @@ def test_columns_may_stand_in_another_order(tmp_path):
     assert manifest.images(0, 4) == [b"0", b"1", b"2", b"3"]
 
 
-def test_a_bad_label_is_named_by_its_row_across_shards(tmp_path):
-    write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1])
-    write_hf(tmp_path / "1.parquet", images(2, 4), [0, 7])
+def test_a_bad_label_is_named_by_its_row_across_shards_and_a_broken_shard_by_name(tmp_path, pair):
+    pair(labels=[0, 7])
     refuses_source(tmp_path, tmp_path, "row 3", "label 7")
-
-
-def test_a_broken_shard_is_refused_by_name(tmp_path):
-    write_hf(tmp_path / "0.parquet", images(0, 2), [0, 1])
     (tmp_path / "1.parquet").write_bytes(b"nothing of the kind")
     refuses_source(tmp_path, tmp_path / "1.parquet", "Parquet")
 

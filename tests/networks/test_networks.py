@@ -21,100 +21,84 @@ class Tally:
     def __init__(self) -> None:
         self.parameters = self.macs = 0
 
-    def conv(
-        self, channels_in: int, channels_out: int, kernel: int, side: int, *, bias: bool = False
-    ) -> None:
+    def conv(self, inputs: int, outputs: int, kernel: int, side: int, *, bias: bool = False) -> None:
         """A square kernel; `side` is that of the output."""
-        weights = channels_in * kernel * kernel * channels_out
-        self.parameters += weights + bias * channels_out
+        weights = inputs * kernel * kernel * outputs
+        self.parameters += weights + bias * outputs
         self.macs += weights * side * side
 
     def norm(self, channels: int) -> None:
         self.parameters += 2 * channels
 
-    def linear(self, inputs: int, outputs: int) -> None:
+    def conv_norm(self, inputs: int, outputs: int, kernel: int, side: int) -> None:
+        self.conv(inputs, outputs, kernel, side)
+        self.norm(outputs)
+
+    def linear(self, inputs: int, outputs: int = 10) -> Tally:
         self.parameters += inputs * outputs + outputs
         self.macs += inputs * outputs
+        return self
 
 
 def small() -> Tally:
     tally = Tally()
-    for channels_in, channels_out, side in ((3, 32, 32), (32, 64, 16), (64, 128, 8)):
-        tally.conv(channels_in, channels_out, 3, side)
-        tally.norm(channels_out)
-    tally.linear(128, 10)
-    return tally
+    for inputs, outputs, side in ((3, 32, 32), (32, 64, 16), (64, 128, 8)):
+        tally.conv_norm(inputs, outputs, 3, side)
+    return tally.linear(128)
 
 
 def cifar_net() -> Tally:
     tally = Tally()
-    for channels_in, channels_out, kernel, side in (
-        (3, 32, 5, 32),
-        (32, 32, 5, 16),
-        (32, 64, 5, 8),
-        (64, 64, 4, 1),
-    ):
-        tally.conv(channels_in, channels_out, kernel, side, bias=True)
-    tally.linear(64, 10)
-    return tally
+    for layer in ((3, 32, 5, 32), (32, 32, 5, 16), (32, 64, 5, 8), (64, 64, 4, 1)):
+        tally.conv(*layer, bias=True)
+    return tally.linear(64)
 
 
 def preactivated(stem: int, widths: tuple[int, ...], depth: int, *, project: bool = False) -> Tally:
-    tally, channels, side = Tally(), stem, 32
-    tally.conv(3, stem, 3, side)
+    tally, channels = Tally(), stem
+    tally.conv(3, stem, 3, 32)
     for stage, width in enumerate(widths):
         side = 32 // 2**stage
         for block in range(depth):
             tally.norm(channels)
-            tally.conv(channels, width, 3, side)
-            tally.norm(width)
+            tally.conv_norm(channels, width, 3, side)
             tally.conv(width, width, 3, side)
             if block == 0 and (project or channels != width):
                 tally.conv(channels, width, 1, side)
             channels = width
     tally.norm(channels)
-    tally.linear(channels, 10)
-    return tally
+    return tally.linear(channels)
 
 
 def original(widths: tuple[int, ...], depths: tuple[int, ...], *, project: bool) -> Tally:
     tally, channels = Tally(), widths[0]
-    tally.conv(3, channels, 3, 32)
-    tally.norm(channels)
+    tally.conv_norm(3, channels, 3, 32)
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
         side = 32 // 2**stage
         for _ in range(depth):
-            tally.conv(channels, width, 3, side)
-            tally.norm(width)
-            tally.conv(width, width, 3, side)
-            tally.norm(width)
+            tally.conv_norm(channels, width, 3, side)
+            tally.conv_norm(width, width, 3, side)
             if project and channels != width:
-                tally.conv(channels, width, 1, side)
-                tally.norm(width)
+                tally.conv_norm(channels, width, 1, side)
             channels = width
-    tally.linear(channels, 10)
-    return tally
+    return tally.linear(channels)
 
 
 def bottlenecks() -> Tally:
     tally = Tally()
-    tally.conv(3, 16, 3, 32)
-    tally.norm(16)
+    tally.conv_norm(3, 16, 3, 32)
     for inside, width, side in ((16, 64, 32), (64, 128, 16), (128, 256, 8)):
         for block in range(3):
             channels = inside if block == 0 else width
             if (width, block) != (64, 0):  # the stem has activated the first one's input
                 tally.norm(channels)
-            tally.conv(channels, inside, 1, side)
-            tally.norm(inside)
-            tally.conv(inside, inside, 3, side)
-            tally.norm(inside)
+            tally.conv_norm(channels, inside, 1, side)
+            tally.conv_norm(inside, inside, 3, side)
             tally.conv(inside, width, 1, side)
             if block == 0:
                 tally.conv(channels, width, 1, side)
     tally.norm(256)
-    tally.linear(256, 10)
-    return tally
+    return tally.linear(256)
 
 
 # Name, layers, then what papers say or what others measured: millions of parameters and GFLOP (two a
@@ -281,15 +265,13 @@ def test_unknown_backbone_is_refused_by_name():
 
 
 def test_names_are_ours_then_torchvisions_and_ours_are_documented():
-    assert backbone_names()[: len(OWN)] == OWN
-    assert {"resnet50", "vit_b_16"} <= set(backbone_names()[len(OWN) :])
-    assert len(set(backbone_names())) == len(backbone_names())
-    option = next(
-        parameter
-        for parameter in cli.get_command(click.Context(cli), "scan").params
-        if parameter.name == "backbone"
-    )
+    names = backbone_names()
+    assert names[: len(OWN)] == OWN
+    assert {"resnet50", "vit_b_16"} <= set(names[len(OWN) :])
+    assert len(set(names)) == len(names)
+    assert not any(name.startswith("quantized") for name in names)
+    options = cli.get_command(click.Context(cli), "scan").params
+    (option,) = (option for option in options if option.name == "backbone")
     for name in OWN:
         assert f"`{name}`" in REFERENCE
         assert f"{name}," in option.help
-    assert not any(name.startswith("quantized") for name in backbone_names())

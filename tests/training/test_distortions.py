@@ -82,16 +82,9 @@ def test_a_square_of_half_the_side_is_cut_out():
 
 @pytest.mark.parametrize("change", distortions._COLOURS, ids=lambda change: change.__name__.strip("_"))
 def test_no_amount_changes_little_and_a_large_one_much(change):
-    pixels = images(30).float()
-    small, large = (
-        (
-            change(pixels.clone(), torch.full((30, 1, 1, 1), amount), torch.ones(30, 1, 1, 1)).clamp(0, 255)
-            - pixels
-        )
-        .abs()
-        .mean()
-        for amount in (0.0, 0.9)
-    )
+    pixels, one = images(30).float(), torch.ones(30, 1, 1, 1)
+    changed = [change(pixels.clone(), amount * one, one).clamp(0, 255) for amount in (0.0, 0.9)]
+    small, large = ((each - pixels).abs().mean() for each in changed)
     assert small < 2.5
     assert large > small or change is distortions._stretch  # which knows no amount
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from labelfix.methods import method_class
-from labelfix.methods.batch import Labels
+from labelfix.methods.base import Phase, TrainState
+from labelfix.methods.batch import Batch, Labels
 from labelfix.networks import NetworkSpec, build
 from labelfix.noise.planting import parse_noise, plant
 from labelfix.training.augmentation import Augmentation
@@ -67,6 +69,61 @@ def make_trainer(
         predicted_rows=np.arange(rows),
         seed=seed,
     )
+
+
+def trained(name: str, **options) -> Trainer:
+    """As `make_trainer`, and trained to the end."""
+    trainer = make_trainer(name, **options)
+    list(trainer.epochs())
+    return trainer
+
+
+def stop_after(steps: int):
+    """A `keep_going` that says no after so many steps."""
+    left = iter(range(steps))
+    return lambda: next(left, None) is not None
+
+
+def resumed(steps: int, name: str, **options) -> Trainer:
+    """A trainer that takes over after so many steps of another one, and trains to the end."""
+    first, second = (make_trainer(name, **options) for _ in range(2))
+    list(first.epochs(stop_after(steps)))
+    tensors, facts = first.state()
+    second.restore({name: value.clone() for name, value in tensors.items()}, facts)
+    list(second.epochs())
+    return second
+
+
+def first_batch(trainer: Trainer, views: tuple[str, ...] = ("weak",), rows: int = 40) -> Batch:
+    (batch,) = trainer.source.batches([np.arange(rows)], views, [3])
+    return batch
+
+
+def loss_of(trainer: Trainer, phase: Phase, batch: Batch) -> tuple[dict, list[torch.Tensor]]:
+    """The parts of the loss of a batch, and the logits of every forward that they took."""
+    seen = []
+
+    def keep(_network, _inputs, logits):
+        logits.retain_grad()
+        seen.append(logits)
+
+    handle = trainer.method.network.register_forward_hook(keep)
+    parts = trainer.method.train().loss(TrainState(phase, 0.0), batch)
+    handle.remove()
+    return parts, seen
+
+
+def numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().double().cpu().numpy()
+
+
+def assert_slopes(whole, at: np.ndarray, gradient: torch.Tensor, places) -> None:
+    """At these places the gradient is that of central differences of `whole`, a function of an array."""
+    for place in places:
+        step = np.zeros_like(at)
+        step[place] = 1e-5
+        slope = (whole(at + step) - whole(at - step)) / 2e-5
+        assert gradient[place].item() == pytest.approx(slope, rel=1e-3, abs=1e-7)
 
 
 def watched_passes(trainer: Trainer) -> list[int]:

@@ -21,15 +21,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def cross_entropy(targets: np.ndarray, logits: np.ndarray) -> float:
     """Mean over rows of -sum_k t_k log p_k."""
-    p = softmax(logits)
-    return float(
-        np.mean(
-            [
-                -sum(t * np.log(q) for t, q in zip(ti, pi, strict=True))
-                for ti, pi in zip(targets, p, strict=True)
-            ]
-        )
-    )
+    rows = zip(targets, np.log(softmax(logits)), strict=True)
+    return float(np.mean([-sum(t * log_p) for t, log_p in rows]))
 
 
 def beta_mixture_em(x: np.ndarray, steps: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,21 +50,10 @@ def beta_posterior(x: np.ndarray, alpha, beta, weight) -> np.ndarray:
 
 def bootstrapping_loss(logits: np.ndarray, given: np.ndarray, guess: np.ndarray, noise: np.ndarray) -> float:
     """Equation 10: `given` are class indices, `guess` rows over the classes (z one-hot, or h)."""
-    log_h = np.log(softmax(logits))
-    total = 0.0
-    for i in range(len(given)):
-        total -= (1 - noise[i]) * log_h[i, given[i]] + noise[i] * sum(guess[i] * log_h[i])
-    return total / len(given)
+    return dynamic_bootstrapping_loss(logits, given, guess, np.arange(len(given)), noise, 1.0)
 
 
-def dynamic_bootstrapping_loss(
-    mixed_logits: np.ndarray,
-    given: np.ndarray,
-    guess: np.ndarray,
-    partner: np.ndarray,
-    noise: np.ndarray,
-    share: float,
-) -> float:
+def dynamic_bootstrapping_loss(mixed_logits, given, guess, partner, noise, share: float) -> float:
     """Equation 13 with the minus sign before both terms; `given` and `guess` as in equation 10."""
     log_h = np.log(softmax(mixed_logits))
     total = 0.0
@@ -107,27 +89,19 @@ def ratio_score(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
     return out
 
 
-def transition_posterior(
-    probs: np.ndarray, given: np.ndarray, steps: int = 50
-) -> tuple[np.ndarray, np.ndarray]:
+def transition_posterior(probs: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The transition-aware posterior, row by row."""
     n, k = probs.shape
     count = max(1, round(0.03 * n))
-    anchors = np.stack(
-        [probs[np.argsort(-probs[:, j], kind="stable")[:count]].mean(axis=0) for j in range(k)]
-    )
+    sure = [np.argsort(-probs[:, j], kind="stable")[:count] for j in range(k)]
+    anchors = np.stack([probs[rows].mean(axis=0) for rows in sure])
     q = np.full((n, k), 1 / k)
     for i in range(n):
-        for _ in range(steps):
-            explained = anchors.T @ q[i]
-            q[i] = q[i] * (anchors @ (probs[i] / explained))
+        for _ in range(50):
+            q[i] = q[i] * (anchors @ (probs[i] / (anchors.T @ q[i])))
             q[i] /= q[i].sum()
-    transition = np.zeros((k, k))
-    for j in range(k):
-        for c in range(k):
-            transition[j, c] = sum(q[i, j] for i in range(n) if given[i] == c) / q[:, j].sum()
-    posterior = np.stack([q[i] * transition[:, given[i]] for i in range(n)])
-    return posterior / posterior.sum(axis=1, keepdims=True), transition
+    transition = counted_transition(q, given)
+    return true_class_posterior(q, given, transition), transition
 
 
 def pooled_belief(probs: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -220,14 +194,7 @@ def _rising_posterior(x: float, alpha, beta, weight) -> float:
 
 
 def pencil_loss(
-    logits: np.ndarray,
-    label_logits: np.ndarray,
-    given: np.ndarray,
-    *,
-    alpha: float,
-    beta: float,
-    loss: str = "inverse-kl",
-    compat: str = "paper",
+    logits, label_logits, given, *, alpha: float, beta: float, loss: str = "inverse-kl", compat: str = "paper"
 ) -> dict[str, float]:
     """Yi, Wang, Wu 2022, 3.6: the three terms L_c / c, alpha L_o and beta / c L_e, by equations 3, 5, 9 and 29."""
     f, y = softmax(logits), softmax(label_logits)
@@ -253,15 +220,12 @@ def pencil_label_update(
 ) -> np.ndarray:
     """Equation 30 with lambda = `step`, its gradient by central differences of the whole loss."""
     out, h = label_logits.astype(np.float64), 1e-5
-    for i in range(label_logits.shape[0]):
-        for j in range(label_logits.shape[1]):
-            moved = np.zeros(label_logits.shape)
-            moved[i, j] = h
-            above, below = (
-                sum(pencil_loss(logits, label_logits + sign * moved, given, **loss).values())
-                for sign in (1, -1)
-            )
-            out[i, j] -= step * (above - below) / (2 * h)
+    for place in np.ndindex(label_logits.shape):
+        moved = np.zeros(label_logits.shape)
+        moved[place] = h
+        above = sum(pencil_loss(logits, label_logits + moved, given, **loss).values())
+        below = sum(pencil_loss(logits, label_logits - moved, given, **loss).values())
+        out[place] -= step * (above - below) / (2 * h)
     return out
 
 

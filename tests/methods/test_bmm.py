@@ -6,22 +6,17 @@ import numpy as np
 import pytest
 import references
 import torch
-from digit_training import DEVICE, digit_labels, make_trainer
+from digit_training import DEVICE, digit_labels, first_batch, make_trainer
 
 from labelfix.estimation.mixture import NoiseModel
 from labelfix.methods.base import TrainState
-
-
-def first_batch(trainer, phase, rows=40):
-    (batch,) = trainer.source.batches([np.arange(rows)], phase.views, [3])
-    return batch
 
 
 class TestParity:
     def test_warm_up_is_mixup(self):
         trainer = make_trainer("bmm", variant="m-dyr-h")
         phase = trainer.method.phases()[0]
-        batch = first_batch(trainer, phase)
+        batch = first_batch(trainer, phase.views)
         found = trainer.method.train().loss(TrainState(phase, 0.0), batch)["mixup"].item()
 
         rng = np.random.default_rng(3)
@@ -41,7 +36,7 @@ class TestParity:
         phase = trainer.method.phases()[1]
         passes = []
         trainer.method.network.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-        trainer.method.train().loss(TrainState(phase, 2.0), first_batch(trainer, phase))
+        trainer.method.train().loss(TrainState(phase, 2.0), first_batch(trainer, phase.views))
         assert passes == [False, False, True]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from digit_training import assert_same, digit_labels, make_trainer, state_of, trusted_digits
+from digit_training import assert_same, digit_labels, make_trainer, state_of, trained, trusted_digits
 from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 
@@ -64,8 +64,7 @@ def test_learning_rate_is_a_positive_number_at_any_time(name):
 def test_evidence_has_the_promised_shapes_and_ranges(name):
     given = digit_labels(200)[0].copy()
     given[190:] = -1
-    trainer = make_trainer(name, given=given)
-    list(trainer.epochs())
+    trainer = trained(name, given=given)
     evidence = trainer.method.evidence(trainer.predict)
     assert evidence.noise.shape == (200,)
     assert evidence.probs.shape == (200, 10)
@@ -79,8 +78,7 @@ def test_evidence_has_the_promised_shapes_and_ranges(name):
 def test_both_is_the_mean_of_the_two_posteriors(name):
     given = digit_labels(200)[0].copy()
     given[190:] = -1
-    trainer = make_trainer(name, given=given)
-    list(trainer.epochs())
+    trainer = trained(name, given=given)
     found = {}
     for kind in ("method", "trajectory", "both"):
         trainer.method.settings = trainer.method.settings.changed({"score_from": kind})
@@ -96,31 +94,23 @@ def test_both_is_the_mean_of_the_two_posteriors(name):
 
 def test_planted_noise_is_ranked_far_above_chance(name):
     given, true = digit_labels(600)
-    trainer = make_trainer(name, rows=600, epochs=15, given=given)
-    list(trainer.epochs())
+    trainer = trained(name, rows=600, epochs=15, given=given)
     noise = trainer.method.evidence(trainer.predict).noise
     assert average_precision_score(given != true, noise) > 0.7  # chance is 0.3
 
 
 def test_scores_are_hardly_ever_tied(name):
-    trainer = make_trainer(name)
-    list(trainer.epochs())
+    trainer = trained(name)
     noise = trainer.method.evidence(trainer.predict).noise.astype(np.float32)
     assert len(np.unique(noise)) > 0.95 * len(noise)
 
 
 def test_two_runs_give_the_same_bytes(name):
-    states = []
-    for _ in range(2):
-        trainer = make_trainer(name)
-        list(trainer.epochs())
-        states.append(state_of(trainer))
-    assert_same(*states)
+    assert_same(*(state_of(trained(name)) for _ in range(2)))
 
 
 def test_everything_a_restart_needs_is_in_the_state(name):
-    trainer = make_trainer(name)
-    list(trainer.epochs())
+    trainer = trained(name)
     fresh = make_trainer(name, seed=5)
     tensors, facts = trainer.state()
     fresh.restore(tensors, facts)
@@ -171,18 +161,52 @@ def test_settings_are_set_by_text_and_checked(name):
     changed = settings.changed({"learning_rate": "0.05", "milestones": "7,9", "flip": "false"})
     assert (changed.learning_rate, changed.milestones, changed.flip) == (0.05, (7, 9), False)
     assert settings.changed({"learning_rate": 0.05, "milestones": (7, 9), "flip": "false"}) == changed
-    with pytest.raises(InputError, match="--set speed=9: no such setting; there are batch_size"):
-        settings.changed({"speed": "9"})
-    with pytest.raises(InputError, match="--set batch_size=many: expected a whole number"):
-        settings.changed({"batch_size": "many"})
-    with pytest.raises(InputError, match="--set flip=maybe: choose one of auto, true, false"):
-        settings.changed({"flip": "maybe"})
-    with pytest.raises(InputError, match="batch_size=0: must be at least 1"):
-        settings.model_copy(update={"batch_size": 0}).check()
-    with pytest.raises(InputError, match="learning_rate=nan"):
-        settings.model_copy(update={"learning_rate": float("nan")}).check()
-    with pytest.raises(InputError, match="average_from"):
-        settings.model_copy(update={"average_from": settings.epochs}).check()
+    for setting, value, message in [
+        ("speed", "9", "no such setting; there are batch_size"),
+        ("batch_size", "many", "expected a whole number"),
+        ("flip", "maybe", "choose one of auto, true, false"),
+    ]:
+        with pytest.raises(InputError, match=f"--set {setting}={value}: {message}"):
+            settings.changed({setting: value})
+
+
+IMPOSSIBLE = [
+    *((name, setting, value, message) for name in METHODS for setting, value, message in [
+        ("batch_size", 0, "must be at least 1"),
+        ("learning_rate", float("nan"), "must be"),
+        ("average_from", method_class(name).presets()["paper"].epochs, ""),
+    ]),
+    ("joint", "update_from", 0, "must be at least 1, and at most correct_epochs"),
+    ("joint", "update_from", 201, ""),
+    ("joint", "ring_epochs", 0, "must be at least 1"),
+    ("joint", "mixup_alpha", 0.0, "must be a number over 0"),
+    ("joint", "entropy", float("nan"), "must be a number from 0 up"),
+    ("joint", "finetune_epochs", 0, "must be at least 1"),
+    ("nnaqc", "alpha", 1.1, "must be a number from 0 to 1"),
+    ("nnaqc", "beta", -0.1, "must be a number from 0 to 1"),
+    ("nnaqc", "final_share", float("nan"), "must be a number from 0 to 1"),
+    ("nnaqc", "layer_decay", -1.0, "must be a number from 0 up"),
+    ("nnaqc", "trace", float("inf"), "must be a number from 0 up"),
+    ("nnaqc", "dropout", 1.0, "must be a number from 0 up, and below 1"),
+    ("nnaqc", "first_flips", 0.0, "must be a number over 0, and below 0.5"),
+    ("pencil", "repeats", 0, "must be"),
+    ("pencil", "rho", -1.0, "must be"),
+    ("pencil", "classifier_epochs", -1, "must be"),
+    ("pencil", "label_step", float("nan"), "must be"),
+    ("meta", "given_share", 1.1, "must be"),
+    ("meta", "temperature", 0.0, "must be"),
+    ("meta", "consistency", -1.0, "must be"),
+    ("meta", "cycles", -1, "must be"),
+    ("meta", "ema_decay", 2.0, "must be"),
+    ("bmm", "temperature_epochs", 0, "must be at least 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "setting", "value", "message"), IMPOSSIBLE)
+def test_impossible_numbers_are_refused(method, setting, value, message):
+    settings = method_class(method).presets()["paper"].model_copy(update={setting: value})
+    with pytest.raises(InputError, match=f"{setting}={value}.*{message}"):
+        settings.check()
 
 
 @pytest.mark.parametrize(

@@ -8,29 +8,25 @@ import numpy as np
 import pytest
 import references
 from conftest import write_digits
-from digit_training import digit_labels, make_trainer
+from digit_training import digit_labels, first_batch, loss_of, make_trainer, numpy, trained
+from refusals import refuses
 from sklearn.metrics import average_precision_score
 
 import labelfix
-from labelfix.errors import InputError
 from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
-from labelfix.methods import method_card, method_class
-from labelfix.methods.base import TrainState
+from labelfix.methods import method_class
 
 
 def test_loss_is_cross_entropy_with_the_given_labels():
     trainer = make_trainer("cross-entropy")
     phase = trainer.method.phases()[0]
-    (batch,) = trainer.source.batches([np.arange(40)], phase.views, [3])
-    found = trainer.method.train().loss(TrainState(phase, 0.0), batch)["cross_entropy"].item()
-    logits = trainer.method.network(batch.views[0]).detach().cpu().numpy()
-    expected = references.cross_entropy(np.eye(10)[digit_labels(200)[0][:40]], logits)
-    assert found == pytest.approx(expected, rel=1e-5)
+    parts, (logits,) = loss_of(trainer, phase, first_batch(trainer, phase.views))
+    expected = references.cross_entropy(np.eye(10)[digit_labels(200)[0][:40]], numpy(logits))
+    assert parts["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_default_score_is_one_minus_the_probability_of_the_given_label():
-    trainer = make_trainer("cross-entropy")
-    list(trainer.epochs())
+    trainer = trained("cross-entropy")
     given = digit_labels(200)[0]
     probs = references.softmax(trainer.predict("plain").cpu().numpy())
     evidence = trainer.method.evidence(trainer.predict)
@@ -41,9 +37,8 @@ def test_the_default_score_is_one_minus_the_probability_of_the_given_label():
 
 
 def test_the_trajectory_score_is_the_mean_of_ratio_and_posterior():
-    trainer = make_trainer("cross-entropy", score_from="trajectory")
-    list(trainer.epochs())
-    given, probs = digit_labels(200)[0], trainer.method.ensembled_probs.double().cpu().numpy()
+    trainer = trained("cross-entropy", score_from="trajectory")
+    given, probs = digit_labels(200)[0], numpy(trainer.method.ensembled_probs)
     posterior, _ = references.transition_posterior(probs, given)
     expected = (references.ratio_score(probs, given) + 1 - posterior[np.arange(200), given]) / 2
     np.testing.assert_allclose(trainer.method.evidence(trainer.predict).noise, expected, atol=1e-5)
@@ -75,22 +70,10 @@ def test_it_has_five_folds_unless_another_number_is_asked_for(digits, tmp_path):
 
 def test_a_missing_cleanlab_is_one_line_that_names_the_extra(digits, tmp_path, monkeypatch):
     monkeypatch.setattr("labelfix.methods.cross_entropy.find_spec", lambda _: None)
-    with pytest.raises(InputError) as caught:
-        labelfix.scan(digits[0], method="confident-learning", out=tmp_path / "run")
-    assert str(caught.value) == (
-        "--method confident-learning needs cleanlab: install it with pip install 'labelfix[baselines]'"
-    )
+    words = "--method confident-learning needs cleanlab", "pip install 'labelfix[baselines]'"
+    refuses(labelfix.scan, *words, source=digits[0], method="confident-learning", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert labelfix.plan(digits[0], method="cross-entropy", out=tmp_path / "run")["folds"] == 0
-
-
-def test_its_card_tells_of_the_folds_the_score_and_the_extra():
-    card = method_card("confident-learning")
-    text = " ".join(card["card"].split())
-    for words in ("in 5 folds", "cleanlab's label quality", "probability of the given label", "`baselines`"):
-        assert words in text
-    assert {setting["name"]: setting["default"] for setting in card["settings"]}["train_epochs"] == 10
-    assert card["presets"] == ["fast", "paper"]
 
 
 def test_evidence_leaves_out_rows_without_label_or_logits():
@@ -129,7 +112,7 @@ def test_the_noise_score_is_one_minus_cleanlabs_label_quality_of_held_out_predic
     np.testing.assert_allclose(confident.df.label_score, quality, atol=1e-6)
 
 
-def test_the_label_distribution_is_the_pooled_reading_of_held_out_predictions(confident):
+def test_the_label_distribution_is_the_pooled_posterior_of_held_out_predictions(confident):
     rows = np.ones(len(confident.given), dtype=bool)
     expected = held_out_evidence(np.log(confident.probs), confident.given, rows)
     np.testing.assert_allclose(np.stack(confident.df.label_distribution), expected.probs, atol=2e-3)

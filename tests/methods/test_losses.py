@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import references
@@ -11,33 +13,31 @@ from labelfix.methods.losses import bootstrapped_targets, class_balance, clean_s
 @pytest.fixture
 def batch():
     rng = np.random.default_rng(0)
-    return {
-        "logits": rng.normal(size=(16, 5)) * 3,
-        "given": rng.integers(0, 5, 16),
-        "guess": rng.integers(0, 5, 16),
-        "partner": rng.permutation(16),
-        "noise": rng.random(16),
-    }
+    logits, given, guess = rng.normal(size=(16, 5)) * 3, rng.integers(0, 5, 16), rng.integers(0, 5, 16)
+    partner, noise = rng.permutation(16), rng.random(16)
+    return SimpleNamespace(logits=logits, given=given, guess=guess, partner=partner, noise=noise)
 
 
 def one_hot(labels: np.ndarray) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(labels), 5).double()
 
 
+def loss_of(batch, targets: torch.Tensor) -> float:
+    return soft_cross_entropy(torch.from_numpy(batch.logits), targets).item()
+
+
 def test_soft_cross_entropy_is_the_formula(batch):
     targets = np.random.default_rng(1).dirichlet(np.ones(5), 16)
-    found = soft_cross_entropy(torch.from_numpy(batch["logits"]), torch.from_numpy(targets))
-    assert found.item() == pytest.approx(references.cross_entropy(targets, batch["logits"]), rel=1e-12)
+    expected = references.cross_entropy(targets, batch.logits)
+    assert loss_of(batch, torch.from_numpy(targets)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_bootstrapped_mixup_is_equation_13_with_both_signs(batch):
-    targets = bootstrapped_targets(
-        one_hot(batch["given"]), one_hot(batch["guess"]), torch.from_numpy(batch["noise"])
-    )
-    mixed = mix(targets, targets[torch.from_numpy(batch["partner"])], 0.3)
-    found = soft_cross_entropy(torch.from_numpy(batch["logits"]), mixed).item()
+    noise, partner = torch.from_numpy(batch.noise), torch.from_numpy(batch.partner)
+    targets = bootstrapped_targets(one_hot(batch.given), one_hot(batch.guess), noise)
+    found = loss_of(batch, mix(targets, targets[partner], 0.3))
     expected = references.dynamic_bootstrapping_loss(
-        batch["logits"], batch["given"], np.eye(5)[batch["guess"]], batch["partner"], batch["noise"], 0.3
+        batch.logits, batch.given, np.eye(5)[batch.guess], batch.partner, batch.noise, 0.3
     )
     assert found == pytest.approx(expected, rel=1e-12)
     assert found > 0
@@ -45,23 +45,18 @@ def test_bootstrapped_mixup_is_equation_13_with_both_signs(batch):
 
 def test_bootstrapping_without_mixup_is_equation_10(batch):
     guess = np.random.default_rng(2).dirichlet(np.ones(5), 16)
-    targets = bootstrapped_targets(
-        one_hot(batch["given"]), torch.from_numpy(guess), torch.from_numpy(batch["noise"])
-    )
-    found = soft_cross_entropy(torch.from_numpy(batch["logits"]), targets).item()
-    expected = references.bootstrapping_loss(batch["logits"], batch["given"], guess, batch["noise"])
-    assert found == pytest.approx(expected, rel=1e-12)
+    noise = torch.from_numpy(batch.noise)
+    targets = bootstrapped_targets(one_hot(batch.given), torch.from_numpy(guess), noise)
+    expected = references.bootstrapping_loss(batch.logits, batch.given, guess, batch.noise)
+    assert loss_of(batch, targets) == pytest.approx(expected, rel=1e-12)
 
 
 def test_dynamic_mixup_is_equation_15(batch):
-    x = np.random.default_rng(3).normal(size=(16, 3, 4, 4))
-    noise, partner = torch.from_numpy(batch["noise"]), torch.from_numpy(batch["partner"])
-    share = clean_share(noise, noise[partner])
-    images = torch.from_numpy(x)
-    found = mix(images, images[partner], share.view(-1, 1, 1, 1))
-    np.testing.assert_allclose(
-        found.numpy(), references.dynamic_mixup(x, batch["partner"], batch["noise"]), rtol=1e-12, atol=1e-12
-    )
+    images = np.random.default_rng(3).normal(size=(16, 3, 4, 4))
+    noise, partner = torch.from_numpy(batch.noise), torch.from_numpy(batch.partner)
+    x, share = torch.from_numpy(images), clean_share(noise, noise[partner]).view(-1, 1, 1, 1)
+    expected = references.dynamic_mixup(images, batch.partner, batch.noise)
+    np.testing.assert_allclose(mix(x, x[partner], share).numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_rows_that_are_all_surely_wrong_mix_half_and_half():
@@ -71,10 +66,10 @@ def test_rows_that_are_all_surely_wrong_mix_half_and_half():
 
 
 def test_class_balance_is_equation_14_and_never_negative(batch):
-    logits, prior = torch.from_numpy(batch["logits"]), np.array([0.1, 0.2, 0.3, 0.15, 0.25])
+    logits, prior = torch.from_numpy(batch.logits), np.array([0.1, 0.2, 0.3, 0.15, 0.25])
     mean = logits.softmax(dim=1).mean(dim=0)
     found = class_balance(mean, torch.from_numpy(prior)).item()
-    assert found == pytest.approx(references.class_balance(batch["logits"], prior), rel=1e-12)
+    assert found == pytest.approx(references.class_balance(batch.logits, prior), rel=1e-12)
     assert found > 0
     assert class_balance(mean, mean).item() == pytest.approx(0, abs=1e-12)
 

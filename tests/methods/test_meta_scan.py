@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from refusals import refuses
 
 import labelfix
-from labelfix.errors import InputError
 
 
 def trusted_file(digits, of_each=3, without=()):
@@ -24,19 +22,23 @@ def trusted_file(digits, of_each=3, without=()):
     return path, rows
 
 
+def scan(digits, tmp_path, **options):
+    return labelfix.scan(
+        digits[0], method="meta", out=tmp_path / "run", settings={"batch_size": "50"}, **options
+    )
+
+
 def test_trusted_samples_teach_and_are_taken_over(digits, tmp_path):
     path, rows = trusted_file(digits)
-    options = {"method": "meta", "epochs": 3, "trusted": path, "settings": {"batch_size": "50"}}
-    run = labelfix.scan(digits[0], out=tmp_path / "run", **options)
+    run = scan(digits, tmp_path, epochs=3, trusted=path)
     table = pq.read_table(run.corrections).to_pandas()
     assert table.is_trusted.to_numpy().nonzero()[0].tolist() == sorted(rows)
     assert (table.corrected_label[rows].astype(int) == digits[1][rows]).all()
     others = table[~table.is_trusted]
     assert others.noise_score.between(0, 1).all()
     assert others.noise_score.nunique() > 200
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     # The trusted rows are no rows of the training: its passes are those of the others.
-    assert summary["forward_units_per_row"] == pytest.approx(2 * 3 + 22, rel=0.02)
+    assert run.summary["forward_units_per_row"] == pytest.approx(2 * 3 + 22, rel=0.02)
     epochs = pq.read_table(tmp_path / "run" / "epochs.parquet").to_pandas()
     assert epochs.phase.tolist() == ["warmup", "warmup", "meta"]
     assert epochs.kept_share.isna().tolist() == [True, True, False]
@@ -44,19 +46,15 @@ def test_trusted_samples_teach_and_are_taken_over(digits, tmp_path):
 
 
 def test_the_exported_classifier_has_the_averaged_weights(digits, tmp_path):
-    path, _ = trusted_file(digits)
-    options = {"method": "meta", "epochs": 2, "trusted": path}
-    run = labelfix.scan(digits[0], out=tmp_path / "run", settings={"batch_size": "50"}, **options)
+    run = scan(digits, tmp_path, epochs=2, trusted=trusted_file(digits)[0])
     table = labelfix.read_corrections(run.corrections)
-    names = sorted(digits[0].rglob("*.png"))[:20]
-    found = labelfix.load_classifier(run.classifier).predict(names)
+    found = labelfix.load_classifier(run.classifier).predict(sorted(digits[0].rglob("*.png"))[:20])
     assert found.predicted_label.tolist() == table.predicted_label[:20].astype(str).tolist()
 
 
 def test_folds_hold_no_trusted_row_out(digits, tmp_path):
     path, rows = trusted_file(digits)
-    options = {"method": "meta", "epochs": 1, "trusted": path, "folds": 2, "settings": {"batch_size": "50"}}
-    run = labelfix.scan(digits[0], out=tmp_path / "run", **options)
+    run = scan(digits, tmp_path, epochs=1, trusted=path, folds=2)
     table = pq.read_table(run.corrections).to_pandas()
     assert table.noise_score[~table.is_trusted].notna().all()
     assert (table.corrected_label[rows].astype(int) == digits[1][rows]).all()
@@ -68,25 +66,22 @@ def test_the_plan_knows_what_a_step_costs(digits, tmp_path):
     assert plan["forward_units_per_row"] == 3 + 22
 
 
+def refused(digits, tmp_path, *words, **options):
+    refuses(scan, *words, digits=digits, tmp_path=tmp_path, **options)
+
+
 def test_without_trusted_samples_it_says_how_to_give_them(digits, tmp_path):
-    with pytest.raises(
-        InputError, match=r"--method meta learns from samples .*--trusted FILE.*is_trusted"
-    ) as refused:
-        labelfix.scan(digits[0], method="meta", out=tmp_path / "run")
-    assert "\n" not in str(refused.value)
+    refused(digits, tmp_path, "--method meta learns from samples ", "--trusted FILE", "is_trusted")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_class_without_a_trusted_sample_is_named(digits, tmp_path):
     path, _ = trusted_file(digits, without=(3, 7))
-    with pytest.raises(InputError, match=r"every class.*'3' has none, nor have 1 others"):
-        labelfix.scan(digits[0], method="meta", trusted=path, out=tmp_path / "run")
+    refused(digits, tmp_path, "every class", "'3' has none, nor have 1 others", trusted=path)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_trusted_image_that_cannot_be_read_teaches_nothing(digits, tmp_path):
     path, rows = trusted_file(digits, of_each=1)
-    names = sorted(digits[0].rglob("*.png"))
-    names[rows[4]].write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"every class, usable for training: '4' has none"):
-        labelfix.scan(digits[0], method="meta", trusted=path, out=tmp_path / "run")
+    sorted(digits[0].rglob("*.png"))[rows[4]].write_bytes(b"no image")
+    refused(digits, tmp_path, "every class, usable for training: '4' has none", trusted=path)

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 import references
 import torch
-from digit_training import DEVICE, assert_same, digit_labels, make_trainer, state_of
+from digit_training import (
+    DEVICE,
+    assert_same,
+    digit_labels,
+    first_batch,
+    make_trainer,
+    numpy,
+    resumed,
+    state_of,
+    trained,
+)
 
 from labelfix.methods.base import TrainState
 from labelfix.methods.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
@@ -22,20 +32,12 @@ PLAN = {"backbone_epochs": "1", "labels_epochs": "2", "classifier_epochs": "1", 
 def rows_of(rows=6, classes=5, seed=0):
     """Predictions, label logits that have spread, and given labels."""
     rng = np.random.default_rng(seed)
-    return (
-        rng.normal(size=(rows, classes)),
-        rng.normal(size=(rows, classes)) * 2,
-        rng.integers(0, classes, rows),
-    )
+    logits, labels = rng.normal(size=(rows, classes)), 2 * rng.normal(size=(rows, classes))
+    return logits, labels, rng.integers(0, classes, rows)
 
 
 def log_softmax(x):
     return torch.from_numpy(x).log_softmax(dim=1)
-
-
-def first_batch(trainer, rows=40):
-    (batch,) = trainer.source.batches([np.arange(rows)], ("weak",), [3])
-    return batch
 
 
 def at_labels(**changes):
@@ -52,19 +54,12 @@ def moved_labels(step, epochs, *, to=0.9, rho, compat="paper", classes=10):
     """Label distributions (epochs, K) of a row given 0, with a network that always says 1 with probability `to`."""
     f = np.full((1, classes), (1 - to) / (classes - 1))
     f[0, 1] = to
-    label, given = torch.zeros(1, classes, dtype=torch.float64), torch.tensor([0])
-    label[0, 0] = 10
-    path = []
+    label, given, path = torch.from_numpy(10.0 * np.eye(classes)[:1]), torch.tensor([0]), []
+    form = {"rho": rho, "loss": "inverse-kl", "compat": compat}
     for _ in range(epochs):
-        gradient = label_gradient(
-            torch.from_numpy(np.log(f)),
-            label.log_softmax(dim=1),
-            given,
-            rho=rho,
-            loss="inverse-kl",
-            compat=compat,
+        label = label - step * label_gradient(
+            torch.from_numpy(np.log(f)), label.log_softmax(dim=1), given, **form
         )
-        label = label - step * gradient
         path.append(label.softmax(dim=1)[0].numpy())
     return np.array(path), f[0]
 
@@ -157,10 +152,7 @@ class TestLabelStep:
         """Section 4.5: its gradient at the right class is 1e-3 of the other's, as y is almost zero there."""
         f = torch.full((1, 10), 0.1 / 9, dtype=torch.float64)
         f[0, 1] = 0.9
-        y, given = (
-            torch.tensor([[10.0] + [0.0] * 9], dtype=torch.float64).log_softmax(dim=1),
-            torch.tensor([0]),
-        )
+        y, given = log_softmax(10.0 * np.eye(10)[:1]), torch.tensor([0])
         inverse, forward = (
             label_gradient(f.log(), y, given, rho=0, loss=loss, compat="paper")[0, 1].item()
             for loss in ("inverse-kl", "kl")
@@ -173,8 +165,7 @@ class TestTraining:
     def test_the_backbone_learns_the_given_labels(self):
         trainer = make_trainer("pencil", rows=100, **PLAN)
         method, batch = trainer.method, first_batch(trainer)
-        with torch.no_grad():
-            logits = method.network.train()(batch.views[0]).double().cpu().numpy()
+        logits = numpy(method.network.train()(batch.views[0]))
         found = method.train().loss(TrainState(method.phases()[0], 0.0), batch)
         expected = references.cross_entropy(np.eye(10)[digit_labels(100)[0][:40]], logits)
         assert found["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
@@ -185,18 +176,11 @@ class TestTraining:
     @pytest.mark.parametrize(("loss", "compat"), FORMS)
     @pytest.mark.parametrize("divided", ["true", "false"])
     def test_loss_and_label_step_are_the_equations_on_the_same_forward(self, loss, compat, divided):
-        trainer, when = at_labels(
-            classification_loss=loss,
-            compat=compat,
-            rho="0.8",
-            beta="0.3",
-            label_step="0.4",
-            divide_by_classes=divided,
-        )
+        numbers = {"rho": "0.8", "beta": "0.3", "label_step": "0.4", "divide_by_classes": divided}
+        trainer, when = at_labels(classification_loss=loss, compat=compat, **numbers)
         method, batch, given = trainer.method, first_batch(trainer), digit_labels(100)[0][:40]
-        before = method.label_logits.double().cpu().numpy()
-        with torch.no_grad():
-            logits = method.network.train()(batch.views[0]).double().cpu().numpy()
+        before = numpy(method.label_logits)
+        logits = numpy(method.network.train()(batch.views[0]))
         form = {"alpha": 0.08, "beta": 0.3, "loss": loss, "compat": compat}
         expected = references.pencil_loss(logits, before[:40], given, **form)
         found = method.train().loss(when, batch)
@@ -210,19 +194,16 @@ class TestTraining:
         np.testing.assert_array_equal(method.label_logits[40:].cpu().numpy(), before[40:])
 
     def test_labels_move_alike_in_batches_of_any_size(self):
+        """In evaluation mode the predictions are those of the row alone."""
         trainer, when = at_labels()
-        method, batch = (
-            trainer.method.eval(),
-            first_batch(trainer),
-        )  # in evaluation mode f is that of the row alone
+        method, batch = trainer.method.eval(), first_batch(trainer)
         start = method.label_logits.clone()
         method.loss(when, batch)
         whole = method.label_logits.clone()
         method.label_logits.copy_(start)
         for half in (slice(0, 7), slice(7, 40)):
-            method.loss(
-                when, dataclasses.replace(batch, rows=batch.rows[half], views=(batch.views[0][half],))
-            )
+            part = dataclasses.replace(batch, rows=batch.rows[half], views=(batch.views[0][half],))
+            method.loss(when, part)
         assert not torch.equal(whole, start)
         torch.testing.assert_close(method.label_logits, whole, rtol=0, atol=1e-5)
 
@@ -257,22 +238,16 @@ class TestTraining:
 
     @pytest.mark.parametrize("steps", [3, 7])
     def test_resumed_inside_the_labels_stage_equals_uninterrupted(self, steps):
-        whole, first, second = (make_trainer("pencil", rows=100, **PLAN) for _ in range(3))
-        list(whole.epochs())
-        left = iter(range(steps))  # two steps an epoch: 3 is amid the labels, 7 amid the classifier
-        list(first.epochs(lambda: next(left, None) is not None))
-        tensors, facts = first.state()
-        second.restore({name: value.clone() for name, value in tensors.items()}, facts)
-        list(second.epochs())
-        assert_same(state_of(whole), state_of(second))
+        """Two steps an epoch: 3 is amid the labels, 7 amid the classifier."""
+        whole = trained("pencil", rows=100, **PLAN)
+        assert_same(state_of(whole), state_of(resumed(steps, "pencil", rows=100, **PLAN)))
 
     def test_balanced_classes_count_alike_in_every_stage(self):
         given = np.repeat([0, 1, 2], [70, 20, 10])
         weights = (100 / 3 / np.array([70, 20, 10]))[given]
         trainer = make_trainer("pencil", rows=100, given=given, balance_classes="true", **PLAN)
         method, batch = trainer.method, first_batch(trainer, rows=100)
-        with torch.no_grad():
-            logits = method.network.train()(batch.views[0]).double().cpu().numpy()
+        logits = numpy(method.network.train()(batch.views[0]))
         rows = [slice(k, k + 1) for k in range(100)]
         labels = 10 * np.eye(10)[given]
         form = {"alpha": 0.05, "beta": 0.4}
@@ -316,8 +291,7 @@ class TestEvidence:
 def test_most_wrong_labels_are_corrected():
     """The label distributions of a short run are right for far more rows than the given labels are."""
     given, true = digit_labels(600)
-    trainer = make_trainer("pencil", rows=600, epochs=30, given=given)
-    list(trainer.epochs())
+    trainer = trained("pencil", rows=600, epochs=30, given=given)
     corrected = trainer.method.label_logits.argmax(dim=1).cpu().numpy()
     assert (given == true).mean() < 0.72
     assert (corrected == true).mean() > 0.9

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from digit_training import make_trainer
 
-from labelfix.errors import InputError
 from labelfix.methods.base import TrainState
 from labelfix.methods.pencil import Pencil
 
@@ -60,18 +59,12 @@ def test_the_label_step_falls_linearly_to_nothing_where_table_1_says_so():
 @pytest.mark.parametrize(
     ("preset", "row"),
     [
-        ("sym10", (0.02, 0.1, 0.8, 200)),
-        ("sym30", (0.03, 0.1, 0.8, 300)),
-        ("sym50", (0.04, 0.1, 0.8, 400)),
-        ("sym70", (0.08, 0.1, 0.8, 800)),
-        ("sym90", (0.12, 0.1, 0.4, 1200)),
-        ("asym10", (0.06, 0.1, 0.4, 600)),
-        ("asym20", (0.06, 0.1, 0.4, 600)),
-        ("asym30", (0.06, 0.1, 0.4, 600)),
-        ("asym40", (0.03, 0, 0.4, 3000)),
+        ("sym10", (0.02, 0.1, 0.8, 200)), ("sym30", (0.03, 0.1, 0.8, 300)), ("sym50", (0.04, 0.1, 0.8, 400)),
+        ("sym70", (0.08, 0.1, 0.8, 800)), ("sym90", (0.12, 0.1, 0.4, 1200)), ("asym10", (0.06, 0.1, 0.4, 600)),
+        ("asym20", (0.06, 0.1, 0.4, 600)), ("asym30", (0.06, 0.1, 0.4, 600)), ("asym40", (0.03, 0, 0.4, 3000)),
         ("asym50", (0.03, 0, 0.4, 4000)),
     ],
-)
+)  # fmt: skip
 def test_the_presets_are_table_1(preset, row):
     s = Pencil.presets()[f"paper-cifar10-{preset}"]
     assert (s.learning_rate, s.rho / 10, s.beta, s.label_step * 128 * 10) == pytest.approx(row)
@@ -105,18 +98,9 @@ def test_epochs_scale_every_repeat_and_keep_how_far_labels_travel(total):
         assert (scaled.labels_epochs, scaled.classifier_epochs, scaled.milestones) == (260, 240, (80, 160))
 
 
-def test_too_few_epochs_and_impossible_numbers_are_refused():
-    settings = of(repeats="3").settings
+def test_too_few_epochs_are_refused():
     with pytest.raises(ValueError, match="4 phases need at least 4 epochs"):
-        settings.with_epochs(3)
-    for name, value in (
-        ("repeats", "0"),
-        ("rho", "-1.0"),
-        ("classifier_epochs", "-1"),
-        ("label_step", "nan"),
-    ):
-        with pytest.raises(InputError, match=f"{name}={value}: must be"):
-            settings.changed({name: value}).check()
+        of(repeats="3").settings.with_epochs(3)
 
 
 def test_without_a_last_stage_the_run_ends_with_the_labels():

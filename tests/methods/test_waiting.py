@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import digit_training
 import numpy as np
 import pytest
 import torch
-from digit_training import assert_same, digit_labels, make_trainer, state_of
+from digit_training import assert_same, digit_labels, make_trainer, resumed, state_of
 
 METHODS = ["pencil", "joint"]
 
 
 def trained(name, given, epochs, **changes):
-    trainer = make_trainer(name, rows=600, epochs=epochs, given=given, **changes)
-    list(trainer.epochs())
-    return trainer
+    return digit_training.trained(name, rows=600, epochs=epochs, given=given, **changes)
 
 
 def moved(trainer) -> np.ndarray:
@@ -24,7 +23,7 @@ def moved(trainer) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_labels_stay_and_averages_speak_where_no_class_is_likely(name):
+def test_labels_stay_and_averages_are_taken_where_no_class_is_likely(name):
     """Labels at random: there is nothing to learn, so no label may follow the network."""
     given = np.random.default_rng(0).integers(0, 10, 600)
     waiting = trained(name, given, 12, when_weak="wait")
@@ -49,23 +48,16 @@ def test_a_waiting_pencil_is_cross_entropy_to_the_end():
     given = np.random.default_rng(0).integers(0, 10, 600)
     plan = {"learning_rate": "0.05", "labels_rate": "0.05", "classifier_rate": "0.05", "milestones": "99"}
     waiting = trained("pencil", given, 6, when_weak="wait", **plan)
-    plain = make_trainer("cross-entropy", rows=600, epochs=6, given=given, milestones="99")
-    list(plain.epochs())
+    plain = trained("cross-entropy", given, 6, milestones="99")
     for a, b in zip(waiting.method.network.parameters(), plain.method.network.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_what_was_decided_survives_a_restart(name):
-    given = np.random.default_rng(0).integers(0, 10, 200)
-    whole = make_trainer(name, given=given, epochs=6, when_weak="wait")
-    list(whole.epochs())
-    first, second = (make_trainer(name, given=given, epochs=6, when_weak="wait") for _ in range(2))
-    left = iter([True] * 17)
-    list(first.epochs(lambda: next(left, False)))
-    second.restore(*first.state())
-    list(second.epochs())
-    assert_same(state_of(whole), state_of(second))
+    options = {"given": np.random.default_rng(0).integers(0, 10, 200), "epochs": 6, "when_weak": "wait"}
+    whole = digit_training.trained(name, **options)
+    assert_same(state_of(whole), state_of(resumed(17, name, **options)))
 
 
 def test_checkpoints_name_the_decision_as_those_of_older_runs():

@@ -10,6 +10,8 @@ from digit_training import (
     digit_source,
     make_trainer,
     state_of,
+    stop_after,
+    trained,
     watched_passes,
 )
 from sklearn.datasets import load_digits
@@ -20,10 +22,9 @@ from labelfix.training import checkpoint
 from labelfix.training.trainer import EpochReport
 
 
-def stop_after(steps: int):
-    """A `keep_going` that says no after so many steps."""
-    left = iter(range(steps))
-    return lambda: next(left, None) is not None
+def without_labels(rows: int) -> np.ndarray:
+    """Given labels (200,) of which the first ones are missing."""
+    return np.where(np.arange(200) < rows, -1, digit_labels(200)[0])
 
 
 def test_reports_one_epoch_after_another():
@@ -35,24 +36,31 @@ def test_reports_one_epoch_after_another():
     assert all(report.elapsed_seconds > 0 for report in reports)
 
 
+def epochs_in_parts(folder, steps, *args, **options):
+    """The trainer after an interruption of each number of steps, by checkpoints, and the losses of all its epochs."""
+    trainer, losses = make_trainer(*args, **options), []
+    for number, some in enumerate(steps, 1):
+        losses += [report.losses for report in trainer.epochs(stop_after(some))]
+        assert trainer.position.epoch * 4 + trainer.position.step == sum(steps[:number])
+        checkpoint.save(folder, number, *trainer.state())
+        trainer = make_trainer(*args, **options)
+        trainer.restore(*next(checkpoint.newest_first(folder)))
+    return trainer, losses + [report.losses for report in trainer.epochs()]
+
+
+def assert_same_training(first, second):
+    (a, losses), (b, other_losses) = first, second
+    assert_same(state_of(a), state_of(b))
+    assert losses == other_losses
+    assert a.position.forward_units == b.position.forward_units
+
+
 @pytest.mark.parametrize("method", [name for name in method_names() if name != "confident-learning"])
 @pytest.mark.parametrize("steps", [1, 4, 7, 9, 14])
-def test_resumed_at_any_step_equals_uninterrupted(method, steps):
+def test_resumed_at_any_step_equals_uninterrupted(method, steps, tmp_path):
     """200 rows in batches of 50: four steps an epoch, so the cuts fall inside epochs and between them."""
-    whole = make_trainer(method)
-    reports = [report.losses for report in whole.epochs()]
-
-    first = make_trainer(method)
-    losses = [report.losses for report in first.epochs(stop_after(steps))]
-    assert first.position.epoch * 4 + first.position.step == steps
-    tensors, facts = first.state()
-    second = make_trainer(method)
-    second.restore({name: value.clone() for name, value in tensors.items()}, facts)
-    losses += [report.losses for report in second.epochs()]
-
-    assert_same(state_of(whole), state_of(second))
-    assert losses == reports
-    assert whole.position.forward_units == second.position.forward_units
+    whole = epochs_in_parts(tmp_path, [], method)
+    assert_same_training(whole, epochs_in_parts(tmp_path, [steps], method))
 
 
 class TestFreshPhase:
@@ -71,20 +79,17 @@ class TestFreshPhase:
         list(trainer.epochs())
         return seen
 
-    def test_it_starts_with_the_first_weights_and_no_momentum(self):
-        trainer = make_trainer("joint", warm_start="false")
+    @pytest.mark.parametrize("warm_start", ["false", "true"])
+    def test_it_starts_with_the_first_weights_and_no_momentum_and_another_goes_on_with_both(self, warm_start):
+        trainer = make_trainer("joint", warm_start=warm_start)
         first = {name: value.clone() for name, value in trainer.method.network.state_dict().items()}
         seen = self.at_the_first_step(trainer)
-        assert_same(seen["weights"], first)
-        assert seen["momenta"] == 0
+        if warm_start == "false":
+            assert_same(seen["weights"], first)
+        else:
+            assert not torch.equal(seen["weights"]["head.weight"], first["head.weight"])
+        assert (seen["momenta"] > 0) == (warm_start == "true")
         assert len(trainer.optimiser.state) > 0
-
-    def test_another_phase_goes_on_with_both(self):
-        trainer = make_trainer("joint", warm_start="true")
-        first = {name: value.clone() for name, value in trainer.method.network.state_dict().items()}
-        seen = self.at_the_first_step(trainer)
-        assert not torch.equal(seen["weights"]["head.weight"], first["head.weight"])
-        assert seen["momenta"] > 0
 
     def test_the_epoch_before_it_ends_with_the_trained_network(self):
         """What is measured after an epoch, and what a checkpoint there holds, is what that epoch has made."""
@@ -102,42 +107,20 @@ class TestFreshPhase:
 
     @pytest.mark.parametrize("steps", [11, 12, 13, 14])
     def test_resumed_around_its_first_step_equals_uninterrupted(self, steps, tmp_path):
-        """Interrupted before the last step of the epoch before it, before, after and one step after its own first."""
-        whole = make_trainer("joint", warm_start="false")
-        reports = [report.losses for report in whole.epochs()]
-
-        first = make_trainer("joint", warm_start="false")
-        losses = [report.losses for report in first.epochs(stop_after(steps))]
-        checkpoint.save(tmp_path, 1, *first.state())
-        second = make_trainer("joint", warm_start="false")
-        second.restore(*next(checkpoint.newest_first(tmp_path)))
-        losses += [report.losses for report in second.epochs(stop_after(0))]  # and again, before any step
-        checkpoint.save(tmp_path, 2, *second.state())
-        third = make_trainer("joint", warm_start="false")
-        third.restore(*next(checkpoint.newest_first(tmp_path)))
-        losses += [report.losses for report in third.epochs()]
-
-        assert_same(state_of(whole), state_of(third))
-        assert losses == reports
-        assert whole.position.forward_units == third.position.forward_units
+        """Interrupted before the last step of the epoch before it, before, after and one step after its own first;
+        and again, before any step."""
+        whole = epochs_in_parts(tmp_path, [], "joint", warm_start="false")
+        assert_same_training(whole, epochs_in_parts(tmp_path, [steps, 0], "joint", warm_start="false"))
 
 
 def test_the_seed_decides_everything():
-    runs = {}
-    for seed in (0, 0, 1):
-        trainer = make_trainer("bmm", seed=seed)
-        list(trainer.epochs())
-        runs.setdefault(seed, []).append(state_of(trainer))
-    assert_same(*runs[0])
-    assert not torch.equal(runs[0][0]["method.ensembled_probs"], runs[1][0]["method.ensembled_probs"])
+    first, again, other = (state_of(trained("bmm", seed=seed)) for seed in (0, 0, 1))
+    assert_same(first, again)
+    assert not torch.equal(first["method.ensembled_probs"], other["method.ensembled_probs"])
 
 
 def test_rows_without_a_label_are_not_trained_on():
-    given = digit_labels(200)[0].copy()
-    given[:20] = -1
-    trainer = make_trainer("bmm", given=given)
-    list(trainer.epochs())
-    ensembled_probs = trainer.method.ensembled_probs.cpu().numpy()
+    ensembled_probs = trained("bmm", given=without_labels(20)).method.ensembled_probs.cpu().numpy()
     assert (ensembled_probs[:20] == 0).all()
     np.testing.assert_allclose(ensembled_probs[20:].sum(axis=1), 1, atol=1e-5)
 
@@ -160,46 +143,31 @@ def test_the_running_mean_is_the_mean_of_the_epochs_in_its_window():
     np.testing.assert_allclose(trainer.method.ensembled_probs.cpu().numpy(), expected, atol=1e-6)
 
 
-def test_forward_units_count_three_a_training_row():
-    trainer = make_trainer("cross-entropy", epochs=2)
-    list(trainer.epochs())
-    assert trainer.position.forward_units == 2 * 200 * 3
-    trainer.predict("plain")  # of what has been trained
-    assert trainer.position.forward_units == 2 * 200 * 3
-
-
 @pytest.mark.parametrize(
     ("method", "changes"),
-    [
-        ("bmm", {}),
-        ("bmm", {"weights_from": "batch"}),
-        ("cross-entropy", {}),
-        ("joint", {}),
-        ("joint", {"finetune": "mixup"}),
-        ("nnaqc", {}),
-        ("pencil", {}),
-    ],
-)
+    [("bmm", {}), ("bmm", {"weights_from": "batch"}), ("cross-entropy", {}), ("joint", {}),
+     ("joint", {"finetune": "mixup"}), ("nnaqc", {}), ("pencil", {})],
+)  # fmt: skip
 def test_phases_say_what_they_cost(method, changes):
     trainer = make_trainer(method, average_from="0", **changes)
     passes = watched_passes(trainer)
     list(trainer.epochs())
-    assert sum(passes) == trainer.position.forward_units
-    assert sum(passes) == 200 * sum(phase.units_per_row for phase in trainer.method.phases())
+    counted = trainer.position.forward_units
+    assert sum(passes) == counted == 200 * sum(phase.units_per_row for phase in trainer.method.phases())
+    trainer.predict("plain")  # of what has been trained
+    assert trainer.position.forward_units == counted
 
 
 @pytest.mark.parametrize("method", ["bmm", "pencil"])
 def test_predictions_after_an_epoch_count_every_image_also_unlabelled_ones(method):
     """Of bmm by its phases; of pencil those before its labels move, where nothing has been averaged yet."""
-    given = digit_labels(200)[0].copy()
-    given[:20] = -1
     changes = {"variant": "m-dyr-h"} if method == "bmm" else {"average_from": "3", "when_weak": "wait"}
-    trainer = make_trainer(method, given=given, **changes)
-    trained = 180 * sum(phase.epochs * phase.forward_units for phase in trainer.method.phases())
+    trainer = make_trainer(method, given=without_labels(20), **changes)
+    of_steps = 180 * sum(phase.epochs * phase.forward_units for phase in trainer.method.phases())
     passes = watched_passes(trainer)
     list(trainer.epochs())
     assert sum(passes) == trainer.position.forward_units
-    predicted = trainer.position.forward_units - trained
+    predicted = trainer.position.forward_units - of_steps
     assert predicted > 0
     assert predicted % 200 == 0
 
@@ -225,11 +193,9 @@ def test_fewer_than_two_rows_are_refused():
 
 
 def test_predictions_cover_every_image_also_unlabelled_ones():
-    given = digit_labels(200)[0].copy()
-    given[:20] = -1
-    trainer = make_trainer("cross-entropy", given=given)
-    assert torch.isfinite(trainer.predict("plain")).all()
-    assert trainer.predict("plain").shape == (200, 10)
+    found = make_trainer("cross-entropy", given=without_labels(20)).predict("plain")
+    assert torch.isfinite(found).all()
+    assert found.shape == (200, 10)
 
 
 # ---------------------------------------------------------------- accuracy
@@ -290,8 +256,7 @@ class TestAveragedWeights:
             assert not found.requires_grad
 
     def test_they_predict_with_the_statistics_of_the_network(self):
-        trainer = make_trainer("meta", epochs=2)
-        list(trainer.epochs())
+        trainer = trained("meta", epochs=2)
         averaged, own = trainer.network, trainer.method.network
         assert averaged is not own
         for found, value in zip(averaged.buffers(), own.buffers(), strict=True):
@@ -302,12 +267,11 @@ class TestAveragedWeights:
         torch.testing.assert_close(trainer.predict(), wanted, rtol=1e-4, atol=1e-5)
 
     def test_without_a_decay_the_network_itself_predicts(self):
-        trainer = make_trainer("meta", epochs=2, ema_decay="0")
-        list(trainer.epochs())
+        trainer = trained("meta", epochs=2, ema_decay="0")
         assert trainer.network is trainer.method.network
 
 
-def test_a_moment_holds_the_momentum():
+def test_the_state_of_a_step_holds_the_momentum():
     trainer = make_trainer("cross-entropy")
     phase = trainer.method.phases()[0]
     assert trainer._train_state(phase).velocity == {}

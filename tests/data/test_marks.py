@@ -148,9 +148,8 @@ def test_a_class_with_one_row_to_train_on_is_warned_about_and_ordinary_splits_ar
 
 
 def test_a_mark_column_that_is_the_label_is_only_that(tmp_path):
-    rows = rows_with(
-        split=["test"] + ["train", "val"] * 4 + ["train"], is_trusted=["1", "0", "0", "1", "1"] * 2
-    )
+    splits = ["test", *["train", "val"] * 4, "train"]
+    rows = rows_with(split=splits, is_trusted=["1", "0", "0", "1", "1"] * 2)
     path = write_rows(tmp_path, "csv", rows)
     by_mark = Manifest.read(path, label_column="is_trusted")
     assert by_mark.class_names == ("0", "1")
@@ -188,20 +187,15 @@ def test_a_mark_that_is_a_list_is_refused(tmp_path, kind, column):
     ],
 )
 def test_parquet_marks_of_every_plain_type(tmp_path, marks):
-    table = pa.table(
-        {"path": [f"{i}" for i in range(10)], "label": ["a"] * 5 + ["b"] * 5, "is_trusted": marks}
-    )
-    pq.write_table(table, tmp_path / "x.parquet")
+    columns = {"path": [f"{i}" for i in range(10)], "label": ["a"] * 5 + ["b"] * 5, "is_trusted": marks}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
     assert Manifest.read(tmp_path / "x.parquet").is_trusted.tolist() == [True, False] * 5
 
 
-@given(
-    batches=st.lists(
-        st.lists(st.one_of(st.none(), st.sampled_from("abcd")), min_size=1, max_size=8),
-        min_size=1,
-        max_size=5,
-    )
-)
+one_batch = st.lists(st.none() | st.sampled_from("abcd"), min_size=1, max_size=8)
+
+
+@given(batches=st.lists(one_batch, min_size=1, max_size=5))
 def test_group_codes_are_those_of_a_slow_count(batches):
     marked = MarkedRows()
     for batch in batches:

@@ -56,15 +56,8 @@ def test_labels_of_a_dataframe_are_text():
 
 
 def test_marks_and_other_columns_of_a_dataframe_are_read():
-    frame = pd.DataFrame(
-        {
-            "path": list("123456"),
-            "class": list("ababab"),
-            "is_trusted": [True, False] * 3,
-            "split": ["train", "train", "train", "train", "test", "VAL"],
-            "group": [7, 7, 8, 8, 9, 9],
-        }
-    )
+    frame = pd.DataFrame({"path": list("123456"), "class": list("ababab"), "is_trusted": [True, False] * 3})
+    frame = frame.assign(split=["train"] * 4 + ["test", "VAL"], group=[7, 7, 8, 8, 9, 9])
     manifest = Manifest.read(frame)
     assert manifest.is_trusted.tolist() == [True, False] * 3
     assert manifest.held_out.tolist() == [False] * 4 + [True] * 2
@@ -105,11 +98,8 @@ def test_a_hub_dataset_has_names_labels_and_pixels():
 
 def test_a_hub_dataset_gives_the_bytes_that_it_holds(tmp_path):
     held = [encode(image, "JPEG") for image in pixels(5, 8, 8)]
-    path = write_hf(
-        tmp_path / "x.parquet",
-        [{"bytes": x, "path": f"{i}.jpg"} for i, x in enumerate(held)],
-        [0, 1, 2, 1, 0],
-    )
+    images = [{"bytes": x, "path": f"{i}.jpg"} for i, x in enumerate(held)]
+    path = write_hf(tmp_path / "x.parquet", images, [0, 1, 2, 1, 0])
     dataset = datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache"))
     assert Manifest.read(dataset).images(0, 5) == held
     shuffled = dataset.select([4, 0, 3, 1])

@@ -142,25 +142,19 @@ def test_classes_that_are_all_integers_come_in_numeric_order():
     assert class_order(["10", "9", "x"]) == ("10", "9", "x")
 
 
+def test_class_labels_beyond_their_names_are_refused(tmp_path):
+    images, path = [{"bytes": b"x", "path": None}] * 3, tmp_path / "x.parquet"
+    refuses_source(write_hf(path, images, [0, 1, 7]), "row 2", "7", "3 class names")
+    refuses_source(write_hf(path, images, [0, 1, 1], names=["a", "a"]), "class names", "repeated")
+
+
 def test_a_class_label_has_its_own_order_and_null_or_minus_one_is_unlabelled(tmp_path):
-    path = write_hf(
-        tmp_path / "x.parquet",
-        [{"bytes": b"x", "path": f"{i}.png"} for i in range(5)],
-        [2, 0, -1, None, 2],
-        names=["eel", "cat", "ant"],
-    )
-    manifest = Manifest.read(path)
+    images = [{"bytes": b"x", "path": f"{i}.png"} for i in range(5)]
+    labels, names = [2, 0, -1, None, 2], ["eel", "cat", "ant"]
+    manifest = Manifest.read(write_hf(tmp_path / "x.parquet", images, labels, names=names))
     assert manifest.class_names == ("eel", "cat", "ant")
     assert manifest.given.tolist() == [2, 0, -1, -1, 2]
     assert any("'cat'" in text for text in manifest.warnings)
-
-
-def test_class_labels_beyond_their_names_are_refused(tmp_path):
-    images = [{"bytes": b"x", "path": None}] * 3
-    refuses_source(write_hf(tmp_path / "x.parquet", images, [0, 1, 7]), "row 2", "7", "3 class names")
-    refuses_source(
-        write_hf(tmp_path / "y.parquet", images, [0, 1, 1], names=["a", "a"]), "class names", "repeated"
-    )
 
 
 def test_an_integer_label_without_names_is_its_decimal_text(tmp_path):
@@ -275,33 +269,14 @@ def test_a_file_name_that_is_no_utf8_is_refused_by_name(tmp_path):
 
 
 def test_json_columns_keep_their_type_where_one_holds_for_all_rows(tmp_path):
-    first = {
-        "path": "1",
-        "label": "a",
-        "n": 1,
-        "x": 1,
-        "s": "t",
-        "b": True,
-        "box": [1, 2],
-        "mixed": 1,
-        "big": 1,
-    }
-    second = {"n": 2, "x": 0.5, "s": None, "b": False, "box": [], "mixed": "é", "big": 2**70}
-    rows = [
-        first,
-        {"path": "2", "label": "b", **second},
-        {"path": "3", "label": "b", "late": {"k": "v"}},
+    lines = [
+        '{"path": "1", "label": "a", "n": 1, "x": 1, "s": "t", "b": true, "box": [1, 2], "mixed": 1, "big": 1}',
+        '{"path": "2", "label": "b", "n": 2, "x": 0.5, "s": null, "b": false, "box": [], "mixed": "é", "big": %d}',
+        '{"path": "3", "label": "b", "late": {"k": "v"}}',
     ]
-    path = write(tmp_path / "x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    manifest = Manifest.read(path)
-    schema = next(manifest.batches()).schema
-    types = {
-        "n": pa.int64(),
-        "x": pa.float64(),
-        "s": pa.string(),
-        "b": pa.bool_(),
-        "box": pa.list_(pa.int64()),
-    }
+    manifest = Manifest.read(write(tmp_path / "x.jsonl", "\n".join(lines) % 2**70))
+    schema, boxes = next(manifest.batches()).schema, pa.list_(pa.int64())
+    types = {"n": pa.int64(), "x": pa.float64(), "s": pa.string(), "b": pa.bool_(), "box": boxes}
     assert {name: schema.field(name).type for name in types} == types
     extra = extra_of(manifest)
     assert extra["mixed"] == ["1", '"é"', None]

@@ -141,32 +141,26 @@ def test_class_folders_win_over_parquet_files_beside_them_and_say_so(tmp_path):
 @pytest.mark.parametrize(
     "names",
     [
-        ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "test-00000-of-00001.parquet"],
-        ["train.parquet", "test.parquet"],
-        ["Validation_1.parquet", "test_1.parquet"],
-        ["unsupervised-00000-of-00001.parquet", "test-00000-of-00001.parquet", "0.parquet"],
-        ["clean-0-of-1.parquet", "test_noisy-0-of-1.parquet"],
+        "train-00000-of-00002 train-00001-of-00002 test-00000-of-00001",
+        "train test",
+        "Validation_1 test_1",
+        "unsupervised-00000-of-00001 test-00000-of-00001 0",
+        "clean-0-of-1 test_noisy-0-of-1",
     ],
 )
 def test_shards_of_several_splits_are_refused(tmp_path, names):
-    for name in names:
-        write_hf(tmp_path / name, images(0, 2), [0, 1])
+    for name in names.split():
+        write_hf(tmp_path / f"{name}.parquet", images(0, 2), [0, 1])
     text = refuses_source(tmp_path, tmp_path, "holds splits", "test", "folder of its own")
     assert text.removesuffix(")").rpartition(" ")[2].endswith(".parquet")
 
 
 @pytest.mark.parametrize(
-    "names",
-    [
-        ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
-        ["part-0.parquet", "part-1.parquet"],
-        ["tests-a.parquet", "trainer.parquet"],
-        ["0.parquet", "train.parquet"],
-    ],
+    "names", ["train-00000-of-00002 train-00001-of-00002", "part-0 part-1", "tests-a trainer", "0 train"]
 )
 def test_shards_of_one_split_or_none_are_read(tmp_path, names):
-    for name in names:
-        write_hf(tmp_path / name, images(0, 2), [0, 1])
+    for name in names.split():
+        write_hf(tmp_path / f"{name}.parquet", images(0, 2), [0, 1])
     assert Manifest.read(tmp_path).num_rows == 4
 
 

@@ -185,13 +185,10 @@ class TestDraw:
         names = [f"theirs/{row:02d}.png" for row in range(10, 30)] * 2
         pd.DataFrame({"picture": names}).to_csv(tmp_path / "twice.csv", index=False)
         pd.read_csv(both[0]).rename(columns={"file_name": "picture"}).to_csv(both[0], index=False)
-        options = {
-            "open_set": tmp_path / "twice.csv",
-            "image_column": "picture",
-            "out": tmp_path / "n.parquet",
-        }
+        out = tmp_path / "n.parquet"
+        options = {"open_set": tmp_path / "twice.csv", "image_column": "picture", "out": out}
         corrupt(both[0], noise="open-set:0.54", **options)  # 20 rows
-        table = pq.read_table(tmp_path / "n.parquet").to_pandas()
+        table = pq.read_table(out).to_pandas()
         assert sorted(table["file_name"][table["is_corrupted"]]) == sorted(set(names))
 
 
@@ -251,15 +248,13 @@ def test_from_the_command_line_to_evaluate_and_bench(tmp_path):
         labelfix.bench(tmp_path / "images", methods="bmm", noise="open-set:0.3", out=tmp_path / "bench")
     way_out = str(caught.value).rpartition("labelfix bench noisy.parquet ")[2]
     assert way_out == "--noise given --truth-column true_label --label-column label"
-    result = labelfix.bench(
-        noisy,
-        methods="cross-entropy:epochs=2",
-        noise="given",
-        truth_column="true_label",
-        label_column="label",
-        out=tmp_path / "bench",
-        device="cpu",
-    )
+    options = {
+        "methods": "cross-entropy:epochs=2",
+        "noise": "given",
+        "out": tmp_path / "bench",
+        "device": "cpu",
+    }
+    result = labelfix.bench(noisy, truth_column="true_label", label_column="label", **options)
     (row,) = result["rows"]
     assert row["rows_evaluated"] == 120
     assert row["noise_rate_true"] == pytest.approx(0.3)

@@ -30,13 +30,8 @@ def write_source(folder):
     """A manifest of 400 digits, every tenth in a test split; one image is missing, one row has no label."""
     true = write_digits(folder / "images", ROWS)
     names = sorted(path.relative_to(folder).as_posix() for path in (folder / "images").rglob("*.png"))
-    table = pd.DataFrame(
-        {
-            "file_name": names,
-            "label": pd.Series(true, dtype="string"),
-            "split": np.where(np.arange(ROWS) % 10 == 3, "test", "train"),
-        }
-    )
+    table = pd.DataFrame({"file_name": names, "label": pd.Series(true, dtype="string")})
+    table["split"] = np.where(np.arange(ROWS) % 10 == 3, "test", "train")
     table.loc[UNLABELLED, "label"] = pd.NA
     table.loc[MISSING, "file_name"] = "images/nowhere.png"
     table.to_csv(folder / "digits.csv", index=False)

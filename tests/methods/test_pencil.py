@@ -75,9 +75,8 @@ class TestLosses:
     @pytest.mark.parametrize(("loss", "compat"), FORMS)
     def test_the_terms_are_the_equations(self, loss, compat):
         logits, labels, given = rows_of()
-        expected = references.pencil_loss(
-            logits, labels, given, alpha=0.3, beta=0.7, loss=loss, compat=compat
-        )
+        form = {"alpha": 0.3, "beta": 0.7, "loss": loss, "compat": compat}
+        expected = references.pencil_loss(logits, labels, given, **form)
         f, y = log_softmax(logits), log_softmax(labels)
         kl = (inverse_kl if loss == "inverse-kl" else forward_kl)(f, y).mean() / 5
         pull = 0.3 * compatibility(y, torch.from_numpy(given), compat).mean()
@@ -91,17 +90,15 @@ class TestLosses:
         logits, labels, given = rows_of()
         label, rows = torch.from_numpy(labels).requires_grad_(), torch.from_numpy(given)
         f, y = log_softmax(logits), label.log_softmax(dim=1)
-        total = (inverse_kl if loss == "inverse-kl" else forward_kl)(f, y) + 1.5 * compatibility(
-            y, rows, compat
-        )
+        kl = (inverse_kl if loss == "inverse-kl" else forward_kl)(f, y)
+        total = kl + 1.5 * compatibility(y, rows, compat)
         (by_autograd,) = torch.autograd.grad(total.sum(), label)
         found = label_gradient(f, y.detach(), rows, rho=1.5, loss=loss, compat=compat)
         torch.testing.assert_close(found, by_autograd, rtol=0, atol=1e-12)
         np.testing.assert_allclose(found.sum(dim=1).numpy(), 0, atol=1e-12)
         # lambda / (B K) = 0.4: with lambda = 12 for 6 rows and 5 classes.
-        expected = references.pencil_label_update(
-            logits, labels, given, step=12, alpha=0.3, beta=0.7, loss=loss, compat=compat
-        )
+        form = {"alpha": 0.3, "beta": 0.7, "loss": loss, "compat": compat}
+        expected = references.pencil_label_update(logits, labels, given, step=12, **form)
         np.testing.assert_allclose(labels - 0.4 * found.numpy(), expected, atol=1e-8)
 
     def test_no_logarithm_runs_away_when_labels_and_predictions_are_extreme(self):
@@ -169,9 +166,7 @@ class TestTraining:
         found = method.train().loss(TrainState(method.phases()[0], 0.0), batch)
         expected = references.cross_entropy(np.eye(10)[digit_labels(100)[0][:40]], logits)
         assert found["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
-        np.testing.assert_array_equal(
-            method.label_logits.cpu().numpy(), 10 * np.eye(10)[digit_labels(100)[0]]
-        )
+        np.testing.assert_array_equal(numpy(method.label_logits), 10 * np.eye(10)[digit_labels(100)[0]])
 
     @pytest.mark.parametrize(("loss", "compat"), FORMS)
     @pytest.mark.parametrize("divided", ["true", "false"])

@@ -58,6 +58,12 @@ def texts(manifest, labels):
     return [manifest.class_names[label] if label >= 0 else None for label in labels]
 
 
+def corrupted(source, noise, folder, **options):
+    """What corrupt() returns, and the table that it writes into a folder."""
+    out = folder / "noisy.parquet"
+    return corrupt(source, noise=noise, out=out, **options), pq.read_table(out)
+
+
 class TestFiles:
     def test_counts_are_exact_and_reported(self, folder, tmp_path):
         result = corrupt(folder, noise="symmetric-exclusive:0.25", out=tmp_path / "noisy.parquet")
@@ -108,17 +114,14 @@ class TestFiles:
         assert [path.read_bytes() for path in noisy.images(0, 2)] == [png(1), png(41)]
 
     def test_manifest_columns_pass_through(self, csv_manifest, tmp_path):
-        result = corrupt(csv_manifest, noise="symmetric:0.5", out=tmp_path / "noisy.parquet")
-        table = pq.read_table(tmp_path / "noisy.parquet")
+        result, table = corrupted(csv_manifest, "symmetric:0.5", tmp_path)
         assert table.column_names == ["file_name", "label", "true_label", "is_corrupted", "frame", "=note"]
         assert table["=note"].to_pylist()[40] == "a, b"
         unlabelled, pictureless = table.slice(40, 2).to_pylist()
-        assert unlabelled["label"] is None
-        assert unlabelled["true_label"] is None
-        assert unlabelled["is_corrupted"] is False
+        found = [unlabelled[name] for name in ("label", "true_label", "is_corrupted")]
+        assert found == [None, None, False]
         assert pictureless["file_name"] is None
-        assert (result["rows"], result["labelled"]) == (42, 41)
-        assert result["warnings"] == []
+        assert (result["rows"], result["labelled"], result["warnings"]) == (42, 41, [])
         assert Manifest.read(tmp_path / "noisy.parquet").given[40] == -1
 
     def test_options_reach_the_source(self, folder, tmp_path):
@@ -150,8 +153,7 @@ class TestFiles:
 class TestBytes:
     def test_images_stay_inside(self, tmp_path):
         source = write_hf(tmp_path / "hf.parquet", extra={"index": pa.array(range(12))})
-        result = corrupt(source, noise="symmetric-exclusive:0.5", out=tmp_path / "noisy.parquet")
-        table = pq.read_table(tmp_path / "noisy.parquet")
+        result, table = corrupted(source, "symmetric-exclusive:0.5", tmp_path)
         assert table.column_names == ["image", "label", "true_label", "is_corrupted", "index"]
         clean, noisy = Manifest.read(source), Manifest.read(tmp_path / "noisy.parquet")
         assert noisy.images(0, 12) == clean.images(0, 12)
@@ -168,8 +170,7 @@ class TestBytes:
         assert json.loads(metadata[b"huggingface"])["info"]["features"] == {"image": {"_type": "Image"}}
 
     def test_pair_follows_the_order_of_the_source(self, tmp_path):
-        corrupt(write_hf(tmp_path / "hf.parquet"), noise="pair:1", out=tmp_path / "noisy.parquet")
-        table = pq.read_table(tmp_path / "noisy.parquet").to_pydict()
+        table = corrupted(write_hf(tmp_path / "hf.parquet"), "pair:1", tmp_path)[1].to_pydict()
         pairs = set(zip(table["true_label"], table["label"], strict=True))
         assert pairs == {("zebra", "ape"), ("ape", "cow"), ("cow", "zebra"), (None, None)}
 
@@ -206,8 +207,7 @@ class TestRatesFiles:
     @pytest.mark.parametrize("kind", ["symmetric", "symmetric-exclusive"])
     def test_also_for_symmetric_kinds(self, folder, tmp_path, kind):
         (tmp_path / "rates.csv").write_text("class,rate\ncat,0\ndog,0\neel,1\nfox,0\n")
-        corrupt(folder, noise=f"{kind}:{tmp_path / 'rates.csv'}", out=tmp_path / "noisy.parquet")
-        table = pq.read_table(tmp_path / "noisy.parquet").to_pandas()
+        table = corrupted(folder, f"{kind}:{tmp_path / 'rates.csv'}", tmp_path)[1].to_pandas()
         assert set(table["true_label"][table["is_corrupted"]]) == {"eel"}
 
     def test_a_rate_for_all_has_no_file(self, folder, tmp_path):
@@ -283,14 +283,13 @@ class TestConfusionFile:
         matrix = self.MATRIX.copy()
         matrix[0, 0] += off
         file = self.write(tmp_path / "matrix.csv", matrix=matrix)
-        result = corrupt(source, noise=f"confusion:{file}", out=tmp_path / "noisy.parquet")
-        assert result["class_rates"][result["class_names"].index(self.NAMES[0])] == pytest.approx(
-            0.5 / (1 + off), rel=1e-12
-        )
+        noise, out = f"confusion:{file}", tmp_path / "noisy.parquet"
+        result = corrupt(source, noise=noise, out=out)
+        rate = result["class_rates"][result["class_names"].index(self.NAMES[0])]
+        assert rate == pytest.approx(0.5 / (1 + off), rel=1e-12)
         matrix[0, 0] += off
         self.write(file, matrix=matrix)
-        out = tmp_path / "other.parquet"
-        refuses(str(file), "line 3", "'a, \"b\"'", "sum", source=source, noise=f"confusion:{file}", out=out)
+        refuses(str(file), "line 3", "'a, \"b\"'", "sum", source=source, noise=noise, out=out, overwrite=True)
 
     @pytest.mark.parametrize(
         ("order", "columns", "parts"),
@@ -312,6 +311,7 @@ class TestConfusionFile:
         [
             ("", ["header lacks", "'cat'"]),
             ("true,cat,dog,eel,gnu\n", ["the header", "'gnu'"]),
+            ("true,café\n", ["UTF-8"]),
             (",cat,dog,eel,fox\ncat,1,0,0,0\nfox,2,-1,0,0\n", ["first column lacks the class 'dog'"]),
             (",cat,dog,eel,fox\neel,1,0,0,0\ncat,1,0,0,0\nfox,2,-1,0,0\ndog,0,0,0,1\n",
              ["line 4", "'fox'", "column 'cat'", "'2'"]),
@@ -321,14 +321,9 @@ class TestConfusionFile:
         ],
     )  # fmt: skip
     def test_refused(self, folder, tmp_path, text, parts):
-        (tmp_path / "matrix.txt").write_text(text)
+        (tmp_path / "matrix.txt").write_bytes(text.encode("latin-1"))
         noise = f"confusion:{tmp_path / 'matrix.txt'}"
         refuses("matrix.txt", *parts, source=folder, noise=noise, out=tmp_path / "noisy.parquet")
-
-    def test_no_utf8(self, folder, tmp_path):
-        (tmp_path / "matrix.csv").write_bytes("true,café\n".encode("latin-1"))
-        noise = f"confusion:{tmp_path / 'matrix.csv'}"
-        refuses("matrix.csv", "UTF-8", source=folder, noise=noise, out=tmp_path / "noisy.parquet")
 
 
 class TestRefused:

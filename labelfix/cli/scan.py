@@ -44,7 +44,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=click.IntRange(2),
         metavar="K",
         help="Cross-fitting: train K times, judge every row by a network that never saw it.  "
-        "[default: 5 for confident-learning, else none]",
+        "[default: 5 for confident-learning and for heads on an encoder, else none]",
     ),
     click.option("--batch-size", type=click.IntRange(2), help="Rows of a training step."),
     click.option(

@@ -40,7 +40,8 @@ two gaussians in place of the betas everywhere, as DivideMix does (the paper fou
 Presets: `fast`, 40 epochs of dy-h for a CPU, and `fast-mixup`, 34 of m-dyr-h, for small, easy data that a network
 learns by heart; `paper`, the 300 epochs of m-dyr-h for CIFAR-10 (learning rate to a tenth after 99 and 249 epochs,
 bootstrapping from 105 on); `paper-cifar100`, the same; `paper-cifar10-md-dyr-sh`, dynamic mixup from 105 and
-bootstrapping from 110 on; `paper-cifar10-dy-h`, 120 epochs without mixup (table 1).
+bootstrapping from 110 on; `paper-cifar10-dy-h`, 120 epochs without mixup (table 1). With `--encoder`, `fast` is
+`fast-head` (20 epochs of a head) or, where the encoder is trained too, `fast-tune` (6).
 
 How `fast` was found (5,000 CIFAR-10 images, average precision on human labels, one seed; the table stands in
 tests/benchmarks/README.md): without mixup and tracking passes 40 epochs fit into 120 network passes a row instead of

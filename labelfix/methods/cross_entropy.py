@@ -17,7 +17,8 @@ Northcutt, Jiang, Chuang 2021, "Confident Learning"): 1 - it is the noise score.
 `fast` preset trains 10 epochs a fold: 5 folds of 10 epochs cost what 40 epochs on all rows do.
 
 Presets: `fast`, the schedule of bmm's fast preset without its extra passes; `paper`, 120 epochs with the
-milestones of Arazo et al. 2019, table 1 (CIFAR-10).
+milestones of Arazo et al. 2019, table 1 (CIFAR-10). With `--encoder`, `fast` is `fast-head` (20 epochs of a head) or,
+where the encoder is trained too, `fast-tune` (6).
 """
 
 from __future__ import annotations

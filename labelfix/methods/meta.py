@@ -39,7 +39,8 @@ Presets: `fast`, 40 epochs for a CPU, of which the first 32 are cross-entropy, p
 where the network can be trusted with them by then (`when_weak=wait`), else the given labels take their place. `paper`,
 for CIFAR-10 and CIFAR-100 with `--backbone wide-resnet28-10`: 387 epochs of 100 rows, 13 cycles from .1, p = 5, k =
 20, no warm-up. (ResNet-29: weight decay 2e-4, and of kernels alone, which cannot be set. WebVision: p = 4, k = 8, or .4
-for all of it; Food-101N p = 1, k = 14; Clothing1M p = 1, k = 3.5; all from random weights at 224 px.)
+for all of it; Food-101N p = 1, k = 14; Clothing1M p = 1, k = 3.5; all from random weights at 224 px.) With
+`--encoder`, `fast` is `fast-head` (20 epochs of a head) or, where the encoder is trained too, `fast-tune` (6).
 
 How `fast` was found: 5,000 photographs of CIFAR-10, symmetric noise of .4, ten trusted images a class, seed 0 (share
 of the network's classes right / average precision of the averaged predictions). From the first step on with p = 5, k

@@ -42,6 +42,7 @@ Presets: `fast`, 40 epochs for a CPU; `fast-linear`, the same with the linear la
 batches of 100. There, weights learn at a tenth of that and biases at twice (the head: a hundredth and a fifth), which
 cannot be set here: `--set learning_rate=0.005` is what its weights see. It mirrors images and whitens them; here they
 are shifted too, and normalised. Schedules for CIFAR-100 (resnet44), ImageNet and Clothing1M the paper does not state.
+With `--encoder`, `fast` is `fast-head` (20 epochs of a head) or, where the encoder is trained too, `fast-tune` (6).
 
 How `fast` was found, seed 0. On the first 5,000 photographs of CIFAR-10 `layer_decay` of .001 and .003 do alike:
 symmetric noise of .4, average precision .887 and .887, .685 and .682 of the network's classes right. At .03, best on

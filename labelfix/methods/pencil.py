@@ -31,7 +31,8 @@ which also decides whether the labels are clean at all, `both` the mean of the t
 Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10`, `paper-cifar10-sym30`, `paper-cifar10-sym50`,
 `paper-cifar10-sym70`, `paper-cifar10-sym90`, `paper-cifar10-asym10`, `paper-cifar10-asym20`, `paper-cifar10-asym30`,
 `paper-cifar10-asym40` and `paper-cifar10-asym50`, 320 epochs by table 1, made for preact-resnet32; `paper`, the one
-for 50 % symmetric noise; `paper-cifar100`, for cifar-resnet34. Others, for pretrained ResNet-50 at 224 px (epochs of
+for 50 % symmetric noise; `paper-cifar100`, for cifar-resnet34. With `--encoder`, `fast` is `fast-head` (20 epochs of a
+head) or, where the encoder is trained too, `fast-tune` (6). Others, for pretrained ResNet-50 at 224 px (epochs of
 the stages; rates; batch; weight decay; alpha, beta, lambda): CUB-200, 35 / 65 / 60; .002, .002, .001 to a tenth after
 20 and 40; 16; 1e-4; 0 or .1, .8, 1000 to 3000. Clothing1M, 5 / 10 / 10; .0016, .0008, .0005 to a tenth after 5; 32;
 1e-3; .08, .8, 3000 and from the sixth epoch of the labels on 500 (here one step, or `label_decay=linear`). There the

@@ -98,11 +98,13 @@ def encoder_facts(name: str, weights: str = "none") -> EncoderFacts:
         close = timm.list_models(f"*{model.split('.')[0][:8]}*")[:3]
         hint = f"; there are {', '.join(close)}" if close else ""
         raise InputError(f"--encoder {name}: timm has no model of that name{hint}")
-    config = timm.get_pretrained_cfg(model, allow_unregistered=False)
+    try:
+        config = timm.get_pretrained_cfg(model, allow_unregistered=False)
+    except RuntimeError as error:
+        known = ", ".join(timm.list_pretrained(f"{model.split('.')[0]}.*")[:3])
+        raise InputError(f"--encoder {name}: {error} There are {known}") from None
     if config is None:
-        raise InputError(
-            f"--encoder {name}: timm knows no weights of that name, and so no size of its images"
-        )
+        raise InputError(f"--encoder {name}: timm knows no weights of it, and so no size of its images")
     mean, std = (tuple(float(value) for value in part) for part in (config.mean, config.std))
     size = int(config.input_size[-1])
     return EncoderFacts(name, size, size, mean, std, config.license or "")

@@ -97,7 +97,7 @@ class OnnxEncoder(nn.Module):
                 f"--encoder {self.name}: it does not take images of {images.shape[-1]} px"
                 f" ({str(error).splitlines()[0]}); give --image-size"
             ) from None
-        found = torch.from_numpy(np.concatenate(parts)).float()
+        found = torch.from_numpy(np.concatenate([np.atleast_1d(part) for part in parts])).float()
         if found.ndim == 4:
             found = found.mean(dim=(2, 3))
         if found.ndim != 2 or len(found) != len(images):

@@ -319,7 +319,7 @@ def assert_same(run, uninterrupted) -> None:
 def test_killed_in_a_fold_and_repeated_gives_the_bytes_of_an_uninterrupted_run(
     digits, tmp_path, uninterrupted, point, number
 ):
-    done = start(*moment, number, *COMMAND, cwd=tmp_path)
+    done = start(*point, number, *COMMAND, cwd=tmp_path)
     assert done.returncode == (130 if number == signal.SIGINT else -number), done.stderr
     assert not (tmp_path / "run" / "checkpoint" / "fold-1").exists()
     assert_same(scan(digits[0], tmp_path / "run", folds=2), uninterrupted)

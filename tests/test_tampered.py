@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import write_digits
+from refusals import refuses, refuses_source
+from runs import StopAt
 
 import labelfix
 from labelfix.cli import main
@@ -22,9 +24,7 @@ from labelfix.results.corrections import METADATA_KEY, Corrections
 from labelfix.training import checkpoint
 
 QUICK = {"epochs": 1, "method": "cross-entropy", "batch_size": 16, "image_size": 8, "precision": "fp32"}
-SCAN = (
-    "--epochs", "1", "--method", "cross-entropy", "--batch-size", "16", "--image-size", "8", "--precision", "fp32",
-)  # fmt: skip
+SCAN = [word for name, value in QUICK.items() for word in (f"--{name.replace('_', '-')}", value)]
 WRONG = (None, -1, 1e308, "x", "\ud800", "\0", [], {}, [[]], 10**400, True)
 HUGE = "[" * 100_000
 
@@ -38,10 +38,8 @@ def made(tmp_path_factory):
         patch.chdir(folder)
         write_digits(folder / "images", 40)
         labelfix.scan("images", out="run", **QUICK)
-        with patch.context() as stop:
-            stop.setattr("labelfix.pipeline.find", lambda *_: sys.exit(9))
-            with pytest.raises(SystemExit):
-                labelfix.scan("images", out="stopped", **QUICK)
+        with pytest.raises(KeyboardInterrupt):
+            labelfix.scan("images", out="stopped", reporter=StopAt(None), **QUICK)
     return folder
 
 
@@ -148,8 +146,8 @@ class TestCorrections:
         number = table.schema.get_field_index("file_name")
         broken = pa.array([b"\xff\xfe.png"] * 40, pa.binary()).view(pa.string())
         pq.write_table(table.set_column(number, table.field(number), broken), path)
-        for args in (("export", "run"), ("review", "run")):
-            assert "cannot be read" in place.ends(*args, code=2)
+        for command in ("export", "review"):
+            assert "cannot be read" in place.ends(command, "run", code=2)
 
     @pytest.mark.parametrize(
         "values", [pa.array([1] * 40, pa.timestamp("s", "Mars/Phobos")), pa.array([2**30] * 40, pa.date32())]
@@ -165,8 +163,8 @@ class TestCorrections:
         data = bytearray(path.read_bytes())
         data[4:400] = b"\xff" * 396
         path.write_bytes(data)
-        for args in (("export", "run"), ("review", "run")):
-            assert "cannot be read" in place.ends(*args, code=2)
+        for command in ("export", "review"):
+            assert "cannot be read" in place.ends(command, "run", code=2)
 
 
 def test_the_config_of_a_run(place):
@@ -207,15 +205,13 @@ def test_the_description_of_a_classifier(place, monkeypatch):
     facts = json.loads(path.read_text())
     for _ in tampered(path):
         place.ends("predict", "run", place.images / "none")
+    network, normalisation, many = facts["network"], facts["normalisation"], 200_000
     wrong = [
-        {"network": {**facts["network"], "backbone": "vit_h_14"}},
-        {"network": {**facts["network"], "backbone": "nothing"}},
-        {"normalisation": {**facts["normalisation"], "std": [0.0, 1, 1]}},
-        {"normalisation": {**facts["normalisation"], "mean": [0.0, 1]}},
-        {
-            "network": {**facts["network"], "num_classes": 200_000},
-            "class_names": [str(number) for number in range(200_000)],
-        },
+        {"network": {**network, "backbone": "vit_h_14"}},
+        {"network": {**network, "backbone": "nothing"}},
+        {"normalisation": {**normalisation, "std": [0.0, 1, 1]}},
+        {"normalisation": {**normalisation, "mean": [0.0, 1]}},
+        {"network": {**network, "num_classes": many}, "class_names": [str(number) for number in range(many)]},
     ]
     build = labelfix.networks.build
 
@@ -226,8 +222,7 @@ def test_the_description_of_a_classifier(place, monkeypatch):
     monkeypatch.setattr("labelfix.results.classifier.networks.build", on_paper_only)
     for change in wrong:
         path.write_text(json.dumps({**facts, **change}))
-        with pytest.raises(InputError, match="classifier cannot be read"):
-            labelfix.load_classifier("run")
+        refuses(labelfix.load_classifier, "classifier cannot be read", folder="run")
 
 
 def test_weights_whose_header_lies(place):
@@ -240,11 +235,9 @@ def test_weights_whose_header_lies(place):
     for lie in (huge, {**header, name: 1}, {}, []):
         text = json.dumps(lie).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
-        with pytest.raises(InputError, match="classifier cannot be read"):
-            labelfix.load_classifier("run")
+        refuses(labelfix.load_classifier, "classifier cannot be read", folder="run")
     path.write_bytes(b"\xff" * 100)
-    with pytest.raises(InputError, match="classifier cannot be read"):
-        labelfix.load_classifier("run")
+    refuses(labelfix.load_classifier, "classifier cannot be read", folder="run")
 
 
 class TestCheckpoints:
@@ -287,27 +280,26 @@ class TestCheckpoints:
         place.ends("scan", place.images, "--out", "stopped", *SCAN, code=0)
 
 
+def with_class_names(folder, metadata):
+    """A table whose Hugging Face metadata are these bytes."""
+    table = pa.table({"file_name": ["0.png", "1.png"], "label": [0, 1]})
+    pq.write_table(table.replace_schema_metadata({b"huggingface": metadata}), folder / "x.parquet")
+    return folder / "x.parquet"
+
+
+def named(names):
+    return json.dumps({"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}).encode()
+
+
 @pytest.mark.parametrize(
     "names", [7, "abc", {"a": 1}, ["a", 7], ["a", None], ["a", "a"], [""], ["\ud800", "b"]]
 )
 def test_class_names_in_huggingface_metadata(tmp_path, names):
-    features = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
-    table = pa.table({"file_name": ["0.png", "1.png"], "label": [0, 1]})
-    pq.write_table(
-        table.replace_schema_metadata({b"huggingface": json.dumps(features).encode()}), tmp_path / "x.parquet"
-    )
-    with pytest.raises(InputError, match="class names of 'label'"):
-        Manifest.read(tmp_path / "x.parquet")
+    refuses_source(with_class_names(tmp_path, named(names)), "class names of 'label'")
 
 
 def test_huge_huggingface_metadata(tmp_path):
-    names = [str(number) for number in range(100_001)]
-    deep = b'{"info": ' + HUGE.encode()
-    many = json.dumps({"info": {"features": {"label": {"names": names}}}}).encode()
-    table = pa.table({"file_name": ["0.png", "1.png"], "label": [0, 1]})
-    pq.write_table(table.replace_schema_metadata({b"huggingface": deep}), tmp_path / "x.parquet")
-    assert Manifest.read(tmp_path / "x.parquet").class_names == ("0", "1")
-    pq.write_table(table.replace_schema_metadata({b"huggingface": many}), tmp_path / "x.parquet")
-    with pytest.raises(InputError, match="no list of at most 100,000 texts") as refused:
-        Manifest.read(tmp_path / "x.parquet")
-    assert len(str(refused.value)) < 300
+    deep = with_class_names(tmp_path, b'{"info": ' + HUGE.encode())
+    assert Manifest.read(deep).class_names == ("0", "1")
+    many = with_class_names(tmp_path, named([str(number) for number in range(100_001)]))
+    assert len(refuses_source(many, "no list of at most 100,000 texts")) < 300

@@ -143,7 +143,7 @@ BAD = {
     "scan broken/list.csv --rows 2": ("a single class, 'cat'", "raise --rows"),
     # options
     "scan images --preset paper-cifar10-md-dyr-sh --epochs 2": ("--epochs 2", "md-dyr-sh", "need more epochs"),
-    "scan images --preset quick": ("--preset quick", "bmm has the presets fast, fast-mixup, paper"),
+    "scan images --preset quick": ("--preset quick", "bmm has the presets fast, ", ", paper"),
     "scan images --epochs 1": ("--epochs 1", "2 phases need at least 2 epochs"),
     "scan images --epochs 0": ("--epochs", "x>=1"),
     "scan images --batch-size 1": ("--batch-size", "x>=2"),

@@ -208,7 +208,7 @@ def presets() -> dict[str, MethodSettings]:
     )
     return {
         "fast": Settings(),
-        **Settings().pretrained(),
+        **Settings().pretrained(head={"balance": 0.3, "entropy": 0.1}),
         "paper": tables["paper-cifar10-sym50"],
         **tables,
         "paper-clothing1m": clothing,

@@ -30,7 +30,6 @@ from labelfix.results.onnx import write_onnx
 from labelfix.results.run_json import is_image_size
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source
-from labelfix.training.features import encoded_views
 from labelfix.training.predictions import batch_logits
 
 if TYPE_CHECKING:
@@ -244,7 +243,7 @@ def make_classifier(
 ) -> Classifier:
     """The classifier around the network that a trainer trains, with the frozen `encoder` that it stands on."""
     views = trainer.source.augmentation
-    seen = 0 if encoder is None else len(encoded_views(flip=config.flip))
+    seen = 0 if encoder is None else 1 + config.flip
     onnx_shape: tuple[int, ...] = ()
     if encoder is not None and isinstance(encoder.encoder, OnnxEncoder):
         onnx_shape = len(encoder.encoder.content), len(cast("Head", trainer.network).mean)

@@ -48,6 +48,7 @@ class Augmentation:
     ) -> None:
         self.image_size = image_size
         self.flip = flip
+        self.held_out = "plain"
         # Made once: a tensor made from Python numbers in the loop would wait for the device.
         self.mean, self.std = tuple(mean), tuple(std)
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255

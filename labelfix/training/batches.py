@@ -32,8 +32,10 @@ class Views(Protocol):
     Attributes:
         mean: per channel, of pixel values in 0..1.
         std: per channel, of pixel values in 0..1.
+        held_out: name of the view that rows are predicted by which a network never saw.
     """
 
+    held_out: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

@@ -51,13 +51,25 @@ PLAIN = EncodedView(0.5, 0.5, mirrored=False)
 MIRRORED = EncodedView(0.5, 0.5, mirrored=True)
 
 
-def encoded_views(*, flip: bool) -> tuple[EncodedView, ...]:
-    """The views in which images are encoded: as they are, and mirrored where that keeps what they show."""
-    return (PLAIN, MIRRORED) if flip else (PLAIN,)
+def encoded_views(*, flip: bool, has_margin: bool) -> tuple[EncodedView, ...]:
+    """The views in which images are encoded, first those that a classifier on the encoder sees too.
+
+    Average precision of cross-entropy on 5,096 photographs of clothes (symmetric noise .1, lite0 at 144 px) with 1, 2,
+    4 and 6 of them: .863, .869, .884, .884.
+
+    Args:
+        flip: whether a mirror image shows the same.
+        has_margin: whether images are stored larger than they are seen: then two corners are views too.
+    """
+    corners = (EncodedView(0, 0, mirrored=False), EncodedView(1, 1, mirrored=flip))
+    return (PLAIN, *((MIRRORED,) if flip else ()), *(corners if has_margin else ()))
 
 
 class FeatureViews:
-    """How the features of a row become a view: `plain` is the mean of its views, any other one of them at random.
+    """How the features of a row become a view.
+
+    `plain` is what a classifier sees: the mean of the image and, where it is one of them, the mirror image. `averaged`
+    is the mean of all views. Any other is one of them at random.
 
     Args:
         images: how the encoder sees images.
@@ -69,6 +81,8 @@ class FeatureViews:
         self.images = images
         self.mean, self.std = images.mean, images.std
         self.centre, self.spread = centre, spread
+        self.held_out = "averaged"
+        self._num_plain = 2 if images.flip else 1
 
     def views(
         self, names: Sequence[str], stored: torch.Tensor, generator: torch.Generator, rng: np.random.Generator
@@ -76,7 +90,7 @@ class FeatureViews:
         """Views of one batch, in the order of their names.
 
         Args:
-            names: "plain", "weak" or "strong".
+            names: "plain", "averaged", "weak" or "strong".
             stored: (B, V, D) float16.
             generator: on the device.
             rng: unused.
@@ -88,6 +102,8 @@ class FeatureViews:
 
     def _view(self, name: str, stored: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if name == "plain":
+            return stored[:, : self._num_plain].float().mean(dim=1)
+        if name == "averaged":
             return stored.float().mean(dim=1)
         count, num_views, _ = stored.shape
         chosen = torch.randint(num_views, (count,), generator=generator, device=stored.device)

@@ -118,7 +118,7 @@ def cross_fit(
                 "reports": [report.to_json() for report in done],
                 "forward_units": trainer.position.forward_units,
             }
-            held_out = trainer.predict("plain", rows)[rows].cpu()
+            held_out = trainer.predict(source.augmentation.held_out, rows)[rows].cpu()
             number = checkpoint.newest_number(kept) + 1
             checkpoint.save(kept, number, {"held_out": held_out}, {"finished": facts})
             found = held_out, done, facts["forward_units"]

@@ -162,7 +162,7 @@ def open_images(
     if encoder is None:
         return Source(store.images, _augmentation(store, config) if views is None else views, device)
     images = _augmentation(store, config)
-    seen = encoded_views(flip=config.flip)
+    seen = encoded_views(flip=config.flip, has_margin=store.stored_size > config.image_size)
     features = open_features(store, encoder, images, seen, device, on_progress)
     if views is None:
         centre, spread = (torch.from_numpy(part).to(device) for part in statistics(features, store.valid))

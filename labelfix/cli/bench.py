@@ -15,7 +15,7 @@ from labelfix.cli.terminal import print_table, say
 # As they are in scan.
 _AS_IN_SCAN = (
     "label_column", "image_column", "root", "rows", "test", "preset", "epochs", "folds", "batch_size", "backbone",
-    "weights", "image_size", "device", "precision",
+    "encoder", "tune", "weights", "image_size", "device", "precision",
 )  # fmt: skip
 _MEANS = {
     "AP": "average_precision",

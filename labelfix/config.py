@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +20,7 @@ from labelfix.devices import largest_image, resolve_backbone, resolve_device, re
 from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
-from labelfix.networks.encoders import ONNX, encoder_and_weights, encoder_facts
+from labelfix.networks.encoders import ONNX, encoder_and_weights, encoder_facts, is_encoder
 
 _GLYPHS_BELOW = 32  # pixels
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
@@ -161,10 +162,16 @@ class ScanOptions(BaseModel):
             raise InputError(f"--image-size {size}: use auto or a number of pixels")
         return size
 
+    @field_validator("encoder")
+    @classmethod
+    def _no_encoder_yet(cls, encoder: str) -> str:
+        # No rule has been found that tells from the images alone who needs one.
+        return "none" if encoder == "auto" else encoder
+
     @property
     def asked(self) -> dict[str, str]:
         """Options that may be `auto`, as they were given."""
-        return {"image_size": str(self.image_size), "backbone": self.backbone}
+        return {"image_size": str(self.image_size), "backbone": self.backbone, "tune": self.tune}
 
     def resolve(self, manifest: Manifest, earlier: Mapping[str, Any] | None = None) -> ScanConfig:
         """Replace every `auto` by what it means for these images on this machine.
@@ -179,11 +186,14 @@ class ScanOptions(BaseModel):
         """
         device = resolve_device(self.device)
         encoder, weights = encoder_and_weights(self.encoder, self.weights)
-        digest = weights_sha256(weights)
-        chosen = {"image_size": self.image_size, "backbone": self.backbone}
-        for name, value in (earlier or {}).items():
-            chosen[name] = value if chosen[name] == "auto" else chosen[name]
-        tune = self._tune(device, encoder)
+        self._check_encoder(encoder)
+        digest = weights_sha256(weights, "--encoder" if encoder == ONNX else "--weights")
+        chosen = {"image_size": self.image_size, "backbone": self.backbone, "tune": self.tune}
+        earlier = earlier or {}
+        # A run through an encoder says nothing of one without.
+        if is_encoder(earlier.get("backbone", "")) == (encoder != "none"):
+            chosen |= {name: value for name, value in earlier.items() if chosen[name] == "auto"}
+        tune = _what_is_tuned(str(chosen["tune"]), device, encoder)
         size = self._image_size(chosen["image_size"], manifest, device, tune, encoder, weights)
         backbone = str(chosen["backbone"]) if encoder == "none" else encoder
         settings = resolve_settings(
@@ -209,12 +219,20 @@ class ScanOptions(BaseModel):
             else self.folds,
         )
 
-    def _tune(self, device: str, encoder: str) -> str:
-        """What is trained, where the options do not say it."""
-        if self.encoder == "none":
+    def _check_encoder(self, encoder: str) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            InputError: names them.
+        """
+        if encoder == "none":
             if self.tune == "none":
                 raise InputError("--tune none: only an encoder can stay as it is; name one with --encoder")
-            return "all"
+            if is_encoder(self.backbone):
+                raise InputError(
+                    f"--backbone {self.backbone}: that is an encoder; use --encoder {self.backbone}"
+                )
+            return
         if self.backbone != "auto":
             raise InputError(
                 f"--backbone {self.backbone}: --encoder {self.encoder} is the network; give one of them"
@@ -227,8 +245,10 @@ class ScanOptions(BaseModel):
             raise InputError(
                 f"--tune all: {self.encoder} cannot be trained, its format only runs; use --tune none"
             )
-        is_tuned = self.tune == "all" or (self.tune == "auto" and device != "cpu" and encoder != ONNX)
-        return "all" if is_tuned else "none"
+        if encoder != ONNX and self.weights != "none" and Path(self.weights).suffix != ".safetensors":
+            raise InputError(
+                f"--weights {self.weights}: with --encoder {self.encoder} give a .safetensors file"
+            )
 
     def _preset(self, tune: str) -> str:
         """The preset by its full name: what is fast depends on what is trained."""
@@ -257,6 +277,13 @@ class ScanOptions(BaseModel):
         return Path(self.out) if self.out is not None else Path("runs") / f"{manifest.name}-{self.method}"
 
 
+def _what_is_tuned(tune: str, device: str, encoder: str) -> str:
+    """What is trained: "all" without an encoder; else `auto` is a head, and on a GPU all of what can be trained."""
+    if encoder in ("none", ONNX):
+        return "none" if encoder == ONNX else "all"
+    return "all" if tune == "all" or (tune == "auto" and device != "cpu") else "none"
+
+
 def resolve_settings(
     method: str, preset: str, epochs: int | None, batch_size: int | None, changes: Mapping[str, str]
 ) -> MethodSettings:
@@ -281,8 +308,8 @@ def resolve_settings(
     return settings
 
 
-def weights_sha256(weights: str) -> str:
-    """SHA-256 of a weights file, so that a resumed run can tell whether it is still the same; else empty.
+def weights_sha256(weights: str, option: str = "--weights") -> str:
+    """SHA-256 of the weights file that an option names, so that a resumed run can tell a change of it; else empty.
 
     Raises:
         InputError: no such file.
@@ -293,13 +320,19 @@ def weights_sha256(weights: str) -> str:
         with Path(weights).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"--weights {weights}: {error.strerror}; use none, imagenet or a file") from None
+        ways = "use none, imagenet or a file" if option == "--weights" else "check the path"
+        raise InputError(f"{option} {weights}: {error.strerror}; {ways}") from None
 
 
-def environment(method: str) -> dict[str, Any]:
+def environment(method: str, backbone: str = "small") -> dict[str, Any]:
     """What the bytes of a method's result depend on beside the options: package versions, machine type, threads."""
+    runs = () if not is_encoder(backbone) else ("onnxruntime" if backbone == ONNX else "timm",)
     return {
-        "packages": {name: version(name) for name in (*_PACKAGES, *method_class(method).packages)},
+        "packages": {
+            **{name: version(name) for name in (*_PACKAGES, *method_class(method).packages)},
+            # By the module: onnxruntime comes in packages of several names.
+            **{name: import_module(name).__version__ for name in runs},
+        },
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),

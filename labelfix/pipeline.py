@@ -32,10 +32,10 @@ from labelfix.training.batches import Source
 from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows
 from labelfix.training.resume import train
 from labelfix.training.setup import (
-    build_network,
     make_trainer,
     open_encoder,
     open_images,
+    planned_network,
     seconds_per_unit,
     training_labels,
     trusted_stream_labels,
@@ -213,7 +213,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
 
     Returns:
         JSON-able: rows, classes, resolved options, epochs, forward units a row as in summary.json, estimated seconds
-        of all trainings.
+        of all trainings, and of encoding all images where there is a frozen encoder.
 
     Raises:
         InputError: as `scan` does.
@@ -223,7 +223,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     run_folder.check_out(folder, overwrite=planned.overwrite)
     method = method_class(config.method)
     with own_random_state(config):
-        network = build_network(config, len(manifest.class_names), config.seed)
+        network, seconds_per_image = planned_network(config, len(manifest.class_names))
         # Nothing is decoded: every image counts as readable.
         labels, trusted_labels = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
         known = Labels.of(labels, len(manifest.class_names), torch.device(config.device), trusted_labels)
@@ -234,6 +234,13 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
         of_folds = None if folds is None else units * (config.folds - int((folds >= 0).sum()) / rows)
         seconds = seconds_per_unit(network, config) * rows * (units + (of_folds or 0))
+    # What of it lies in the cache is not known before the images are decoded: all are counted.
+    images = manifest.num_rows + (0 if planned.test is None else planned.test.num_rows)
+    encoding = (
+        {}
+        if seconds_per_image is None
+        else {"estimated_encoding_seconds": round(seconds_per_image * images, 1)}
+    )
     return {
         "source": str(manifest.source),
         "out": str(folder.path),
@@ -242,6 +249,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         "classes": len(manifest.class_names),
         "phases": {phase.name: phase.epochs for phase in phases},
         **units_per_row(units, of_folds),
+        **encoding,
         "estimated_training_seconds": round(seconds, 1),
     }
 

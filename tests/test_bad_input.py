@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from memory_data import digit_arrays
+from onnx_files import onnx_file
 
 import labelfix
 from labelfix import cli
@@ -24,6 +25,8 @@ TEXTS = {
     "images/list.csv": LIST,
     "images.txt": "x",
     "broken/list.csv": LIST,
+    "bad.onnx": "no model",
+    "bad.safetensors": "no weights",
     "broken/cat/0.png": "no image",
     "broken/cat/1.png": "no image",
     "one/cat/0.png": "no image",
@@ -74,6 +77,8 @@ def world(tmp_path_factory):
     }.items():
         (folder / name).parent.mkdir(exist_ok=True)
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    for name, output in (("own", "vector"), ("scalar", "scalar")):
+        onnx_file(folder / f"{name}.onnx", output=output)
     labelfix.scan(folder / "images", out=folder / "run", epochs=2)
     return folder
 
@@ -156,6 +161,21 @@ BAD = {
     "scan images --image-size big": ("--image-size big", "auto or a number"),
     "scan images --image-size 4": ("--image-size 4", "between 8 and 1024"),
     "scan images --weights nowhere.pt": ("--weights nowhere.pt", "use none, imagenet or a file"),
+    "scan images --encoder nonsense": ("--encoder nonsense", "unknown", "lite0", "timm:NAME", "FILE.onnx"),
+    "scan images --encoder timm:no_such": ("--encoder timm:no_such", "timm has no model of that name"),
+    "scan images --encoder nowhere.onnx": ("--encoder nowhere.onnx", "No such file", "check the path"),
+    "scan images --encoder bad.onnx": ("--encoder bad.onnx", "cannot be opened", "give a whole ONNX file"),
+    "scan images --encoder scalar.onnx --quiet": ("--encoder scalar.onnx", "its first output", "one vector"),
+    "scan images --encoder scalar.onnx --dry-run": ("--encoder scalar.onnx", "its first output", "one vector"),
+    "scan images --encoder own.onnx --tune all": ("--tune all", "own.onnx cannot be trained", "--tune none"),
+    "scan images --encoder own.onnx --weights x.safetensors": ("--weights x.safetensors", "leave it out"),
+    "scan images --encoder lite0 --tune some": ("--tune", "'auto', 'none', 'all'"),
+    "scan images --tune none": ("--tune none", "name one with --encoder"),
+    "scan images --backbone resnet29 --encoder lite0": ("--backbone resnet29: --encoder lite0", "one of them"),
+    "scan images --backbone lite0": ("--backbone lite0", "use --encoder lite0"),
+    "scan images --weights imagenet --encoder lite0": ("--weights imagenet: --encoder lite0", "leave it out"),
+    "scan images --weights x.pth --encoder timm:test_resnet": ("--weights x.pth", "give a .safetensors file"),
+    "scan images --weights bad.safetensors --encoder timm:test_resnet": ("bad.safetensors", "cannot be read"),
     "scan images --set batch_size=many": ("--set batch_size=many", "whole number"),
     "scan images --set speed=3": ("--set speed=3", "no such setting; there are batch_size"),
     "scan images --set mixup_alpha=0": ("mixup_alpha=0.0", "a number over 0"),

@@ -155,11 +155,11 @@ def load_encoder(encoder: nn.Module, name: str, image_size: int, weights: str = 
         InputError: weights that cannot be had, or are another network's.
     """
     if weights != "none":
-        state = _from_file(name, Path(weights))
+        state = _from_file(Path(weights))
     else:
         state = _packaged() if name == LITE0 else _fetched(name, image_size)
     own = encoder.state_dict()
-    if name == LITE0:
+    if name == LITE0 and weights == "none":
         # The published file names its tensors otherwise, in the same order; the classifier comes last.
         state = dict(zip(own, state.values(), strict=False))
     fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
@@ -219,12 +219,10 @@ def _fetched(name: str, image_size: int) -> Mapping[str, torch.Tensor]:
         ) from error
 
 
-def _from_file(name: str, path: Path) -> Mapping[str, torch.Tensor]:
+def _from_file(path: Path) -> Mapping[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if path.suffix != ".safetensors":
-        raise InputError(f"--weights {path}: with --encoder {name} give a .safetensors file")
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

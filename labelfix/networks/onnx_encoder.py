@@ -134,5 +134,11 @@ class OnnxEncoder(nn.Module):
             self._opened = session, list(entries[0].shape)
         return self._opened
 
+    def extra_repr(self) -> str:
+        """What its features depend on beside the file."""
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__}"
+
     def __deepcopy__(self, memo: dict[int, Any]) -> OnnxEncoder:
         return OnnxEncoder(self.content.clone(), self.name)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 
 _BATCH = 500
+_MOST_VIEWS = 2
 
 
 @dataclass
@@ -229,7 +230,7 @@ _FACTS: Checks = {
         "backbone": is_text,
         "num_classes": is_count,
         "image_size": is_image_size,
-        "views": maybe(is_count),
+        "views": maybe(lambda value: is_count(value) and value <= _MOST_VIEWS),
         "onnx_shape": maybe(are(is_count)),
     },
     "class_names": are_names,

@@ -236,7 +236,7 @@ def config_json(
             "trusted": None if trusted_path is None else str(trusted_path),
             "test": None if test is None else test.options,
         },
-        "environment": environment(config.method),
+        "environment": environment(config.method, config.backbone),
     }
 
 
@@ -305,7 +305,8 @@ def resolved_autos(folder: RunFolder) -> dict[str, Any]:
     if saved is None or folder.is_finished:
         return {}
     asked = saved.get("asked") or {}
-    return {name: saved["config"][name] for name in ("image_size", "backbone") if asked.get(name) == "auto"}
+    names = ("image_size", "backbone", "tune")
+    return {name: saved["config"][name] for name in names if asked.get(name) == "auto"}
 
 
 def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | None) -> bool:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ _BLOCK = 512  # rows between two notes of how far it is
 # A small batch stays in a processor's cache: twice as fast as one of 64 there.
 _BATCH = {"cpu": 8}
 _BATCH_ELSEWHERE = 128
+_TIMED_BATCHES = 3
 
 
 class EncodedView(NamedTuple):
@@ -137,7 +139,7 @@ def open_features(
         InputError: the cache cannot be written, or has no room.
     """
     folder = cache_folder() / FEATURES
-    shape = (len(store.images), len(views), _num_features(encoder, images.image_size, device))
+    shape = (len(store.images), len(views), num_features(encoder, images.image_size, device))
     path = folder / f"{_key(store, encoder, images, views, device)}.npy"
     if (found := _opened(path, shape)) is not None:
         return found
@@ -178,7 +180,8 @@ def _key(
     device: torch.device,
 ) -> str:
     """Everything that the bytes depend on, the number of threads included."""
-    digest = hashlib.sha256()
+    # How it computes, which the names of its tensors do not say: of ONNX encoders onnxruntime knows.
+    digest = hashlib.sha256(repr(encoder).encode())
     for name, tensor in encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -269,14 +272,28 @@ def _encoded(
         yield torch.stack(found, dim=1).half().cpu().numpy()
 
 
+@torch.inference_mode()
+def seconds_per_image(encoder: nn.Module, image_size: int, num_views: int, device: torch.device) -> float:
+    """Seconds to encode one image in all its views, from a few batches of noise."""
+    images = torch.randn(_BATCH.get(device.type, _BATCH_ELSEWHERE), 3, image_size, image_size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    seconds = []
+    for _ in range(_TIMED_BATCHES + 1):
+        started = time.monotonic()
+        encoder(images).sum().item()  # waits for the device
+        seconds.append(time.monotonic() - started)
+    return float(np.median(seconds[1:])) * num_views / len(images)
+
+
+def num_features(encoder: nn.Module, image_size: int, device: torch.device) -> int:
+    """D."""
+    with torch.inference_mode():
+        return encoder(torch.zeros(1, 3, image_size, image_size, device=device)).shape[1]
+
+
 def seen(pixels: torch.Tensor, size: int, view: EncodedView) -> torch.Tensor:
     """What a view shows of stored squares: (B, 3, S, S) to (B, 3, size, size)."""
     margin = pixels.shape[-1] - size
     top, left = int(margin * view.top), int(margin * view.left)
     square = pixels[:, :, top : top + size, left : left + size]
     return square.flip(3) if view.mirrored else square
-
-
-def _num_features(encoder: nn.Module, image_size: int, device: torch.device) -> int:
-    with torch.inference_mode():
-        return encoder(torch.zeros(1, 3, image_size, image_size, device=device)).shape[1]

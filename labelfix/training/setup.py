@@ -12,7 +12,7 @@ from torch import nn
 
 from labelfix import networks
 from labelfix.config import ScanConfig
-from labelfix.data.images.store import ImageStore
+from labelfix.data.images.store import ImageStore, stored_size
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
@@ -24,7 +24,14 @@ from labelfix.networks.heads import FrozenEncoder, Head, TunedNetwork
 from labelfix.networks.weights import load_weights
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source, Views, seed_of
-from labelfix.training.features import FeatureViews, encoded_views, open_features, statistics
+from labelfix.training.features import (
+    FeatureViews,
+    encoded_views,
+    num_features,
+    open_features,
+    seconds_per_image,
+    statistics,
+)
 from labelfix.training.trainer import Trainer
 
 _NETWORK_SEED = 4
@@ -250,6 +257,21 @@ def build_network(
     return network.train()
 
 
+def planned_network(config: ScanConfig, num_classes: int) -> tuple[nn.Module, float | None]:
+    """The network of a scan before its images are known, and seconds to encode one of them; None without encoding.
+
+    Raises:
+        InputError: as `build_network` and `open_encoder`.
+    """
+    encoder = open_encoder(config)
+    if encoder is None:
+        return build_network(config, num_classes, config.seed), None
+    device, size = torch.device(config.device), config.image_size
+    head = Head(num_features(encoder, size, device), num_classes).to(device)
+    views = encoded_views(flip=config.flip, has_margin=stored_size(size) > size)
+    return head, seconds_per_image(encoder, size, len(views), device)
+
+
 def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixel values in 0..1, over a spread of valid images."""
     rows = np.flatnonzero(store.valid)
@@ -268,8 +290,10 @@ def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[flo
 
 
 def seconds_per_unit(network: nn.Module, config: ScanConfig, batch: int = 64, steps: int = 3) -> float:
-    """Seconds of one image's forward pass, from a few training steps (three units each) on noise."""
-    images = torch.randn(batch, 3, config.image_size, config.image_size, device=config.device)
+    """Seconds of one row's forward pass, from a few training steps (three units each) on noise."""
+    size = config.image_size
+    shape = (len(network.mean), 1, 1) if isinstance(network, Head) else (3, size, size)
+    images = torch.randn(batch, *shape, device=config.device)
     images = images.to(memory_format=torch.channels_last)
     seconds = []
     for _ in range(steps + 1):

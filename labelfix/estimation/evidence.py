@@ -39,6 +39,35 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """When a row is flagged, and when its label is corrected.
+
+    Attributes:
+        flag_above: noise score above which a row is flagged, 0 to 1.
+        relabel_odds: how many times as probable as the given label another must be, 0 up, to replace it in a flagged
+            row; infinite where none is.
+        needs_other: whether another label than the given one must be the most probable in a flagged row.
+    """
+
+    flag_above: float = 0.5
+    relabel_odds: float = 4.0
+    needs_other: bool = True
+
+    def __str__(self) -> str:
+        other = " and the most probable label is not the given one" if self.needs_other else ""
+        odds = (
+            "none is corrected"
+            if self.relabel_odds == np.inf
+            else f"corrected: flagged, and another label is at least {self.relabel_odds:.4g} times as probable as the"
+            " given one"
+        )
+        return (
+            f"flagged: noise_score > {self.flag_above:.4g}{other}; {odds}, unless the labels look clean or the network"
+            " is too weak to correct them"
+        )
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What a method believes after training.
 
@@ -48,12 +77,14 @@ class Evidence:
         probs: (N, K) float32, the belief about the true label with the given one taken into account.
         fit: whether the model behind it can be believed.
         diagnostics: JSON-able numbers for the summary (mixture parameters, histogram).
+        rule: by which rows are flagged and labels corrected.
     """
 
     noise: FloatArray
     probs: FloatArray
     fit: Fit = field(default_factory=Fit)
     diagnostics: dict[str, Any] = field(default_factory=dict)
+    rule: Rule = Rule()
 
     @classmethod
     def of_rows(

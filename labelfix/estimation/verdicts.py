@@ -1,8 +1,9 @@
 """From evidence to verdicts: which rows are flagged, which labels are corrected; one rule for all methods.
 
-The rule: a labelled row is flagged when its noise score is over 0.5 and the most probable label of its
-distribution is another than the given one. A flagged row takes that label when it is at least four times as
-probable as the given one; else it keeps its label and is left to a person. Where the fit failed nothing is flagged;
+The rule: a labelled row is flagged when its noise score is over a threshold. A flagged row takes the most probable
+other label when that is enough times as probable as the given one; else it keeps its label and is left to a person.
+The numbers come with the evidence: of predictions of rows that the network never saw they are found by putting wrong
+labels to them (`judgement`), elsewhere they are 0.5 and four times. Where the fit failed nothing is flagged;
 where the labels look clean, or the network is too weak to correct them, nothing is relabelled. A trusted row takes
 its verified label and is never flagged.
 """
@@ -16,14 +17,6 @@ import numpy as np
 
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.metrics import flag_metrics, label_metrics
-
-FLAG_ABOVE = 0.5
-RELABEL_ODDS = 4.0
-FLAG_RULE = (
-    f"flagged: noise_score > {FLAG_ABOVE} and the most probable label is not the given one; "
-    f"corrected: flagged, and that label is at least {RELABEL_ODDS:g} times as probable as the given one, "
-    "unless the labels look clean or the network is too weak to correct them"
-)
 
 
 @dataclass(frozen=True)
@@ -117,13 +110,20 @@ def _apply(
     evidence: Evidence, given: np.ndarray, eligible: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Flags (N,) bool, most probable label (N,) int64, and whether that label is probable enough (N,) bool."""
+    rule, rows = evidence.rule, np.arange(len(given))
     usable = eligible & np.isfinite(evidence.noise) & np.isfinite(evidence.probs).all(axis=1)
-    best = np.where(usable[:, None], evidence.probs, 0.0).argmax(axis=1)
+    probs = np.where(usable[:, None], evidence.probs, 0.0)
+    own = probs[rows, np.maximum(given, 0)]
+    best = probs.argmax(axis=1)
     # As stored, so that the table alone explains every flag.
     noise = np.where(usable, evidence.noise, 0.0).astype(np.float32)
-    flagged = usable & (noise > FLAG_ABOVE) & (best != given)
-    rows = np.arange(len(best))
-    sure = evidence.probs[rows, best] >= RELABEL_ODDS * evidence.probs[rows, np.maximum(given, 0)]
+    flagged = usable & (noise > rule.flag_above)
+    if rule.needs_other:
+        flagged &= best != given
+    else:
+        probs[rows, np.maximum(given, 0)] = -1
+        best = probs.argmax(axis=1)
+    sure = probs[rows, best] >= rule.relabel_odds * own
     return flagged, best, sure
 
 
@@ -142,7 +142,7 @@ def _checked(evidence: Evidence, eligible: np.ndarray) -> Fit:
         return evidence.fit
     if len(noise) > 1 and np.ptp(noise) < 1e-6:
         return Fit(ok=False, reason="every row has the same noise score: there is nothing to rank rows by")
-    if len(noise) and (noise > FLAG_ABOVE).all():
+    if len(noise) and (noise > evidence.rule.flag_above).all():
         return Fit(ok=False, reason="every row counts as wrongly labelled: the noise model is one-sided")
     return evidence.fit
 

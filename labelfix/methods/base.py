@@ -392,6 +392,18 @@ class Method(nn.Module, ABC):
         """
         return held_out_evidence(logits, given, fitted)
 
+    def held_out_score(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray | None:
+        """What rows are ranked by that networks of this method never saw; None for what is best known here.
+
+        Args:
+            probs: (N, K) of those networks, NaN for rows that are left out.
+            given: (N,) int64, -1 for none.
+
+        Returns:
+            (N,) float64, high = suspect, NaN where there is none.
+        """
+        return None
+
     def remember(self, when: TrainState, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """Add the softmax of some rows to their running mean, within the window of the settings.
 

@@ -105,6 +105,10 @@ class CrossEntropy(Method):
         probs = softmax(logits.astype(np.float64), axis=1)
         return replace(held_out_evidence(logits, given, fitted), noise=self._held_out_noise(probs, given))
 
+    def held_out_score(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray | None:
+        """1 - p(given), or with `score_from=trajectory` what is best known."""
+        return None if self.settings.score_from == "trajectory" else self._held_out_noise(probs, given)
+
     def _held_out_noise(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
         """Noise scores (N,) float64 of probabilities (N, K): 1 - p(given); NaN where there is none."""
         return _against_given(probs, given)

@@ -21,7 +21,7 @@ from labelfix.data.parquet_file import open_parquet_file
 from labelfix.errors import InputError
 from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence
-from labelfix.estimation.verdicts import FLAG_RULE, Verdicts
+from labelfix.estimation.verdicts import Verdicts
 from labelfix.json_files import (
     Checks,
     are_names,
@@ -110,7 +110,7 @@ def write(path: Path, manifest: Manifest, findings: Findings, metadata: dict[str
         "class_names": list(manifest.class_names),
         "task": manifest.task,
         "score_direction": "noise_score: high = suspect; label_score = 1 - noise_score",
-        "flag_rule": FLAG_RULE,
+        "flag_rule": str(findings.evidence.rule),
         "fit_ok": findings.verdicts.fit.ok,
         "source_fingerprint": manifest.fingerprint,
         "out_of_sample": False,

@@ -15,6 +15,7 @@ from labelfix.data.verified_labels import Trusted
 from labelfix.estimation.calibration import Calibration, calibrate
 from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.held_out import judged_evidence, recounted
 from labelfix.estimation.verdicts import decide
 from labelfix.results.corrections import Findings
 from labelfix.training.folds import CrossFit
@@ -67,7 +68,10 @@ def find(
         evidence = Evidence(nothing, np.full(probs.shape, np.nan, np.float32), Fit(ok=False, reason=reason))
     scored = trusted.is_scored & store.valid
     calibration = calibrate(evidence.noise, scored, manifest.given != trusted.label)
-    evidence = dataclasses.replace(evidence, noise=calibration.noise)
+    rule = evidence.rule
+    if calibration.is_calibrated and crossed is not None:
+        rule = recounted(rule, evidence.noise, calibration.noise)
+    evidence = dataclasses.replace(evidence, noise=calibration.noise, rule=rule)
     seen = np.isfinite(probs).all(axis=1)
     predicted = np.where(seen, np.where(seen[:, None], probs, 0).argmax(axis=1), -1)
     eligible = eligible_rows(store.valid, manifest.given >= 0, trusted.label >= 0)
@@ -114,11 +118,12 @@ def _with_held_out(
 def _of_folds(
     manifest: Manifest, store: ImageStore, trainer: Trainer, crossed: CrossFit, logits: np.ndarray
 ) -> Evidence:
-    """The evidence of rows that were held out: of the folds, on which the noise model is fitted, and of `split`."""
-    in_fold = crossed.fold_of_row >= 0
-    held_out = in_fold | held_out_rows(manifest, store.valid, manifest.given)
-    shown = np.where(held_out[:, None], logits, np.nan)
-    return trainer.method.held_out_evidence(shown, np.where(held_out, manifest.given, -1), in_fold)
+    """The evidence of rows that were held out: of the folds, and of `split`."""
+    held_out = (crossed.fold_of_row >= 0) | held_out_rows(manifest, store.valid, manifest.given)
+    given = np.where(held_out, manifest.given, -1)
+    probs = np.where(held_out[:, None], softmax(logits.astype(np.float64), axis=1), np.nan)
+    averaged = trainer.method.ensembled_probs.cpu().numpy()
+    return judged_evidence(probs, given, averaged, trainer.method.held_out_score(probs, given))
 
 
 def _of_unknown_class(manifest: Manifest, trained: np.ndarray, fold_of_row: np.ndarray | None) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.estimation.verdicts import FLAG_ABOVE
 from labelfix.reviews.survey import SCORE_BINS, Survey
 from labelfix.reviews.svg import COLOURS, Chart
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 _MOST_CLASSES = 30
 _MOST_NUMBERED = 12  # classes whose cells are large enough for a number
 _LONGEST_NAME = 18
+_HALF = 0.5  # of the scores: an even chance
 _WIDE = (6.4, 3.4)
 _LINES = [
     ("accent", "-"),
@@ -122,8 +122,8 @@ def score_chart(survey: Survey) -> Chart:
     filled = survey.scores[survey.scores > 0]
     is_log = filled.max() > 50 * np.median(filled)
     least = 0.7 if is_log else 0
-    above = int(survey.scores[edges[:-1] >= FLAG_ABOVE].sum())
-    description = f"{above:,} of {eligible:,} scores are {FLAG_ABOVE} or more; {flagged:,} rows are flagged."
+    above = int(survey.scores[edges[:-1] >= _HALF].sum())
+    description = f"{above:,} of {eligible:,} scores are {_HALF} or more; {flagged:,} rows are flagged."
     caption = "High is suspect. A row can score high and not be flagged, where its label is still the most likely one."
 
     def draw(figure: Figure) -> None:
@@ -132,7 +132,7 @@ def score_chart(survey: Survey) -> Chart:
         for counts, colour, alpha, label in parts:
             look: dict[str, Any] = {"color": COLOURS[colour], "alpha": alpha, "linewidth": 0, "label": label}
             axes.stairs(counts, edges, fill=True, baseline=least, **look)
-        axes.axvline(FLAG_ABOVE, color=COLOURS["muted"], linewidth=1, linestyle=":")
+        axes.axvline(_HALF, color=COLOURS["muted"], linewidth=1, linestyle=":")
         if is_log:
             axes.set(yscale="log", ylim=(least, None))
         axes.yaxis.set_major_formatter("{x:,.0f}")

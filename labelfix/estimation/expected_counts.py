@@ -1,0 +1,63 @@
+"""Decisions by expected counts: which rows to flag, which labels to change, if beliefs mean what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import ndtri
+
+from labelfix.estimation.noise_levels import quantile
+
+
+def best_expected_f1(noise: np.ndarray) -> float:
+    """The noise at and above which flags have the best F1 to be expected, if noise means what it says.
+
+    >>> best_expected_f1(np.array([0.9, 0.05, 0.6, 0.3, 0.01]))
+    0.6
+    """
+    ranked = np.sort(noise)[::-1]
+    expected = 2 * np.cumsum(ranked) / (np.arange(1, len(ranked) + 1) + ranked.sum())
+    return float(ranked[expected.argmax()])
+
+
+def changes_that_pay(
+    margins: np.ndarray, weights: np.ndarray, confidence: float, least_gain: float
+) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """Which rows to change (R,) bool, and the gain with its bounds.
+
+    As many as have more to gain than to lose, surest first, while the lower bound of the whole gain stays above
+    `least_gain`.
+
+    Args:
+        margins: (L, R), belief in the other label less that in the given one, at every level.
+        weights: (L,) of the levels.
+        confidence: of the bounds.
+        least_gain: share of all rows.
+    """
+    num_rows = margins.shape[1]
+    mean = weights @ margins
+    order = np.argsort(-mean, kind="stable")[: int((mean > 0).sum())]
+    changed = np.zeros(num_rows, dtype=bool)
+    if not len(order):
+        return changed, (0.0, 0.0, 0.0)
+    at_level = np.cumsum(margins[:, order], axis=1) / num_rows
+    gain = weights @ at_level
+    tail = 1 - confidence
+    # A change makes right, or makes wrong, or neither: its variance is below 1 - margin squared.
+    doubt = float(ndtri(1 - tail)) * np.sqrt(np.cumsum(1 - np.minimum(mean[order], 1.0) ** 2)) / num_rows
+    low = gain - np.hypot(gain - quantile(at_level, weights, tail), doubt)
+    enough = np.flatnonzero(low > least_gain)
+    if not len(enough):
+        return changed, (0.0, 0.0, 0.0)
+    last = enough[-1]
+    changed[order[: last + 1]] = True
+    high = gain[last] + np.hypot(quantile(at_level[:, last], weights, 1 - tail) - gain[last], doubt[last])
+    return changed, (float(gain[last]), float(low[last]), float(high))
+
+
+def without_emptied(
+    labels: np.ndarray, corrected: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The corrections, but those of classes that they would empty; and these classes."""
+    had, has = (np.bincount(each, minlength=num_classes) for each in (labels, corrected))
+    emptied = np.flatnonzero((had > 0) & (has == 0))
+    return np.where(np.isin(labels, emptied), labels, corrected), emptied

@@ -1,0 +1,128 @@
+"""The evidence of rows that were held out: judged by what networks say that never saw them.
+
+How many labels are wrong, and how sure a score is, comes from the held-out predictions alone. In which order rows stand
+is for both: predictions averaged over the training on a row remember its label, and yet rank better together with those
+of networks that never saw it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from labelfix.estimation.evidence import Evidence, Fit, Rule, others_mass, scattered
+from labelfix.estimation.judgement import Judgement, judge
+
+_TINY = 1e-9
+
+
+def judged_evidence(
+    probs: np.ndarray,
+    given: np.ndarray,
+    averaged: np.ndarray | None = None,
+    score: np.ndarray | None = None,
+) -> Evidence:
+    """The evidence of held-out predictions, and the rule by which flags and corrections come of it.
+
+    Args:
+        probs: (N, K) held-out probabilities of the given labels; NaN rows are left out.
+        given: (N,) int64, -1 for none.
+        averaged: (N, K) predictions averaged over the training on the same rows, zeros where there are none; default
+            none.
+        score: (N,) by which rows are ranked instead; default by both predictions.
+    """
+    judged = judge(probs, given)
+    rows = np.flatnonzero(np.isfinite(judged.noise))
+    noise, beliefs, labels = judged.noise[rows], judged.beliefs[rows], given[rows]
+    if score is not None:
+        noise = _with_values(score[rows], noise)
+    elif averaged is not None:
+        beliefs = _pooled(beliefs, averaged[rows], labels)
+        noise = _with_values(others_mass(beliefs, labels), noise)
+    beliefs = _with_noise(beliefs, noise, labels)
+    changed = int((judged.corrected[rows] != labels).sum())
+    rule = _rule(beliefs, noise, labels, int(judged.flagged.sum()), changed)
+    everywhere = judged.beliefs.copy()
+    everywhere[rows] = beliefs
+    return Evidence(
+        scattered(noise, rows, len(given)),
+        everywhere.astype(np.float32),
+        Fit(reason=judged.reason, keeps_labels=not changed),
+        {"controls": _facts(judged)},
+        rule,
+    )
+
+
+def recounted(rule: Rule, before: np.ndarray, after: np.ndarray) -> Rule:
+    """The rule that flags as many rows by noise `after` (N,) as this one does by noise `before` (N,)."""
+    known = np.isfinite(before) & np.isfinite(after)
+    return replace(rule, flag_above=_between(after[known], int((before[known] > rule.flag_above).sum())))
+
+
+def _pooled(beliefs: np.ndarray, averaged: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Geometric mean of two beliefs about rows (R, K): of held-out predictions, and of averaged ones where known."""
+    known = np.flatnonzero(np.isfinite(averaged).all(axis=1) & (averaged.sum(axis=1) > 0))
+    if not len(known):
+        return beliefs
+    seen = averaged[known].astype(np.float64)
+    other = judge(seen / seen.sum(axis=1, keepdims=True), given[known]).beliefs
+    pooled = beliefs.copy()
+    pooled[known] = np.sqrt((beliefs[known] + _TINY) * (other + _TINY))
+    return pooled / pooled.sum(axis=1, keepdims=True)
+
+
+def _with_values(score: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """The values of `noise` (R,) in the order of `score` (R,).
+
+    >>> _with_values(np.array([5, 7, 6]), np.array([0.9, 0.1, 0.2]))
+    array([0.1, 0.9, 0.2])
+    """
+    found = np.empty(len(noise))
+    found[np.argsort(score, kind="stable")] = np.sort(noise)
+    return found
+
+
+def _with_noise(beliefs: np.ndarray, noise: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Beliefs (R, K) with 1 - noise in the given label, the others in proportion."""
+    rows = np.arange(len(given))
+    found = beliefs + _TINY
+    found[rows, given] = 0
+    found *= (noise / found.sum(axis=1))[:, None]
+    found[rows, given] = 1 - noise
+    return found
+
+
+def _rule(
+    beliefs: np.ndarray, noise: np.ndarray, given: np.ndarray, num_flagged: int, num_changed: int
+) -> Rule:
+    """The rule that flags, and of those corrects, so many of the rows."""
+    rows = np.arange(len(given))
+    flag_above = _between(noise, num_flagged)
+    own = beliefs[rows, given]
+    others = beliefs.copy()
+    others[rows, given] = -1
+    odds = np.where(noise > flag_above, others.max(axis=1) / np.maximum(own, _TINY), 0.0)
+    return Rule(flag_above, _between(odds, num_changed) if num_changed else np.inf, needs_other=False)
+
+
+def _between(values: np.ndarray, count: int) -> float:
+    """A number that `count` of the values are above: half-way to the next one, so that rounding moves no row.
+
+    >>> _between(np.array([0.1, 0.9, 0.5]), 1)
+    0.7
+    """
+    ranked = np.sort(values)[::-1]
+    above = ranked[count - 1] if count else 1.0
+    below = ranked[count] if count < len(ranked) else 0.0
+    return float((above + below) / 2)
+
+
+def _facts(judged: Judgement) -> dict[str, Any]:
+    """What the judgement says of the data set, for the summary."""
+    names = ("rate", "rate_low", "rate_high", "gain", "gain_low", "gain_high", "found")
+    facts = {name: getattr(judged, name) for name in names}
+    if judged.controls is not None:
+        facts |= asdict(judged.controls)
+    return facts

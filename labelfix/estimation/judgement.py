@@ -1,0 +1,255 @@
+"""From held-out predictions to findings: how many labels are wrong, which, and what they should be.
+
+The one entry is `judge`. It fits the noise (`noise_model`), finds how sure that is (`noise_levels`), decides by what is
+expected (`expected_counts`), and examines itself with labels put wrong on purpose (`controls`). Nothing is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtri
+
+from labelfix.estimation.controls import Controls, virtual_controls
+from labelfix.estimation.expected_counts import best_expected_f1, changes_that_pay, without_emptied
+from labelfix.estimation.noise_levels import Level, averaged, by_level, noise_levels, quantile
+from labelfix.estimation.noise_model import NoiseModel, fit_noise_models, normalised
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What is not estimated from the data.
+
+    Attributes:
+        confidence: of the intervals, and of the bound that the gain of corrections must keep; 0.5 to 1.
+        least_gain: share of all labels that corrections must make right on balance, at their lower bound, to be made.
+        clean_at_most: upper bound of the noise rate under which the labels count as clean.
+        structure_cost: nats a class by which the labels must be likelier where swapped classes are unmixed.
+        sure: belief from which a row is counted for the transition matrix.
+        anchor_share: share of a class's own rows that show what a sure prediction of it looks like.
+    """
+
+    confidence: float = 0.9
+    least_gain: float = 0.002
+    clean_at_most: float = 0.02
+    structure_cost: float = 1.0
+    sure: float = 0.8
+    anchor_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The findings; rows without a given label or a finite prediction have noise NaN, no flag, and keep their label.
+
+    Attributes:
+        noise: (N,) float64, probability that the given label is wrong.
+        beliefs: (N, K) float64 about the true class with the given label known, rows sum to 1; of rows without a label
+            the prediction with the noise taken out, NaN without a prediction.
+        flagged: (N,) bool.
+        corrected: (N,) int64, -1 where there is no given label.
+        rate: share of wrong labels among the judged.
+        rate_low, rate_high: its interval.
+        flag_above: noise at and above which a row is flagged; the F1 of the flags is expected to be best there.
+        gain: expected rise of label accuracy by the corrections; 0 where none is made.
+        gain_low, gain_high: its bounds, of `confidence` each.
+        found: one of "noisy", "clean", "unclear".
+        reason: in plain words.
+        kept_classes: (M,) int64, classes whose labels are kept since the corrections would have emptied them.
+        controls: what became of labels that were put wrong on purpose; None where nothing was judged.
+        transition: (K, K), from true to given class; rows sum to 1.
+    """
+
+    noise: np.ndarray
+    beliefs: np.ndarray
+    flagged: np.ndarray
+    corrected: np.ndarray
+    rate: float
+    rate_low: float
+    rate_high: float
+    flag_above: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    found: str
+    reason: str
+    kept_classes: np.ndarray
+    controls: Controls | None
+    transition: np.ndarray
+
+
+def judge(
+    probs: np.ndarray,
+    given: np.ndarray,
+    thresholds: Thresholds = Thresholds(),
+) -> Judgement:
+    """Findings from predictions of networks that never saw the rows.
+
+    Args:
+        probs: (N, K) held-out probabilities of the given labels, rows sum to 1; NaN rows are left out. K at least 2.
+        given: (N,) int64, -1 for none.
+        thresholds: see there.
+
+    Returns:
+        The same for the same rows in any order, and with classes in any order.
+    """
+    num_rows, num_classes = probs.shape
+    rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
+    if not len(rows) or num_classes < 2:
+        return _nothing(probs, given)
+    seen, labels = probs[rows], given[rows]
+    models = fit_noise_models(seen, labels, thresholds.sure, thresholds.anchor_share)
+    levels = noise_levels(models, seen, labels, thresholds.structure_cost)
+    weights = np.array([level.weight for level in levels])
+    beliefs = averaged(levels, seen, labels)
+    noise, other = _noise_and_other(beliefs, labels)
+    own, others = by_level(levels, seen, labels, other)
+    rate = _rate(1 - own, levels, thresholds.confidence)
+    rate = *rate[:2], max(rate[2], _contradicted_where_sure(seen, labels, rate[2], thresholds))
+    best = levels[int(weights.argmax())]
+    model = replace(best.model, sharpness=best.sharpness, transition=best.transition)
+    flag_above = best_expected_f1(noise)
+    changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
+    corrected, kept = without_emptied(labels, np.where(changed, other, labels), num_classes)
+    found = _found(rate, gain, thresholds)
+    controls = virtual_controls(model, seen, labels, beliefs, flag_above)
+
+    everywhere = _beliefs_without_label(model, probs)
+    everywhere[rows] = beliefs
+    return Judgement(
+        noise=_at(rows, noise, np.full(num_rows, np.nan)),
+        beliefs=everywhere,
+        flagged=_at(rows, noise >= flag_above, np.zeros(num_rows, dtype=bool)),
+        corrected=_at(rows, corrected, given),
+        rate=rate[0],
+        rate_low=rate[1],
+        rate_high=rate[2],
+        flag_above=flag_above,
+        gain=gain[0],
+        gain_low=gain[1],
+        gain_high=gain[2],
+        found=found,
+        reason=_reason(found, rate, gain, int((corrected != labels).sum()), controls, thresholds),
+        kept_classes=kept,
+        controls=controls,
+        transition=model.transition,
+    )
+
+
+def _at(rows: np.ndarray, values: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
+    """(N,) values at these rows, as they were elsewhere."""
+    placed = elsewhere.copy()
+    placed[rows] = values
+    return placed
+
+
+def _noise_and_other(beliefs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Noise (R,), summed so that small ones keep their digits, and the likeliest other class (R,)."""
+    others = beliefs.copy()
+    others[np.arange(len(labels)), labels] = 0
+    noise = np.minimum(others.sum(axis=1), 1.0)
+    others[np.arange(len(labels)), labels] = -1
+    return noise, others.argmax(axis=1)
+
+
+def _rate(noise: np.ndarray, levels: Sequence[Level], confidence: float) -> tuple[float, float, float]:
+    """Share of wrong labels, and bounds that hold it: doubt about level and form, and about each row.
+
+    Above it, a form counts as much as it explains, whatever it has to pay elsewhere: swapped classes are not ruled out
+    because they would be costly.
+
+    Args:
+        noise: (L, R) at every level.
+        levels: L of them.
+        confidence: of the interval.
+    """
+    by_level = noise.mean(axis=1)
+    weights, free = (
+        np.array(each) for each in zip(*((one.weight, one.free_weight) for one in levels), strict=True)
+    )
+    tail, mean = (1 - confidence) / 2, float(weights @ by_level)
+    row = weights @ noise
+    spread = float(ndtri(1 - tail)) * np.sqrt((row * (1 - row)).sum()) / noise.shape[1]
+    low = float(quantile(by_level, weights, tail))
+    high = max(float(quantile(by_level, each, 1 - tail)) for each in (weights, free))
+    below, above = np.hypot(mean - low, spread), np.hypot(high - mean, spread)
+    return mean, max(0.0, mean - float(below)), min(1.0, mean + float(above))
+
+
+def _contradicted_where_sure(
+    seen: np.ndarray, labels: np.ndarray, rate: float, thresholds: Thresholds
+) -> float:
+    """Share of the surest rows of each class whose label is another, where that is plainly more than `rate`; else 0.
+
+    A network that has learned the wrong labels as well as the right ones explains them without any noise: then only
+    its surest rows, which it should be right about, tell that there may be some.
+    """
+    best = seen.argmax(axis=1)
+    ranked = np.lexsort((-seen.max(axis=1), best))
+    first = np.searchsorted(best[ranked], best[ranked])
+    place, size = np.arange(len(best)) - first, np.bincount(best)[best[ranked]]
+    surest = ranked[place < np.maximum(thresholds.anchor_share * size, 1)]
+    share = float((labels[surest] != best[surest]).mean())
+    doubt = float(ndtri(thresholds.confidence)) * np.sqrt(max(rate * (1 - rate), 1e-9) / len(surest))
+    return share if share > rate + doubt else 0.0
+
+
+def _beliefs_without_label(model: NoiseModel, probs: np.ndarray) -> np.ndarray:
+    beliefs = np.full(probs.shape, np.nan)
+    finite = np.isfinite(probs).all(axis=1)
+    beliefs[finite] = model.beliefs(probs[finite])
+    return beliefs
+
+
+def _found(rate: tuple[float, float, float], gain: tuple[float, float, float], thresholds: Thresholds) -> str:
+    if gain[1] > 0:
+        return "noisy"
+    return "clean" if rate[2] <= thresholds.clean_at_most else "unclear"
+
+
+def _reason(
+    found: str,
+    rate: tuple[float, float, float],
+    gain: tuple[float, float, float],
+    changes: int,
+    controls: Controls,
+    thresholds: Thresholds,
+) -> str:
+    sure = f"{thresholds.confidence:.0%} sure"
+    if found == "clean":
+        return f"the labels look clean: at most {rate[2]:.1%} of them are wrong ({sure}); none is changed"
+    seen = (
+        f"of 100 labels put wrong on purpose {100 * controls.found:.0f} are found and {100 * controls.restored:.0f} "
+        "would be restored"
+    )
+    wrong = f"{rate[0]:.1%} of the labels look wrong ({rate[1]:.1%} to {rate[2]:.1%}, {sure})"
+    if found == "noisy":
+        return f"{wrong}; {changes} corrections make {gain[0]:.1%} more of them right (at least {gain[1]:.1%}); {seen}"
+    return (
+        f"too weak to say: {wrong}, and no set of corrections is {sure} to make labels better; none is changed; "
+        f"{seen}; a stronger network or more rows would help"
+    )
+
+
+def _nothing(probs: np.ndarray, given: np.ndarray) -> Judgement:
+    none = np.full(len(given), np.nan)
+    beliefs = normalised(np.where(np.isfinite(probs).all(axis=1, keepdims=True), probs, np.nan))
+    return Judgement(
+        noise=none,
+        beliefs=beliefs,
+        flagged=np.zeros(len(given), dtype=bool),
+        corrected=given.copy(),
+        rate=0.0,
+        rate_low=0.0,
+        rate_high=1.0,
+        flag_above=1.0,
+        gain=0.0,
+        gain_low=0.0,
+        gain_high=0.0,
+        found="unclear",
+        reason="no label was judged: none is given to a row that a network which never saw it could read",
+        kept_classes=np.zeros(0, dtype=np.int64),
+        controls=None,
+        transition=np.eye(probs.shape[1]),
+    )

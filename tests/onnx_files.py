@@ -9,17 +9,19 @@ from onnx import TensorProto, helper
 
 
 def onnx_file(
-    path: Path, *, layout="NCHW", output="vector", batch="B", size=16, inputs=1, notes=None
+    path: Path, *, layout="NCHW", output="vector", batch="B", size=16, cell=8, inputs=1, notes=None
 ) -> Path:
-    """An encoder that averages squares of 8 x 8 px: a vector of those means, the map of them, or one number in all."""
+    """An encoder that averages squares of `cell` px: a vector of those means, the map of them, or one number in all."""
     shape = [batch, 3, size, size] if layout == "NCHW" else [batch, size, size, 3]
     entries = [helper.make_tensor_value_info(f"images{k}", TensorProto.FLOAT, shape) for k in range(inputs)]
     nodes, name = [], "images0"
     if layout == "NHWC":
         nodes.append(helper.make_node("Transpose", [name], ["moved"], perm=[0, 3, 1, 2]))
         name = "moved"
-    nodes.append(helper.make_node("AveragePool", [name], ["map"], kernel_shape=[8, 8], strides=[8, 8]))
-    shapes = {"map": [batch, 3, size // 8, size // 8], "vector": [batch, None], "scalar": []}
+    nodes.append(
+        helper.make_node("AveragePool", [name], ["map"], kernel_shape=[cell, cell], strides=[cell, cell])
+    )
+    shapes = {"map": [batch, 3, size // cell, size // cell], "vector": [batch, None], "scalar": []}
     if output == "vector":
         nodes.append(helper.make_node("Flatten", ["map"], ["vector"]))
     elif output == "scalar":

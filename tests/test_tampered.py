@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import write_digits
+from onnx_files import onnx_file
 from refusals import refuses, refuses_source
 from runs import StopAt
 
@@ -223,6 +224,56 @@ def test_the_description_of_a_classifier(place, monkeypatch):
     for change in wrong:
         path.write_text(json.dumps({**facts, **change}))
         refuses(labelfix.load_classifier, "classifier cannot be read", folder="run")
+
+
+@pytest.fixture(scope="module")
+def seen(made):
+    """A finished run through an ONNX encoder."""
+    path = onnx_file(made / "own.onnx", size=8, cell=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELFIX_CACHE", str(made / "cache"))
+        labelfix.scan(made / "images", out=made / "seen", encoder=str(path), folds=2, **QUICK)
+    return made / "seen"
+
+
+def test_the_description_of_a_classifier_on_an_encoder(place, seen):
+    shutil.copytree(seen, place.folder / "seen")
+    path = place.folder / "seen" / "classifier" / "classifier.json"
+    facts = json.loads(path.read_text())
+    network = facts["network"]
+    size, num_features = network["onnx_shape"]
+    for _ in tampered(path):
+        place.ends("predict", "seen", place.images / "none")
+    for wrong in (
+        {"onnx_shape": [size]},
+        {"onnx_shape": [size, num_features, 1]},
+        {"onnx_shape": [size + 1, num_features]},
+        {"onnx_shape": [size, num_features + 1]},
+        {"onnx_shape": [2**40, num_features]},
+        {"onnx_shape": [size, 2**40]},
+        {"views": 0},
+        {"views": 3},
+        {"backbone": "lite0"},
+        {"backbone": "small"},
+        {"backbone": "timm:test_resnet"},
+        {"backbone": "timm:no_such_model"},
+        {"backbone": "timm:"},
+    ):
+        path.write_text(json.dumps({**facts, "network": {**network, **wrong}}))
+        with pytest.raises(InputError, match="classifier cannot be read"):
+            labelfix.load_classifier("seen")
+    path.write_text(json.dumps(facts))
+    assert labelfix.load_classifier("seen").spec.views == 1
+
+
+def test_what_was_tuned_in_an_unfinished_run(place):
+    path = place.folder / "stopped" / "config.json"
+    saved = json.loads(path.read_text())
+    for tune in ("none", "some"):
+        path.write_text(json.dumps({**saved, "config": {**saved["config"], "tune": tune}}))
+        assert "unfinished run with another tune" in place.ends(
+            "scan", place.images, "--out", "stopped", *SCAN, code=2
+        )
 
 
 def test_weights_whose_header_lies(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from labelfix.pipeline import Run
 
 _DEGRADED = 3
+_PHOTOGRAPHS_FROM = 32  # pixels
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
@@ -159,6 +161,18 @@ def _print_plan(planned: dict[str, Any]) -> None:
         say(f"{name.replace('_', ' ')}: {shown}")
 
 
+def _wants_encoder(run: Run) -> bool:
+    """Whether a network that was trained from nothing read images larger than glyphs, and read them badly."""
+    from labelfix.estimation.reliability import is_weak
+    from labelfix.networks.encoders import is_encoder
+
+    config = json.loads((run.out / "config.json").read_text(encoding="utf-8"))["config"]
+    reading = run.summary["diagnostics"].get("reading")
+    if reading is None or config["image_size"] < _PHOTOGRAPHS_FROM or is_encoder(config["backbone"]):
+        return False
+    return is_weak(reading["likely"], reading["disagreeing"], reading["noise_rate"])
+
+
 def _print_run(run: Run) -> None:
     summary = run.summary
     counts = summary["counts"]
@@ -167,6 +181,8 @@ def _print_run(run: Run) -> None:
         say(f"estimated noise rate: {summary['noise_rate']:.1%}")
     if summary["fit_reason"]:
         say(("note: " if summary["fit_ok"] else "the fit failed: ") + summary["fit_reason"])
+    if _wants_encoder(run):
+        say("photographs want a pretrained network: try --encoder lite0")
     if "test_accuracy" in summary:
         say(f"accuracy on the test images: {summary['test_accuracy']:.1%}")
     if counts["invalid"]:

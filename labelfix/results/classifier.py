@@ -93,8 +93,8 @@ class Classifier:
             The path.
 
         Raises:
-            InputError: another name, a folder, a place that cannot be written, or a package of the extra `onnx` is
-                missing.
+            InputError: another name, a folder, a place that cannot be written, a package of the extra `onnx` that is
+                missing, or an ONNX encoder, whose graph is its own.
             LabelfixError: a network that ONNX cannot hold, or whose file answers otherwise than the network.
         """
         path = Path(path)

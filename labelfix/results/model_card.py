@@ -18,6 +18,7 @@ import jinja2
 from labelfix.atomic_files import atomic_path
 from labelfix.config import ScanConfig
 from labelfix.methods import method_card, method_class
+from labelfix.networks.encoders import ONNX, encoder_facts, is_encoder
 
 _MOST_CLASSES = 20
 # Whatever begins something in Markdown, in a table of it, or a link by its mere looks.
@@ -71,15 +72,36 @@ def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str
         verified=summary["diagnostics"].get("trusted"),
         summary_line=_Ready(card["summary"]),
         paper=paper and _Ready(" ".join(paper[1].split())),
+        network=_network(config),
+        is_encoder=is_encoder(config.backbone),
+        is_onnx=config.backbone == ONNX,
         weights=_weights(config),
+        licence=_licence(config),
         changed=_changed(config),
     )
+
+
+def _network(config: ScanConfig) -> str:
+    """The network by its name, without the path of a file."""
+    if not is_encoder(config.backbone):
+        return f"the network {config.backbone}"
+    name = "an ONNX encoder" if config.backbone == ONNX else f"the encoder {config.backbone}"
+    return f"{name}, {'frozen' if config.is_frozen else 'fine-tuned'}, with a linear head"
+
+
+def _licence(config: ScanConfig) -> str:
+    """Of the published weights of an encoder; empty where it is not known."""
+    if not is_encoder(config.backbone) or config.weights != "none":
+        return ""
+    return encoder_facts(config.backbone).licence
 
 
 def _weights(config: ScanConfig) -> str:
     """Where training began, without the path of a file."""
     if config.weights_sha256:
         return f"a file with the SHA-256 {config.weights_sha256}"
+    if is_encoder(config.backbone):
+        return "the encoder's published ones"
     return "random" if config.weights == "none" else "torchvision's, trained on ImageNet"
 
 

@@ -14,6 +14,7 @@ from labelfix.atomic_files import atomic_path
 from labelfix.data.images.store import stored_size
 from labelfix.errors import InputError, LabelfixError
 from labelfix.networks import NetworkSpec
+from labelfix.networks.encoders import ONNX
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 _LARGEST = 2**31 - 2**20  # protobuf stops at 2 GiB; the graph beside the weights takes well under a MiB
@@ -67,6 +68,11 @@ def write_onnx(
     if missing:
         raise InputError(f'to_onnx needs {", ".join(missing)}: pip install "labelfix[onnx]"')
     backbone = spec.backbone
+    if backbone == ONNX:
+        raise InputError(
+            f"{path}: a classifier on an ONNX encoder cannot be written as one file; use labelfix predict, or scan with"
+            " --encoder lite0 or timm:NAME"
+        )
     tensors = network.state_dict().values()
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > _LARGEST:
         raise LabelfixError(f"{path}: {backbone} has more than the 2 GiB of weights that one ONNX file holds")

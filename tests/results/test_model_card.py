@@ -164,6 +164,36 @@ def test_settings_that_a_person_knows_by_path_stay_without_it(known, tmp_path):
     assert "looked for in 5 folds" in text
 
 
+@pytest.mark.parametrize(
+    ("backbone", "tune", "weights", "network", "origin"),
+    [
+        ("lite0", "none", "none", "the encoder lite0, frozen, with a linear head",
+         "weights of the encoder, which were left as they are: the encoder's published ones, licence apache-2.0"),
+        ("timm:resnet50.a1_in1k", "all", "none", "the encoder timm:resnet50.a1_in1k, fine-tuned, with a linear head",
+         "first weights: the encoder's published ones, licence apache-2.0"),
+        ("timm:test_resnet", "all", "/home/me/secret.safetensors", "the encoder timm:test_resnet, fine-tuned",
+         "first weights: a file with the SHA-256"),
+        ("onnx", "none", "/home/me/secret.onnx", "an ONNX encoder, frozen, with a linear head",
+         "weights of the encoder, which were left as they are: a file with the SHA-256"),
+    ],
+)  # fmt: skip
+def test_an_encoder_is_named_with_the_licence_of_its_weights(
+    known, tmp_path, backbone, tune, weights, network, origin
+):
+    digest = "" if weights == "none" else "ab" * 32
+    config = dataclasses.replace(
+        known[0], backbone=backbone, tune=tune, weights=weights, weights_sha256=digest
+    )
+    text = prose(made(tmp_path, config, known[1]))
+    assert network in text
+    assert origin in text
+    assert "secret" not in text
+    assert ("licence apache" in text) == (weights == "none")
+    assert "that of the images and of the encoder's weights." in text
+    assert ("to_onnx" in text) == (backbone != "onnx")
+    assert ("ONNX file takes" in text) == (backbone != "onnx")
+
+
 def test_verified_rows_failed_fits_and_many_classes_are_named(known, tmp_path):
     config, summary = known
     rates = {f"class {k:03d}": k / 1000 for k in range(100)} | {"empty": None}

@@ -113,6 +113,45 @@ def test_larger_networks(backbone, size, tmp_path):
     np.testing.assert_allclose(answers(path, images)[0], expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
+def encoded(size=32, views=0) -> Classifier:
+    """A tiny encoder of timm under a head, with random weights and statistics."""
+    torch.manual_seed(0)
+    spec = NetworkSpec("timm:test_resnet", len(NAMES), size, views)
+    network = networks.build(spec).eval()
+    with torch.no_grad():
+        network.head.linear.weight.normal_()
+    encoder = network.encoder if views == 0 else network.encoder.encoder
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+    return Classifier(network, spec, NAMES, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), "bmm")
+
+
+@pytest.mark.parametrize("views", [0, 1, 2], ids=["fine-tuned", "frozen", "frozen and mirrored"])
+def test_an_encoder_and_its_head_are_one_file(views, tmp_path):
+    encoded(views=views).save(tmp_path / "classifier")
+    made = labelfix.load_classifier(tmp_path / "classifier")
+    path = made.to_onnx(tmp_path / "model.onnx")
+    images = np.random.default_rng(0).random((3, 3, 32, 32), np.float32)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (made.mean, made.std))
+    with torch.no_grad():
+        expected = made.network((torch.from_numpy(images) - mean) / std).numpy()
+    assert expected.std() > 1e-2
+    np.testing.assert_allclose(answers(path, images)[0], expected, rtol=1e-3, atol=1e-4)
+    mirrored = answers(path, images[:, :, :, ::-1].copy())[0]
+    assert np.allclose(mirrored, expected, rtol=1e-3, atol=1e-4) == (views == 2)
+
+
+def test_an_onnx_encoder_is_refused(tmp_path):
+    made = Classifier(
+        nn.Identity(), NetworkSpec("onnx", 3, 16, 1, (9, 9)), NAMES, (0.5,) * 3, (0.5,) * 3, "bmm"
+    )
+    refuses(
+        made.to_onnx, "an ONNX encoder", "labelfix predict", "--encoder lite0", path=tmp_path / "model.onnx"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def small_of(network: nn.Module) -> Classifier:
     """A classifier around a network of our own for 8 px."""
     return Classifier(network.eval(), NetworkSpec("small", 3, 8), NAMES, (0.5,) * 3, (0.5,) * 3, "bmm")

@@ -16,6 +16,7 @@ from conftest import write_digits
 from onnx_files import onnx_file
 from refusals import refuses, refuses_source
 from runs import StopAt
+from safetensors.torch import load_file, save_file
 
 import labelfix
 from labelfix.cli import main
@@ -264,6 +265,11 @@ def test_the_description_of_a_classifier_on_an_encoder(place, seen):
             labelfix.load_classifier("seen")
     path.write_text(json.dumps(facts))
     assert labelfix.load_classifier("seen").spec.views == 1
+    weights = path.parent / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({**tensors, "encoder.encoder.content": torch.zeros(size, dtype=torch.uint8)}, weights)
+    line = place.ends("predict", "seen", place.images, code=2)
+    assert "model.safetensors: it cannot be opened" in line
 
 
 def test_what_was_tuned_in_an_unfinished_run(place):

@@ -51,7 +51,7 @@ class OnnxEncoder(nn.Module):
             content = path.read_bytes()
         except OSError as error:
             raise InputError(f"--encoder {path}: {error.strerror}; name a file that ends in .onnx") from None
-        return cls(torch.frombuffer(bytearray(content), dtype=torch.uint8), str(path))
+        return cls(torch.frombuffer(bytearray(content), dtype=torch.uint8), f"--encoder {path}")
 
     @property
     def sha256(self) -> str:
@@ -87,14 +87,12 @@ class OnnxEncoder(nn.Module):
         # A model for one image at a time gets them so.
         step = shape[0] if isinstance(shape[0], int) else len(pixels)
         if len(pixels) % step:
-            raise InputError(
-                f"--encoder {self.name}: it takes {step} images at a time; export it for any number"
-            )
+            raise InputError(f"{self.name}: it takes {step} images at a time; export it for any number")
         try:
             parts = [session.run(None, {entry: pixels[k : k + step]})[0] for k in range(0, len(pixels), step)]
         except Exception as error:  # onnxruntime's own classes
             raise InputError(
-                f"--encoder {self.name}: it does not take images of {images.shape[-1]} px"
+                f"{self.name}: it does not take images of {images.shape[-1]} px"
                 f" ({str(error).splitlines()[0]}); give --image-size"
             ) from None
         found = torch.from_numpy(np.concatenate([np.atleast_1d(part) for part in parts])).float()
@@ -102,7 +100,7 @@ class OnnxEncoder(nn.Module):
             found = found.mean(dim=(2, 3))
         if found.ndim != 2 or len(found) != len(images):
             raise InputError(
-                f"--encoder {self.name}: its first output is {tuple(found.shape)} for {len(images)} images; give one"
+                f"{self.name}: its first output is {tuple(found.shape)} for {len(images)} images; give one"
                 " vector, or one map of channels, an image"
             )
         return found.to(images.device)
@@ -123,13 +121,13 @@ class OnnxEncoder(nn.Module):
                 )
             except Exception as error:  # onnxruntime's own classes
                 raise InputError(
-                    f"--encoder {self.name}: it cannot be opened ({str(error).splitlines()[0]}); give a whole ONNX"
+                    f"{self.name}: it cannot be opened ({str(error).splitlines()[0]}); give a whole ONNX"
                     " file, without weights in other files"
                 ) from None
             entries = session.get_inputs()
             if len(entries) != 1 or entries[0].type != "tensor(float)" or len(entries[0].shape) != 4:
                 raise InputError(
-                    f"--encoder {self.name}: it must take one input, images (B, 3, H, H) or (B, H, H, 3) of floats"
+                    f"{self.name}: it must take one input, images (B, 3, H, H) or (B, H, H, 3) of floats"
                 )
             self._opened = session, list(entries[0].shape)
         return self._opened

@@ -13,6 +13,7 @@ import torch
 from labelfix.methods.batch import Batch, to_device
 
 _RESIDENT_SHARE = 0.5
+_LARGE_ABOVE = 64  # pixels
 
 
 def seed_of(*parts: int) -> int:
@@ -69,6 +70,11 @@ class Source:
         self.resident = _fits(stored.nbytes, device) if resident is None else resident
         self._on_device = torch.from_numpy(np.array(stored)).to(device) if self.resident else None
         self._generator = torch.Generator(device)
+
+    @property
+    def has_large_images(self) -> bool:
+        """Whether rows are images of more than 64 px."""
+        return self._stored.ndim == 4 and self._stored.shape[3] > _LARGE_ABOVE
 
     def batches(
         self, slices: Iterable[np.ndarray], views: tuple[str, ...], seeds: Iterable[int]

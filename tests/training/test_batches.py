@@ -8,6 +8,7 @@ from hypothesis import given, strategies
 from labelfix.methods.batch import Labels
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source, even_slices, seed_of
+from labelfix.training.predictions import batch_logits
 
 CPU = torch.device("cpu")
 
@@ -76,3 +77,13 @@ def test_class_prior_is_smoothed_and_ignores_rows_without_label():
     labels = Labels.of(np.array([0, 0, 1, -1]), 3, CPU)
     torch.testing.assert_close(labels.class_prior, torch.tensor([3.0, 2.0, 1.0]) / 6)
     assert labels.num_classes == 3
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(64, [40]), (96, [16, 16, 8])])
+def test_large_images_are_predicted_a_few_at_a_time(side, sizes):
+    augmentation = Augmentation(side, (0, 0, 0), (1 / 255,) * 3, flip=False, device=CPU)
+    images = Source(pixels(40, side), augmentation, CPU)
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    found = list(batch_logits(network, images, np.arange(40)))
+    assert [len(rows) for rows, _ in found] == sizes
+    assert torch.cat([logits[:, 0] for _, logits in found]).tolist() == pytest.approx(list(range(40)))

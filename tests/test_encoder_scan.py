@@ -138,18 +138,12 @@ def test_what_auto_meant_holds_for_an_unfinished_run(world, tmp_path):
     assert labelfix.plan(world[0] / "images", overwrite=True, **options)["tune"] == "none"
 
 
-def test_rows_in_no_fold_are_predicted_as_by_the_classifier(world, tmp_path):
+@pytest.mark.parametrize("method", ["meta", "bmm"])
+def test_rows_in_no_fold_are_predicted_as_by_the_classifier(world, tmp_path, method):
     """These are the verified ones; images of a size that is seen in four views, of which the classifier sees two."""
     large = onnx_file(tmp_path / "large.onnx", size=96, cell=16)
-    run = head(
-        world,
-        tmp_path / "run",
-        "meta",
-        encoder=str(large),
-        image_size=96,
-        epochs=4,
-        settings={"flip": "true"},
-    )
+    options = {"encoder": str(large), "image_size": 96, "epochs": 4, "settings": {"flip": "true"}}
+    run = head(world, tmp_path / "run", method, trusted=world[0] / "trusted.csv", **options)
     found = findings_of(run)
     rows = found.index[found.is_trusted]
     assert len(rows) == 30
@@ -158,6 +152,7 @@ def test_rows_in_no_fold_are_predicted_as_by_the_classifier(world, tmp_path):
     # Features are kept as float16.
     ours, theirs = np.stack(found.predicted_probs[rows]), np.stack(predicted.predicted_probs)
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
+    assert (found.corrected_label[rows].astype(int) == world[1][rows]).all()
     others = found[~found.is_trusted]
     assert others.noise_score.between(0, 1).all()
 

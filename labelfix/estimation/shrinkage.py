@@ -60,7 +60,7 @@ def shrinkage(counts: np.ndarray) -> Shrinkage:
 
     >>> swapped = np.array([[80.0, 20, 0, 0], [0, 90, 10, 0], [0, 0, 70, 30], [20, 0, 0, 80]])
     >>> shrinkage(swapped).transition(swapped).round(2)[2].tolist()
-    [0.01, 0.01, 0.75, 0.24]
+    [0.0, 0.0, 0.73, 0.27]
     >>> alike = np.array([[81.0, 7, 6, 6], [7, 79, 8, 6], [5, 7, 80, 8], [0, 1, 0, 4]])
     >>> shrinkage(alike).transition(alike).round(2)[3].tolist()
     [0.07, 0.07, 0.07, 0.8]

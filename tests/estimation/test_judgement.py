@@ -1,0 +1,242 @@
+"""From held-out predictions to findings: simulated networks of known quality, labels put wrong at a known rate."""
+
+from __future__ import annotations
+
+import dataclasses
+import doctest
+import importlib
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from labelfix.estimation.controls import virtual_controls
+from labelfix.estimation.expected_counts import best_expected_f1
+from labelfix.estimation.judgement import Thresholds, judge
+from labelfix.estimation.noise_levels import noise_levels, quantile, scaled
+from labelfix.estimation.noise_model import fit_noise_models, with_label
+from labelfix.estimation.shrinkage import shrinkage
+
+SURE = 3.0  # spread of the logits: right in .9 of the rows with 10 classes
+
+
+def simulated(rows, classes, transition=None, spread=SURE, seed=0, doubt=0.6):
+    """Held-out predictions, given labels, true ones: drawn from beliefs that the network shows less sure than they are.
+
+    With `doubt` 1 it is a calibrated network of the given labels, wrong ones included.
+    """
+    rng = np.random.default_rng(seed)
+    beliefs = softmax(spread * rng.normal(size=(rows, classes)) * np.sqrt(np.log(classes)), axis=1)
+    true = (beliefs.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+    mixing = np.eye(classes) if transition is None else transition
+    given = (mixing[true].cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+    probs = beliefs @ mixing if doubt == 1 else beliefs**doubt
+    return probs / probs.sum(axis=1, keepdims=True), given, true
+
+
+def even(classes, rate):
+    matrix = np.full((classes, classes), rate / (classes - 1))
+    np.fill_diagonal(matrix, 1 - rate)
+    return matrix
+
+
+def pairs(classes, rate):
+    return (1 - rate) * np.eye(classes) + rate * np.roll(np.eye(classes), 1, axis=1)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_clean_labels_of_a_calibrated_network_are_never_changed(classes):
+    changed = 0
+    for seed in range(25):
+        probs, given, _ = simulated(600, classes, seed=seed, doubt=1)
+        found = judge(probs, given)
+        changed += bool((found.corrected != given).any())
+    assert changed <= 1
+
+
+def test_a_network_that_has_learned_the_swaps_is_not_taken_for_proof_of_clean_labels():
+    probs, given, _ = simulated(3000, 10, pairs(10, 0.25), seed=3, doubt=1)
+    found = judge(probs, given)
+    assert found.found != "clean"
+    assert found.rate_high > 0.25
+
+
+@pytest.mark.parametrize(
+    ("classes", "rate", "kind"),
+    [(2, 0.1, even), (10, 0.1, even), (10, 0.4, even), (10, 0.25, pairs), (100, 0.2, even)],
+)
+def test_a_planted_rate_is_recovered_and_labels_get_better(classes, rate, kind):
+    probs, given, true = simulated(3000, classes, kind(classes, rate), seed=3)
+    wrong = (given != true).mean()
+    found = judge(probs, given)
+    assert found.found == "noisy"
+    assert abs(found.rate - wrong) < max(0.02, 0.1 * wrong)
+    assert found.rate_low <= found.rate <= found.rate_high
+    real = (found.corrected == true).mean() - (given == true).mean()
+    assert real > 0.6 * found.gain > 0
+    assert found.gain_low <= found.gain <= found.gain_high
+
+
+def test_noise_means_the_probability_of_a_wrong_label():
+    probs, given, true = simulated(6000, 10, even(10, 0.2), seed=1)
+    found = judge(probs, given)
+    for low, high in ((0, 0.1), (0.1, 0.4), (0.4, 0.8), (0.8, 1.01)):
+        rows = (found.noise >= low) & (found.noise < high)
+        assert abs(found.noise[rows].mean() - (given != true)[rows].mean()) < 0.06
+    np.testing.assert_allclose(found.beliefs.sum(axis=1), 1)
+    np.testing.assert_allclose(found.noise, 1 - found.beliefs[np.arange(6000), given], atol=1e-9)
+
+
+def test_controls_say_how_many_of_the_real_errors_are_found_and_restored():
+    probs, given, true = simulated(6000, 10, even(10, 0.2), seed=2)
+    found = judge(probs, given)
+    wrong = given != true
+    assert abs(found.controls.found - found.flagged[wrong].mean()) < 0.05
+    assert abs(found.controls.restored - (found.corrected == true)[wrong].mean()) < 0.05
+    assert found.controls.found_hardest <= found.controls.found_anywhere
+
+
+@pytest.mark.parametrize("kind", [even, pairs])
+def test_rows_and_classes_in_another_order_give_the_same_findings(kind):
+    probs, given, _ = simulated(800, 6, kind(6, 0.25), seed=4)
+    rng = np.random.default_rng(0)
+    rows, classes = rng.permutation(800), rng.permutation(6)
+    place = np.argsort(classes)
+    first, second = judge(probs, given), judge(probs[rows][:, classes], place[given[rows]])
+    np.testing.assert_allclose(second.noise, first.noise[rows], atol=1e-5)
+    np.testing.assert_allclose(second.beliefs, first.beliefs[rows][:, classes], atol=1e-5)
+    np.testing.assert_array_equal(second.corrected, place[first.corrected[rows]])
+    np.testing.assert_array_equal(second.flagged, first.flagged[rows])
+    assert second.rate == pytest.approx(first.rate, abs=1e-5)
+
+
+def test_a_network_that_is_never_sure_is_too_weak_to_say():
+    rng = np.random.default_rng(0)
+    probs = softmax(0.3 * rng.normal(size=(500, 5)), axis=1)
+    given = (probs.cumsum(axis=1) > rng.random((500, 1))).argmax(axis=1)
+    found = judge(probs, given)
+    assert found.found == "unclear"
+    assert found.rate_high > 0.2
+    assert found.reason.startswith("too weak to say")
+    np.testing.assert_array_equal(found.corrected, given)
+
+
+def test_rows_without_label_or_prediction_are_left_alone():
+    probs, given, _ = simulated(1000, 4, even(4, 0.2))
+    probs[3], given[5] = np.nan, -1
+    found = judge(probs, given)
+    assert np.isnan(found.noise[[3, 5]]).all()
+    assert not found.flagged[[3, 5]].any()
+    assert found.corrected[3] == given[3]
+    assert found.corrected[5] == -1
+    assert np.isnan(found.beliefs[3]).all()
+    assert found.beliefs[5].sum() == pytest.approx(1)
+    nothing = judge(probs, np.full(1000, -1))
+    assert nothing.found == "unclear"
+    assert nothing.controls is None
+    assert "no label was judged" in nothing.reason
+
+
+def test_a_class_that_the_corrections_would_empty_keeps_its_labels():
+    probs, given, _ = simulated(1000, 4, even(4, 0.1))
+    rows = np.flatnonzero(given == 3)
+    probs[:, 3], given[rows] = 1e-6, 0
+    probs /= probs.sum(axis=1, keepdims=True)
+    typo = np.flatnonzero(probs[:, 1] > 0.85)[0]
+    given[typo] = 3
+    found = judge(probs, given)
+    assert found.kept_classes.tolist() == [3]
+    assert found.corrected[typo] == 3
+    assert (found.corrected != given).sum() > 10
+
+
+def test_a_least_gain_out_of_reach_changes_nothing():
+    probs, given, _ = simulated(1000, 4, even(4, 0.1))
+    found = judge(probs, given, thresholds=dataclasses.replace(Thresholds(), least_gain=0.2))
+    np.testing.assert_array_equal(found.corrected, given)
+    assert found.gain == 0
+
+
+def test_the_flag_threshold_has_the_best_expected_f1_of_all():
+    noise = np.random.default_rng(0).beta(0.3, 1, 200)
+    cut = best_expected_f1(noise)
+
+    def expected(above):
+        taken = noise >= above
+        return 2 * noise[taken].sum() / (taken.sum() + noise.sum())
+
+    assert expected(cut) == max(expected(each) for each in noise)
+
+
+def test_shrinkage_follows_swaps_and_smooths_what_is_alike():
+    rng = np.random.default_rng(0)
+    swaps, alike = (
+        np.stack([rng.multinomial(40, row) for row in kind(8, 0.3)]).astype(float) for kind in (pairs, even)
+    )
+    found = shrinkage(swaps).transition(swaps)
+    assert (found.argsort(axis=1)[:, -2] == (np.arange(8) + 1) % 8).all()
+    smooth = shrinkage(alike).transition(alike)
+    raw = alike / alike.sum(axis=1, keepdims=True)
+    assert np.abs(smooth - even(8, 0.3)).mean() < 0.5 * np.abs(raw - even(8, 0.3)).mean()
+    for matrix in (found, smooth, shrinkage(np.zeros((8, 8))).transition(np.zeros((8, 8)))):
+        np.testing.assert_allclose(matrix.sum(axis=1), 1)
+        assert (matrix > 0).all()
+
+
+def test_the_posterior_is_bayes_rule():
+    rng = np.random.default_rng(0)
+    beliefs, transition = rng.dirichlet(np.ones(3), 4), rng.dirichlet(np.ones(3), 3)
+    labels = np.array([0, 2, 1, 1])
+    expected = [
+        [b[j] * transition[j, i] / (b @ transition[:, i]) for j in range(3)]
+        for b, i in zip(beliefs, labels, strict=True)
+    ]
+    np.testing.assert_allclose(with_label(beliefs, transition, labels), expected)
+
+
+def test_controls_count_every_label_of_every_row():
+    probs, given, _ = simulated(60, 4, even(4, 0.2))
+    model, *_ = fit_noise_models(probs, given, 0.8, 0.05)
+    truth = with_label(model.beliefs(probs), model.transition, given)
+    found = virtual_controls(model, probs, given, truth, 0.5)
+    q, off = model.beliefs(probs), model.transition * (1 - np.eye(4))
+    off /= off.sum(axis=1, keepdims=True)
+    seen = back = anywhere = 0.0
+    for n in range(60):
+        for i in range(4):
+            r = q[n] * model.transition[:, i]
+            r /= r.sum()
+            for j in range(4):
+                if i != j:
+                    seen += truth[n, j] * off[j, i] * (1 - r[i] >= 0.5)
+                    anywhere += truth[n, j] / 3 * (1 - r[i] >= 0.5)
+                    back += truth[n, j] * off[j, i] * (r.argmax() == j)
+    assert found.found == pytest.approx(seen / 60)
+    assert found.found_anywhere == pytest.approx(anywhere / 60)
+    assert found.restored == pytest.approx(back / 60)
+
+
+def test_levels_scale_the_odds_and_weigh_what_the_labels_say():
+    probs, given, true = simulated(3000, 5, even(5, 0.2))
+    model, *_ = fit_noise_models(probs, given, 0.8, 0.05)
+    levels = noise_levels([model], probs, given, 1.0)
+    errors = np.array([1 - np.diag(level.transition).mean() for level in levels])
+    weights = np.array([level.weight for level in levels])
+    assert weights.sum() == pytest.approx(1)
+    assert quantile(errors, weights, 0.01) < (given != true).mean() < quantile(errors, weights, 0.99)
+    assert errors.min() < 0.19 < 0.21 < errors.max()
+    np.testing.assert_allclose(scaled(model.transition, 1.0), model.transition)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_a_weighted_quantile_of_equal_weights_is_near_the_plain_one(share):
+    values = np.random.default_rng(0).normal(size=(501, 2))
+    expected = np.quantile(values, share, axis=0)
+    np.testing.assert_allclose(quantile(values, np.full(501, 1 / 501), share), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("module", ["expected_counts", "noise_levels", "noise_model", "shrinkage"])
+def test_the_examples_in_the_docstrings_hold(module):
+    found = doctest.testmod(importlib.import_module(f"labelfix.estimation.{module}"))
+    assert found.attempted > 0
+    assert found.failed == 0

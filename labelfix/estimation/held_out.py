@@ -50,7 +50,7 @@ def judged_evidence(
         scattered(noise, rows, len(given)),
         everywhere.astype(np.float32),
         Fit(reason=judged.reason, keeps_labels=not changed),
-        {"controls": _facts(judged)},
+        _facts(judged),
         rule,
     )
 
@@ -121,8 +121,15 @@ def _between(values: np.ndarray, count: int) -> float:
 
 def _facts(judged: Judgement) -> dict[str, Any]:
     """What the judgement says of the data set, for the summary."""
-    names = ("rate", "rate_low", "rate_high", "gain", "gain_low", "gain_high", "found")
-    facts = {name: getattr(judged, name) for name in names}
-    if judged.controls is not None:
-        facts |= asdict(judged.controls)
-    return facts
+    facts: dict[str, Any] = {
+        "estimate": {
+            "finding": judged.found,
+            "noise_rate": judged.rate,
+            "noise_rate_low": judged.rate_low,
+            "noise_rate_high": judged.rate_high,
+            "gain": judged.gain,
+            "gain_low": judged.gain_low,
+            "gain_high": judged.gain_high,
+        }
+    }
+    return facts if judged.controls is None else {**facts, "controls": asdict(judged.controls)}

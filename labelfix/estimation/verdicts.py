@@ -123,7 +123,8 @@ def _apply(
     else:
         probs[rows, np.maximum(given, 0)] = -1
         best = probs.argmax(axis=1)
-    sure = probs[rows, best] >= rule.relabel_odds * own
+    # Not multiplied out: infinite odds of a label that is ruled out are no number.
+    sure = probs[rows, best] / rule.relabel_odds >= own
     return flagged, best, sure
 
 

@@ -13,7 +13,7 @@ from refusals import refuses
 from sklearn.metrics import average_precision_score
 
 import labelfix
-from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
+from labelfix.estimation.posterior import posterior_evidence
 from labelfix.methods import method_class
 
 
@@ -102,20 +102,21 @@ def confident(tmp_path_factory):
     )
 
 
-def test_the_noise_score_is_one_minus_cleanlabs_label_quality_of_held_out_predictions(confident):
+def test_rows_stand_in_the_order_of_cleanlabs_label_quality_of_held_out_predictions(confident):
     from cleanlab.rank import get_label_quality_scores
 
-    noise = confident.df.noise_score.to_numpy()
     quality = get_label_quality_scores(confident.given, confident.probs)
-    np.testing.assert_allclose(noise, 1 - quality, atol=1e-6)
-    np.testing.assert_allclose(noise, 1 - confident.probs[np.arange(600), confident.given], atol=1e-6)
-    np.testing.assert_allclose(confident.df.label_score, quality, atol=1e-6)
+    np.testing.assert_allclose(quality, confident.probs[np.arange(600), confident.given], atol=1e-6)
+    noise = confident.df.noise_score.to_numpy()
+    worst_first = np.argsort(quality, kind="stable")
+    assert (np.diff(noise[worst_first]) <= 1e-6).all()
 
 
-def test_the_label_distribution_is_the_pooled_posterior_of_held_out_predictions(confident):
-    rows = np.ones(len(confident.given), dtype=bool)
-    expected = held_out_evidence(np.log(confident.probs), confident.given, rows)
-    np.testing.assert_allclose(np.stack(confident.df.label_distribution), expected.probs, atol=2e-3)
+def test_noise_scores_and_distributions_mean_what_they_say(confident):
+    wrong = confident.given != confident.true
+    assert confident.df.noise_score.mean() == pytest.approx(wrong.mean(), abs=0.03)
+    best = np.stack(confident.df.label_distribution)
+    assert (best.argmax(axis=1) == confident.true).mean() == pytest.approx(best.max(axis=1).mean(), abs=0.04)
 
 
 def test_planted_noise_is_found_and_the_flags_are_precise(confident):

@@ -23,6 +23,7 @@ from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
 from labelfix.networks.encoders import ONNX, encoder_and_weights, encoder_facts, is_encoder
 
 _GLYPHS_BELOW = 32  # pixels
+_SMALLEST, _LARGEST = 8, 1024  # pixels
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
 
 
@@ -125,8 +126,8 @@ class ScanOptions(BaseModel):
     encoder: str = "none"
     tune: Literal["auto", "none", "all"] = Field("auto", description="use auto, none or all")
     weights: str = "none"
-    image_size: Literal["auto"] | Annotated[int, Field(ge=8, le=1024)] = Field(
-        "auto", description="must be between 8 and 1024 pixels"
+    image_size: Literal["auto"] | Annotated[int, Field(ge=_SMALLEST, le=_LARGEST)] = Field(
+        "auto", description=f"must be between {_SMALLEST} and {_LARGEST} pixels"
     )
     rows: int | None = Field(None, ge=1, description="must be at least 1")
     trusted: str | Path | None = None
@@ -161,6 +162,11 @@ class ScanOptions(BaseModel):
         if size != "auto" and not str(size).isdecimal():
             raise InputError(f"--image-size {size}: use auto or a number of pixels")
         return size
+
+    @field_validator("encoder", "weights", mode="before")
+    @classmethod
+    def _as_text(cls, name: Any) -> Any:
+        return str(name) if isinstance(name, Path) else name
 
     @field_validator("encoder")
     @classmethod
@@ -264,7 +270,12 @@ class ScanOptions(BaseModel):
         if self.encoder == "none":
             return auto_image_size(manifest, largest_image(device))
         facts = encoder_facts(encoder, weights)
-        return facts.tuned_size if tune == "all" and device == "cpu" else facts.image_size
+        found = facts.tuned_size if tune == "all" and device == "cpu" else facts.image_size
+        if not _SMALLEST <= found <= _LARGEST:
+            raise InputError(
+                f"--encoder {self.encoder}: it is made for images of {found} px; take one for {_SMALLEST} to {_LARGEST}"
+            )
+        return found
 
     def _flips(self, settings: MethodSettings, manifest: Manifest, size: int) -> bool:
         """Whether training images are mirrored: images that are small themselves are mostly glyphs."""

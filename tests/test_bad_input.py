@@ -79,6 +79,7 @@ def world(tmp_path_factory):
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     for name, output in (("own", "vector"), ("scalar", "scalar")):
         onnx_file(folder / f"{name}.onnx", output=output)
+    onnx_file(folder / "tiny.onnx", size=4, cell=2)
     labelfix.scan(folder / "images", out=folder / "run", epochs=2)
     return folder
 
@@ -167,6 +168,11 @@ BAD = {
     "scan images --encoder bad.onnx": ("--encoder bad.onnx", "cannot be opened", "give a whole ONNX file"),
     "scan images --encoder scalar.onnx --quiet": ("--encoder scalar.onnx", "its first output", "one vector"),
     "scan images --encoder scalar.onnx --dry-run": ("--encoder scalar.onnx", "its first output", "one vector"),
+    "scan images --encoder own.onnx --image-size 32 --quiet": ("own.onnx", "does not take images of 32 px"),
+    "scan images --encoder tiny.onnx": ("--encoder tiny.onnx", "images of 4 px", "8 to 1024"),
+    "scan unreadable.csv --encoder own.onnx --quiet": ("none of 2 images looked at can be read", "--root"),
+    "scan unreadable.csv --encoder own.onnx --set flip=false --quiet": ("none of the images can be read",),
+    "scan images --encoder own.onnx --test one --quiet": ("--test one", "none of its labelled images can be read"),
     "scan images --encoder own.onnx --tune all": ("--tune all", "own.onnx cannot be trained", "--tune none"),
     "scan images --encoder own.onnx --weights x.safetensors": ("--weights x.safetensors", "leave it out"),
     "scan images --encoder lite0 --tune some": ("--tune", "'auto', 'none', 'all'"),

@@ -60,7 +60,7 @@ def cache(shared_cache, monkeypatch):
 def head(world, out, method="cross-entropy", **options):
     folder = world[0]
     trusted = folder / "trusted.csv" if method == "meta" else None
-    given = {"encoder": str(folder / "own.onnx"), "trusted": trusted, **HEAD, **options}
+    given = {"encoder": folder / "own.onnx", "trusted": trusted, **HEAD, **options}
     return labelfix.scan(folder / "images", out=out, method=method, **given)
 
 

@@ -166,6 +166,8 @@ def open_images(
         InputError: no readable image, or no room for the features.
     """
     device = torch.device(config.device)
+    if views is None and not store.valid.any():
+        raise InputError("none of the images can be read; see the errors of a scan with --rows 10")
     if encoder is None:
         return Source(store.images, _augmentation(store, config) if views is None else views, device)
     images = _augmentation(store, config)
@@ -275,8 +277,6 @@ def planned_network(config: ScanConfig, num_classes: int) -> tuple[nn.Module, fl
 def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixel values in 0..1, over a spread of valid images."""
     rows = np.flatnonzero(store.valid)
-    if not len(rows):
-        raise InputError("none of the images can be read; see the errors of a scan with --rows 10")
     chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _STATISTICS_ROWS)).astype(np.int64)]
     counts = np.zeros((3, 256))  # of every grey level: exact, and a few images in memory at a time
     for part in np.array_split(chosen, -(-len(chosen) // 100)):

@@ -167,10 +167,13 @@ def _wants_encoder(run: Run) -> bool:
     from labelfix.networks.encoders import is_encoder
 
     config = json.loads((run.out / "config.json").read_text(encoding="utf-8"))["config"]
-    reading = run.summary["diagnostics"].get("reading")
-    if reading is None or config["image_size"] < _PHOTOGRAPHS_FROM or is_encoder(config["backbone"]):
+    diagnostics = run.summary["diagnostics"]
+    if config["image_size"] < _PHOTOGRAPHS_FROM or is_encoder(config["backbone"]):
         return False
-    return is_weak(reading["likely"], reading["disagreeing"], reading["noise_rate"])
+    if "estimate" in diagnostics:
+        return diagnostics["estimate"]["finding"] == "unclear"
+    reading = diagnostics.get("reading")
+    return reading is not None and is_weak(reading["likely"], reading["disagreeing"], reading["noise_rate"])
 
 
 def _print_run(run: Run) -> None:

@@ -17,6 +17,9 @@ from labelfix.estimation.expected_counts import best_expected_f1, changes_that_p
 from labelfix.estimation.noise_levels import Level, averaged, by_level, noise_levels, quantile
 from labelfix.estimation.noise_model import NoiseModel, fit_noise_models, normalised
 
+_PLAINLY = 2.0  # standard deviations
+_LEAST_ERROR = 0.005  # of the rate, whatever it is
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -26,7 +29,8 @@ class Thresholds:
         confidence: of the intervals, and of the bound that the gain of corrections must keep; 0.5 to 1.
         least_gain: share of all labels that corrections must make right on balance, at their lower bound, to be made.
         clean_at_most: upper bound of the noise rate under which the labels count as clean.
-        structure_cost: nats a class by which the labels must be likelier where swapped classes are unmixed.
+        model_error: share by which the rate may be wrong because no model is right: it widens the interval, and flags
+            look for that many more wrong labels than are seen.
         sure: belief from which a row is counted for the transition matrix.
         anchor_share: share of a class's own rows that show what a sure prediction of it looks like.
     """
@@ -34,7 +38,7 @@ class Thresholds:
     confidence: float = 0.9
     least_gain: float = 0.002
     clean_at_most: float = 0.02
-    structure_cost: float = 1.0
+    model_error: float = 0.2
     sure: float = 0.8
     anchor_share: float = 0.05
 
@@ -79,11 +83,7 @@ class Judgement:
     transition: np.ndarray
 
 
-def judge(
-    probs: np.ndarray,
-    given: np.ndarray,
-    thresholds: Thresholds = Thresholds(),
-) -> Judgement:
+def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresholds()) -> Judgement:
     """Findings from predictions of networks that never saw the rows.
 
     Args:
@@ -100,17 +100,21 @@ def judge(
         return _nothing(probs, given)
     seen, labels = probs[rows], given[rows]
     models = fit_noise_models(seen, labels, thresholds.sure, thresholds.anchor_share)
-    levels = noise_levels(models, seen, labels, thresholds.structure_cost)
+    levels = noise_levels(models, seen, labels)
     weights = np.array([level.weight for level in levels])
     beliefs = averaged(levels, seen, labels)
     noise, other = _noise_and_other(beliefs, labels)
     own, others = by_level(levels, seen, labels, other)
-    rate = _rate(1 - own, levels, thresholds.confidence)
-    rate = *rate[:2], max(rate[2], _contradicted_where_sure(seen, labels, rate[2], thresholds))
+    rate = _rate(1 - own, levels, thresholds.confidence, thresholds.model_error)
     best = levels[int(weights.argmax())]
     model = replace(best.model, sharpness=best.sharpness, transition=best.transition)
-    flag_above = best_expected_f1(noise)
+    surest = _surest(model, seen, labels, thresholds.anchor_share)
+    if surest.is_above(rate[2], thresholds.confidence):
+        rate = *rate[:2], surest.contradicted
+    flag_above = best_expected_f1(noise, thresholds.model_error)
     changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
+    if surest.are_too_few_contradicted:
+        changed, gain, rate = np.zeros_like(changed), (0.0, 0.0, 0.0), (rate[0], 0.0, rate[2])
     corrected, kept = without_emptied(labels, np.where(changed, other, labels), num_classes)
     found = _found(rate, gain, thresholds)
     controls = virtual_controls(model, seen, labels, beliefs, flag_above)
@@ -153,7 +157,9 @@ def _noise_and_other(beliefs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarra
     return noise, others.argmax(axis=1)
 
 
-def _rate(noise: np.ndarray, levels: Sequence[Level], confidence: float) -> tuple[float, float, float]:
+def _rate(
+    noise: np.ndarray, levels: Sequence[Level], confidence: float, model_error: float
+) -> tuple[float, float, float]:
     """Share of wrong labels, and bounds that hold it: doubt about level and form, and about each row.
 
     Above it, a form counts as much as it explains, whatever it has to pay elsewhere: swapped classes are not ruled out
@@ -163,6 +169,7 @@ def _rate(noise: np.ndarray, levels: Sequence[Level], confidence: float) -> tupl
         noise: (L, R) at every level.
         levels: L of them.
         confidence: of the interval.
+        model_error: share of the rate by which any model may be wrong.
     """
     by_level = noise.mean(axis=1)
     weights, free = (
@@ -171,28 +178,55 @@ def _rate(noise: np.ndarray, levels: Sequence[Level], confidence: float) -> tupl
     tail, mean = (1 - confidence) / 2, float(weights @ by_level)
     row = weights @ noise
     spread = float(ndtri(1 - tail)) * np.sqrt((row * (1 - row)).sum()) / noise.shape[1]
+    spread = float(np.hypot(spread, model_error * mean + _LEAST_ERROR))
     low = float(quantile(by_level, weights, tail))
     high = max(float(quantile(by_level, each, 1 - tail)) for each in (weights, free))
     below, above = np.hypot(mean - low, spread), np.hypot(high - mean, spread)
     return mean, max(0.0, mean - float(below)), min(1.0, mean + float(above))
 
 
-def _contradicted_where_sure(
-    seen: np.ndarray, labels: np.ndarray, rate: float, thresholds: Thresholds
-) -> float:
-    """Share of the surest rows of each class whose label is another, where that is plainly more than `rate`; else 0.
+@dataclass(frozen=True)
+class _Surest:
+    """What the labels of the surest rows of each class say.
 
-    A network that has learned the wrong labels as well as the right ones explains them without any noise: then only
-    its surest rows, which it should be right about, tell that there may be some.
+    Attributes:
+        count: of these rows.
+        contradicted: share of them whose label is another than the likeliest.
+        expected: the share that the model expects.
     """
-    best = seen.argmax(axis=1)
-    ranked = np.lexsort((-seen.max(axis=1), best))
-    first = np.searchsorted(best[ranked], best[ranked])
-    place, size = np.arange(len(best)) - first, np.bincount(best)[best[ranked]]
-    surest = ranked[place < np.maximum(thresholds.anchor_share * size, 1)]
-    share = float((labels[surest] != best[surest]).mean())
-    doubt = float(ndtri(thresholds.confidence)) * np.sqrt(max(rate * (1 - rate), 1e-9) / len(surest))
-    return share if share > rate + doubt else 0.0
+
+    count: int
+    contradicted: float
+    expected: float
+
+    def is_above(self, rate: float, confidence: float) -> bool:
+        """Whether plainly more of them are contradicted than this rate of noise explains.
+
+        A network that has learned the wrong labels as well as the right ones explains them without any noise: then only
+        its surest rows, which it should be right about, tell that there may be some.
+        """
+        doubt = np.sqrt(max(rate * (1 - rate), 1e-9) / self.count)
+        return self.contradicted > rate + float(ndtri(confidence)) * doubt
+
+    @property
+    def are_too_few_contradicted(self) -> bool:
+        """Whether the noise that the model sees elsewhere is missing here, where it would show best.
+
+        Then the network is surer than it is right, and its own errors pass for noise.
+        """
+        doubt = np.sqrt(max(self.expected * (1 - self.expected), 1e-9) / self.count)
+        return self.contradicted < self.expected - _PLAINLY * doubt
+
+
+def _surest(model: NoiseModel, seen: np.ndarray, labels: np.ndarray, share: float) -> _Surest:
+    beliefs = model.beliefs(seen)
+    best, certainty = beliefs.argmax(axis=1), beliefs.max(axis=1)
+    ranked = np.lexsort((-certainty, best))
+    place = np.arange(len(best)) - np.searchsorted(best[ranked], best[ranked])
+    size = np.bincount(best)[best[ranked]]
+    rows = ranked[place < np.maximum(share * size, 1)]
+    expected = 1 - np.einsum("nk,kn->n", beliefs[rows], model.transition[:, best[rows]])
+    return _Surest(len(rows), float((labels[rows] != best[rows]).mean()), float(expected.mean()))
 
 
 def _beliefs_without_label(model: NoiseModel, probs: np.ndarray) -> np.ndarray:

@@ -22,9 +22,10 @@ _COARSE = np.array([1e-3, 0.1, 0.25, 0.5, 0.75, 1.0, 1.33, 1.8, 3.0])
 _FINE = 11
 _CLEAN = 1e-4
 _DROP = 5.0  # nats under the best: what lies farther out is 150 times less likely
+_STRUCTURE_COST = 1.0  # nats a class that the unmixed form pays: Akaike's price of one number
 _LEAST_WEIGHT = 1e-3
 _BLOCK_ENTRIES = 4_000_000
-_MOST_ENTRIES = 5_000_000
+_MOST_ENTRIES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -63,22 +64,19 @@ def scaled(transition: np.ndarray, factor: float) -> np.ndarray:
     return changed
 
 
-def noise_levels(
-    models: Sequence[NoiseModel], probs: np.ndarray, given: np.ndarray, structure_cost: float
-) -> list[Level]:
+def noise_levels(models: Sequence[NoiseModel], probs: np.ndarray, given: np.ndarray) -> list[Level]:
     """Levels of all forms that cover the posterior of the noise.
 
     Args:
         models: fitted on these rows.
         probs: (R, K) finite held-out predictions.
         given: (R,) int64 in 0..K-1.
-        structure_cost: nats a class that the unmixed form pays for.
     """
     found = [(model, *each) for model in models for each in _levels_of(model, probs, given)]
     found.append((models[0], *_clean_level(models[0], probs, given)))
     heights = np.array([height for *_, height in found])
     costs = np.array(
-        [0.0 if model.unmixed_by is None else structure_cost * probs.shape[1] for model, *_ in found]
+        [0.0 if model.unmixed_by is None else _STRUCTURE_COST * probs.shape[1] for model, *_ in found]
     )
     free, paid = softmax(heights), softmax(heights - costs)
     kept = np.maximum(free, paid) > _LEAST_WEIGHT

@@ -79,7 +79,7 @@ def encoder_facts(name: str, weights: str = "none") -> EncoderFacts:
         InputError: there is none of this name.
     """
     if name == LITE0:
-        # (x - 127) / 128 is how it was trained. Photographs of clothes, average precision at 128 and 144 px: .871, .881.
+        # (x - 127) / 128 is how it was trained. Average precision on clothes at 128 and 144 px: .871 and .881.
         return EncoderFacts(name, 144, 96, (127 / 255,) * 3, (128 / 255,) * 3, "apache-2.0")
     if name == ONNX:
         from labelfix.networks.onnx_encoder import OnnxEncoder

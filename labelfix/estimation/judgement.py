@@ -219,13 +219,14 @@ class _Surest:
 
 
 def _surest(model: NoiseModel, seen: np.ndarray, labels: np.ndarray, share: float) -> _Surest:
-    beliefs = model.beliefs(seen)
-    best, certainty = beliefs.argmax(axis=1), beliefs.max(axis=1)
-    ranked = np.lexsort((-certainty, best))
+    # By the lead of the likeliest class, as beliefs round to 1.
+    logits = model.logits(seen)
+    best, leading = logits.argmax(axis=1), np.partition(logits, -2, axis=1)[:, -2:]
+    ranked = np.lexsort((leading[:, 0] - leading[:, 1], best))
     place = np.arange(len(best)) - np.searchsorted(best[ranked], best[ranked])
     size = np.bincount(best)[best[ranked]]
     rows = ranked[place < np.maximum(share * size, 1)]
-    expected = 1 - np.einsum("nk,kn->n", beliefs[rows], model.transition[:, best[rows]])
+    expected = 1 - np.einsum("nk,kn->n", model.beliefs(seen[rows]), model.transition[:, best[rows]])
     return _Surest(len(rows), float((labels[rows] != best[rows]).mean()), float(expected.mean()))
 
 

@@ -174,10 +174,16 @@ def _fitted(seen: np.ndarray, labels: np.ndarray, start: np.ndarray, sure: float
 
 
 def _rareness(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """(K,) of length 1, or 0 where classes are equally frequent: how rare each class is, on a log scale."""
-    rare = -np.log(np.bincount(labels, minlength=num_classes) + 1)
-    rare -= rare.mean()
-    return rare / max(np.linalg.norm(rare), _TINY)
+    """(K,) of length 1, or 0 where classes are equally frequent: how rare each class is, on a log scale.
+
+    >>> _rareness(np.array([0, 0, 0, 0, 2]), 3).round(2).tolist()
+    [-0.71, 0.0, 0.71]
+    """
+    rows = np.bincount(labels, minlength=num_classes)
+    rare = np.zeros(num_classes)
+    rare[rows > 0] = -np.log(rows[rows > 0])
+    rare[rows > 0] -= rare[rows > 0].mean()
+    return rare / max(float(np.linalg.norm(rare)), _TINY)
 
 
 def _log_taken_out(seen: np.ndarray, background: float, unmixed_by: np.ndarray | None) -> np.ndarray:

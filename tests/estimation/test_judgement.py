@@ -150,6 +150,33 @@ def test_a_class_that_the_corrections_would_empty_keeps_its_labels():
     assert (found.corrected != given).sum() > 10
 
 
+def test_classes_without_a_row_change_nothing_for_the_others():
+    probs, given, _ = simulated(1500, 4, even(4, 0.2))
+    padded = np.insert(probs, [1, 4], 1e-7, axis=1)
+    padded /= padded.sum(axis=1, keepdims=True)
+    place = np.array([0, 2, 3, 4])
+    first, second = judge(probs, given), judge(padded, place[given])
+    assert second.rate == pytest.approx(first.rate, abs=0.01)
+    assert not np.isin(second.corrected, [1, 5]).any()
+    assert (second.corrected == place[first.corrected]).mean() > 0.99
+    assert second.kept_classes.size == 0
+
+
+def test_a_network_that_is_surer_than_it_is_right_changes_no_label():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 5, 4000)
+    probs = np.full((4000, 5), 0.02)
+    # Its own errors, as sure as most of what it gets right; of the surest rows none is wrong.
+    seen = np.where(rng.random(4000) < 0.1, (true + 1) % 5, true)
+    probs[np.arange(4000), seen] = 0.9 + 0.05 * rng.random(4000)
+    surest = np.flatnonzero((seen == true) & (rng.random(4000) < 0.1))
+    probs[surest, seen[surest]] = 0.995
+    found = judge(probs / probs.sum(axis=1, keepdims=True), true)
+    np.testing.assert_array_equal(found.corrected, true)
+    assert found.found == "unclear"
+    assert found.rate_low == 0
+
+
 def test_a_least_gain_out_of_reach_changes_nothing():
     probs, given, _ = simulated(1000, 4, even(4, 0.1))
     found = judge(probs, given, thresholds=dataclasses.replace(Thresholds(), least_gain=0.2))

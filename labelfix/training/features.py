@@ -179,14 +179,20 @@ def _key(
     views: Sequence[EncodedView],
     device: torch.device,
 ) -> str:
-    """Everything that the bytes depend on, the number of threads included."""
+    """Everything that the bytes depend on, the number of threads included.
+
+    The pixels themselves and no file that they came from: the same images under other labels are encoded once.
+    """
+    pixels = hashlib.sha256(store.valid.tobytes())
+    for first in range(0, len(store.images), _BLOCK):
+        pixels.update(np.ascontiguousarray(store.images[first : first + _BLOCK]).data)
     # How it computes, which the names of its tensors do not say: of ONNX encoders onnxruntime knows.
     digest = hashlib.sha256(repr(encoder).encode())
     for name, tensor in encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     facts = [
-        store.key,
+        pixels.hexdigest(),
         digest.hexdigest(),
         images.image_size,
         images.mean,

@@ -57,7 +57,7 @@ def store():
     images = digit_arrays(40)[0].repeat(2, axis=1).repeat(2, axis=2)[:, None].repeat(3, axis=1)
     valid = np.arange(40) != BROKEN
     images[BROKEN] = 0
-    return ImageStore(images, valid, {BROKEN: "no image"}, SIZE, SIZE, "these pixels")
+    return ImageStore(images, valid, {BROKEN: "no image"}, SIZE, SIZE)
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_whatever_changes_the_features_changes_their_place(monkeypatch, store, e
     opened(store, other)
     opened(store, encoder, views=(PLAIN,))
     opened(store, encoder, images=seen(mean=0.4))
-    opened(replace(store, key="others"), encoder)
+    opened(replace(store, images=255 - store.images), encoder)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
     opened(store, encoder)
     assert len(files("npy")) == 6

@@ -82,7 +82,6 @@ class ImageStore:
         errors: one-line reason by row, for the rows that are not valid.
         image_size: the size asked for, in pixels.
         stored_size: S, the side of the stored squares, in pixels.
-        key: names these pixels in the cache; empty for a store that is not there.
     """
 
     images: np.ndarray
@@ -90,7 +89,6 @@ class ImageStore:
     errors: dict[int, str]
     image_size: int
     stored_size: int
-    key: str = ""
 
     @classmethod
     def open_or_build(
@@ -151,7 +149,7 @@ class ImageStore:
             return None
         valid = np.ones(num_rows, dtype=bool)
         valid[list(errors)] = False
-        return cls(images, valid, errors, image_size, side, folder.name)
+        return cls(images, valid, errors, image_size, side)
 
 
 def _key(image_key: str, image_size: int) -> str:

@@ -54,17 +54,18 @@ class Rule:
     needs_other: bool = True
 
     def __str__(self) -> str:
-        other = " and the most probable label is not the given one" if self.needs_other else ""
+        first, label = (
+            (" and the most probable label is not the given one", "that")
+            if self.needs_other
+            else ("", "the most probable other")
+        )
         odds = (
             "none is corrected"
             if self.relabel_odds == np.inf
-            else f"corrected: flagged, and another label is at least {self.relabel_odds:.4g} times as probable as the"
-            " given one"
+            else f"corrected: flagged, and {label} label is at least {self.relabel_odds:.4g} times as probable as the"
+            " given one, unless the labels look clean or the network is too weak to correct them"
         )
-        return (
-            f"flagged: noise_score > {self.flag_above:.4g}{other}; {odds}, unless the labels look clean or the network"
-            " is too weak to correct them"
-        )
+        return f"flagged: noise_score > {self.flag_above:.4g}{first}; {odds}"
 
 
 @dataclass(frozen=True)

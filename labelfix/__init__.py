@@ -8,7 +8,7 @@ above it here:
                     images/: store, decoding, thumbnails; verified_labels; cache
     networks/       what is trained, a network a file
     estimation/     from predictions to flags: posterior, mixture, reliability, calibration; verdicts: the rule of the
-                    flags
+                    flags; judgement: findings of held-out predictions alone, over noise_model, noise_levels, controls
     methods/        one paper a file, with settings and loss, over base; shared: losses, schedules, look_ahead
     config          the options of a scan, resolved; devices: what `auto` means here
     training/       trainer: the only loop; batches, augmentation, folds, checkpoint, resume, predictions

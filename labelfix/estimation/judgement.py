@@ -17,7 +17,7 @@ from labelfix.estimation.expected_counts import best_expected_f1, changes_that_p
 from labelfix.estimation.noise_levels import Level, averaged, by_level, noise_levels, quantile
 from labelfix.estimation.noise_model import NoiseModel, fit_noise_models, normalised
 
-_PLAINLY = 2.0  # standard deviations
+_LEAST_OF_EXPECTED = 0.75
 _LEAST_ERROR = 0.005  # of the rate, whatever it is
 
 
@@ -36,7 +36,7 @@ class Thresholds:
     """
 
     confidence: float = 0.9
-    least_gain: float = 0.002
+    least_gain: float = 0.005
     clean_at_most: float = 0.02
     model_error: float = 0.2
     sure: float = 0.8
@@ -212,10 +212,11 @@ class _Surest:
     def are_too_few_contradicted(self) -> bool:
         """Whether the noise that the model sees elsewhere is missing here, where it would show best.
 
-        Then the network is surer than it is right, and its own errors pass for noise.
+        Then the network is surer than it is right, and its own errors pass for noise. Somewhat fewer are usual: people
+        mislabel what is hard to see more often.
         """
         doubt = np.sqrt(max(self.expected * (1 - self.expected), 1e-9) / self.count)
-        return self.contradicted < self.expected - _PLAINLY * doubt
+        return self.contradicted + doubt < _LEAST_OF_EXPECTED * self.expected
 
 
 def _surest(model: NoiseModel, seen: np.ndarray, labels: np.ndarray, share: float) -> _Surest:

@@ -44,10 +44,10 @@ def pairs(classes, rate):
     return (1 - rate) * np.eye(classes) + rate * np.roll(np.eye(classes), 1, axis=1)
 
 
-@pytest.mark.parametrize("classes", [2, 10, 100])
-def test_clean_labels_of_a_calibrated_network_are_never_changed(classes):
+@pytest.mark.parametrize(("classes", "seeds"), [(2, 40), (10, 20), (100, 5)])
+def test_clean_labels_of_a_calibrated_network_are_hardly_ever_changed(classes, seeds):
     changed = 0
-    for seed in range(25):
+    for seed in range(seeds):
         probs, given, _ = simulated(600, classes, seed=seed, doubt=1)
         found = judge(probs, given)
         changed += bool((found.corrected != given).any())

@@ -97,8 +97,11 @@ def evenly_spread(probs: np.ndarray, given: np.ndarray, most: int) -> np.ndarray
 
 def fit_noise_models(
     probs: np.ndarray, given: np.ndarray, sure: float, anchor_share: float
-) -> tuple[NoiseModel, NoiseModel, NoiseModel]:
+) -> tuple[NoiseModel, ...]:
     """The three forms: predictions as they are, without an even background, and unmixed.
+
+    The last one is left out where it would be fitted on too few rows of a class to know one: under 5 on average, and
+    from about 900 classes on, where a few million predictions are looked at in all.
 
     Args:
         probs: (R, K) finite held-out predictions, rows sum to 1.
@@ -114,11 +117,11 @@ def fit_noise_models(
     seen, labels = normalised(np.maximum(probs[rows].astype(np.float64), _LEAST_PROB)), given[rows]
     flat = np.full((num_classes, num_classes), _FLAT_RATE / max(num_classes - 1, 1))
     np.fill_diagonal(flat, 1 - _FLAT_RATE)
-    return (
-        _fitted(seen, labels, flat, sure, "plain"),
-        _fitted(seen, labels, flat, sure, "even"),
-        _fitted(seen, labels, _sure_transition(seen, labels, sure, anchor_share), sure, "unmixed"),
-    )
+    simple = tuple(_fitted(seen, labels, flat, sure, form) for form in ("plain", "even"))
+    if len(rows) < _LEAST_ANCHORS * num_classes:
+        return simple
+    start = _sure_transition(seen, labels, sure, anchor_share)
+    return (*simple, _fitted(seen, labels, start, sure, "unmixed"))
 
 
 def best_sharpness(

@@ -11,6 +11,8 @@ from labelfix.estimation.noise_levels import quantile
 def best_expected_f1(noise: np.ndarray, unseen: float = 0.0) -> float:
     """The noise at and above which flags have the best F1 to be expected, if noise means what it says.
 
+    1 where not even half a wrong label is expected.
+
     Args:
         noise: (R,), 0 to 1.
         unseen: wrong labels that the noise does not show, as a share of those that it does.
@@ -20,6 +22,8 @@ def best_expected_f1(noise: np.ndarray, unseen: float = 0.0) -> float:
     >>> best_expected_f1(np.array([0.9, 0.05, 0.6, 0.3, 0.01]), unseen=1.0)
     0.3
     """
+    if (1 + unseen) * noise.sum() < 0.5:
+        return 1.0
     ranked = np.sort(noise)[::-1]
     expected = 2 * np.cumsum(ranked) / (np.arange(1, len(ranked) + 1) + (1 + unseen) * ranked.sum())
     return float(ranked[expected.argmax()])

@@ -116,6 +116,7 @@ def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresho
     if surest.are_too_few_contradicted:
         changed, gain, rate = np.zeros_like(changed), (0.0, 0.0, 0.0), (rate[0], 0.0, rate[2])
     corrected, kept = without_emptied(labels, np.where(changed, other, labels), num_classes)
+    gain = gain if (corrected != labels).any() else (0.0, 0.0, 0.0)
     found = _found(rate, gain, thresholds)
     controls = virtual_controls(model, seen, labels, beliefs, flag_above)
 
@@ -177,7 +178,7 @@ def _rate(
     )
     tail, mean = (1 - confidence) / 2, float(weights @ by_level)
     row = weights @ noise
-    spread = float(ndtri(1 - tail)) * np.sqrt((row * (1 - row)).sum()) / noise.shape[1]
+    spread = float(ndtri(1 - tail)) * np.sqrt((row * (1 - row)).sum() + 1) / noise.shape[1]
     spread = float(np.hypot(spread, model_error * mean + _LEAST_ERROR))
     low = float(quantile(by_level, weights, tail))
     high = max(float(quantile(by_level, each, 1 - tail)) for each in (weights, free))

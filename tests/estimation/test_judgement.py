@@ -177,6 +177,20 @@ def test_a_network_that_is_surer_than_it_is_right_changes_no_label():
     assert found.rate_low == 0
 
 
+def test_a_few_rows_prove_nothing():
+    probs, given, _ = simulated(5, 3, seed=1)
+    found = judge(probs, given)
+    assert found.found != "clean"
+    assert found.rate_high > 0.2
+
+
+def test_predictions_that_are_all_alike_flag_no_row():
+    sure = np.eye(3)[np.arange(60) % 3]
+    found = judge(sure, np.arange(60) % 3)
+    assert not found.flagged.any()
+    np.testing.assert_array_equal(found.corrected, np.arange(60) % 3)
+
+
 def test_a_least_gain_out_of_reach_changes_nothing():
     probs, given, _ = simulated(1000, 4, even(4, 0.1))
     found = judge(probs, given, thresholds=dataclasses.replace(Thresholds(), least_gain=0.2))

@@ -71,8 +71,8 @@ def _is_square(value: Any) -> bool:
 # Of runs that may be resumed or repeated.
 SCANNED: Checks = {
     "config": {
-        "device": is_text, "precision": is_text, "backbone": is_text, "tune": is_text, "image_size": is_image_size,
-        "settings": is_object, "folds": is_count,
+        "device": is_text, "precision": is_text, "backbone": is_text, "tune": maybe(is_text),
+        "image_size": is_image_size, "settings": is_object, "folds": is_count,
     },
     "source": is_object,
 }  # fmt: skip

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.data.images.decoding import encode
 from labelfix.data.readers.labels import label_text, label_texts, strip_labels
 from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, strings
 from labelfix.errors import InputError
@@ -184,6 +183,9 @@ def _file(image: Any) -> _Image:
 
 def _png(pixels: np.ndarray) -> _Image:
     """uint8 (H, W) or (H, W, C) as a PNG that is not compressed: it is read once, and soon."""
+    # Pillow is imported by none who reads a manifest.
+    from labelfix.data.images.decoding import encode
+
     height, width = pixels.shape[:2]
     pixels = pixels.reshape(height, width, -1)
     channels = pixels.shape[2]

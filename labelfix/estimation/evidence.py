@@ -47,11 +47,13 @@ class Rule:
         relabel_odds: how many times as probable as the given label another must be, 0 up, to replace it in a flagged
             row; infinite where none is.
         needs_other: whether another label than the given one must be the most probable in a flagged row.
+        spares_classes: whether a class that the corrections would empty keeps its labels; else the fit has failed.
     """
 
     flag_above: float = 0.5
     relabel_odds: float = 4.0
     needs_other: bool = True
+    spares_classes: bool = False
 
     def __str__(self) -> str:
         first, label = (
@@ -62,10 +64,12 @@ class Rule:
         odds = (
             "none is corrected"
             if self.relabel_odds == np.inf
-            else f"corrected: flagged, and {label} label is at least {self.relabel_odds:.4g} times as probable as the"
+            else f"corrected: flagged, and {label} label is at least {self.relabel_odds:.9g} times as probable as the"
             " given one, unless the labels look clean or the network is too weak to correct them"
         )
-        return f"flagged: noise_score > {self.flag_above:.4g}{first}; {odds}"
+        spared = "; a class that this would empty keeps its labels" if self.spares_classes else ""
+        # As many digits as the table has: it alone explains every flag.
+        return f"flagged: noise_score > {self.flag_above:.9g}{first}; {odds}{spared}"
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,15 @@ def changes_that_pay(
 def without_emptied(
     labels: np.ndarray, corrected: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The corrections, but those of classes that they would empty; and these classes."""
-    had, has = (np.bincount(each, minlength=num_classes) for each in (labels, corrected))
-    emptied = np.flatnonzero((had > 0) & (has == 0))
-    return np.where(np.isin(labels, emptied), labels, corrected), emptied
+    """The corrections, but those of classes that they would empty; and these classes.
+
+    >>> without_emptied(np.array([0, 1, 2, 2]), np.array([1, 2, 2, 2]), 3)
+    (array([0, 1, 2, 2]), array([0, 1]))
+    """
+    had = np.bincount(labels, minlength=num_classes)
+    kept = np.zeros(num_classes, dtype=bool)
+    # A class that takes its rows back may have been all that another had.
+    while (emptied := (had > 0) & (np.bincount(corrected, minlength=num_classes) == 0)).any():
+        kept |= emptied
+        corrected = np.where(emptied[labels], labels, corrected)
+    return corrected, np.flatnonzero(kept)

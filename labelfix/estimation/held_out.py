@@ -43,7 +43,9 @@ def judged_evidence(
         noise = _with_values(others_mass(beliefs, labels), noise)
     beliefs = _with_noise(beliefs, noise, labels)
     changed = int((judged.corrected[rows] != labels).sum())
-    rule = _rule(beliefs, noise, labels, int(judged.flagged.sum()), changed)
+    # The verdict spares the classes that it would empty itself, once it has the order of both predictions.
+    spared = int(np.isin(labels, judged.kept_classes).sum()) if changed else 0
+    rule = _rule(beliefs.astype(np.float32), noise, labels, int(judged.flagged.sum()), changed + spared)
     everywhere = judged.beliefs.copy()
     everywhere[rows] = beliefs
     return Evidence(
@@ -97,26 +99,37 @@ def _with_noise(beliefs: np.ndarray, noise: np.ndarray, given: np.ndarray) -> np
 def _rule(
     beliefs: np.ndarray, noise: np.ndarray, given: np.ndarray, num_flagged: int, num_changed: int
 ) -> Rule:
-    """The rule that flags, and of those corrects, so many of the rows."""
+    """The rule that flags, and of those corrects, so many of the rows; fewer where others are less probable."""
     rows = np.arange(len(given))
     flag_above = _between(noise, num_flagged)
-    own = beliefs[rows, given]
+    own = beliefs[rows, given].astype(np.float64)
     others = beliefs.copy()
     others[rows, given] = -1
     odds = np.where(noise > flag_above, others.max(axis=1) / np.maximum(own, _TINY), 0.0)
-    return Rule(flag_above, _between(odds, num_changed) if num_changed else np.inf, needs_other=False)
+    # Where all that is more probable is taken, no larger number is needed.
+    needed = _between(np.where(odds < 1, 0.0, odds), num_changed) if num_changed else np.inf
+    is_all = num_changed >= (odds >= 1).sum() and num_changed > 0
+    return Rule(flag_above, 1.0 if is_all else needed, needs_other=False, spares_classes=True)
 
 
 def _between(values: np.ndarray, count: int) -> float:
-    """A number that `count` of the values are above: half-way to the next one, so that rounding moves no row.
+    """A short number that `count` of the values are above, and what equals the last of them as float32; 1 for none.
+
+    About half-way to the next value, so that rounding moves no row.
 
     >>> _between(np.array([0.1, 0.9, 0.5]), 1)
     0.7
+    >>> _between(np.array([0.31234, 0.31237, 0.2]), 1)
+    0.31235
     """
-    ranked = np.sort(values)[::-1]
-    above = ranked[count - 1] if count else 1.0
-    below = ranked[count] if count < len(ranked) else 0.0
-    return float((above + below) / 2)
+    if not count:
+        return 1.0
+    ranked = np.sort(values.astype(np.float32))[::-1].astype(np.float64)
+    above = ranked[count - 1]
+    below = float(max(ranked[ranked < above], default=0.0))
+    middle, near = (above + below) / 2, (above - below) / 4
+    short = (float(f"{middle:.{digits}g}") for digits in range(1, 10))
+    return next((each for each in short if abs(each - middle) <= near), below)
 
 
 def _facts(judged: Judgement) -> dict[str, Any]:

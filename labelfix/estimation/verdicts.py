@@ -10,7 +10,7 @@ its verified label and is never flagged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,14 @@ class Verdicts:
         fit: the fit of the evidence after the safeguards.
         on_scored: how right the rule was on the rows that were kept to check it: rows, wrong, and the metrics of
             `labelfix.estimation.metrics` for flags and labels; None without such rows.
+        spared: (M,) int64, classes that keep their labels as the corrections would have emptied them.
     """
 
     flagged: np.ndarray
     corrected: np.ndarray
     fit: Fit
     on_scored: dict[str, Any] | None = None
+    spared: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def decide(
@@ -66,10 +68,12 @@ def decide(
     fit = _checked(evidence, eligible)
     flagged, corrected = _rule(evidence, fit, given, eligible | scored)
     corrected = corrected if kept is None else np.where(kept, given, corrected)
+    spared = np.zeros(0, dtype=np.int64)
+    if evidence.rule.spares_classes:
+        corrected, spared = _with_spared(given, corrected, eligible, trusted, evidence.probs.shape[1])
     on_scored = _measured(flagged[scored], given[scored], corrected[scored], trusted[scored])
     before, after = given[scored] == trusted[scored], corrected[scored] == trusted[scored]
-    kept = np.concatenate([corrected[eligible], trusted[trusted >= 0]])
-    emptied = _emptied(given[eligible], kept, evidence.probs.shape[1])
+    emptied = _emptied(given, corrected, eligible, trusted, evidence.probs.shape[1])
     if after.sum() < before.sum():
         reason = (
             f"of {len(before)} verified rows {before.sum()} were given the right label and {after.sum()} would have it"
@@ -82,7 +86,8 @@ def decide(
     if not fit.ok:
         flagged, corrected = np.zeros(len(given), dtype=bool), given
     corrected = np.where(given >= 0, corrected, predicted)
-    return Verdicts(flagged & eligible, np.where(trusted >= 0, trusted, corrected), fit, on_scored)
+    labels = np.where(trusted >= 0, trusted, corrected)
+    return Verdicts(flagged & eligible, labels, fit, on_scored, spared if fit.ok else spared[:0])
 
 
 def _measured(
@@ -148,7 +153,22 @@ def _checked(evidence: Evidence, eligible: np.ndarray) -> Fit:
     return evidence.fit
 
 
-def _emptied(before: np.ndarray, after: np.ndarray, num_classes: int) -> np.ndarray:
-    had = np.bincount(before, minlength=num_classes)
-    has = np.bincount(after, minlength=num_classes)
+def _with_spared(
+    given: np.ndarray, corrected: np.ndarray, eligible: np.ndarray, trusted: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The corrections but those that would empty a class, and these classes (M,)."""
+    spared = np.zeros(0, dtype=np.int64)
+    # A class that takes its rows back may have been all that another had.
+    while len(emptied := _emptied(given, corrected, eligible, trusted, num_classes)):
+        spared = np.union1d(spared, emptied)
+        corrected = np.where(np.isin(given, emptied), given, corrected)
+    return corrected, spared
+
+
+def _emptied(
+    given: np.ndarray, corrected: np.ndarray, eligible: np.ndarray, trusted: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Classes (M,) with eligible rows before the corrections, and with no row after them."""
+    had = np.bincount(given[eligible], minlength=num_classes)
+    has = np.bincount(np.concatenate([corrected[eligible], trusted[trusted >= 0]]), minlength=num_classes)
     return np.flatnonzero((had > 0) & (has == 0))

@@ -16,13 +16,14 @@ from labelfix.estimation.calibration import Calibration, calibrate
 from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.held_out import judged_evidence, recounted
-from labelfix.estimation.verdicts import decide
+from labelfix.estimation.verdicts import Verdicts, decide
 from labelfix.results.corrections import Findings
 from labelfix.training.folds import CrossFit
 from labelfix.training.setup import held_out_rows, training_labels
 from labelfix.training.trainer import EpochReport, Trainer
 
 _ENOUGH_HELD_OUT = 1_000
+_MOST_NAMES = 3
 
 
 def find(
@@ -76,6 +77,8 @@ def find(
     predicted = np.where(seen, np.where(seen[:, None], probs, 0).argmax(axis=1), -1)
     eligible = eligible_rows(store.valid, manifest.given >= 0, trusted.label >= 0)
     verdicts = decide(evidence, manifest.given, eligible, predicted, trusted.label, scored, kept)
+    if len(verdicts.spared):
+        verdicts = dataclasses.replace(verdicts, fit=_naming(verdicts, manifest.class_names))
     known = _verified(evidence, manifest.given, trusted.label)
     diagnostics = {**evidence.diagnostics, "calibration": _as_json(calibration)}
     if verdicts.on_scored is not None:
@@ -138,6 +141,15 @@ def _of_unknown_class(manifest: Manifest, trained: np.ndarray, fold_of_row: np.n
         elif len(holding) == 1 and holding[0] >= 0:
             unknown |= of_class & (folds == holding[0])
     return unknown
+
+
+def _naming(verdicts: Verdicts, names: Sequence[str]) -> Fit:
+    """The fit, which also names the classes that keep their labels."""
+    shown = [repr(names[label]) for label in verdicts.spared[:_MOST_NAMES]]
+    more = [f"{left} more"] if (left := len(verdicts.spared) - len(shown)) else []
+    who = ", ".join([*shown, *more])
+    reason = f"{verdicts.fit.reason}; corrections would leave no row of {who}: those labels are kept"
+    return dataclasses.replace(verdicts.fit, reason=reason)
 
 
 def _verified(evidence: Evidence, given: np.ndarray, label: np.ndarray) -> Evidence:

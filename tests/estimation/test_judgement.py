@@ -276,7 +276,7 @@ def test_a_weighted_quantile_of_equal_weights_is_near_the_plain_one(share):
     np.testing.assert_allclose(quantile(values, np.full(501, 1 / 501), share), expected, atol=0.02)
 
 
-@pytest.mark.parametrize("module", ["expected_counts", "noise_levels", "noise_model", "shrinkage"])
+@pytest.mark.parametrize("module", ["expected_counts", "held_out", "noise_levels", "noise_model", "shrinkage"])
 def test_the_examples_in_the_docstrings_hold(module):
     found = doctest.testmod(importlib.import_module(f"labelfix.estimation.{module}"))
     assert found.attempted > 0

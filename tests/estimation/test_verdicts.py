@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.evidence import Evidence, Fit, Rule
 from labelfix.estimation.verdicts import decide
 
 
@@ -174,6 +176,19 @@ def test_a_class_that_a_verified_row_keeps_is_not_emptied():
     assert verdicts.corrected.tolist() == [0, 1, 1, 1, 1]
     alone = decide(evidence(noise, probs), np.array([1, 0, 1, 1, 1]), trusted < 0, NOBODY)
     assert "without a row" in alone.fit.reason
+
+
+def test_a_rule_that_spares_classes_keeps_the_labels_of_those_it_would_empty_and_only_these():
+    """Row 0 alone is of class 0, and row 1 of class 1, which would live on by row 0 alone."""
+    given, noise = np.array([0, 1, 2, 2, 2]), [0.9, 0.8, 0.1, 0.7, 0.2]
+    probs = [[0.1, 0.9, 0, 0], [0.1, 0.2, 0.7, 0], [0, 0, 0.9, 0.1], [0, 0, 0.3, 0.7], [0, 0, 0.8, 0.2]]
+    rule = Rule(0.5, 1.0, needs_other=False, spares_classes=True)
+    found = dataclasses.replace(evidence(noise, probs), rule=rule)
+    verdicts = decide(found, given, ALL, NOBODY)
+    assert verdicts.fit.ok
+    assert verdicts.spared.tolist() == [0, 1]
+    assert verdicts.flagged.tolist() == [True, True, False, True, False]
+    assert verdicts.corrected.tolist() == [0, 1, 2, 3, 2]
 
 
 def test_rows_that_keep_their_label_are_flagged_all_the_same():

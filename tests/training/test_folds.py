@@ -271,6 +271,38 @@ def test_corrections_that_harm_the_verified_rows_are_a_failed_fit(tmp_path):
     assert run.summary["counts"]["flagged"] == 0
 
 
+# ---------------------------------------------------------------- the rule
+
+
+def test_the_table_and_the_rule_in_its_metadata_give_every_flag_and_correction(tmp_path):
+    """Also where two rows of a class that is none would both be corrected: they alone keep their label."""
+    frame, _ = table(tmp_path, 400)
+    stray = [5, 6]
+    frame.loc[stray, "label"] = "stray"
+    options = {"method": "bmm", "folds": 4, "epochs": 15, "batch_size": 32}
+    run = scan(write(tmp_path, frame), tmp_path / "run", **options)
+    df = findings_of(run)
+    facts = json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
+    rule = facts["flag_rule"]
+    flag_above, odds = (float(re.search(f"{words} ([0-9.e+-]+)", rule)[1]) for words in (">", "at least"))
+    probs, names = np.stack(df.label_distribution), np.array(facts["class_names"])
+    given = np.searchsorted(names, df.given_label.to_numpy(str))
+    own = probs[np.arange(400), given]
+    probs[np.arange(400), given] = -1
+    flagged = df.noise_score.to_numpy() > flag_above
+    changed = flagged & (probs.max(axis=1) >= odds * own)
+    assert changed.sum() > 30
+    assert odds >= 1
+    assert changed[stray].all()
+    assert "a class that this would empty keeps its labels" in rule
+    assert "no row of 'stray': those labels are kept" in run.summary["fit_reason"]
+    changed[stray] = False
+    np.testing.assert_array_equal(df.is_label_issue, flagged)
+    np.testing.assert_array_equal(
+        df.corrected_label, np.where(changed, names[probs.argmax(axis=1)], df.given_label)
+    )
+
+
 # ---------------------------------------------------------------- repeats and kills
 
 

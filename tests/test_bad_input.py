@@ -164,6 +164,7 @@ BAD = {
     "scan images --weights nowhere.pt": ("--weights nowhere.pt", "use none, imagenet or a file"),
     "scan images --encoder nonsense": ("--encoder nonsense", "unknown", "lite0", "timm:NAME", "FILE.onnx"),
     "scan images --encoder timm:no_such": ("--encoder timm:no_such", "timm has no model of that name"),
+    "scan images --encoder onnx": ("--encoder onnx", "name the file itself", "FILE.onnx"),
     "scan images --encoder nowhere.onnx": ("--encoder nowhere.onnx", "No such file", "check the path"),
     "scan images --encoder bad.onnx": ("--encoder bad.onnx", "cannot be opened", "give a whole ONNX file"),
     "scan images --encoder scalar.onnx --quiet": ("--encoder scalar.onnx", "its first output", "one vector"),

@@ -144,11 +144,13 @@ def _checked(evidence: Evidence, eligible: np.ndarray) -> Fit:
     noise = evidence.noise[eligible]
     if not np.isfinite(noise).all() or not np.isfinite(evidence.probs[eligible]).all():
         return Fit(ok=False, reason="the network's outputs are not finite: training diverged")
-    if evidence.fit.keeps_labels:
+    is_one_sided = len(noise) > 0 and bool((noise > evidence.rule.flag_above).all())
+    # Flags by expected counts may be all rows, where nothing tells the rows apart.
+    if evidence.fit.keeps_labels and not (is_one_sided and evidence.rule.spares_classes):
         return evidence.fit
     if len(noise) > 1 and np.ptp(noise) < 1e-6:
         return Fit(ok=False, reason="every row has the same noise score: there is nothing to rank rows by")
-    if len(noise) and (noise > evidence.rule.flag_above).all():
+    if is_one_sided:
         return Fit(ok=False, reason="every row counts as wrongly labelled: the noise model is one-sided")
     return evidence.fit
 

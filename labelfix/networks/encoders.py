@@ -59,8 +59,10 @@ def encoder_and_weights(encoder: str, weights: str) -> tuple[str, str]:
     """The name of an encoder and where its weights come from, of what was given with --encoder and --weights.
 
     Raises:
-        InputError: both name a file.
+        InputError: both name a file, or it is `onnx` without one.
     """
+    if encoder == ONNX:
+        raise InputError(f"--encoder {ONNX}: name the file itself, FILE.onnx")
     if not encoder.lower().endswith(".onnx"):
         return encoder, weights
     if weights != "none":

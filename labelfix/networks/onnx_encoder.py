@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,6 @@ class OnnxEncoder(nn.Module):
         except OSError as error:
             raise InputError(f"--encoder {path}: {error.strerror}; name a file that ends in .onnx") from None
         return cls(torch.frombuffer(bytearray(content), dtype=torch.uint8), f"--encoder {path}")
-
-    @property
-    def sha256(self) -> str:
-        """Of the file."""
-        return hashlib.sha256(self.content.cpu().numpy().tobytes()).hexdigest()
 
     @property
     def image_size(self) -> int:

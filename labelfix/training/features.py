@@ -151,7 +151,7 @@ def open_features(
 
 
 def statistics(features: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (D,) float32 of the plain views of the valid rows (N,) bool, block by block."""
+    """Mean and standard deviation (D,) float32 of the `averaged` view of the valid rows (N,) bool, block by block."""
     rows = np.flatnonzero(valid)
     total, squares = np.zeros(features.shape[2]), np.zeros(features.shape[2])
     for first in range(0, len(rows), _BLOCK):

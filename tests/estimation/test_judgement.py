@@ -12,10 +12,12 @@ from scipy.special import softmax
 
 from labelfix.estimation.controls import virtual_controls
 from labelfix.estimation.expected_counts import best_expected_f1
+from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.judgement import Thresholds, judge
 from labelfix.estimation.noise_levels import noise_levels, quantile, scaled
 from labelfix.estimation.noise_model import fit_noise_models, with_label
 from labelfix.estimation.shrinkage import shrinkage
+from labelfix.estimation.verdicts import decide
 
 SURE = 3.0  # spread of the logits: right in .9 of the rows with 10 classes
 
@@ -276,7 +278,21 @@ def test_a_weighted_quantile_of_equal_weights_is_near_the_plain_one(share):
     np.testing.assert_allclose(quantile(values, np.full(501, 1 / 501), share), expected, atol=0.02)
 
 
-@pytest.mark.parametrize("module", ["expected_counts", "held_out", "noise_levels", "noise_model", "shrinkage"])
+@pytest.mark.parametrize("seed", [2, 5])
+def test_no_label_gives_way_to_a_less_probable_one(seed):
+    """Where averaged predictions have changed the order, as many corrections would go on to rows of three doubts."""
+    probs, given, _ = simulated(300, 5, even(5, 0.2), spread=2.0, seed=seed)
+    averaged = softmax(np.log(probs) + np.random.default_rng(seed).normal(size=probs.shape), axis=1)
+    found = judged_evidence(probs, given, averaged)
+    verdicts = decide(found, given, given >= 0, given)
+    rows = np.flatnonzero(verdicts.corrected != given)
+    assert len(rows) > 10
+    assert (found.probs[rows, verdicts.corrected[rows]] >= found.probs[rows, given[rows]]).all()
+
+
+@pytest.mark.parametrize(
+    "module", ["expected_counts", "held_out", "noise_levels", "noise_model", "shrinkage"]
+)
 def test_the_examples_in_the_docstrings_hold(module):
     found = doctest.testmod(importlib.import_module(f"labelfix.estimation.{module}"))
     assert found.attempted > 0

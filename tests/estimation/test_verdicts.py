@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from labelfix.estimation.evidence import Evidence, Fit, Rule
+from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.verdicts import decide
 
 
@@ -67,6 +68,15 @@ def test_a_failed_fit_flags_nothing_and_keeps_every_label(noise, probs, reason):
     assert reason in verdicts.fit.reason
     assert not verdicts.flagged.any()
     assert verdicts.corrected.tolist() == GIVEN.tolist()
+
+
+@pytest.mark.parametrize("rows", [60, 600])
+def test_held_out_predictions_that_are_all_alike_flag_nothing(rows):
+    given = np.arange(rows) % 3
+    found = judged_evidence(np.full((rows, 3), 1 / 3), given)
+    verdicts = decide(found, given, given >= 0, given)
+    assert not verdicts.flagged.any()
+    assert verdicts.corrected.tolist() == given.tolist()
 
 
 def test_where_nothing_was_eligible_nothing_looks_clean():

@@ -31,14 +31,12 @@ def judged_evidence(
         given: (N,) int64, -1 for none.
         averaged: (N, K) predictions averaged over the training on the same rows, zeros where there are none; default
             none.
-        score: (N,) by which rows are ranked instead; default by both predictions.
+        score: (N,) by which rows are ranked and flagged instead; default by both predictions.
     """
     judged = judge(probs, given)
     rows = np.flatnonzero(np.isfinite(judged.noise))
     noise, beliefs, labels = judged.noise[rows], judged.beliefs[rows], given[rows]
-    if score is not None:
-        noise = _with_values(score[rows], noise)
-    elif averaged is not None:
+    if averaged is not None and score is None:
         beliefs = _pooled(beliefs, averaged[rows], labels)
         noise = _with_values(others_mass(beliefs, labels), noise)
     beliefs = _with_noise(beliefs, noise, labels)
@@ -46,6 +44,9 @@ def judged_evidence(
     # The verdict spares the classes that it would empty itself, once it has the order of both predictions.
     spared = int(np.isin(labels, judged.kept_classes).sum()) if changed else 0
     rule = _rule(beliefs.astype(np.float32), noise, labels, int(judged.flagged.sum()), changed + spared)
+    if score is not None:
+        # The beliefs stay: what is corrected is flagged by this order, and worth it by what is known.
+        noise = _with_values(score[rows], noise)
     everywhere = judged.beliefs.copy()
     everywhere[rows] = beliefs
     return Evidence(

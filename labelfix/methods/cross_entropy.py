@@ -9,12 +9,14 @@ last-epoch loss says little (the reason why the other methods exist).
 Settings of cross-entropy: `score_from=loss` (default) ranks rows by the loss of the trained network;
 `score_from=trajectory` takes the mean of the ratio score and of the transition-aware posterior over the predictions
 averaged during the high-learning-rate part, a strong baseline of its own. Either way flags and corrected labels rest on
-the same pooled posterior of the predictions behind the score that the methods use (labelfix/estimation/posterior.py).
+the same pooled posterior of the predictions behind the score that the methods use (labelfix/estimation/posterior.py);
+in folds on what networks say that never saw the row (labelfix/estimation/held_out.py).
 
 `confident-learning` is the strongest peer: cross-entropy in 5 folds, so that every row is predicted by a network that
 never saw it, and cleanlab's label quality of those predictions (self-confidence, the probability of the given label;
-Northcutt, Jiang, Chuang 2021, "Confident Learning"): 1 - it is the noise score. It needs the extra `baselines`. Its
-`fast` preset trains 10 epochs a fold: 5 folds of 10 epochs cost what 40 epochs on all rows do.
+Northcutt, Jiang, Chuang 2021, "Confident Learning"): rows are ranked by 1 - it. How many are wrong, and so the values
+of the noise scores, is estimated as for every method in folds. It needs the extra `baselines`. Its `fast` preset trains
+10 epochs a fold: 5 folds of 10 epochs cost what 40 epochs on all rows do.
 
 Presets: `fast`, the schedule of bmm's fast preset without its extra passes; `paper`, 120 epochs with the
 milestones of Arazo et al. 2019, table 1 (CIFAR-10). With `--encoder`, `fast` is `fast-head` (20 epochs of a head) or,

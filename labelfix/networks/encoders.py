@@ -164,13 +164,32 @@ def load_encoder(encoder: nn.Module, name: str, image_size: int, weights: str = 
     if name == LITE0 and weights == "none":
         # The published file names its tensors otherwise, in the same order; the classifier comes last.
         state = dict(zip(own, state.values(), strict=False))
-    fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
+    fitting = _fitting(own, state)
+    if weights != "none" and fitting.keys() != own.keys():
+        fitting = _fitting(own, _resized(state, name, image_size))
     if fitting.keys() != own.keys():
         where = f"--weights {weights}" if weights != "none" else f"--encoder {name}"
         raise InputError(
             f"{where}: these are not weights of {name}: {len(own) - len(fitting)} tensors are missing"
         )
     encoder.load_state_dict(fitting)
+
+
+def _fitting(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
+
+
+def _resized(state: Mapping[str, torch.Tensor], name: str, image_size: int) -> Mapping[str, torch.Tensor]:
+    """Weights for images of the encoder's own size as those for another size, which transformers need."""
+    whole = build_encoder(name, encoder_facts(name).image_size)
+    own = whole.state_dict()
+    fitting = _fitting(own, state)
+    resize: Any = getattr(whole, "set_input_size", None)
+    if fitting.keys() != own.keys() or resize is None:
+        return state
+    whole.load_state_dict(fitting)
+    resize(img_size=image_size)
+    return whole.state_dict()
 
 
 def num_features(encoder: nn.Module, image_size: int) -> int:

@@ -8,6 +8,7 @@ import torch
 from onnx_files import onnx_file
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
+from timm.models.vision_transformer import checkpoint_filter_fn
 from torch.nn import functional as F
 
 from labelfix import networks
@@ -66,6 +67,18 @@ def test_weights_of_timm_come_from_a_file(tmp_path):
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(found.eval()(images), made.eval()(images))
+
+
+def test_weights_of_a_transformer_fit_images_of_another_size(tmp_path):
+    """As those that timm has published and loads itself: positions are interpolated."""
+    made = timm.create_model("test_vit", num_classes=0)
+    save_file(made.state_dict(), tmp_path / "own.safetensors")
+    found = pretrained_encoder("timm:test_vit", 96, str(tmp_path / "own.safetensors"))
+    expected = timm.create_model("test_vit", num_classes=0, img_size=96)
+    expected.load_state_dict(checkpoint_filter_fn(made.state_dict(), expected))
+    images = torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(found.eval()(images), expected.eval()(images))
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

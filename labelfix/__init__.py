@@ -6,12 +6,12 @@ above it here:
     output_paths    what may be written, for every command; beside it the leaves: atomic_files, json_files, choices ...
     data/           manifest: the rows of a source; readers/: one kind of source a file (delimited: csv and tsv);
                     images/: store, decoding, thumbnails; verified_labels; cache
-    networks/       what is trained, a network a file
+    networks/       what is trained, a network a file; encoders: pretrained ones by name; heads: what stands on them
     estimation/     from predictions to flags: posterior, mixture, reliability, calibration; verdicts: the rule of the
-                    flags; judgement: findings of held-out predictions alone, over noise_model, noise_levels, controls
+                    flags; held_out: evidence with folds, by judgement over noise_model, noise_levels, controls
     methods/        one paper a file, with settings and loss, over base; shared: losses, schedules, look_ahead
     config          the options of a scan, resolved; devices: what `auto` means here
-    training/       trainer: the only loop; batches, augmentation, folds, checkpoint, resume, predictions
+    training/       trainer: the only loop; batches, augmentation, features (frozen encoders), folds, checkpoint, resume
     results/        what a run leaves: corrections, summary, model_card, classifier, decisions, run_folder
     accessor/       read_corrections(), and df.labelfix
     pipeline        scan() and plan(): all of the above in one page

@@ -135,7 +135,7 @@ def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresho
         gain_low=gain[1],
         gain_high=gain[2],
         found=found,
-        reason=_reason(found, rate, gain, int((corrected != labels).sum()), controls, thresholds),
+        reason=_reason(found, rate, gain, controls, thresholds),
         kept_classes=kept,
         controls=controls,
         transition=model.transition,
@@ -249,7 +249,6 @@ def _reason(
     found: str,
     rate: tuple[float, float, float],
     gain: tuple[float, float, float],
-    changes: int,
     controls: Controls,
     thresholds: Thresholds,
 ) -> str:
@@ -262,7 +261,7 @@ def _reason(
     )
     wrong = f"{rate[0]:.1%} of the labels look wrong ({rate[1]:.1%} to {rate[2]:.1%}, {sure})"
     if found == "noisy":
-        return f"{wrong}; {changes} corrections make {gain[0]:.1%} more of them right (at least {gain[1]:.1%}); {seen}"
+        return f"{wrong}; corrections make {gain[0]:.1%} more of them right (at least {gain[1]:.1%}); {seen}"
     return (
         f"too weak to say: {wrong}, and no set of corrections is {sure} to make labels better; none is changed; "
         f"{seen}; a stronger network or more rows would help"

@@ -250,6 +250,10 @@ def test_verified_rows_kept_for_scoring_are_held_out_and_measured_by_their_own_s
     reported = run.summary["diagnostics"]["calibration"]
     assert reported["brier_before"] == pytest.approx(np.mean((before - wrong[kept]) ** 2), abs=1e-3)
     assert reported["is_calibrated"]
+    flagged, changed, labels = by_the_rule(run)
+    np.testing.assert_array_equal(df.is_label_issue, flagged)
+    expected = np.where(changed, labels, np.where(df.is_trusted, df.corrected_label, df.given_label))
+    np.testing.assert_array_equal(df.corrected_label, expected)
 
 
 def test_corrections_that_harm_the_verified_rows_are_a_failed_fit(tmp_path):
@@ -274,6 +278,20 @@ def test_corrections_that_harm_the_verified_rows_are_a_failed_fit(tmp_path):
 # ---------------------------------------------------------------- the rule
 
 
+def by_the_rule(run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the table and the sentence in its metadata say: rows flagged and changed (N,) bool, the labels they take."""
+    df, facts = findings_of(run), json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
+    numbers = (re.search(f"{words} ([0-9.e+-]+)", facts["flag_rule"]) for words in (">", "at least"))
+    flag_above, odds = (np.inf if found is None else float(found[1]) for found in numbers)
+    assert odds >= 1
+    names, rows = np.array(facts["class_names"]), np.arange(len(df))
+    probs, given = np.stack(df.label_distribution), np.searchsorted(names, df.given_label.to_numpy(str))
+    own = probs[rows, given]
+    probs[rows, given] = -1
+    flagged = (df.noise_score.to_numpy() > flag_above) & ~df.is_trusted.to_numpy()
+    return flagged, flagged & (probs.max(axis=1) >= odds * own), names[probs.argmax(axis=1)]
+
+
 def test_the_table_and_the_rule_in_its_metadata_give_every_flag_and_correction(tmp_path):
     """Also where two rows of a class that is none would both be corrected: they alone keep their label."""
     frame, _ = table(tmp_path, 400)
@@ -282,24 +300,23 @@ def test_the_table_and_the_rule_in_its_metadata_give_every_flag_and_correction(t
     options = {"method": "bmm", "folds": 4, "epochs": 15, "batch_size": 32}
     run = scan(write(tmp_path, frame), tmp_path / "run", **options)
     df = findings_of(run)
-    facts = json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
-    rule = facts["flag_rule"]
-    flag_above, odds = (float(re.search(f"{words} ([0-9.e+-]+)", rule)[1]) for words in (">", "at least"))
-    probs, names = np.stack(df.label_distribution), np.array(facts["class_names"])
-    given = np.searchsorted(names, df.given_label.to_numpy(str))
-    own = probs[np.arange(400), given]
-    probs[np.arange(400), given] = -1
-    flagged = df.noise_score.to_numpy() > flag_above
-    changed = flagged & (probs.max(axis=1) >= odds * own)
+    flagged, changed, labels = by_the_rule(run)
     assert changed.sum() > 30
-    assert odds >= 1
     assert changed[stray].all()
-    assert "a class that this would empty keeps its labels" in rule
     assert "no row of 'stray': those labels are kept" in run.summary["fit_reason"]
+    rule = json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])["flag_rule"]
+    assert rule.endswith("a class that this would empty keeps its labels")
     changed[stray] = False
     np.testing.assert_array_equal(df.is_label_issue, flagged)
-    np.testing.assert_array_equal(
-        df.corrected_label, np.where(changed, names[probs.argmax(axis=1)], df.given_label)
+    np.testing.assert_array_equal(df.corrected_label, np.where(changed, labels, df.given_label))
+
+
+def test_without_folds_the_rule_has_its_fixed_numbers(crossed):
+    rule = json.loads(pq.read_schema(crossed.plain.corrections).metadata[b"labelfix"])["flag_rule"]
+    assert rule == (
+        "flagged: noise_score > 0.5 and the most probable label is not the given one; corrected: flagged, and that"
+        " label is at least 4 times as probable as the given one, unless the labels look clean or the network is too"
+        " weak to correct them"
     )
 
 

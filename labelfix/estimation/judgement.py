@@ -62,7 +62,6 @@ class Judgement:
         reason: in plain words.
         kept_classes: (M,) int64, classes whose labels are kept since the corrections would have emptied them.
         controls: what became of labels that were put wrong on purpose; None where nothing was judged.
-        transition: (K, K), from true to given class; rows sum to 1.
     """
 
     noise: np.ndarray
@@ -80,7 +79,6 @@ class Judgement:
     reason: str
     kept_classes: np.ndarray
     controls: Controls | None
-    transition: np.ndarray
 
 
 def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresholds()) -> Judgement:
@@ -138,7 +136,6 @@ def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresho
         reason=_reason(found, rate, gain, controls, thresholds),
         kept_classes=kept,
         controls=controls,
-        transition=model.transition,
     )
 
 
@@ -287,5 +284,4 @@ def _nothing(probs: np.ndarray, given: np.ndarray) -> Judgement:
         reason="no label was judged: none is given to a row that a network which never saw it could read",
         kept_classes=np.zeros(0, dtype=np.int64),
         controls=None,
-        transition=np.eye(probs.shape[1]),
     )

@@ -34,7 +34,6 @@ class EncoderFacts:
     """What is known of an encoder without its weights.
 
     Attributes:
-        name: as given with --encoder.
         image_size: side in pixels of the images that it is made for.
         tuned_size: the same where it is trained on a CPU, whose time grows with the square of it.
         mean: per channel, of pixel values in 0..1.
@@ -42,7 +41,6 @@ class EncoderFacts:
         licence: of its weights, as published; empty where that is not known.
     """
 
-    name: str
     image_size: int
     tuned_size: int
     mean: tuple[float, ...]
@@ -82,13 +80,13 @@ def encoder_facts(name: str, weights: str = "none") -> EncoderFacts:
     """
     if name == LITE0:
         # (x - 127) / 128 is how it was trained. Average precision on clothes at 128 and 144 px: .871 and .881.
-        return EncoderFacts(name, 144, 96, (127 / 255,) * 3, (128 / 255,) * 3, "apache-2.0")
+        return EncoderFacts(144, 96, (127 / 255,) * 3, (128 / 255,) * 3, "apache-2.0")
     if name == ONNX:
         from labelfix.networks.onnx_encoder import OnnxEncoder
 
         encoder = OnnxEncoder.from_file(Path(weights))
         size = encoder.image_size
-        return EncoderFacts(weights, size, size, **encoder.normalisation, licence="")
+        return EncoderFacts(size, size, **encoder.normalisation, licence="")
     if not name.startswith(TIMM):
         raise InputError(
             f"--encoder {name}: unknown; use none, {LITE0}, {TIMM}NAME (a model of timm), or a FILE.onnx"
@@ -109,7 +107,7 @@ def encoder_facts(name: str, weights: str = "none") -> EncoderFacts:
         raise InputError(f"--encoder {name}: timm knows no weights of it, and so no size of its images")
     mean, std = (tuple(float(value) for value in part) for part in (config.mean, config.std))
     size = int(config.input_size[-1])
-    return EncoderFacts(name, size, size, mean, std, config.license or "")
+    return EncoderFacts(size, size, mean, std, config.license or "")
 
 
 def build_encoder(name: str, image_size: int, *, pretrained: bool = False) -> nn.Module:

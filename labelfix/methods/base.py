@@ -30,7 +30,7 @@ Flag = Annotated[bool, PlainSerializer(lambda value: "true" if value else "false
 
 _HEAD_EPOCHS, _TUNE_EPOCHS = 20, 6
 _HEAD = {"batch_size": 128, "learning_rate": 0.005, "weight_decay": 0.2, "milestones": (), "average_from": 5}
-_TUNE = {"batch_size": 50, "learning_rate": 0.02, "milestones": (), "average_from": 2}
+_TUNE = {"batch_size": 50, "learning_rate": 0.02, "milestones": (4, 5), "average_from": 2}
 
 
 def setting(

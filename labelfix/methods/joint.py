@@ -208,7 +208,7 @@ def presets() -> dict[str, MethodSettings]:
     )
     return {
         "fast": Settings(),
-        **Settings().pretrained(head={"balance": 0.3, "entropy": 0.1}),
+        **Settings().pretrained(head={"balance": 0.3, "entropy": 0.1}, tune={"milestones": ()}),
         "paper": tables["paper-cifar10-sym50"],
         **tables,
         "paper-clothing1m": clothing,

@@ -306,7 +306,12 @@ def resolved_autos(folder: RunFolder) -> dict[str, Any]:
         return {}
     asked = saved.get("asked") or {}
     names = ("image_size", "backbone", "tune")
-    return {name: saved["config"][name] for name in names if asked.get(name) == "auto"}
+    # A run of before encoders does not say what was tuned.
+    return {
+        name: saved["config"][name]
+        for name in names
+        if asked.get(name) == "auto" and saved["config"].get(name) is not None
+    }
 
 
 def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | None) -> bool:

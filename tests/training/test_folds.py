@@ -289,7 +289,7 @@ def by_the_rule(run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     own = probs[rows, given]
     probs[rows, given] = -1
     flagged = (df.noise_score.to_numpy() > flag_above) & ~df.is_trusted.to_numpy()
-    return flagged, flagged & (probs.max(axis=1) >= odds * own), names[probs.argmax(axis=1)]
+    return flagged, flagged & (probs.max(axis=1) / odds >= own), names[probs.argmax(axis=1)]
 
 
 def test_the_table_and_the_rule_in_its_metadata_give_every_flag_and_correction(tmp_path):

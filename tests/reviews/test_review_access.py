@@ -108,7 +108,7 @@ def test_skipping_to_the_content_stays_in_the_summary(visit):
     assert it.page.locator("#review").is_hidden()
     assert focused(it) == "main"
     it.page.click("#tab-review")
-    assert it.page.locator("#review").is_visible()
+    it.page.locator("#review").wait_for()  # until it is visible
 
 
 def test_the_key_sheet_opens_over_the_summary(visit):

@@ -25,13 +25,14 @@ from labelfix.data.array_file import check_space, map_array, reserve
 from labelfix.data.cache import FEATURES, cache_errors, cache_folder
 from labelfix.data.images.folders import is_ours, locked
 from labelfix.data.images.store import ImageStore
+from labelfix.networks.encoders import num_features
 from labelfix.training.augmentation import Augmentation
 
 _TYPE = np.dtype(np.float16)
 _BLOCK = 512  # rows between two notes of how far it is
 # A small batch stays in a processor's cache: twice as fast as one of 64 there.
 _BATCH = {"cpu": 8}
-_BATCH_ELSEWHERE = 128
+_BATCH_ON_GPU = 128
 _TIMED_BATCHES = 3
 
 
@@ -139,7 +140,7 @@ def open_features(
         InputError: the cache cannot be written, or has no room.
     """
     folder = cache_folder() / FEATURES
-    shape = (len(store.images), len(views), num_features(encoder, images.image_size, device))
+    shape = (len(store.images), len(views), num_features(encoder, images.image_size))
     path = folder / f"{_key(store, encoder, images, views, device)}.npy"
     if (found := _opened(path, shape)) is not None:
         return found
@@ -271,7 +272,7 @@ def _encoded(
     device: torch.device,
 ) -> Iterator[np.ndarray]:
     """Features (B, V, D) float16 of some rows, batch by batch."""
-    size = _BATCH.get(device.type, _BATCH_ELSEWHERE)
+    size = _BATCH.get(device.type, _BATCH_ON_GPU)
     for first in range(0, len(rows), size):
         pixels = torch.from_numpy(store.images[rows[first : first + size]]).to(device)
         found = [encoder(images.normalise(seen(pixels, images.image_size, view))) for view in views]
@@ -281,7 +282,7 @@ def _encoded(
 @torch.inference_mode()
 def seconds_per_image(encoder: nn.Module, image_size: int, num_views: int, device: torch.device) -> float:
     """Seconds to encode one image in all its views, from a few batches of noise."""
-    images = torch.randn(_BATCH.get(device.type, _BATCH_ELSEWHERE), 3, image_size, image_size, device=device)
+    images = torch.randn(_BATCH.get(device.type, _BATCH_ON_GPU), 3, image_size, image_size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     seconds = []
     for _ in range(_TIMED_BATCHES + 1):
@@ -289,12 +290,6 @@ def seconds_per_image(encoder: nn.Module, image_size: int, num_views: int, devic
         encoder(images).sum().item()  # waits for the device
         seconds.append(time.monotonic() - started)
     return float(np.median(seconds[1:])) * num_views / len(images)
-
-
-def num_features(encoder: nn.Module, image_size: int, device: torch.device) -> int:
-    """D."""
-    with torch.inference_mode():
-        return encoder(torch.zeros(1, 3, image_size, image_size, device=device)).shape[1]
 
 
 def seen(pixels: torch.Tensor, size: int, view: EncodedView) -> torch.Tensor:

@@ -19,7 +19,13 @@ from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.batch import Labels
 from labelfix.networks import NetworkSpec
-from labelfix.networks.encoders import encoder_facts, is_encoder, load_encoder, pretrained_encoder
+from labelfix.networks.encoders import (
+    encoder_facts,
+    is_encoder,
+    load_encoder,
+    num_features,
+    pretrained_encoder,
+)
 from labelfix.networks.heads import FrozenEncoder, Head, TunedNetwork
 from labelfix.networks.weights import load_weights
 from labelfix.training.augmentation import Augmentation
@@ -27,7 +33,6 @@ from labelfix.training.batches import Source, Views, seed_of
 from labelfix.training.features import (
     FeatureViews,
     encoded_views,
-    num_features,
     open_features,
     seconds_per_image,
     statistics,
@@ -269,7 +274,7 @@ def planned_network(config: ScanConfig, num_classes: int) -> tuple[nn.Module, fl
     if encoder is None:
         return build_network(config, num_classes, config.seed), None
     device, size = torch.device(config.device), config.image_size
-    head = Head(num_features(encoder, size, device), num_classes).to(device)
+    head = Head(num_features(encoder, size), num_classes).to(device)
     views = encoded_views(flip=config.flip, has_margin=stored_size(size) > size)
     return head, seconds_per_image(encoder, size, len(views), device)
 

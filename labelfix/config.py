@@ -206,18 +206,19 @@ class ScanOptions(BaseModel):
             self.method, self._preset(tune), self.epochs, self.batch_size, self.settings
         )
         method = method_class(self.method)
+        backbone = resolve_backbone(backbone, device, size)
         return ScanConfig(
             method=self.method,
             preset=self._preset(tune),
             settings=settings,
             seed=self.seed,
-            backbone=resolve_backbone(backbone, device, size),
+            backbone=backbone,
             tune=tune,
             flip=self._flips(settings, manifest, size),
             weights=weights,
             weights_sha256=digest,
             image_size=size,
-            precision=resolve_precision(self.precision, device),
+            precision=resolve_precision(self.precision, device, backbone),
             device=device,
             rows=self.rows,
             folds=(method.head_folds if tune == "none" else method.default_folds)

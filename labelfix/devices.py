@@ -6,7 +6,7 @@ import torch
 
 from labelfix.errors import InputError
 from labelfix.networks import check_backbone
-from labelfix.networks.encoders import is_encoder
+from labelfix.networks.encoders import ONNX, is_encoder
 
 _LARGEST_ON_CPU, _LARGEST_ON_GPU = 64, 224
 
@@ -30,17 +30,23 @@ def resolve_device(device: str) -> str:
     return f"cuda:{number}"
 
 
-def resolve_precision(precision: str, device: str) -> str:
-    """`auto` is bf16 on a GPU with instructions for it, else fp32.
+def resolve_precision(precision: str, device: str, backbone: str) -> str:
+    """`auto` is bf16 on a GPU with instructions for it, and on such a processor for an encoder; else fp32.
 
-    On a processor it is fp32 whatever its instructions: bf16 gains little there (tests/benchmarks/precision.py), and
-    the same command would find something else on another machine.
+    Small networks gain little by it on a processor (tests/benchmarks/precision.py), an encoder takes a third of the
+    time.
     """
     if precision != "auto":
         return precision
     if device == "cpu":
-        return "fp32"
+        return "bf16" if is_encoder(backbone) and backbone != ONNX and _processor_has_bf16() else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def _processor_has_bf16() -> bool:
+    """Whether it multiplies bf16 matrices by instructions of its own; emulated they would be slower than fp32."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def resolve_backbone(backbone: str, device: str, image_size: int) -> str:

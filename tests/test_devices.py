@@ -22,16 +22,18 @@ def test_a_device_that_is_not_there_is_one_line(device):
 
 
 @pytest.mark.parametrize(
-    "capabilities", [{}, {"avx2": True}, {"avx512_bf16": True}, {"amx_bf16": True, "avx512_bf16": True}]
+    ("capabilities", "expected"),
+    [({}, "fp32"), ({"avx2": True}, "fp32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")],
 )
-def test_auto_is_fp32_on_every_processor(monkeypatch, capabilities):
+def test_auto_on_a_processor_is_bf16_for_an_encoder_where_it_has_that(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert resolve_precision("auto", "cpu") == "fp32"
+    assert resolve_precision("auto", "cpu", "lite0") == expected
+    assert resolve_precision("auto", "cpu", "small") == resolve_precision("auto", "cpu", "onnx") == "fp32"
 
 
 def test_a_precision_that_was_asked_for_is_kept():
-    assert resolve_precision("fp32", "cpu") == "fp32"
-    assert resolve_precision("bf16", "cpu") == "bf16"
+    assert resolve_precision("fp32", "cpu", "lite0") == "fp32"
+    assert resolve_precision("bf16", "cpu", "small") == "bf16"
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ def open_features(
     images: Augmentation,
     views: Sequence[EncodedView],
     device: torch.device,
+    precision: torch.dtype = torch.float32,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """The features of all images, from the cache where they are there.
@@ -131,6 +132,7 @@ def open_features(
         images: how it sees them.
         views: in which they are encoded.
         device: of the encoder.
+        precision: torch.bfloat16 for automatic mixed precision.
         on_progress: called with (rows done, rows in all) now and then.
 
     Returns:
@@ -141,12 +143,12 @@ def open_features(
     """
     folder = cache_folder() / FEATURES
     shape = (len(store.images), len(views), num_features(encoder, images.image_size))
-    path = folder / f"{_key(store, encoder, images, views, device)}.npy"
+    path = folder / f"{_key(store, encoder, images, views, device, precision)}.npy"
     if (found := _opened(path, shape)) is not None:
         return found
     with locked(path):
         if (found := _opened(path, shape)) is None:
-            _build(path, shape, store, encoder, images, views, device, on_progress)
+            _build(path, shape, store, encoder, images, views, device, precision, on_progress)
             found = map_array(path, _TYPE, shape)
     return found
 
@@ -179,6 +181,7 @@ def _key(
     images: Augmentation,
     views: Sequence[EncodedView],
     device: torch.device,
+    precision: torch.dtype,
 ) -> str:
     """Everything that the bytes depend on, the number of threads included.
 
@@ -200,6 +203,7 @@ def _key(
         images.std,
         [tuple(view) for view in views],
         device.type,
+        str(precision),
         torch.__version__,
         torch.get_num_threads(),
     ]
@@ -214,6 +218,7 @@ def _build(
     images: Augmentation,
     views: Sequence[EncodedView],
     device: torch.device,
+    precision: torch.dtype,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
     """Encode block by block into a file beside the final one, from the block on that a killed build had reached."""
@@ -237,7 +242,9 @@ def _build(
             if on_progress is not None:
                 on_progress(done, len(rows))
             block = rows[done : done + _BLOCK]
-            target[block] = np.concatenate(list(_encoded(store, block, encoder, images, views, device)))
+            target[block] = np.concatenate(
+                list(_encoded(store, block, encoder, images, views, device, precision))
+            )
             target.flush()
             done += len(block)
             write_json(note, {"rows_done": done})
@@ -270,24 +277,30 @@ def _encoded(
     images: Augmentation,
     views: Sequence[EncodedView],
     device: torch.device,
+    precision: torch.dtype,
 ) -> Iterator[np.ndarray]:
     """Features (B, V, D) float16 of some rows, batch by batch."""
     size = _BATCH.get(device.type, _BATCH_ON_GPU)
     for first in range(0, len(rows), size):
         pixels = torch.from_numpy(store.images[rows[first : first + size]]).to(device)
-        found = [encoder(images.normalise(seen(pixels, images.image_size, view))) for view in views]
+        squares = (images.normalise(seen(pixels, images.image_size, view)) for view in views)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16):
+            found = [encoder(square) for square in squares]
         yield torch.stack(found, dim=1).half().cpu().numpy()
 
 
 @torch.inference_mode()
-def seconds_per_image(encoder: nn.Module, image_size: int, num_views: int, device: torch.device) -> float:
+def seconds_per_image(
+    encoder: nn.Module, image_size: int, num_views: int, device: torch.device, precision: torch.dtype
+) -> float:
     """Seconds to encode one image in all its views, from a few batches of noise."""
     images = torch.randn(_BATCH.get(device.type, _BATCH_ON_GPU), 3, image_size, image_size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     seconds = []
     for _ in range(_TIMED_BATCHES + 1):
         started = time.monotonic()
-        encoder(images).sum().item()  # waits for the device
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16):
+            encoder(images).sum().item()  # waits for the device
         seconds.append(time.monotonic() - started)
     return float(np.median(seconds[1:])) * num_views / len(images)
 

@@ -177,7 +177,7 @@ def open_images(
         return Source(store.images, _augmentation(store, config) if views is None else views, device)
     images = _augmentation(store, config)
     seen = encoded_views(flip=config.flip, has_margin=store.stored_size > config.image_size)
-    features = open_features(store, encoder, images, seen, device, on_progress)
+    features = open_features(store, encoder, images, seen, device, config.precision_type, on_progress)
     if views is None:
         centre, spread = (torch.from_numpy(part).to(device) for part in statistics(features, store.valid))
         views = FeatureViews(images, centre, spread)
@@ -232,7 +232,8 @@ def make_trainer(
         trained_rows=np.flatnonzero(labels >= 0),
         predicted_rows=predicted,
         seed=seed,
-        precision=config.precision_type,
+        # A head is quick as it is.
+        precision=torch.float32 if config.is_frozen else config.precision_type,
     )
 
 
@@ -276,7 +277,7 @@ def planned_network(config: ScanConfig, num_classes: int) -> tuple[nn.Module, fl
     device, size = torch.device(config.device), config.image_size
     head = Head(num_features(encoder, size), num_classes).to(device)
     views = encoded_views(flip=config.flip, has_margin=stored_size(size) > size)
-    return head, seconds_per_image(encoder, size, len(views), device)
+    return head, seconds_per_image(encoder, size, len(views), device, config.precision_type)
 
 
 def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -303,7 +304,8 @@ def seconds_per_unit(network: nn.Module, config: ScanConfig, batch: int = 64, st
     seconds = []
     for _ in range(steps + 1):
         started = time.monotonic()
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        is_bf16 = config.precision == "bf16" and not config.is_frozen
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=is_bf16):
             total = network(images).float().logsumexp(dim=1).mean()
         total.backward()
         total.item()  # waits for the device

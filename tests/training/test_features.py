@@ -213,7 +213,10 @@ def test_two_networks_of_the_same_weights_have_their_own_features(store):
     names = ("timm:efficientnet_lite0", "timm:tf_efficientnet_lite0")
     first, second = (build_encoder(name, SIZE).eval() for name in names)
     second.load_state_dict(first.state_dict())
-    keys = {features._key(store, FrozenEncoder(each), seen(), BOTH, CPU) for each in (first, second)}
+    keys = {
+        features._key(store, FrozenEncoder(each), seen(), BOTH, CPU, torch.float32)
+        for each in (first, second)
+    }
     assert len(keys) == 2
 
 

@@ -7,8 +7,8 @@ above it here:
     data/           manifest: the rows of a source; readers/: one kind of source a file (delimited: csv and tsv);
                     images/: store, decoding, thumbnails; verified_labels; cache
     networks/       what is trained, a network a file; encoders: pretrained ones by name; heads: what stands on them
-    estimation/     from predictions to flags: posterior, mixture, reliability, calibration; verdicts: the rule of the
-                    flags; held_out: evidence with folds, by judgement over noise_model, noise_levels, controls
+    estimation/     from predictions to flags: in_sample (what training remembers), held_out (evidence), judgement over
+                    noise_model, noise_levels, controls; verdicts: the rule of the flags; mixture: bmm's; calibration
     methods/        one paper a file, with settings and loss, over base; shared: losses, schedules, look_ahead
     config          the options of a scan, resolved; devices: what `auto` means here
     training/       trainer: the only loop; batches, augmentation, features (frozen encoders), folds, checkpoint, resume

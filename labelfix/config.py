@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,6 +24,8 @@ from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
 from labelfix.networks.encoders import ONNX, encoder_and_weights, encoder_facts, is_encoder
 
 _GLYPHS_BELOW = 32  # pixels
+_HELD_OUT_ROWS, _HELD_OUT_SHARES = 500, (0.02, 0.1)
+_SHARE = re.compile(r"\d*\.?\d+")
 _SMALLEST, _LARGEST = 8, 1024  # pixels
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
 
@@ -47,6 +50,7 @@ class ScanConfig:
         rows: only the first so many rows, None for all.
         folds: trainings that each hold out a part of the rows, whose evidence then rests on what they never saw;
             0 for the usual single training.
+        holdout: share of the rows that a single training leaves out, to tell what it remembers of labels.
     """
 
     method: str
@@ -63,6 +67,7 @@ class ScanConfig:
     device: str
     rows: int | None
     folds: int
+    holdout: float
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -92,6 +97,8 @@ class ScanOptions(BaseModel):
         epochs: scales all phases of the preset to so many epochs; None leaves them.
         folds: cross-fitting: train so many times (2 or more), each time without a part of the rows, and score every
             row by a network that never saw it; None for the method's default, which is none for most.
+        holdout: share of the rows that a single training leaves out, 0 to 0.5, to tell what the network remembers of
+            the given labels; auto: 500 rows, but at least a fiftieth and at most a tenth.
         batch_size: rows of a training step; None for the preset's.
         backbone: auto, or a network by name.
         encoder: a pretrained network that images are seen through: none, auto, lite0, timm:NAME or FILE.onnx.
@@ -120,6 +127,9 @@ class ScanOptions(BaseModel):
     epochs: int | None = None
     folds: int | None = Field(
         None, ge=2, description="must be at least 2; leave it out for the method's default"
+    )
+    holdout: Literal["auto"] | Annotated[float, Field(ge=0, le=0.5)] = Field(
+        "auto", description="use auto, or a share of the rows from 0 to 0.5"
     )
     batch_size: int | None = None
     backbone: str = "auto"
@@ -162,6 +172,11 @@ class ScanOptions(BaseModel):
         if size != "auto" and not str(size).isdecimal():
             raise InputError(f"--image-size {size}: use auto or a number of pixels")
         return size
+
+    @field_validator("holdout", mode="before")
+    @classmethod
+    def _as_share(cls, share: Any) -> Any:
+        return float(share) if isinstance(share, str) and _SHARE.fullmatch(share) else share
 
     @field_validator("encoder", "weights", mode="before")
     @classmethod
@@ -207,6 +222,8 @@ class ScanOptions(BaseModel):
         )
         method = method_class(self.method)
         backbone = resolve_backbone(backbone, device, size)
+        folds = method.head_folds if tune == "none" else method.default_folds
+        folds = folds if self.folds is None else self.folds
         return ScanConfig(
             method=self.method,
             preset=self._preset(tune),
@@ -221,10 +238,26 @@ class ScanOptions(BaseModel):
             precision=resolve_precision(self.precision, device, backbone),
             device=device,
             rows=self.rows,
-            folds=(method.head_folds if tune == "none" else method.default_folds)
-            if self.folds is None
-            else self.folds,
+            folds=folds,
+            holdout=self._holdout(manifest, folds, settings),
         )
+
+    def _holdout(self, manifest: Manifest, folds: int, settings: MethodSettings) -> float:
+        """The share of rows that is left out of training; none where every row is held out once, or none is judged.
+
+        Raises:
+            InputError: asked for with folds.
+        """
+        if self.holdout != "auto":
+            if folds and self.holdout:
+                raise InputError(
+                    f"--holdout {self.holdout:g}: with {folds} folds every row is held out once; leave one of them out"
+                )
+            return self.holdout
+        if folds or getattr(settings, "score_from", "") == "method":
+            return 0.0
+        least, most = _HELD_OUT_SHARES
+        return round(min(max(_HELD_OUT_ROWS / max(manifest.num_rows, 1), least), most), 4)
 
     def _check_encoder(self, encoder: str) -> None:
         """Refuse options that do not go together.

@@ -29,9 +29,10 @@ from labelfix.results.findings import find
 from labelfix.results.run_folder import RunFolder
 from labelfix.results.summary import cost, epochs_table, summarise, units_per_row
 from labelfix.training.batches import Source
-from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows
+from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out
 from labelfix.training.resume import train
 from labelfix.training.setup import (
+    held_out_rows,
     make_trainer,
     open_encoder,
     open_images,
@@ -189,7 +190,9 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             trainer, crossed = trained.trainer, trained.crossed
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
         with clock.stage("findings"):
-            findings = find(manifest, store, trusted, trainer, trained.last_reports, crossed)
+            findings = find(
+                manifest, store, trusted, trainer, trained.last_reports, trained.held_out, crossed
+            )
         with clock.stage("write"):
             make_classifier(trainer, config, manifest.class_names, seen.encoder).save(folder.classifier)
             write_table(folder.epochs, epochs_table(trained.reports))
@@ -229,8 +232,12 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         known = Labels.of(labels, len(manifest.class_names), torch.device(config.device), trusted_labels)
         phases = method(network, known, config.settings).phases()
         units = sum(phase.units_per_row for phase in phases)
-        rows = int((labels >= 0).sum())
+        held_out = hold_out(labels, manifest.groups, planned.trusted, config)
+        rows = int((labels >= 0).sum()) - int(held_out.sum())
         folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)
+        if folds is None:
+            unseen = int((held_out | (manifest.held_out & (manifest.given >= 0))).sum())
+            units += len(config.settings.averaged) * unseen / rows
         # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
         of_folds = None if folds is None else units * (config.folds - int((folds >= 0).sum()) / rows)
         seconds = seconds_per_unit(network, config) * rows * (units + (of_folds or 0))
@@ -299,9 +306,10 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Trained:
-    """After the last epoch: the trainer on all rows, the folds before it, and every epoch's report by fold."""
+    """After the last epoch: the trainer, the rows it left out, the folds before it, every epoch's report by fold."""
 
     trainer: Trainer
+    held_out: np.ndarray
     crossed: CrossFit | None
     reports: dict[int | None, list[EpochReport]]
     is_other_environment: bool
@@ -320,8 +328,14 @@ def _train(planned: ScanPlan, seen: _Seen, begin: Callable[[], bool], reporter: 
     labels, trusted_labels = planned.training_labels(store.valid)
     watched = watch(images, manifest, store, planned.trusted, planned.test, seen.test_images, seen.test_valid)
     predicted = np.flatnonzero(store.valid)
-    trainer = make_trainer(images, labels, num_classes, config, predicted, trusted_labels=trusted_labels)
     folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)
+    held_out = hold_out(labels, manifest.groups, planned.trusted, config)
+    of_split = held_out_rows(manifest, store.valid, manifest.given)
+    unseen = None if folds is not None else np.flatnonzero(held_out | of_split)
+    trained = np.where(held_out, -1, labels)
+    trainer = make_trainer(
+        images, trained, num_classes, config, predicted, trusted_labels=trusted_labels, unseen=unseen
+    )
     is_other_environment = begin()
     crossed = None
     reports: dict[int | None, list[EpochReport]] = {}
@@ -331,7 +345,7 @@ def _train(planned: ScanPlan, seen: _Seen, begin: Callable[[], bool], reporter: 
         )
         reports.update(crossed.reports.items())
     reports[None] = train(trainer, folder, reporter, watched)
-    return _Trained(trainer, crossed, reports, is_other_environment)
+    return _Trained(trainer, held_out, crossed, reports, is_other_environment)
 
 
 @contextmanager

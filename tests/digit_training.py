@@ -9,9 +9,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from labelfix.estimation.evidence import Evidence
+from labelfix.estimation.held_out import judged_evidence
 from labelfix.methods import method_class
 from labelfix.methods.base import Phase, TrainState
 from labelfix.methods.batch import Batch, Labels
+from labelfix.methods.own_model import OwnModel
 from labelfix.networks import NetworkSpec, build
 from labelfix.noise.planting import parse_noise, plant
 from labelfix.training.augmentation import Augmentation
@@ -76,6 +79,17 @@ def trained(name: str, **options) -> Trainer:
     trainer = make_trainer(name, **options)
     list(trainer.epochs())
     return trainer
+
+
+def evidence_of(trainer: Trainer) -> Evidence:
+    """Of its own model where the settings say so, else of the averaged predictions as they are."""
+    method, logits = trainer.method, trainer.predict("plain")
+    if isinstance(method, OwnModel) and method.speaks_for_itself:
+        return method.own_evidence(logits)
+    given = method.given.cpu().numpy()
+    probs = np.where((given >= 0)[:, None], numpy(method.ensembled_probs), np.nan)
+    probs /= probs.sum(axis=1, keepdims=True)
+    return judged_evidence(probs, given, score=method.score(numpy(logits.softmax(dim=1)), given))
 
 
 def stop_after(steps: int):

@@ -35,7 +35,8 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=click.Choice(["auto", "fp32", "bf16"]),
         default="auto",
         show_default=True,
-        help="auto: bf16 on a GPU with instructions for it, else fp32. The findings are predicted in fp32.",
+        help="auto: bf16 on a GPU, and for an encoder on a processor, with instructions for it; else fp32. "
+        "The findings are predicted in fp32.",
     ),
     click.option(
         "--preset", default="fast", show_default=True, help="fast, paper, or another one of the method's."
@@ -47,6 +48,14 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         metavar="K",
         help="Cross-fitting: train K times, judge every row by a network that never saw it.  "
         "[default: 5 for confident-learning and for heads on an encoder, else none]",
+    ),
+    click.option(
+        "--holdout",
+        default="auto",
+        show_default=True,
+        metavar="auto|SHARE",
+        help="Without folds: share of the rows that training leaves out, to tell what the network remembers of "
+        "labels.  [auto: 500 rows, a fiftieth to a tenth of all]",
     ),
     click.option("--batch-size", type=click.IntRange(2), help="Rows of a training step."),
     click.option(
@@ -163,17 +172,13 @@ def _print_plan(planned: dict[str, Any]) -> None:
 
 def _wants_encoder(run: Run) -> bool:
     """Whether a network that was trained from nothing read images larger than glyphs, and read them badly."""
-    from labelfix.estimation.reliability import is_weak
     from labelfix.networks.encoders import is_encoder
 
     config = json.loads((run.out / "config.json").read_text(encoding="utf-8"))["config"]
-    diagnostics = run.summary["diagnostics"]
     if config["image_size"] < _PHOTOGRAPHS_FROM or is_encoder(config["backbone"]):
         return False
-    if "estimate" in diagnostics:
-        return diagnostics["estimate"]["finding"] == "unclear"
-    reading = diagnostics.get("reading")
-    return reading is not None and is_weak(reading["likely"], reading["disagreeing"], reading["noise_rate"])
+    estimate = run.summary["diagnostics"].get("estimate")
+    return estimate is not None and estimate["finding"] == "unclear"
 
 
 def _print_run(run: Run) -> None:

@@ -6,7 +6,7 @@ whose probabilities are NaN (never trained on, never predicted) stay NaN and are
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,6 @@ import numpy as np
 FloatArray = np.ndarray
 """Any floating numpy array; shapes stand in the docstrings."""
 
-_ANCHOR_SHARE = 0.03
-_DECONVOLUTION_STEPS = 50
-_BLOCK_ROWS = 4_096
-_LEAST_SURE = 10
-_SPREAD_ROWS = 0.5
 _TINY = 1e-12
 
 
@@ -72,6 +67,10 @@ class Rule:
         return f"flagged: noise_score > {self.flag_above:.9g}{first}; {odds}{spared}"
 
 
+PAPER_RULE = Rule(relabel_odds=1.0)
+"""Of the methods' own findings: flagged from a noise of a half on, and corrected to the most probable label."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a method believes after training.
@@ -100,6 +99,7 @@ class Evidence:
         num_rows: int,
         fit: Fit,
         diagnostics: dict[str, Any],
+        rule: Rule = Rule(),
     ) -> Evidence:
         """From the beliefs and the noise of some rows; NaN for the others.
 
@@ -110,9 +110,10 @@ class Evidence:
             num_rows: N.
             fit: of the whole.
             diagnostics: of the whole.
+            rule: of the whole.
         """
         probs = scattered(beliefs.astype(np.float32), rows, num_rows)
-        return cls(scattered(noise, rows, num_rows), probs, fit, diagnostics)
+        return cls(scattered(noise, rows, num_rows), probs, fit, diagnostics, rule)
 
 
 def scattered(values: np.ndarray, rows: np.ndarray, num_rows: int) -> FloatArray:
@@ -132,94 +133,28 @@ def others_mass(beliefs: FloatArray, given: np.ndarray) -> FloatArray:
     return np.minimum(others.sum(axis=1), 1.0)
 
 
-def mean_evidence(first: Evidence, second: Evidence) -> Evidence:
-    """The mean of two posteriors of the same rows, noise and beliefs; fit and diagnostics of the second."""
-    probs = (first.probs.astype(np.float64) + second.probs) / 2
-    probs /= probs.sum(axis=1, keepdims=True)
-    return replace(second, noise=(first.noise + second.noise) / 2, probs=probs.astype(np.float32))
-
-
-def ratio_score(probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None = None) -> FloatArray:
-    """Noise score that compares a row's own probability with what is usual for its given class.
-
-    s = t_g / (t_g + 2 P_g), with t_k the mean of P_k over the rows given k (1/K for a class without rows).
-
-    Args:
-        probs: (N, K) averaged predictions, NaN rows ignored.
-        given: (N,) int64, -1 for none.
-        fitted: (N,) bool, the rows that t comes from; default all.
-
-    Returns:
-        (N,) float64 in [0, 1]; NaN where there is no given label or no prediction.
-    """
-    rows, own, usual = _own_and_usual(probs, given, fitted)
-    return scattered(usual / np.maximum(usual + 2.0 * own, _TINY), rows, len(given))
-
-
-def class_relative_losses(
-    probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None = None
-) -> FloatArray:
+def class_relative_losses(probs: FloatArray, given: np.ndarray) -> FloatArray:
     """Loss of each row's given label, relative to what is usual for its class: -log(P_g / t_g).
 
-    Some classes are harder for every row; a loss that is high for an easy class is usual for a hard one. t_k
-    is the mean of P_k over the rows given k, as in `ratio_score`, which ranks the rows alike.
+    Some classes are harder for every row; a loss that is high for an easy class is usual for a hard one. t_k is the
+    mean of P_k over the rows given k.
 
     Args:
         probs: (N, K) averaged predictions, NaN rows ignored.
         given: (N,) int64, -1 for none.
-        fitted: (N,) bool, the rows that t comes from; default all.
 
     Returns:
         (N,) float64; NaN where there is no given label or no prediction.
     """
-    rows, own, usual = _own_and_usual(probs, given, fitted)
+    rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
+    labels = given[rows]
+    own = probs[rows, labels].astype(np.float64)
+    num_classes = probs.shape[1]
+    counts = np.bincount(labels, minlength=num_classes)
+    sums = np.bincount(labels, weights=own, minlength=num_classes)
+    usual = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0 / num_classes)[labels]
     losses = np.log(np.maximum(usual, _TINY)) - np.log(np.maximum(own, _TINY))
     return scattered(losses, rows, len(given))
-
-
-def transition_posterior(
-    probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Belief about the true label from predictions that model the *given* label.
-
-    The predictions of a class as the network sees it, T0[j] = mean P over the 3 % of rows with the largest
-    P_j, are taken out of each row by multiplicative steps q <- normalise(q * (T0 (P / (T0' q)))) from
-    uniform, so that T0' q explains P. Then T[j, i] is the share of given label i among the rows weighted by
-    q_j, and r_j is proportional to q_j T[j, given].
-
-    Args:
-        probs: (N, K) averaged predictions, NaN rows ignored.
-        given: (N,) int64, -1 for none.
-        fitted: (N,) bool, the rows that T0 and T come from; default all.
-
-    Returns:
-        r (N, K) float64, rows that sum to 1 (NaN where there is no given label or no prediction), and
-        T (K, K) float64, rows that sum to 1.
-    """
-    rows = _usable(probs, given)
-    labels = given[rows]
-    known = None if fitted is None else fitted[rows]
-    q = true_class_beliefs(probs[rows], known)
-    transition = transition_matrix(q, labels) if known is None else transition_matrix(q[known], labels[known])
-    joint = q * transition[:, labels].T
-    posterior = joint / np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
-    return scattered(posterior, rows, len(given)), transition
-
-
-def true_class_beliefs(probs: FloatArray, fitted: np.ndarray | None = None) -> FloatArray:
-    """Q of `transition_posterior`: predictions freed of the blur that the network gives to sure rows too.
-
-    Args:
-        probs: (N, K) averaged predictions, NaN rows ignored.
-        fitted: (N,) bool, the rows that T0 comes from; default all.
-
-    Returns:
-        (N, K) float64, rows that sum to 1; NaN rows stay NaN.
-    """
-    rows = np.isfinite(probs).all(axis=1)
-    used = probs[rows].astype(np.float64)
-    beliefs = _deconvolve(used, _anchor_rows(used if fitted is None else used[fitted[rows]]))
-    return scattered(beliefs, rows, len(probs))
 
 
 def transition_matrix(probs: FloatArray, given: np.ndarray) -> FloatArray:
@@ -238,102 +173,3 @@ def transition_matrix(probs: FloatArray, given: np.ndarray) -> FloatArray:
         counts[:, label] = probs[given == label].sum(axis=0, dtype=np.float64)
     mass = counts.sum(axis=1, keepdims=True)
     return np.where(mass > _TINY, counts / np.maximum(mass, _TINY), np.eye(num_classes))
-
-
-def sure_transition(
-    beliefs: FloatArray, given: np.ndarray, certainty: float
-) -> tuple[FloatArray, np.ndarray]:
-    """T[j, i]: share of given label i among the rows that surely belong to class j.
-
-    Rows that belong to j by a little, which a weak network has many of, would count its errors as label noise.
-
-    Args:
-        beliefs: (N, K) about the true label, finite.
-        given: (N,) int64 in 0..K-1.
-        certainty: least belief of a sure row; of a class with fewer than 10 such rows the 10 surest of those that
-            belong to it rather than to another count.
-
-    Returns:
-        T (K, K) float64, rows that sum to 1, all positive: half a row is spread evenly over the given labels; a class
-        without rows keeps its label. And the rows that each class was counted on, (K,) int64.
-    """
-    num_classes = beliefs.shape[1]
-    used = np.zeros(num_classes, np.int64)
-    best, sure = beliefs.argmax(axis=1), beliefs.max(axis=1) >= certainty
-    counts = np.empty((num_classes, num_classes))
-    for label in range(num_classes):
-        rows = np.flatnonzero(sure & (best == label))
-        if len(rows) < _LEAST_SURE:
-            mine = np.flatnonzero(best == label)
-            rows = mine[np.argsort(-beliefs[mine, label], kind="stable")[:_LEAST_SURE]]
-        used[label] = len(rows)
-        counts[label] = np.bincount(given[rows], minlength=num_classes) + _SPREAD_ROWS / num_classes
-        counts[label, label] += not len(rows)
-    return counts / counts.sum(axis=1, keepdims=True), used
-
-
-def noise_concentration(transition: FloatArray, class_rows: np.ndarray | None = None) -> float:
-    """How far wrong labels go to a few classes (pairs swapped) rather than to any: 0 for any, 1 for one each.
-
-    For each true class the sum of squares of where its wrong labels go, from 1/(K-1) when they go everywhere alike
-    to 1 when they go to a single class, scaled to 0..1; averaged over classes by their share of the wrong labels.
-
-    Args:
-        transition: (K, K), rows that sum to 1, from true class to given class.
-        class_rows: (K,) rows of each true class; default as many of each.
-
-    Returns:
-        0 to 1; 0 with two classes, where there is no other class to go to, and without wrong labels.
-    """
-    off = transition * (1 - np.eye(len(transition)))
-    mass = off.sum(axis=1)
-    if len(transition) < 3 or mass.sum() < _TINY:
-        return 0.0
-    squares = ((off / np.maximum(mass, _TINY)[:, None]) ** 2).sum(axis=1)
-    even = 1 / (len(transition) - 1)
-    weight = mass if class_rows is None else mass * class_rows
-    if weight.sum() < _TINY:
-        return 0.0
-    return float(np.clip((weight * (squares - even)).sum() / weight.sum() / (1 - even), 0, 1))
-
-
-def _own_and_usual(
-    probs: FloatArray, given: np.ndarray, fitted: np.ndarray | None
-) -> tuple[np.ndarray, FloatArray, FloatArray]:
-    """Rows with label and prediction (R,), their P_g (R,), and t_g, the mean P_g of their given class (R,)."""
-    rows = _usable(probs, given)
-    own = probs[rows, given[rows]].astype(np.float64)
-    num_classes = probs.shape[1]
-    known = np.ones(len(rows), dtype=bool) if fitted is None else fitted[rows]
-    counts = np.bincount(given[rows][known], minlength=num_classes)
-    sums = np.bincount(given[rows][known], weights=own[known], minlength=num_classes)
-    usual = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0 / num_classes)
-    return rows, own, usual[given[rows]]
-
-
-def _usable(probs: FloatArray, given: np.ndarray) -> np.ndarray:
-    return np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
-
-
-def _anchor_rows(probs: FloatArray) -> FloatArray:
-    """(K, K): mean prediction over the rows that the network is surest belong to each class."""
-    count = max(1, round(_ANCHOR_SHARE * len(probs)))
-    num_classes = probs.shape[1]
-    anchors = np.empty((num_classes, num_classes))
-    for label in range(num_classes):
-        # A stable order makes ties fall the same way on every run.
-        top = np.argsort(-probs[:, label], kind="stable")[:count]
-        anchors[label] = probs[top].mean(axis=0)
-    return anchors
-
-
-def _deconvolve(probs: FloatArray, anchors: FloatArray) -> FloatArray:
-    q = np.full(probs.shape, 1.0 / probs.shape[1])
-    # Row by row it is the same sum; a block at a time the temporaries stay small, and in the processor's cache.
-    for first in range(0, len(q), _BLOCK_ROWS):
-        block, seen = q[first : first + _BLOCK_ROWS], probs[first : first + _BLOCK_ROWS]
-        for _ in range(_DECONVOLUTION_STEPS):
-            explained = np.maximum(block @ anchors, _TINY)
-            block *= (seen / explained) @ anchors.T
-            block /= np.maximum(block.sum(axis=1, keepdims=True), _TINY)
-    return q

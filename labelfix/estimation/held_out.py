@@ -1,8 +1,8 @@
-"""The evidence of rows that were held out: judged by what networks say that never saw them.
+"""The evidence of held-out predictions: judged by what networks say that never saw the row, or as if they had not.
 
 How many labels are wrong, and how sure a score is, comes from the held-out predictions alone. In which order rows stand
-is for both: predictions averaged over the training on a row remember its label, and yet rank better together with those
-of networks that never saw it.
+is, in folds, for both: predictions averaged over the training on a row remember its label, and yet rank better together
+with those of networks that never saw it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def judged_evidence(
     given: np.ndarray,
     averaged: np.ndarray | None = None,
     score: np.ndarray | None = None,
+    unseen: np.ndarray | None = None,
 ) -> Evidence:
     """The evidence of held-out predictions, and the rule by which flags and corrections come of it.
 
@@ -32,8 +33,9 @@ def judged_evidence(
         averaged: (N, K) predictions averaged over the training on the same rows, zeros where there are none; default
             none.
         score: (N,) by which rows are ranked and flagged instead; default by both predictions.
+        unseen: (N,) bool, rows that the network truly never saw, see `judge`; default all.
     """
-    judged = judge(probs, given)
+    judged = judge(probs, given, unseen=unseen)
     rows = np.flatnonzero(np.isfinite(judged.noise))
     noise, beliefs, labels = judged.noise[rows], judged.beliefs[rows], given[rows]
     if averaged is not None and score is None:

@@ -81,13 +81,21 @@ class Judgement:
     controls: Controls | None
 
 
-def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresholds()) -> Judgement:
+def judge(
+    probs: np.ndarray,
+    given: np.ndarray,
+    thresholds: Thresholds = Thresholds(),
+    unseen: np.ndarray | None = None,
+) -> Judgement:
     """Findings from predictions of networks that never saw the rows.
 
     Args:
         probs: (N, K) held-out probabilities of the given labels, rows sum to 1; NaN rows are left out. K at least 2.
         given: (N,) int64, -1 for none.
         thresholds: see there.
+        unseen: (N,) bool, rows that the network truly never saw, where the predictions of the others were only made
+            like theirs (`in_sample`): what kind of noise it is, and whether the network is surer than it is right, is
+            told from these; default all rows.
 
     Returns:
         The same for the same rows in any order, and with classes in any order.
@@ -98,7 +106,8 @@ def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresho
         return _nothing(probs, given)
     seen, labels = probs[rows], given[rows]
     models = fit_noise_models(seen, labels, thresholds.sure, thresholds.anchor_share)
-    levels = noise_levels(models, seen, labels)
+    told = np.ones(len(rows), dtype=bool) if unseen is None or not unseen[rows].any() else unseen[rows]
+    levels = noise_levels(models, seen, labels, told)
     weights = np.array([level.weight for level in levels])
     beliefs = averaged(levels, seen, labels)
     noise, other = _noise_and_other(beliefs, labels)
@@ -106,7 +115,7 @@ def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresho
     rate = _rate(1 - own, levels, thresholds.confidence, thresholds.model_error)
     best = levels[int(weights.argmax())]
     model = replace(best.model, sharpness=best.sharpness, transition=best.transition)
-    surest = _surest(model, seen, labels, thresholds.anchor_share)
+    surest = _surest(model, seen[told], labels[told], thresholds.anchor_share)
     if surest.is_above(rate[2], thresholds.confidence):
         rate = *rate[:2], surest.contradicted
     flag_above = best_expected_f1(noise, thresholds.model_error)
@@ -117,12 +126,9 @@ def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresho
     gain = gain if (corrected != labels).any() else (0.0, 0.0, 0.0)
     found = _found(rate, gain, thresholds)
     controls = virtual_controls(model, seen, labels, beliefs, flag_above)
-
-    everywhere = _beliefs_without_label(model, probs)
-    everywhere[rows] = beliefs
     return Judgement(
         noise=_at(rows, noise, np.full(num_rows, np.nan)),
-        beliefs=everywhere,
+        beliefs=_at(rows, beliefs, _beliefs_without_label(model, probs)),
         flagged=_at(rows, noise >= flag_above, np.zeros(num_rows, dtype=bool)),
         corrected=_at(rows, corrected, given),
         rate=rate[0],
@@ -140,7 +146,7 @@ def judge(probs: np.ndarray, given: np.ndarray, thresholds: Thresholds = Thresho
 
 
 def _at(rows: np.ndarray, values: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
-    """(N,) values at these rows, as they were elsewhere."""
+    """(N,) or (N, K) values at these rows, as they were elsewhere."""
     placed = elsewhere.copy()
     placed[rows] = values
     return placed

@@ -64,17 +64,22 @@ def scaled(transition: np.ndarray, factor: float) -> np.ndarray:
     return changed
 
 
-def noise_levels(models: Sequence[NoiseModel], probs: np.ndarray, given: np.ndarray) -> list[Level]:
+def noise_levels(
+    models: Sequence[NoiseModel], probs: np.ndarray, given: np.ndarray, unseen: np.ndarray
+) -> list[Level]:
     """Levels of all forms that cover the posterior of the noise.
 
     Args:
         models: fitted on these rows.
         probs: (R, K) finite held-out predictions.
         given: (R,) int64 in 0..K-1.
+        unseen: (R,) bool, the rows by which forms are compared.
     """
     found = [(model, *each) for model in models for each in _levels_of(model, probs, given)]
     found.append((models[0], *_clean_level(models[0], probs, given)))
     heights = np.array([height for *_, height in found])
+    if not unseen.all():
+        heights = _compared_on(found, heights, probs[unseen], given[unseen])
     costs = np.array(
         [0.0 if model.unmixed_by is None else _STRUCTURE_COST * probs.shape[1] for model, *_ in found]
     )
@@ -88,6 +93,24 @@ def noise_levels(models: Sequence[NoiseModel], probs: np.ndarray, given: np.ndar
         )
         if keep
     ]
+
+
+def _compared_on(
+    found: Sequence[tuple[NoiseModel, float, np.ndarray, float]],
+    heights: np.ndarray,
+    probs: np.ndarray,
+    given: np.ndarray,
+) -> np.ndarray:
+    """Heights (L,) of levels as they are within each form, and between forms as these explain other rows."""
+    compared = heights.copy()
+    for model in {id(model): model for model, *_ in found}.values():
+        mine = np.array([each is model for each, *_ in found])
+        best = np.flatnonzero(mine)[heights[mine].argmax()]
+        _, sharpness, transition, _ = found[best]
+        beliefs = softmax(sharpness * model.logits(probs), axis=1)
+        explained = np.einsum("nk,kn->n", beliefs, transition[:, given])
+        compared[mine] += np.log(np.maximum(explained, 1e-300)).sum() - heights[best]
+    return compared
 
 
 def averaged(levels: Sequence[Level], probs: np.ndarray, given: np.ndarray) -> np.ndarray:

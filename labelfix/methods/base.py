@@ -16,8 +16,6 @@ from pydantic.fields import FieldInfo
 from torch import nn
 
 from labelfix.errors import InputError
-from labelfix.estimation.evidence import Evidence
-from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.schedules import scaled_epochs, step_decay
 
@@ -52,8 +50,8 @@ def setting(
 def score_from(default: str, source: str = "ours, measured") -> Any:
     """The setting `score_from`, which means the same for every method; its values are those the method has."""
     meaning = (
-        "what the findings rest on: the method's own model (method, or loss), predictions averaged over epochs "
-        "(trajectory), or the mean of the two (both)"
+        "what the findings rest on: predictions averaged over epochs (trajectory), or the method's own model, with the "
+        "rule of its paper (method); loss: the order of the rows by the last loss"
     )
     return setting(default, meaning, source=source)
 
@@ -287,7 +285,7 @@ class TrainState:
 
 
 class Method(nn.Module, ABC):
-    """One paper: its phases, its loss, and its posterior of the rows afterwards.
+    """One paper: its phases, its loss, and its memory of the rows.
 
     Everything that must survive a restart is a parameter or a buffer. A method knows no file, no table and
     no class name.
@@ -359,50 +357,25 @@ class Method(nn.Module, ABC):
         """What a method does between epochs; returns numbers for epochs.parquet. Default: nothing."""
         return {}
 
-    @abstractmethod
-    def evidence(self, predict: Predict) -> Evidence:
-        """What the method believes of the rows it trained on."""
-
-    def averaged_evidence(
-        self, final: torch.Tensor | None = None, share: float = 0.0, mixture: str = "beta"
-    ) -> Evidence:
-        """The pooled posterior of the averaged predictions.
+    def score(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray | None:
+        """What rows are ranked by; None for what is best known, which is the default.
 
         Args:
-            final: (N, K) logits of the trained network, whose softmax counts with weight `share`; default none.
-            share: 0 to 1.
-            mixture: beta or gaussian.
-        """
-        probs = self.ensembled_probs.double()
-        if final is not None:
-            probs = torch.lerp(probs, final.softmax(dim=1).double(), share)
-        epochs = len(self.settings.averaged)
-        return posterior_evidence(probs.cpu().numpy(), self.given.cpu().numpy(), epochs, mixture)
-
-    def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
-        """What the method believes of rows that its network never saw, from their logits alone.
-
-        Default: the pooled posterior, whatever the network models: of a network that models the given label it takes
-        the labels' noise out, of one that models the true label there is none to take out.
-
-        Args:
-            logits: (N, K), NaN for rows that are left out.
-            given: (N,) int64, -1 for none.
-            fitted: (N,) bool, the rows that the noise model is fitted on: those rows themselves, or the trained ones.
-        """
-        return held_out_evidence(logits, given, fitted)
-
-    def held_out_score(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray | None:
-        """What rows are ranked by that networks of this method never saw; None for what is best known here.
-
-        Args:
-            probs: (N, K) of those networks, NaN for rows that are left out.
+            probs: (N, K) of the trained network, or of the folds' networks that never saw the row.
             given: (N,) int64, -1 for none.
 
         Returns:
             (N,) float64, high = suspect, NaN where there is none.
         """
         return None
+
+    def diagnostics(self, logits: torch.Tensor) -> dict[str, Any]:
+        """What a summary keeps of its model, JSON-able. Default: nothing.
+
+        Args:
+            logits: (N, K) of the trained network, NaN for rows without a valid image.
+        """
+        return {}
 
     def remember(self, when: TrainState, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """Add the softmax of some rows to their running mean, within the window of the settings.

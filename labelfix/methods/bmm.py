@@ -25,12 +25,10 @@ the class prior is the smoothed frequency of the given labels (`prior=uniform` i
 remainder; m-dyr-s weighs both targets by the share of the images (equation 13), where the authors' code has a half
 each; without mixup the guess is the same forward, and a soft one has its gradient (equation 10 to the letter).
 The md variants take a half each, like that code, and before bootstrapping shares from Beta(32, 32) whatever
-`mixup_alpha` is. The final posterior (`score_from=trajectory`) takes P, the predictions averaged over epochs (of the
-tracking passes; without mixup of the training forwards, which saves the passes) and, with weight `final_share`,
-those of the trained network. It pools two estimates: the mixture, fitted on -log P(given) relative to its class, and
-the transition-aware posterior of methods that model the given label, which is trusted the more the fewer classes
-the wrong labels go to. The noise score is 1 - the belief in the given label. The paper's own score
-(`score_from=method`) is the mixture on the loss averaged over the last five tracking passes.
+`mixup_alpha` is. The findings (`score_from=trajectory`) rest on the predictions averaged over epochs (of the tracking
+passes; without mixup of the training forwards, which saves the passes), judged as those of every method
+(docs/estimation.md). The paper's own (`score_from=method`) are the mixture on the loss averaged over the last five
+tracking passes, flagged from a half on, and the label that is then most probable.
 
 Settings: `weights_from=batch` weighs each batch with an extra forward of the current network, as the authors do;
 `epoch` reuses the posterior of the last tracking pass and saves that forward; `average` (the fast presets) fits
@@ -54,7 +52,7 @@ network from memorising, going without costs corrections (.94 to .82 of the labe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -65,9 +63,8 @@ from torch import nn
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, class_relative_losses
 from labelfix.estimation.mixture import NoiseModel
-from labelfix.estimation.mixture_posterior import paper_evidence
-from labelfix.estimation.posterior import held_out_evidence
-from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, score_from, setting
+from labelfix.estimation.mixture_posterior import described, paper_evidence
+from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, Prior
 from labelfix.methods.losses import (
     bootstrapped_targets,
@@ -78,6 +75,7 @@ from labelfix.methods.losses import (
     noise_posterior,
     soft_cross_entropy,
 )
+from labelfix.methods.own_model import OwnModel, OwnModelSettings
 from labelfix.methods.schedules import linear_steps
 
 _CODE = "the authors' code"
@@ -111,7 +109,7 @@ VARIANTS: dict[VariantName, Variant] = {
 }
 
 
-class Settings(MethodSettings):
+class Settings(OwnModelSettings):
     """Settings of BMM; the defaults are those of the fast preset."""
 
     variant: VariantName = setting(
@@ -158,14 +156,6 @@ class Settings(MethodSettings):
         "average",
         "whose losses weigh a batch: an extra forward of it, the last tracking pass, or their average so far",
         source="batch in " + _CODE,
-    )
-    score_from: Literal["trajectory", "method"] = score_from("trajectory")
-    final_share: float = setting(
-        0.2,
-        "weight of the trained network's predictions beside the averaged ones",
-        source="ours, measured",
-        ge=0,
-        le=1,
     )
 
     phase_epochs: ClassVar[tuple[str, ...]] = ("warmup_epochs", "bootstrap_epochs")
@@ -229,7 +219,6 @@ def presets() -> dict[str, MethodSettings]:
         average_until=99,
         mixup_alpha=32.0,
         weights_from="batch",
-        final_share=0.0,
     )
     no_mixup = {
         "variant": "dy-h",
@@ -264,7 +253,7 @@ _DYNAMIC_ALPHA = 32.0
 _TEMPERATURES = (1.0, 1e-3)
 
 
-class BMM(Method):
+class BMM(OwnModel):
     """Bootstrapping weighed by a mixture over the losses, with or without mixup and class balance."""
 
     coefficients: torch.Tensor
@@ -389,19 +378,18 @@ class BMM(Method):
         """Whether anything needs the losses of an epoch: the average, or the bootstrapping that follows."""
         return epoch >= min(self.settings.average_from, self.settings.warmup_epochs - 1)
 
-    def evidence(self, predict: Predict) -> Evidence:
-        """The pooled posterior of the averaged predictions, or the paper's own score."""
+    def own_evidence(self, logits: torch.Tensor) -> Evidence:
+        """The mixture on the loss averaged over the last five tracking passes."""
         given = self.given.cpu().numpy()
-        if self.settings.score_from == "trajectory":
-            return self.averaged_evidence(predict("plain"), self.settings.final_share, self.settings.mixture)
         tracked = sum(self._is_looked_at(epoch) for epoch in range(self.settings.epochs))
         losses = (self.recent_losses.double().sum(dim=0) / min(tracked, _RECENT)).cpu().numpy()
-        probs = predict("plain").softmax(dim=1).cpu().numpy()
+        probs = logits.softmax(dim=1).cpu().numpy()
         return paper_evidence(np.where(given >= 0, losses, np.nan), probs, given, self.settings.mixture)
 
-    def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
-        """The pooled posterior: one mixture, fitted on the losses of the rows that are given for it."""
-        return held_out_evidence(logits, given, fitted, self.settings.mixture)
+    def diagnostics(self, logits: torch.Tensor) -> dict[str, Any]:
+        """The mixture on the losses of the averaged predictions, which weighed the last batches."""
+        losses = self._average_losses(torch.nonzero(self.given >= 0).flatten())
+        return described(NoiseModel.fit(losses, self.settings.mixture), losses, "loss relative to its class")
 
     def _average_losses(self, rows: torch.Tensor) -> np.ndarray:
         """Class-relative losses (R,) float64 of the averaged predictions: less noisy than any one epoch's."""

@@ -7,10 +7,9 @@ When it fails: trained to the end of a low learning rate the network learns the 
 last-epoch loss says little (the reason why the other methods exist).
 
 Settings of cross-entropy: `score_from=loss` (default) ranks rows by the loss of the trained network;
-`score_from=trajectory` takes the mean of the ratio score and of the transition-aware posterior over the predictions
-averaged during the high-learning-rate part, a strong baseline of its own. Either way flags and corrected labels rest on
-the same pooled posterior of the predictions behind the score that the methods use (labelfix/estimation/posterior.py);
-in folds on what networks say that never saw the row (labelfix/estimation/held_out.py).
+`score_from=trajectory` by the predictions averaged during the high-learning-rate part, a strong baseline of its own.
+Either way the estimates of how many labels are wrong, and of what they should be, are those of every method
+(docs/estimation.md).
 
 `confident-learning` is the strongest peer: cross-entropy in 5 folds, so that every row is predicted by a network that
 never saw it, and cleanlab's label quality of those predictions (self-confidence, the probability of the given label;
@@ -25,19 +24,16 @@ where the encoder is trained too, `fast-tune` (6).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
-from scipy.special import softmax
 
 from labelfix.errors import InputError
-from labelfix.estimation.evidence import Evidence, ratio_score, scattered, transition_posterior
-from labelfix.estimation.posterior import held_out_evidence, posterior_evidence
-from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, score_from, setting
+from labelfix.estimation.evidence import scattered
+from labelfix.methods.base import Method, MethodSettings, Phase, TrainState, score_from, setting
 from labelfix.methods.batch import Batch
 
 
@@ -82,44 +78,17 @@ class CrossEntropy(Method):
         self.remember(when, batch.rows, logits)
         return {"cross_entropy": F.cross_entropy(logits, self.given[batch.rows])}
 
-    def evidence(self, predict: Predict) -> Evidence:
-        """1 - p(given) of the trained network, or averaged predictions; belief and fit of the pooled posterior."""
-        given = self.given.cpu().numpy()
-        if self.settings.score_from == "trajectory":
-            probs, epochs = self.ensembled_probs.cpu().numpy(), len(self.settings.averaged)
-        else:
-            probs, epochs = predict("plain").softmax(dim=1).cpu().numpy(), self.settings.epochs
-        probs = np.where((given >= 0)[:, None], probs, np.nan)
-        noise = _against_given(probs, given)
-        if self.settings.score_from == "trajectory":
-            posterior, _ = transition_posterior(probs, given)
-            noise = (ratio_score(probs, given) + _against_given(posterior, given)) / 2
-        return replace(posterior_evidence(probs, given, epochs), noise=noise)
-
-    def held_out_evidence(self, logits: np.ndarray, given: np.ndarray, fitted: np.ndarray) -> Evidence:
-        """The score of the held-out probabilities; belief and fit of the pooled posterior.
+    def score(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray | None:
+        """1 - p(given), or with `score_from=trajectory` what is best known.
 
         Args:
-            logits: (N, K), NaN for rows that are left out.
+            probs: (N, K), NaN for rows that are left out.
             given: (N,) int64, -1 for none.
-            fitted: (N,) bool, the rows that the noise model is fitted on.
         """
-        probs = softmax(logits.astype(np.float64), axis=1)
-        return replace(held_out_evidence(logits, given, fitted), noise=self._held_out_noise(probs, given))
-
-    def held_out_score(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray | None:
-        """1 - p(given), or with `score_from=trajectory` what is best known."""
-        return None if self.settings.score_from == "trajectory" else self._held_out_noise(probs, given)
-
-    def _held_out_noise(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """Noise scores (N,) float64 of probabilities (N, K): 1 - p(given); NaN where there is none."""
-        return _against_given(probs, given)
-
-
-def _against_given(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """(N,) float64: 1 - the probability of the given label; NaN where there is none."""
-    own = probs[np.arange(len(given)), np.maximum(given, 0)].astype(np.float64)
-    return np.where(given >= 0, 1 - own, np.nan)
+        if self.settings.score_from == "trajectory":
+            return None
+        own = probs[np.arange(len(given)), np.maximum(given, 0)].astype(np.float64)
+        return np.where(given >= 0, 1 - own, np.nan)
 
 
 class ConfidentSettings(MethodSettings):
@@ -160,7 +129,7 @@ class ConfidentLearning(CrossEntropy):
         fast = ConfidentSettings(milestones=(8,), average_from=3, average_until=10)
         return {"fast": fast, **fast.pretrained(), "paper": ConfidentSettings(**shared)}
 
-    def _held_out_noise(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
+    def score(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray | None:
         """1 - cleanlab's label quality; NaN where there is none."""
         from cleanlab.rank import get_label_quality_scores
 

@@ -32,9 +32,8 @@ misses its record; the row "lambda" of table 1 is read as the a of Beta(a, a), s
 preset labels wait (`when_weak=wait`) until enough rows have a likely class: those that a weak network moves drag it
 along (below), and averages of what it then predicts find nothing any more. The paper presets go on.
 
-Findings: the belief is the average behind the last labels, noise 1 - that of the given label (`score_from=method`);
-`trajectory` takes the pooled posterior of the averaged predictions, which also decides whether labels may be changed
-at all; `both` is the mean of the two.
+Findings: the belief is the average behind the last labels, noise 1 - that of the given label (`score_from=method`, as
+in the paper presets). `trajectory` judges the averaged predictions as those of every method (docs/estimation.md).
 
 Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10`, `paper-cifar10-sym30`, `paper-cifar10-sym50`,
 `paper-cifar10-sym70`, `paper-cifar10-sym90`, `paper-cifar10-asym10`, `paper-cifar10-asym20`, `paper-cifar10-asym30`,
@@ -49,8 +48,7 @@ right; share of labels right after corrections by `score_from=method` / of the n
 labels from the 14th on and 5 of mixup from the first weights, .984 / .987; the same labels, with the weights tuned on
 at .005, .984 / .993; 36 epochs and 4 plain ones at .005, .991 / .993; labels from the 8th epoch on, .992 / .994. There
 alpha and beta of .4 and .2 give .960 / .988, of 2.4 and .8 .989 / .991; without either (first schedule) no label is
-probable enough to be taken, .600 / .973. By `both`, clean digits stay as they are, pair noise of .3 goes from .700 to
-.998, symmetric of .8 from .294 to .969. On 5,000 photographs of CIFAR-10 with human labels (.824 right), where labels
+probable enough to be taken, .600 / .973. On 5,000 photographs of CIFAR-10 with human labels (.824 right), where labels
 had not learned to wait yet, the first updates stopped the network at .54 of the true labels; .54 of its own were right,
 and the average precision of the averaged predictions came to .563. Waiting to the end it is .695.
 """
@@ -66,7 +64,7 @@ from pydantic import model_validator
 from torch import nn
 
 from labelfix.errors import InputError
-from labelfix.estimation.evidence import Evidence, others_mass
+from labelfix.estimation.evidence import PAPER_RULE, Evidence, others_mass
 from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, Prior
 from labelfix.methods.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
@@ -201,7 +199,7 @@ def presets() -> dict[str, MethodSettings]:
         warm_start=False,
         finetune_rate=5e-4,
         when_weak="go",
-        final_share=0.0,
+        score_from="method",
         milestones=(5,),
         average_from=0,
         average_until=10,
@@ -232,7 +230,7 @@ def _cifar10(alpha: float, beta: float, rate: float, mixup_alpha: float) -> Sett
         warm_start=False,
         finetune_rate=0.2,
         when_weak="go",
-        final_share=0.0,
+        score_from="method",
         milestones=(40, 80),
         average_from=20,
         average_until=200,
@@ -346,16 +344,13 @@ class Joint(MovingLabels):
         changed = self.targets[rows].argmax(dim=1) != self.given[rows]
         return {"changed_share": float(changed.float().mean())}
 
-    def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
-        """The average that the last labels are, also where they are its classes: a score needs its shades.
-
-        Whether the labels are clean at all is for the averaged predictions to decide.
-        """
+    def own_evidence(self, logits: torch.Tensor) -> Evidence:
+        """The average that the last labels are, also where they are its classes: a score needs its shades."""
         given = self.given.cpu().numpy()
         rows = np.flatnonzero(given >= 0)
         beliefs = self._averaged(self.settings.correct_epochs).double().numpy()[rows]
         noise = others_mass(beliefs, given[rows])
-        return Evidence.of_rows(beliefs, noise, rows, len(given), averaged.fit, averaged.diagnostics)
+        return Evidence.of_rows(beliefs, noise, rows, len(given), self.own_fit(), {}, PAPER_RULE)
 
     def _averaged(self, done: int) -> torch.Tensor:
         """Mean (N, K) over the epochs kept after `done` epochs, rows that sum to 1; zeros for untrained rows."""

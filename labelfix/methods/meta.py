@@ -31,9 +31,9 @@ of the run, and the last ends with it: the code's thirteenth ends after 193,620 
 optimiser's, of all parameters.
 
 Findings: the belief is lambda given + (1 - lambda) g, with running means of choices and guesses over the visits of a
-row, noise 1 - that of the given label (`score_from=method`). `trajectory` takes the pooled posterior of the averaged
-predictions, `both` the mean of the two. Trusted samples are no rows of the training: their own verdict is the verified
-label, and no evaluation counts them.
+row, noise 1 - that of the given label (`score_from=method`, as in the paper preset). `trajectory` judges the averaged
+predictions as those of every method (docs/estimation.md). Trusted samples are no rows of the training: their own
+verdict is the verified label, and no evaluation counts them.
 
 Presets: `fast`, 40 epochs for a CPU, of which the first 32 are cross-entropy, p = k = 1; guesses become labels only
 where the network can be trusted with them by then (`when_weak=wait`), else the given labels take their place. `paper`,
@@ -63,16 +63,15 @@ from torch import nn
 from torch.func import functional_call
 
 from labelfix.errors import InputError
-from labelfix.estimation.evidence import Evidence
+from labelfix.estimation.evidence import PAPER_RULE, Evidence
 from labelfix.estimation.mixture_posterior import mixture_belief
 from labelfix.methods import look_ahead
-from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, score_from, setting
+from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, to_device
 from labelfix.methods.look_ahead import MetaWeights, Outputs, Parameters, Step
 from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.schedules import cosine_cycles, step_decay
-from labelfix.methods.two_posteriors import ScoreFrom
 from labelfix.networks.statistics import frozen_statistics
 
 _PAPER = "Zhang et al. 2020"
@@ -141,7 +140,6 @@ class Settings(MovingLabelSettings):
     ema_decay: float = setting(
         0.999, "decay a step of the averaged weights, which predict", source=_CODE, ge=0, le=1
     )
-    score_from: ScoreFrom = score_from("trajectory")
     average_from: int = setting(12, "first epoch of the averaged predictions", source="ours")
     average_until: int = setting(40, "epoch at which the averaging of predictions ends", source="ours")
     milestones: tuple[int, ...] = setting(
@@ -184,7 +182,7 @@ def presets() -> dict[str, MethodSettings]:
             consistency=20.0,
             ema_decay=0.999,
             when_weak="go",
-            final_share=0.0,
+            score_from="method",
             average_from=30,
             average_until=387,
         ),
@@ -369,14 +367,14 @@ class Meta(MovingLabels):
             return {}
         return {"kept_share": float(self.keeps_given[self.given >= 0].mean())}
 
-    def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
-        """Choices and guesses over the visits of a row; fit and diagnostics of the averaged predictions."""
+    def own_evidence(self, logits: torch.Tensor) -> Evidence:
+        """Choices and guesses over the visits of a row."""
         given = self.given.cpu().numpy()
         rows = np.flatnonzero(given >= 0)
         kept, guesses = (part.double().cpu().numpy()[rows] for part in (self.keeps_given, self.guesses))
         beliefs = mixture_belief(1 - kept, guesses, given[rows])
         noise = 1 - beliefs[np.arange(len(rows)), given[rows]]
-        return Evidence.of_rows(beliefs, noise, rows, len(given), averaged.fit, averaged.diagnostics)
+        return Evidence.of_rows(beliefs, noise, rows, len(given), self.own_fit(), {}, PAPER_RULE)
 
 
 def balanced_slices(trusted: np.ndarray, steps: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:

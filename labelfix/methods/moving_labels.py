@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from labelfix.estimation.posterior import network_is_weak
+from labelfix.estimation.evidence import Fit
+from labelfix.estimation.weak_network import network_is_weak
 from labelfix.methods.base import Predict, TrainState, setting
 from labelfix.methods.batch import Labels
-from labelfix.methods.two_posteriors import TwoPosteriors, TwoPosteriorsSettings
+from labelfix.methods.own_model import OwnModel, OwnModelSettings
 
 _MOVES = "_moves._extra_state"  # as checkpoints have always named it
 
 
-class MovingLabelSettings(TwoPosteriorsSettings):
+class MovingLabelSettings(OwnModelSettings):
     """Settings of every method that moves labels."""
 
     when_weak: Literal["wait", "go"] = setting(
@@ -27,7 +28,7 @@ class MovingLabelSettings(TwoPosteriorsSettings):
     )
 
 
-class MovingLabels(TwoPosteriors):
+class MovingLabels(OwnModel):
     """A method whose labels follow its network, once that can be trusted with them.
 
     Labels that a weak network moves drag it along, and its averaged predictions then find nothing any more.
@@ -52,10 +53,13 @@ class MovingLabels(TwoPosteriors):
         self.moves = bool(tensors.pop(_MOVES))
         return super().load_state_dict(tensors, *args, **kwargs)
 
-    @property
-    def has_own_posterior(self) -> bool:
-        """False while labels have not moved: then they hold no more than the given ones."""
-        return self.moves
+    def own_fit(self) -> Fit:
+        """Of its own model, which knows no more than the given labels while none has moved."""
+        if self.moves:
+            return Fit()
+        return Fit(
+            ok=False, reason="the network stayed too weak for labels to move: its own model found nothing"
+        )
 
     def may_move(self, probs: np.ndarray) -> bool:
         """Whether labels may move: from the first time on that the network is not weak.

@@ -30,12 +30,12 @@ there for each of up to 1,500 steps, and in longer runs less, so that rate x dec
 lower rate count less). With K classes it is 10 / K of that, as each column of W learns from one K-th of the rows. The
 linear layer has no decay, but a cost on the mean of T's diagonal, the trace whatever K is.
 
-Findings: `score_from=trajectory` (default) takes the pooled posterior of the averaged predictions q. `method` takes the
-posterior of the trained network's q by counted transitions, r_j proportional to q_j T[j, given] with T[j, i] = sum q_j
-over the rows given i / sum q_j over all, noise 1 - r of the given label; `both` is the mean of the two. `summary.json`
-has both matrices under diagnostics, whatever the score: `counted_transition` is T, `layer_transition` the softmax of
-W's columns (equation 4), which is no probability, as the paper says, and further from the truth. Rows of folds
-take the pooled posterior, which counts transitions among them anew: a layer knows its own fold's network alone.
+Findings: `score_from=trajectory` (default) judges the averaged predictions q as those of every method
+(docs/estimation.md). `method`, as in the paper preset, takes the posterior of the trained network's q by counted
+transitions, r_j proportional to q_j T[j, given] with T[j, i] = sum q_j over the rows given i / sum q_j over all, noise
+1 - r of the given label. `summary.json` has both matrices under diagnostics, whatever the score: `counted_transition`
+is T, `layer_transition` the softmax of W's columns (equation 4), which is no probability, as the paper says, and
+further from the truth.
 
 Presets: `fast`, 40 epochs for a CPU; `fast-linear`, the same with the linear layer from 5 % of flips; `paper`, for
 `--backbone cifar-net`: the schedule that MatConvNet has for CIFAR-10, .05 for 30 epochs, .005 for 10, .0005 for 5, in
@@ -47,7 +47,7 @@ With `--encoder`, `fast` is `fast-head` (20 epochs of a head) or, where the enco
 How `fast` was found, seed 0. On the first 5,000 photographs of CIFAR-10 `layer_decay` of .001 and .003 do alike:
 symmetric noise of .4, average precision .887 and .887, .685 and .682 of the network's classes right. At .03, best on
 digits, the network ended at .530 of the true labels on 3,000 photographs with human labels (.825 right), average
-precision .568, and corrections made .739 of it. `score_from=method` and `both` there: .856 and .880 for the .887. On
+precision .568, and corrections made .739 of it. `score_from=method` there: .856 for the .887. On
 digits (all 1,797; average precision / labels right after corrections / network) with symmetric-exclusive noise of .4:
 .999 / .900 / .909 at .003, 1.000 / .941 / .948 at .03, plain cross-entropy .997 / .752 / .840; pair noise of .3: 1.000
 / .941 / .933, 1.000 / .921 / .905, .994 / .873 / .799; clean: no label changed. Rows of `layer_transition` are off by
@@ -57,7 +57,6 @@ more than seeds do.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import ceil, log
 from typing import Any, ClassVar, Literal
 
@@ -66,18 +65,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
-from labelfix.estimation.evidence import Evidence, others_mass, transition_matrix
-from labelfix.estimation.mixture_posterior import normalised
-from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, score_from, setting
+from labelfix.estimation.evidence import PAPER_RULE, Evidence, Fit, others_mass, transition_matrix
+from labelfix.estimation.noise_model import normalised
+from labelfix.methods.base import MethodSettings, Phase, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import mix, soft_cross_entropy
+from labelfix.methods.own_model import OwnModel, OwnModelSettings
 from labelfix.methods.schedules import step_decay
-from labelfix.methods.two_posteriors import ScoreFrom, TwoPosteriors, TwoPosteriorsSettings
 
 _PAPER = "Jindal et al. 2019"
 
 
-class Settings(TwoPosteriorsSettings):
+class Settings(OwnModelSettings):
     """Settings of NNAQC; the defaults are those of the fast preset."""
 
     train_epochs: int = setting(
@@ -133,7 +132,6 @@ class Settings(TwoPosteriorsSettings):
         ge=0,
         lt=1,
     )
-    score_from: ScoreFrom = score_from("trajectory")
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
 
 
@@ -145,7 +143,7 @@ def presets() -> dict[str, MethodSettings]:
         milestones=(30, 40),
         average_from=5,
         average_until=30,
-        final_share=0.0,
+        score_from="method",
     )
     return {
         "fast": Settings(),
@@ -162,7 +160,7 @@ _GRID_STEPS = 1_500
 _TINY = 1e-12
 
 
-class NNAQC(TwoPosteriors):
+class NNAQC(OwnModel):
     """A noise layer behind the softmax of the network, learned with it, and a loss that draws images to classes.
 
     `layer` is W (K, K): its column j holds the logits of the labels that images of class j are given. It belongs to the
@@ -237,25 +235,22 @@ class NNAQC(TwoPosteriors):
         """Equation 4, (K, K): row j is the softmax of W's column j, given labels of true class j."""
         return self.layer.softmax(dim=0).T
 
-    def evidence(self, predict: Predict) -> Evidence:
-        """As of every method with two posteriors; diagnostics hold both transition matrices, whichever is taken."""
-        logits = predict("plain")
-        found = super().evidence(lambda _view: logits)
+    def diagnostics(self, logits: torch.Tensor) -> dict[str, Any]:
+        """Both transition matrices, whichever findings are taken."""
         counted, _, _ = self._counted(logits)
         layer = self.layer_transition().detach().double().cpu().numpy()
-        matrices = {
+        return {
             "counted_transition": counted.round(6).tolist(),
             "layer_transition": layer.round(6).tolist(),
         }
-        return replace(found, diagnostics={**found.diagnostics, **matrices})
 
-    def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
+    def own_evidence(self, logits: torch.Tensor) -> Evidence:
         """r_j proportional to q_j T[j, given], noise 1 - r of the given label, T counted."""
         transition, clean, rows = self._counted(logits)
         given = self.given.cpu().numpy()[rows]
         beliefs = normalised(np.maximum(clean * transition[:, given].T, _TINY))
         noise = others_mass(beliefs, given)
-        return Evidence.of_rows(beliefs, noise, rows, len(logits), averaged.fit, averaged.diagnostics)
+        return Evidence.of_rows(beliefs, noise, rows, len(logits), Fit(), {}, PAPER_RULE)
 
     def _counted(self, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Transitions (K, K) of the R labelled rows with a prediction, these predictions (R, K), and the rows (R,)."""

@@ -25,8 +25,8 @@ remainder, so no row misses its step.
 
 Findings: the belief is the label distribution at the end of its last stage, without what the pull leaves at the given
 label: (1 + rho) y - rho given, at least 0 (as it is with `compat=reference` or `classification_loss=kl`); noise is
-1 - that of the given label (`score_from=method`). `trajectory` takes the pooled posterior of the averaged predictions,
-which also decides whether the labels are clean at all, `both` the mean of the two.
+1 - that of the given label (`score_from=method`, as in the paper presets). `trajectory` judges the averaged predictions
+as those of every method (docs/estimation.md).
 
 Presets: `fast`, 40 epochs for a CPU; `paper-cifar10-sym10`, `paper-cifar10-sym30`, `paper-cifar10-sym50`,
 `paper-cifar10-sym70`, `paper-cifar10-sym90`, `paper-cifar10-asym10`, `paper-cifar10-asym20`, `paper-cifar10-asym30`,
@@ -60,7 +60,7 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from scipy.special import softmax
 from torch import nn
 
-from labelfix.estimation.evidence import Evidence, others_mass
+from labelfix.estimation.evidence import PAPER_RULE, Evidence, others_mass
 from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
@@ -242,7 +242,7 @@ def _paper(
         compat="reference",
         divide_by_classes=True,
         when_weak="go",
-        final_share=0.0,
+        score_from="method",
     )
 
 
@@ -350,11 +350,8 @@ class Pencil(MovingLabels):
             self.label_logits.copy_(self._first_logits())
         return report
 
-    def own_evidence(self, averaged: Evidence, logits: torch.Tensor) -> Evidence:
-        """The label distributions without what the pull of the given label leaves in them however wrong it is.
-
-        Whether the labels are clean at all is for the averaged predictions to decide.
-        """
+    def own_evidence(self, logits: torch.Tensor) -> Evidence:
+        """The label distributions without what the pull of the given label leaves in them however wrong it is."""
         given = self.given.cpu().numpy()
         settings, rows = self.settings, np.flatnonzero(given >= 0)
         own = np.arange(len(rows)), given[rows]
@@ -365,7 +362,7 @@ class Pencil(MovingLabels):
             beliefs[own] = np.maximum(beliefs[own] - settings.rho, 0)
             beliefs /= beliefs.sum(axis=1, keepdims=True)
         noise = others_mass(beliefs, given[rows])
-        return Evidence.of_rows(beliefs, noise, rows, len(given), averaged.fit, averaged.diagnostics)
+        return Evidence.of_rows(beliefs, noise, rows, len(given), self.own_fit(), {}, PAPER_RULE)
 
     def _first_logits(self) -> torch.Tensor:
         """Equation 8 for every row (N, K); zeros where no label is given."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.special import softmax
 
 from labelfix.data.images.store import ImageStore
@@ -16,13 +18,15 @@ from labelfix.estimation.calibration import Calibration, calibrate
 from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.held_out import judged_evidence, recounted
+from labelfix.estimation.in_sample import as_held_out
 from labelfix.estimation.verdicts import Verdicts, decide
+from labelfix.methods.base import Method
+from labelfix.methods.own_model import OwnModel
 from labelfix.results.corrections import Findings
 from labelfix.training.folds import CrossFit
 from labelfix.training.setup import held_out_rows, training_labels
 from labelfix.training.trainer import EpochReport, Trainer
 
-_ENOUGH_HELD_OUT = 1_000
 _MOST_NAMES = 3
 
 
@@ -32,6 +36,7 @@ def find(
     trusted: Trusted,
     trainer: Trainer,
     last_reports: Sequence[EpochReport],
+    held_out: np.ndarray,
     crossed: CrossFit | None = None,
 ) -> Findings:
     """Evidence, verdicts and the classifier's own view of every row.
@@ -42,6 +47,7 @@ def find(
         trusted: its verified labels.
         trainer: after its last epoch.
         last_reports: of the last epoch of every training.
+        held_out: (N,) bool, rows that the trainer left out to tell what it remembers.
         crossed: predictions of the folds' networks, None without folds; rows in no fold take the trainer's logits.
     """
     plain = trainer.predict("plain")
@@ -52,16 +58,16 @@ def find(
     kept = np.zeros(manifest.num_rows, dtype=bool)
     diverged = next((report for report in last_reports if not report.is_finite), None)
     if diverged is None and np.isfinite(probs[store.valid]).all():
-        if crossed is None:
-            evidence = trainer.method.evidence(
-                lambda view: plain if view == "plain" else trainer.predict(view)
-            )
-            evidence, kept = _with_held_out(evidence, manifest, store, trusted, trainer, logits)
+        rows = _Rows.of(manifest, store, trusted, held_out)
+        if crossed is not None:
+            evidence = _of_folds(rows, trainer.method, crossed, probs)
+        elif isinstance(trainer.method, OwnModel) and trainer.method.speaks_for_itself:
+            evidence = _of_own_model(rows, trainer.method, plain, probs)
         else:
-            evidence = _of_folds(manifest, store, trainer, crossed, logits)
-            kept = _of_unknown_class(
-                manifest, training_labels(manifest, store.valid, trusted), crossed.fold_of_row
-            )
+            evidence = _of_training(rows, trainer.method, probs)
+        kept = _of_unknown_class(rows, None if crossed is None else crossed.fold_of_row)
+        facts = trainer.method.diagnostics(plain)
+        evidence = dataclasses.replace(evidence, diagnostics={**evidence.diagnostics, **facts})
     else:
         epoch = last_reports[-1].epoch if diverged is None else diverged.epoch
         reason = f"training diverged in epoch {epoch}; give a lower --set learning_rate"
@@ -70,7 +76,7 @@ def find(
     scored = trusted.is_scored & store.valid
     calibration = calibrate(evidence.noise, scored, manifest.given != trusted.label)
     rule = evidence.rule
-    if calibration.is_calibrated and crossed is not None:
+    if calibration.is_calibrated and not rule.needs_other:
         rule = recounted(rule, evidence.noise, calibration.noise)
     evidence = dataclasses.replace(evidence, noise=calibration.noise, rule=rule)
     seen = np.isfinite(probs).all(axis=1)
@@ -87,55 +93,110 @@ def find(
     return Findings(evidence, verdicts, probs, store.valid, store.errors, trusted.label)
 
 
-def _with_held_out(
-    evidence: Evidence,
-    manifest: Manifest,
-    store: ImageStore,
-    trusted: Trusted,
-    trainer: Trainer,
-    logits: np.ndarray,
-) -> tuple[Evidence, np.ndarray]:
-    """The evidence with that of rows which no network was trained on (`split`), from their logits.
+@dataclass(frozen=True)
+class _Rows:
+    """What became of the rows.
 
-    And those of them (N,) bool that keep their label: all, where the posterior fitted on them would correct none.
+    Attributes:
+        given: (N,) int64 labels that are to be judged, -1 for none, and for rows with a verified label.
+        trained: (N,) int64 labels that the last training was on, -1 for none.
+        held_out: (N,) bool, rows that this training left out at random.
+        of_split: (N,) bool, rows that no training was on.
+        num_classes: K.
     """
-    held_out = held_out_rows(manifest, store.valid, manifest.given)
-    if not held_out.any():
-        return evidence, held_out
-    trained = training_labels(manifest, store.valid, trusted)
-    given = np.where(held_out, manifest.given, trained)
-    # A few rows are too few for a noise model: then that of the trained rows is used.
-    fitted = held_out if held_out.sum() >= _ENOUGH_HELD_OUT else (trained >= 0)
-    shown = np.where((held_out | fitted)[:, None], logits, np.nan)
-    found = trainer.method.held_out_evidence(shown, given, fitted)
-    whole = dataclasses.replace(
-        evidence,
-        noise=np.where(held_out, found.noise, evidence.noise),
-        probs=np.where(held_out[:, None], found.probs, evidence.probs).astype(np.float32),
+
+    given: np.ndarray
+    trained: np.ndarray
+    held_out: np.ndarray
+    of_split: np.ndarray
+    num_classes: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, store: ImageStore, trusted: Trusted, held_out: np.ndarray) -> _Rows:
+        labels = training_labels(manifest, store.valid, trusted)
+        of_split = held_out_rows(manifest, store.valid, manifest.given)
+        is_judged = ((labels >= 0) | of_split) & ((trusted.label < 0) | trusted.is_scored)
+        return cls(
+            np.where(is_judged, manifest.given, -1),
+            np.where(held_out, -1, labels),
+            held_out,
+            of_split,
+            len(manifest.class_names),
+        )
+
+
+def _of_training(rows: _Rows, method: Method, probs: np.ndarray) -> Evidence:
+    """The evidence of a single training: what it remembers of labels is told from the rows that it left out.
+
+    Args:
+        rows: what became of them.
+        method: after its last epoch.
+        probs: (N, K) of the trained network.
+    """
+    averaged = method.ensembled_probs.double().cpu().numpy()
+    mass = averaged.sum(axis=1, keepdims=True)
+    averaged = np.where(mass > 0, averaged / np.where(mass > 0, mass, 1), np.nan)
+    trained = np.where(rows.of_split, -1, rows.given)
+    averaged = as_held_out(averaged, trained, rows.held_out)
+    score = method.score(probs, rows.given)
+    evidence = judged_evidence(averaged, trained, score=score, unseen=rows.held_out)
+    if not rows.of_split.any():
+        return evidence
+    # What a test split says of itself changes no other row.
+    unseen = rows.held_out | rows.of_split
+    return _with_rows(
+        evidence, judged_evidence(averaged, rows.given, score=score, unseen=unseen), rows.of_split
     )
-    # For few rows the model comes from rows that the network was trained on, and it cannot predict a new class.
-    unsure = found.fit.keeps_labels or not found.fit.ok or not fitted[held_out].any()
-    return whole, held_out & (unsure | _of_unknown_class(manifest, trained, None))
 
 
-def _of_folds(
-    manifest: Manifest, store: ImageStore, trainer: Trainer, crossed: CrossFit, logits: np.ndarray
-) -> Evidence:
-    """The evidence of rows that were held out: of the folds, and of `split`."""
-    held_out = (crossed.fold_of_row >= 0) | held_out_rows(manifest, store.valid, manifest.given)
-    given = np.where(held_out, manifest.given, -1)
-    probs = np.where(held_out[:, None], softmax(logits.astype(np.float64), axis=1), np.nan)
-    averaged = trainer.method.ensembled_probs.cpu().numpy()
-    return judged_evidence(probs, given, averaged, trainer.method.held_out_score(probs, given))
+def _of_own_model(rows: _Rows, method: OwnModel, logits: torch.Tensor, probs: np.ndarray) -> Evidence:
+    """What the method's own model says; of rows that it was not trained on, what their predictions say.
+
+    Args:
+        rows: what became of them.
+        method: after its last epoch.
+        logits: (N, K) of the trained network, on its device.
+        probs: (N, K), their softmax.
+    """
+    evidence = method.own_evidence(logits)
+    unseen = rows.of_split | rows.held_out
+    if not unseen.any():
+        return evidence
+    return _with_rows(evidence, judged_evidence(probs, np.where(unseen, rows.given, -1)), unseen)
 
 
-def _of_unknown_class(manifest: Manifest, trained: np.ndarray, fold_of_row: np.ndarray | None) -> np.ndarray:
+def _with_rows(evidence: Evidence, others: Evidence, rows: np.ndarray) -> Evidence:
+    """The evidence with noise and beliefs of other evidence in some rows (N,) bool."""
+    return dataclasses.replace(
+        evidence,
+        noise=np.where(rows, others.noise, evidence.noise),
+        probs=np.where(rows[:, None], others.probs, evidence.probs).astype(np.float32),
+    )
+
+
+def _of_folds(rows: _Rows, method: Method, crossed: CrossFit, probs: np.ndarray) -> Evidence:
+    """The evidence of rows that were held out: of the folds, and of `split`.
+
+    Args:
+        rows: what became of them.
+        method: of the training on all rows.
+        crossed: the folds.
+        probs: (N, K) of the folds' networks, or of that training.
+    """
+    held_out = (crossed.fold_of_row >= 0) | rows.of_split
+    given = np.where(held_out, rows.given, -1)
+    shown = np.where(held_out[:, None], probs.astype(np.float64), np.nan)
+    averaged = method.ensembled_probs.cpu().numpy()
+    return judged_evidence(shown, given, averaged, method.score(shown, given))
+
+
+def _of_unknown_class(rows: _Rows, fold_of_row: np.ndarray | None) -> np.ndarray:
     """(N,) bool, rows whose given class no row had on which their network was trained: it knows nothing of it."""
-    folds = np.full(len(trained), -1) if fold_of_row is None else fold_of_row
-    unknown = np.zeros(len(trained), dtype=bool)
-    for label in range(len(manifest.class_names)):
-        of_class = manifest.given == label
-        holding = np.unique(folds[trained == label])
+    folds = np.full(len(rows.trained), -1) if fold_of_row is None else fold_of_row
+    unknown = np.zeros(len(rows.trained), dtype=bool)
+    for label in range(rows.num_classes):
+        of_class = rows.given == label
+        holding = np.unique(folds[rows.trained == label])
         if len(holding) == 0:
             unknown |= of_class
         elif len(holding) == 1 and holding[0] >= 0:

@@ -1,4 +1,4 @@
-"""Cross-fitting: a method trained several times, each time without a part of the rows, which it then predicts."""
+"""Rows that a network never sees: one part held out of a single training, or every part in turn (cross-fitting)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from labelfix.training.setup import Watched, make_trainer
 from labelfix.training.trainer import EpochReport
 
 _ASSIGN_SEED = 6
+_LEAST_UNITS = 10  # rows, or groups, of which one part may be held out
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,39 @@ class CrossFit:
     logits: np.ndarray
     reports: dict[int, list[EpochReport]]
     forward_units: int
+
+
+def hold_out(
+    labels: np.ndarray, groups: np.ndarray | None, trusted: Trusted, config: ScanConfig
+) -> np.ndarray:
+    """The rows that a single training leaves out, by the seed of the scan: so large a part of every class.
+
+    Rows with a verified label train, unless they are kept to check the findings on, and so does a class that would have
+    no other row.
+
+    Args:
+        labels: (N,) int64 that are trained towards, -1 for none.
+        groups: (N,) int64 of rows that are held out together; None where every row stands alone.
+        trusted: verified labels.
+        config: of the scan.
+
+    Returns:
+        (N,) bool; none with folds, and of fewer than 10 rows or groups.
+    """
+    nothing = np.zeros(len(labels), dtype=bool)
+    if not config.holdout:
+        return nothing
+    verified = (trusted.label >= 0) & ~trusted.is_scored
+    offered = np.where(verified, -1, labels)
+    rows = np.flatnonzero(offered >= 0)
+    units = len(rows) if groups is None else len(np.unique(groups[rows]))
+    parts = round(1 / config.holdout)
+    if units < max(parts, _LEAST_UNITS):
+        return nothing
+    held_out = assign_folds(offered, groups, parts, seed_of(config.seed, _ASSIGN_SEED)) == 0
+    kept = labels[(labels >= 0) & ~held_out]
+    held_out &= np.isin(labels, kept)
+    return held_out if len(kept) >= 2 else nothing
 
 
 def folds_of_rows(

@@ -205,6 +205,7 @@ def make_trainer(
     predicted: np.ndarray,
     fold: int | None = None,
     trusted_labels: np.ndarray | None = None,
+    unseen: np.ndarray | None = None,
 ) -> Trainer:
     """The trainer of a scan, or of one of its folds, with a network, an order and views of its own.
 
@@ -216,6 +217,7 @@ def make_trainer(
         predicted: (P,) int64, rows that are predicted during training.
         fold: its number; None for the training on all rows.
         trusted_labels: (N,) int64, verified labels of rows with a stream of their own, see `trusted_stream_labels`.
+        unseen: (U,) int64, rows that are not trained on, whose predictions are averaged all the same.
 
     Raises:
         InputError: a network that does not take images of this size, or fewer than two rows to train on.
@@ -231,6 +233,7 @@ def make_trainer(
         source,
         trained_rows=np.flatnonzero(labels >= 0),
         predicted_rows=predicted,
+        unseen_rows=unseen,
         seed=seed,
         # A head is quick as it is.
         precision=torch.float32 if config.is_frozen else config.precision_type,

@@ -62,6 +62,7 @@ class Trainer:
         source: of the images.
         trained_rows: (R,) int64, rows that are trained on.
         predicted_rows: (P,) int64, rows with a valid image; what `predict` covers.
+        unseen_rows: (U,) int64, rows that are not trained on, whose predictions are averaged over the same epochs.
         seed: of everything random.
         precision: torch.bfloat16 to train in automatic mixed precision; what is predicted in the end is float32.
 
@@ -76,6 +77,7 @@ class Trainer:
         *,
         trained_rows: np.ndarray,
         predicted_rows: np.ndarray,
+        unseen_rows: np.ndarray | None = None,
         seed: int,
         precision: torch.dtype = torch.float32,
     ) -> None:
@@ -88,6 +90,7 @@ class Trainer:
         self.position = Position()
         self._trained_rows = trained_rows
         self._predicted_rows = predicted_rows
+        self._unseen_rows = np.zeros(0, np.int64) if unseen_rows is None else unseen_rows
         self._seed = seed
         self._precision = precision
         self._epoch_phases = [phase for phase in method.phases() for _ in range(phase.epochs)]
@@ -280,7 +283,7 @@ class Trainer:
             return self.predict(view, precision=self._precision)
 
         reported = self.method.after_epoch(when, predict)
-        self.position.forward_units += self._passes(phase, len(predicted))
+        self.position.forward_units += self._passes(phase, len(predicted)) + self._remember_unseen(when)
         means = (self._loss_sums / self.position.step).tolist()
         losses = dict(zip(self.position.loss_names, means, strict=True))
         self.position.epoch += 1
@@ -289,6 +292,16 @@ class Trainer:
         return EpochReport(
             self.position.epoch, phase.name, rate, losses, reported, time.monotonic() - started
         )
+
+    def _remember_unseen(self, when: TrainState) -> int:
+        """Add the rows that are not trained on to the averaged predictions of the epoch; network passes, in rows."""
+        epoch = self.position.epoch
+        if not len(self._unseen_rows) or epoch not in self.method.settings.averaged:
+            return 0
+        found = self.predict("weak", self._unseen_rows, precision=self._precision)
+        rows = torch.from_numpy(self._unseen_rows).to(found.device)
+        self.method.remember(replace(when, epoch=float(epoch)), rows, found[rows])
+        return len(self._unseen_rows)
 
     def _passes(self, phase: Phase, predictions: int) -> int:
         """Network passes of an epoch, in rows: as the phase declares them, and every prediction of all rows."""

@@ -68,9 +68,8 @@ def test_who_reads_photographs_badly_is_told_of_encoders(run_cli, digits, tmp_pa
     path = tmp_path / "run" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({"config": {**config["config"], "backbone": "small"}}))
-    for likely, is_told in ((0.5, True), (0.9, False)):
-        reading = {"likely": likely, "disagreeing": 0.2, "noise_rate": 0.2}
-        summary = {"diagnostics": {"reading": reading}}
+    for finding, is_told in (("unclear", True), ("noisy", False)):
+        summary = {"diagnostics": {"estimate": {"finding": finding}}}
         assert wants_encoder(SimpleNamespace(out=path.parent, summary=summary)) == is_told
 
 

@@ -262,7 +262,7 @@ def test_controls_count_every_label_of_every_row():
 def test_levels_scale_the_odds_and_weigh_what_the_labels_say():
     probs, given, true = simulated(3000, 5, even(5, 0.2))
     model, *_ = fit_noise_models(probs, given, 0.8, 0.05)
-    levels = noise_levels([model], probs, given)
+    levels = noise_levels([model], probs, given, np.ones(3000, dtype=bool))
     errors = np.array([1 - np.diag(level.transition).mean() for level in levels])
     weights = np.array([level.weight for level in levels])
     assert weights.sum() == pytest.approx(1)

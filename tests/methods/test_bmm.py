@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import references
 import torch
-from digit_training import DEVICE, digit_labels, first_batch, make_trainer
+from digit_training import DEVICE, digit_labels, evidence_of, first_batch, make_trainer
 
 from labelfix.estimation.mixture import NoiseModel
 from labelfix.methods.base import TrainState
@@ -102,7 +102,7 @@ class TestTracking:
         trainer = make_trainer("bmm", epochs=3, score_from="method", average_from="0")
         list(trainer.epochs())
         losses = trainer.method.recent_losses[:3].double().mean(dim=0).cpu().numpy()
-        noise = trainer.method.evidence(trainer.predict).noise
+        noise = evidence_of(trainer).noise
         assert (np.argsort(losses, kind="stable") == np.argsort(noise, kind="stable")).mean() > 0.99
         np.testing.assert_allclose(noise, NoiseModel.fit(losses).posterior(losses), atol=1.1e-3)
 

@@ -10,6 +10,7 @@ from digit_training import (
     DEVICE,
     assert_same,
     digit_labels,
+    evidence_of,
     first_batch,
     make_trainer,
     numpy,
@@ -192,8 +193,9 @@ class TestVariants:
             means = NoiseModel.fit(losses, "gaussian").mixture.means
             assert reports[-1].reported["clean_mean"] == pytest.approx(means[0], rel=1e-6)
             assert reports[-1].reported["noisy_mean"] == pytest.approx(means[1], rel=1e-6)
-            evidence = trainer.method.evidence(trainer.predict)
-            assert evidence.diagnostics["mixture"]["noisy"].keys() == {"mean", "variance", "weight"}
+            diagnostics = trainer.method.diagnostics(trainer.predict())
+            assert diagnostics["mixture"]["noisy"].keys() == {"mean", "variance", "weight"}
+            assert np.isfinite(evidence_of(trainer).noise).all()
 
 
 class TestPresets:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from digit_training import assert_same, digit_labels, make_trainer, state_of, trained, trusted_digits
+from digit_training import (
+    assert_same,
+    digit_labels,
+    evidence_of,
+    make_trainer,
+    state_of,
+    trained,
+    trusted_digits,
+)
 from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 
 from labelfix.errors import InputError
+from labelfix.estimation.evidence import PAPER_RULE
 from labelfix.methods import method_card, method_class, method_names
 from labelfix.methods.base import TrainState
-from labelfix.methods.two_posteriors import TwoPosteriors
+from labelfix.methods.own_model import OwnModel
 
 METHODS = method_names()
-TWO_POSTERIORS = [name for name in METHODS if issubclass(method_class(name), TwoPosteriors)]
+OWN_MODELS = [name for name in METHODS if issubclass(method_class(name), OwnModel)]
 
 
 @pytest.fixture(params=METHODS)
@@ -65,7 +74,7 @@ def test_evidence_has_the_promised_shapes_and_ranges(name):
     given = digit_labels(200)[0].copy()
     given[190:] = -1
     trainer = trained(name, given=given)
-    evidence = trainer.method.evidence(trainer.predict)
+    evidence = evidence_of(trainer)
     assert evidence.noise.shape == (200,)
     assert evidence.probs.shape == (200, 10)
     assert np.isnan(evidence.noise[190:]).all()
@@ -74,34 +83,35 @@ def test_evidence_has_the_promised_shapes_and_ranges(name):
     np.testing.assert_allclose(evidence.probs[:190].sum(axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TWO_POSTERIORS)
-def test_both_is_the_mean_of_the_two_posteriors(name):
+@pytest.mark.parametrize("name", OWN_MODELS)
+def test_a_method_s_own_model_finds_something_else_by_the_paper_s_rule(name):
     given = digit_labels(200)[0].copy()
     given[190:] = -1
     trainer = trained(name, given=given)
     found = {}
-    for kind in ("method", "trajectory", "both"):
+    for kind in ("method", "trajectory"):
         trainer.method.settings = trainer.method.settings.changed({"score_from": kind})
-        found[kind] = trainer.method.evidence(trainer.predict)
-    for field in ("noise", "probs"):
-        parts = [getattr(found[kind], field) for kind in ("method", "trajectory")]
-        assert not np.allclose(*parts, equal_nan=True)
-        np.testing.assert_allclose(getattr(found["both"], field), (parts[0] + parts[1]) / 2, atol=1e-6)
-    assert np.isnan(found["both"].probs[190:]).all()
-    assert found["both"].fit == found["trajectory"].fit
-    assert found["both"].diagnostics == found["trajectory"].diagnostics
+        found[kind] = evidence_of(trainer)
+    own = found["method"]
+    assert not np.allclose(own.noise, found["trajectory"].noise, equal_nan=True)
+    assert np.isnan(own.probs[190:]).all()
+    np.testing.assert_allclose(own.probs[:190].sum(axis=1), 1, atol=1e-5)
+    assert own.rule == PAPER_RULE
+    assert str(own.rule).startswith(
+        "flagged: noise_score > 0.5 and the most probable label is not the given one"
+    )
 
 
 def test_planted_noise_is_ranked_far_above_chance(name):
     given, true = digit_labels(600)
     trainer = trained(name, rows=600, epochs=15, given=given)
-    noise = trainer.method.evidence(trainer.predict).noise
+    noise = evidence_of(trainer).noise
     assert average_precision_score(given != true, noise) > 0.7  # chance is 0.3
 
 
 def test_scores_are_hardly_ever_tied(name):
     trainer = trained(name)
-    noise = trainer.method.evidence(trainer.predict).noise.astype(np.float32)
+    noise = evidence_of(trainer).noise.astype(np.float32)
     assert len(np.unique(noise)) > 0.95 * len(noise)
 
 
@@ -114,7 +124,7 @@ def test_everything_a_restart_needs_is_in_the_state(name):
     fresh = make_trainer(name, seed=5)
     tensors, facts = trainer.state()
     fresh.restore(tensors, facts)
-    a, b = (t.method.evidence(t.predict) for t in (trainer, fresh))
+    a, b = (evidence_of(t) for t in (trainer, fresh))
     np.testing.assert_array_equal(a.noise, b.noise)
     np.testing.assert_array_equal(a.probs, b.probs)
 
@@ -132,7 +142,7 @@ def test_a_class_permutation_permutes_the_findings(name):
             tensor[torch.from_numpy(order)] = tensor.clone()
     for trainer in (plain, moved):
         list(trainer.epochs())
-    a, b = (t.method.evidence(t.predict) for t in (plain, moved))
+    a, b = (evidence_of(t) for t in (plain, moved))
     np.testing.assert_allclose(b.noise, a.noise, atol=2e-2)
     np.testing.assert_allclose(b.probs[:, order], a.probs, atol=2e-2)
 
@@ -184,7 +194,7 @@ IMPOSSIBLE = [
     ("joint", "finetune_epochs", 0, "must be at least 1"),
     ("nnaqc", "alpha", 1.1, "must be a number from 0 to 1"),
     ("nnaqc", "beta", -0.1, "must be a number from 0 to 1"),
-    ("nnaqc", "final_share", float("nan"), "must be a number from 0 to 1"),
+    ("nnaqc", "alpha", float("nan"), "must be a number from 0 to 1"),
     ("nnaqc", "layer_decay", -1.0, "must be a number from 0 up"),
     ("nnaqc", "trace", float("inf"), "must be a number from 0 up"),
     ("nnaqc", "dropout", 1.0, "must be a number from 0 up, and below 1"),

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import references
 from conftest import write_digits
-from digit_training import digit_labels, first_batch, loss_of, make_trainer, numpy, trained
+from digit_training import digit_labels, first_batch, loss_of, make_trainer, numpy
 from refusals import refuses
 from sklearn.metrics import average_precision_score
 
 import labelfix
-from labelfix.estimation.posterior import posterior_evidence
 from labelfix.methods import method_class
 
 
@@ -26,22 +25,12 @@ def test_loss_is_cross_entropy_with_the_given_labels():
 
 
 def test_the_default_score_is_one_minus_the_probability_of_the_given_label():
-    trainer = trained("cross-entropy")
     given = digit_labels(200)[0]
-    probs = references.softmax(trainer.predict("plain").cpu().numpy())
-    evidence = trainer.method.evidence(trainer.predict)
-    np.testing.assert_allclose(evidence.noise, 1 - probs[np.arange(200), given], atol=1e-5)
-    expected = posterior_evidence(probs, given, trainer.method.settings.epochs)
-    np.testing.assert_allclose(evidence.probs, expected.probs, atol=1e-4)
-    assert evidence.fit.keeps_labels == expected.fit.keeps_labels
-
-
-def test_the_trajectory_score_is_the_mean_of_ratio_and_posterior():
-    trainer = trained("cross-entropy", score_from="trajectory")
-    given, probs = digit_labels(200)[0], numpy(trainer.method.ensembled_probs)
-    posterior, _ = references.transition_posterior(probs, given)
-    expected = (references.ratio_score(probs, given) + 1 - posterior[np.arange(200), given]) / 2
-    np.testing.assert_allclose(trainer.method.evidence(trainer.predict).noise, expected, atol=1e-5)
+    probs = np.random.default_rng(0).dirichlet(np.ones(10), 200)
+    score = make_trainer("cross-entropy").method.score(probs, np.where(np.arange(200) < 5, -1, given))
+    np.testing.assert_allclose(score[5:], 1 - probs[np.arange(5, 200), given[5:]])
+    assert np.isnan(score[:5]).all()
+    assert make_trainer("cross-entropy", score_from="trajectory").method.score(probs, given) is None
 
 
 # ---------------------------------------------------------------- confident learning
@@ -76,14 +65,12 @@ def test_a_missing_cleanlab_is_one_line_that_names_the_extra(digits, tmp_path, m
     assert labelfix.plan(digits[0], method="cross-entropy", out=tmp_path / "run")["folds"] == 0
 
 
-def test_evidence_leaves_out_rows_without_label_or_logits():
-    trainer = make_trainer("confident-learning")
-    logits, given = trainer.predict("plain").cpu().numpy(), digit_labels(200)[0].copy()
-    logits[:5], given[5:9] = np.nan, -1
-    evidence = trainer.method.held_out_evidence(logits, given, np.arange(200) >= 50)
-    assert np.isnan(evidence.noise[:9]).all()
-    probs = references.softmax(logits)
-    np.testing.assert_allclose(evidence.noise[9:], 1 - probs[np.arange(9, 200), given[9:]], atol=1e-6)
+def test_its_score_leaves_out_rows_without_label_or_prediction():
+    probs, given = np.random.default_rng(0).dirichlet(np.ones(10), 200), digit_labels(200)[0].copy()
+    probs[:5], given[5:9] = np.nan, -1
+    score = make_trainer("confident-learning").method.score(probs, given)
+    assert np.isnan(score[:9]).all()
+    np.testing.assert_allclose(score[9:], 1 - probs[np.arange(9, 200), given[9:]], atol=1e-6)
 
 
 @pytest.fixture(scope="module")

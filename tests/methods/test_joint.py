@@ -10,6 +10,7 @@ from digit_training import (
     DEVICE,
     assert_slopes,
     digit_labels,
+    evidence_of,
     first_batch,
     loss_of,
     make_trainer,
@@ -181,7 +182,7 @@ class TestLabels:
         mean = references.joint_labels(predicted[:8], 4)
         np.testing.assert_array_equal(trainer.method.targets.cpu().numpy(), one_hot(mean.argmax(axis=1)))
         # The posterior keeps the shades.
-        probs = trainer.method.evidence(trainer.predict).probs
+        probs = evidence_of(trainer).probs
         np.testing.assert_allclose(probs, mean, rtol=1e-3, atol=1e-6)
 
     @pytest.mark.parametrize("changes", [{}, {"warm_start": "false"}, {"finetune": "mixup"}])
@@ -250,7 +251,7 @@ class TestEvidence:
         list(trainer.epochs())
         settings = trainer.method.settings
         mean = references.joint_labels(predicted[: settings.correct_epochs], settings.ring_epochs)
-        evidence = trainer.method.evidence(trainer.predict)
+        evidence = evidence_of(trainer)
         np.testing.assert_allclose(evidence.probs, mean, rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(evidence.noise, 1 - mean[np.arange(200), digit_labels(200)[0]], atol=5e-4)
 
@@ -261,12 +262,12 @@ class TestEvidence:
             for row, doubt in enumerate((1e-6, 2e-6, 4e-5)):
                 method.past[slot, row] = torch.tensor([1 - doubt, doubt] + [0.0] * 8)
         method.ensembled_probs.copy_(torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(10), 3)))
-        noise = method.evidence(lambda _view: None).noise
+        noise = method.own_evidence(torch.zeros(3, 10)).noise
         np.testing.assert_allclose(noise, [1e-6, 2e-6, 4e-5], rtol=0.02)
 
     def test_labels_end_up_more_accurate_than_they_were_given(self):
         given, true = digit_labels(600, "symmetric-exclusive:0.4")
-        trainer = trained("joint", rows=600, epochs=24, given=given)
-        evidence = trainer.method.evidence(trainer.predict)
+        trainer = trained("joint", rows=600, epochs=24, given=given, score_from="method")
+        evidence = evidence_of(trainer)
         assert average_precision_score(given != true, evidence.noise) > 0.95
         assert (evidence.probs.argmax(axis=1) == true).mean() > 0.85  # given labels: 0.6

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import references
 import torch
-from digit_training import assert_slopes, digit_labels, first_batch, make_trainer, numpy, trained
+from digit_training import assert_slopes, digit_labels, evidence_of, first_batch, make_trainer, numpy, trained
 from sklearn.metrics import average_precision_score
 
-from labelfix.estimation.evidence import transition_matrix
 from labelfix.methods.base import TrainState
 from labelfix.methods.batch import Labels
 from labelfix.methods.nnaqc import NNAQC, presets
@@ -165,7 +164,7 @@ class TestLayer:
         last = numpy(trainer.method.layer)
         assert np.abs(last - first).max() > 0.5
         assert np.abs(last[~np.eye(10, dtype=bool)]).max() > 0.05  # decay alone would leave zeros
-        diagnostics = trainer.method.evidence(trainer.predict).diagnostics
+        diagnostics = trainer.method.diagnostics(trainer.predict())
         planted = realised_transition(true, given, 10)
         error = np.abs(np.array(diagnostics["counted_transition"]) - planted).sum(axis=1).mean()
         nothing = np.abs(np.eye(10) - planted).sum(axis=1).mean()
@@ -177,11 +176,12 @@ class TestLayer:
 class TestEvidence:
     def test_the_method_score_is_the_posterior_by_the_counts(self):
         trainer = trained("nnaqc", rows=200, epochs=6, score_from="method")
-        evidence, given = trainer.method.evidence(trainer.predict), digit_labels(200)[0]
+        evidence, given = evidence_of(trainer), digit_labels(200)[0]
         clean = references.softmax(numpy(trainer.predict()))
         transition = references.counted_transition(clean, given)
         posterior = references.true_class_posterior(clean, given, transition)
-        np.testing.assert_allclose(evidence.diagnostics["counted_transition"], transition, atol=1e-5)
+        counted = trainer.method.diagnostics(trainer.predict())["counted_transition"]
+        np.testing.assert_allclose(counted, transition, atol=1e-5)
         np.testing.assert_allclose(evidence.probs, posterior, atol=1e-5)
         np.testing.assert_allclose(evidence.noise, 1 - posterior[np.arange(200), given], atol=1e-6)
 
@@ -192,27 +192,18 @@ class TestEvidence:
         logits = trainer.predict()
         logits[20:30] = torch.nan
 
-        evidence = trainer.method.evidence(lambda _view: logits)
+        evidence = trainer.method.own_evidence(logits)
         assert np.isnan(evidence.noise[:30]).all()
         assert np.isnan(evidence.probs[:30]).all()
         clean = references.softmax(numpy(logits)[30:])
         expected = references.counted_transition(clean, given[30:])
-        np.testing.assert_allclose(evidence.diagnostics["counted_transition"], expected, atol=1e-5)
-
-    def test_rows_of_folds_are_scored_by_counts_of_their_own(self):
-        """The posterior of held-out rows counts its transitions on them: none of the trained rows counts."""
-        rng, true = np.random.default_rng(0), np.arange(2_000) % 10
-        given = np.where(rng.random(2_000) < 0.3, (true + 1) % 10, true)
-        logits = 4.0 * np.eye(10)[true] + rng.normal(size=(2_000, 10))
-        found = alone(FAST).held_out_evidence(logits, given, np.ones(2_000, dtype=bool))
-        assert average_precision_score(given != true, found.noise) > 0.95
-        counted = transition_matrix(found.probs, given)
-        assert np.abs(counted - realised_transition(true, given, 10)).sum(axis=1).mean() < 0.15
+        counted = trainer.method.diagnostics(logits)["counted_transition"]
+        np.testing.assert_allclose(counted, expected, atol=1e-5)
 
     def test_the_network_alone_finds_the_true_classes(self):
         given, true = digit_labels(1000, "symmetric-exclusive:0.4")
         trainer = trained("nnaqc", rows=1000, epochs=20, given=given)
-        evidence = trainer.method.evidence(trainer.predict)
+        evidence = evidence_of(trainer)
         assert average_precision_score(given != true, evidence.noise) > 0.95
         assert (trainer.predict().argmax(dim=1).cpu().numpy() == true).mean() > 0.85  # given labels: 0.6
 

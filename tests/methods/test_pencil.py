@@ -13,6 +13,7 @@ from digit_training import (
     DEVICE,
     assert_same,
     digit_labels,
+    evidence_of,
     first_batch,
     make_trainer,
     numpy,
@@ -266,7 +267,7 @@ class TestEvidence:
         list(trainer.epochs())
         trainer.method.given.zero_()
         trainer.method.label_logits.copy_(torch.tensor(distribution).log().expand(100, -1))
-        return trainer.method.evidence(trainer.predict)
+        return evidence_of(trainer)
 
     def test_what_the_pull_leaves_at_the_given_label_is_taken_out(self):
         f = np.array([0.1, 0.7] + [0.025] * 8)

@@ -7,17 +7,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from digit_training import make_trainer
 from memory_data import digit_arrays, hub
 from processes import kill
 from references import platt_by_hand
 from refusals import refuses
 from runs import findings_of, result_bytes, table, weights_of, write
+from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
 
 import labelfix
 from labelfix.data.images.decoding import encode
-from labelfix.estimation.posterior import held_out_evidence
 from labelfix.pipeline import ScanPlan
 from labelfix.reporting import Silent
 
@@ -142,10 +142,12 @@ def test_trusted_rows_are_trained_on_with_their_verified_label(tmp_path):
     # With one more, half of the file would be kept for scoring.
     wrong = np.flatnonzero(frame.label != true)[:19]
     file = pd.DataFrame({"sample_id": wrong, "label": true[wrong]})
-    trusted = scan(write(tmp_path, frame), tmp_path / "a", trusted=write(tmp_path, file, "trusted.csv"))
-    plain = scan(write(tmp_path, frame), tmp_path / "b")
+    trusted = write(tmp_path, file, "trusted.csv")
+    # Verified rows are never held out; the same labels in the source might be.
+    trusted = scan(write(tmp_path, frame), tmp_path / "a", trusted=trusted, holdout=0)
+    plain = scan(write(tmp_path, frame), tmp_path / "b", holdout=0)
     frame.loc[wrong, "label"] = true[wrong]
-    same = scan(write(tmp_path, frame), tmp_path / "c")
+    same = scan(write(tmp_path, frame), tmp_path / "c", holdout=0)
     assert weights_of(trusted) == weights_of(same) != weights_of(plain)
     reported = trusted.summary["diagnostics"]["calibration"]
     assert not reported["is_calibrated"]
@@ -176,7 +178,7 @@ def scored(tmp_path_factory):
     frame, true = table(folder, 300, "symmetric-exclusive:0.3")
     file = pd.DataFrame({"sample_id": range(160), "label": true[:160]})
     kept = np.concatenate([np.flatnonzero(true[:160] == name)[1::2] for name in np.unique(true)])
-    options = {"method": "cross-entropy", "epochs": 6}
+    options = {"method": "cross-entropy", "epochs": 6, "holdout": 0}
     trusted = write(folder, file, "trusted.csv")
     given = frame.label.to_numpy(object)
     given[:160] = np.where(np.isin(np.arange(160), kept), given[:160], true[:160])
@@ -221,14 +223,10 @@ def test_noise_scores_are_calibrated_on_that_half(scored):
     counted = f"{len(kept)} verified rows, {wrong[kept].sum()} of them wrongly labelled"
     assert reported["reason"] == f"calibrated on {counted}"
     assert reported["brier_after"] < reported["brier_before"]
-    before = findings_of(plain).noise_score.to_numpy(float)
-    assert reported["brier_before"] == pytest.approx(np.mean((before[kept] - wrong[kept]) ** 2), abs=1e-5)
-    slope, offset = platt_by_hand(before[kept], wrong[kept])
-    inside = np.clip(before, 1e-6, 1 - 1e-6)
-    expected = 1 / (1 + (inside / (1 - inside)) ** -slope * np.exp(-offset))
-    found = findings_of(run).noise_score.to_numpy(float)
-    np.testing.assert_allclose(found[160:], expected[160:], atol=2e-3)
-    assert np.abs(found - before)[160:].max() > 0.05
+    # The scores of all other rows went through one rising curve: about those of the same scan without it.
+    pair = [findings_of(each).noise_score[160:].to_numpy(float) for each in (run, plain)]
+    assert spearmanr(*pair).statistic > 0.95
+    assert np.abs(pair[0] - pair[1]).max() > 0.05
 
 
 # ---------------------------------------------------------------- rows of a test split
@@ -241,9 +239,9 @@ def with_split(frame: pd.DataFrame, held_out) -> pd.DataFrame:
 def test_rows_of_a_split_are_never_trained_on_and_are_scored(tmp_path):
     frame, _ = table(tmp_path)
     held_out = np.arange(240) % 4 == 1
-    first = scan(write(tmp_path, with_split(frame, held_out)), tmp_path / "a")
+    first = scan(write(tmp_path, with_split(frame, held_out)), tmp_path / "a", epochs=12)
     other = frame.label.where(~held_out, ((frame.label.astype(int) + 1) % 10).astype(str))
-    second = scan(write(tmp_path, with_split(frame.assign(label=other), held_out)), tmp_path / "b")
+    second = scan(write(tmp_path, with_split(frame.assign(label=other), held_out)), tmp_path / "b", epochs=12)
     assert weights_of(first) == weights_of(second)
     one, two = findings_of(first), findings_of(second)
     pd.testing.assert_frame_equal(one[~held_out], two[~held_out])
@@ -270,35 +268,15 @@ def test_a_split_serves_as_test_and_its_verified_labels_count(tmp_path):
     assert run.summary["test_accuracy"] == accuracies(run, "test")[-1]
 
 
-@pytest.mark.parametrize("held_out", [999, 1_000])
-def test_a_thousand_held_out_rows_have_a_noise_model_of_their_own(tmp_path, held_out):
-    frame, _ = table(tmp_path, 1_200, "pair:0.3")
-    held = np.arange(1_200) < held_out
-    run = scan(write(tmp_path, with_split(frame, held)), tmp_path / "run", method="cross-entropy")
-    df = findings_of(run)
-    probs = np.stack(df.predicted_probs).astype(float)
-    given = df.given_label.to_numpy(int)
-    fitted = held if held_out == 1_000 else ~held
-    expected, other = (held_out_evidence(np.log(probs), given, rows).probs for rows in (fitted, ~fitted))
-    found = np.stack(df.label_distribution)[held]
-    assert np.abs(found - expected[held]).max() < 0.01 < np.abs(found - other[held]).max()
-    np.testing.assert_allclose(df.noise_score[held], 1 - probs[held, given[held]], atol=1e-5)
-
-
-@pytest.mark.parametrize("method", ["bmm", "cross-entropy"])
-def test_the_noise_model_of_held_out_rows_knows_only_the_fitted_rows(method):
-    trainer = make_trainer(method, rows=300)
-    list(trainer.epochs())
-    logits, given = trainer.predict("plain").cpu().numpy(), trainer.method.given.cpu().numpy().copy()
-    fitted = np.arange(300) < 200
-    first = trainer.method.held_out_evidence(logits, given, fitted)
-    logits[250:], given[290:] = np.nan, -1
-    second = trainer.method.held_out_evidence(logits, given, fitted)
-    np.testing.assert_allclose(first.noise[:250], second.noise[:250], rtol=1e-6)
-    np.testing.assert_allclose(first.probs[:250], second.probs[:250], rtol=1e-5, atol=1e-7)
-    assert np.isnan(second.noise[250:]).all()
-    assert ((first.noise >= 0) & (first.noise <= 1)).all()
-    np.testing.assert_allclose(first.probs.sum(axis=1), 1, atol=1e-5)
+def test_rows_of_a_split_are_read_as_rows_that_training_left_out(tmp_path):
+    """Wrong labels among them are found as well as elsewhere, with the noise that all rows show."""
+    frame, true = table(tmp_path, 600, "symmetric-exclusive:0.3")
+    held = np.arange(600) % 5 == 1
+    options = {"epochs": 12, "method": "cross-entropy", "settings": {"score_from": "trajectory"}}
+    run = scan(write(tmp_path, with_split(frame, held)), tmp_path / "run", **options)
+    df, wrong = findings_of(run), (frame.label != true).to_numpy()
+    assert average_precision_score(wrong[held], df.noise_score[held]) > 0.7
+    assert df.is_label_issue[held & wrong].mean() > 0.5 > 0.2 > df.is_label_issue[held & ~wrong].mean()
 
 
 # ---------------------------------------------------------------- --test

@@ -1,9 +1,9 @@
 """Judge the rule on saved predictions in seconds: what it says of the labels, and what is true.
 
-    python tests/benchmarks/estimation/rules.py FOLDER [FOLDER ...] [--today] [--only TEXT] [--csv FILE]
+    python tests/benchmarks/estimation/rules.py FOLDER [FOLDER ...] [--only TEXT] [--csv FILE]
 
-Each `.npz` of a folder holds held-out probabilities `P` (N, K), given labels `g` and true labels `y` (N,). `--today`
-adds the pooled posterior of held-out logits with the one verdict rule, for comparison.
+Each `.npz` of a folder holds held-out probabilities `P` (N, K), given labels `g` and true labels `y` (N,), and maybe
+rows `u` (N,) bool that were truly not trained on, as arrays.py makes them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from labelfix.estimation.judgement import judge
-from labelfix.estimation.posterior import held_out_evidence
-from labelfix.estimation.verdicts import decide
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,8 @@ class Findings:
     gain: float
 
 
-def controls_rule(probs: np.ndarray, given: np.ndarray) -> Findings:
-    found = judge(probs, given)
+def judged(probs: np.ndarray, given: np.ndarray, unseen: np.ndarray | None) -> Findings:
+    found = judge(probs, given, unseen=unseen)
     return Findings(
         found.noise,
         found.beliefs,
@@ -47,16 +44,6 @@ def controls_rule(probs: np.ndarray, given: np.ndarray) -> Findings:
         found.rate_low,
         found.rate_high,
         found.gain,
-    )
-
-
-def todays_rule(probs: np.ndarray, given: np.ndarray) -> Findings:
-    rows = np.ones(len(given), dtype=bool)
-    evidence = held_out_evidence(np.log(probs), given, rows)
-    verdicts = decide(evidence, given, rows, probs.argmax(axis=1))
-    rate = float(evidence.noise.mean())
-    return Findings(
-        evidence.noise, evidence.probs, verdicts.flagged, verdicts.corrected, rate, rate, rate, 0.0
     )
 
 
@@ -138,14 +125,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--today", action="store_true", help="also the rule that the controls are to replace")
     parser.add_argument("--only", default="", help="conditions with this in their name")
     parser.add_argument("--csv", type=Path, help="write the figures there too")
     args = parser.parse_args()
-    rules: dict[str, Callable[[np.ndarray, np.ndarray], Findings]] = {"controls": controls_rule}
-    if args.today:
-        rules["today"] = todays_rule
-    results: dict[str, list[dict]] = {name: [] for name in rules}
+    rows: list[dict] = []
     print(
         "data, wrong: true / estimated [interval], AP, F1 / best, gain / best (expected), ECE noise, top, NLL, time"
     )
@@ -156,20 +139,18 @@ def main() -> None:
         probs = np.maximum(data["P"].astype(np.float64), 1e-7)
         probs /= probs.sum(axis=1, keepdims=True)
         given, true = data["g"].astype(np.int64), data["y"].astype(np.int64)
-        for name, rule in rules.items():
-            started = time.perf_counter()
-            row = measured(rule(probs, given), given, true)
-            results[name].append({"name": path.stem, **row})
-            label = path.stem if name == "controls" else "  today"
-            print(line(label, row, time.perf_counter() - started), flush=True)
-    for name, rows in results.items():
-        if rows:
-            print(f"{name}: {summary(rows)}")
+        started = time.perf_counter()
+        unseen = data["u"] if "u" in data and not data["u"].all() else None
+        row = measured(judged(probs, given, unseen), given, true)
+        rows.append({"name": path.stem, **row})
+        print(line(path.stem, row, time.perf_counter() - started), flush=True)
+    if rows:
+        print(summary(rows))
     if args.csv:
         with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["rule", *results["controls"][0]])
+            writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
-            writer.writerows({"rule": name, **row} for name, rows in results.items() for row in rows)
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

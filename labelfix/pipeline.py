@@ -231,7 +231,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         labels, trusted_labels = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
         known = Labels.of(labels, len(manifest.class_names), torch.device(config.device), trusted_labels)
         phases = method(network, known, config.settings).phases()
-        units = sum(phase.units_per_row for phase in phases)
+        units: float = sum(phase.units_per_row for phase in phases)
         held_out = hold_out(labels, manifest.groups, planned.trusted, config)
         rows = int((labels >= 0).sum()) - int(held_out.sum())
         folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)

@@ -54,7 +54,7 @@ class Manifest:
         class_names: the K classes; class indices follow this order everywhere.
         given: (N,) int64, index into `class_names`, -1 where unlabelled; read-only.
         is_trusted: (N,) bool, rows whose given label a person has verified; read-only.
-        held_out: (N,) bool, rows that are never trained on: their split is test, val or validation; read-only.
+        held_out: (N,) bool, rows that are never trained on: their split is test, val, dev or so; read-only.
         groups: (N,) int64, group of each row in order of first appearance, a row without one being a group of
             its own; read-only; None without the column.
         limit: the number of rows that `rows` asked for; None for all.
@@ -159,7 +159,7 @@ class Manifest:
             _root=opened.root,
             _image_bytes=read_bytes,
         )
-        _check(manifest, require_labels=require_labels)
+        _check(manifest, opened.one_class, require_labels=require_labels)
         return manifest._with_warnings(marked) if require_labels else manifest
 
     def _with_warnings(self, marked: MarkedRows) -> Manifest:
@@ -282,7 +282,7 @@ def _unlinked_file() -> Iterator[Path]:
         yield Path(file.name)
 
 
-def _check(manifest: Manifest, *, require_labels: bool) -> None:
+def _check(manifest: Manifest, one_class: str, *, require_labels: bool) -> None:
     path, given, names = manifest.source, manifest.given, manifest.class_names
     if manifest.num_rows == 0:
         raise InputError(f"{path} is empty: it holds no row")
@@ -290,4 +290,4 @@ def _check(manifest: Manifest, *, require_labels: bool) -> None:
         check_one_label_per_path(path, manifest.file_names(), given, names)
     if require_labels:
         check_trusted(path, given, manifest.is_trusted)
-        check_two_classes(path, given, manifest.held_out, names, manifest.limit)
+        check_two_classes(path, given, manifest.held_out, names, manifest.limit, one_class)

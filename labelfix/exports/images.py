@@ -22,7 +22,7 @@ from labelfix.data.cache import cache_errors, cache_folder
 from labelfix.data.images.decoding import HEAD_SIZE, is_image
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers.columns import extension_of
-from labelfix.data.readers.folders import EXTENSIONS
+from labelfix.data.readers.tree import EXTENSIONS
 from labelfix.errors import InputError
 
 _WAY_OUT = "put back the file that was scanned, or scan again"

@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 
-from labelfix.data.readers.folders import EXTENSIONS
+from labelfix.data.readers.tree import EXTENSIONS
 
 _LONGEST = 255  # bytes in a name, on all common file systems
 _DIGEST = 16

@@ -83,13 +83,13 @@ class TestEveryKind:
         assert Manifest.read(path, require_labels=False).given[7] == -1
 
     def test_test_and_validation_rows_are_held_out_and_the_column_passes_through(self, tmp_path, kind):
-        splits = ["train", "test", " Val", "VALIDATION ", "", "testing", "train", "training"]
+        splits = ["train", "test", " Val", "VALIDATION ", "", "Testing", "dev", "extra"]
         manifest = Manifest.read(write_rows(tmp_path, kind, rows_with(split=splits)))
-        assert np.flatnonzero(manifest.held_out).tolist() == [1, 2, 3]
+        assert np.flatnonzero(manifest.held_out).tolist() == [1, 2, 3, 5, 6]
         assert manifest.pass_through == ("split",)
         kept = [value for batch in manifest.batches() for value in batch.column(2).to_pylist()]
         assert kept[:8] == splits
-        assert any("'testing'" in text and "trained on" in text for text in manifest.warnings)
+        assert any("'extra'" in text and "trained on" in text for text in manifest.warnings)
 
     @pytest.mark.parametrize(
         ("groups", "codes"),

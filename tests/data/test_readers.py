@@ -56,18 +56,6 @@ def test_rows_takes_the_first_rows_of_the_same_order(tmp_path):
     refuses_source(tmp_path, "--rows 0", rows=0)
 
 
-@pytest.mark.parametrize("folders", [["train", "test"], ["Training", "VAL"], ["validation", "train"]])
-def test_splits_are_refused_with_the_folder_to_scan(tmp_path, folders):
-    make_folder(tmp_path, *[f"{folder}/cat/1.jpg" for folder in folders])
-    first = next(folder for folder in folders if folder.lower().startswith("train"))
-    assert refuses_source(tmp_path) == f"{tmp_path} holds splits: scan {tmp_path}/{first}"
-
-
-def test_a_class_called_like_a_split_among_others_is_a_class(tmp_path):
-    make_folder(tmp_path, "train/1.jpg", "car/1.jpg")
-    assert Manifest.read(tmp_path).class_names == ("car", "train")
-
-
 def test_linked_files_and_folders_are_rows_and_circles_end(tmp_path):
     make_folder(tmp_path / "real", "x.jpg")
     make_folder(tmp_path / "set", "a/1.jpg", "b/2.jpg")

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labelfix.data.readers.marks import HELD_OUT
 from labelfix.errors import InputError
 
 
@@ -52,7 +53,12 @@ def check_trusted(path: Path, given: np.ndarray, is_trusted: np.ndarray) -> None
 
 
 def check_two_classes(
-    path: Path, given: np.ndarray, held_out: np.ndarray, class_names: tuple[str, ...], limit: int | None
+    path: Path,
+    given: np.ndarray,
+    held_out: np.ndarray,
+    class_names: tuple[str, ...],
+    limit: int | None,
+    why: str = "",
 ) -> None:
     """Refuse a source without labelled rows of two classes to train on.
 
@@ -62,6 +68,7 @@ def check_two_classes(
         held_out: (N,) bool, rows that are not trained on.
         class_names: the classes.
         limit: how many rows were asked for; None for all.
+        why: what the source itself has to say of a single class.
 
     Raises:
         InputError: says what is missing.
@@ -72,12 +79,12 @@ def check_two_classes(
     if len(found) == 0:
         raise InputError(f"{path} holds no label{more}")
     if len(found) == 1:
-        raise InputError(f"{path} holds a single class, {class_names[found[0]]!r}{more}")
+        raise InputError(f"{path} holds a single class, {class_names[found[0]]!r}{more}{why}")
     trained = np.unique(given[(given >= 0) & ~held_out])
     if len(trained) < 2:
         left = f"only rows of {class_names[trained[0]]!r}" if len(trained) else "no labelled row"
         raise InputError(
-            f"{path}: the split column (test, val, validation are held out) leaves {left} to train on"
+            f"{path}: the split column ({', '.join(HELD_OUT)} are held out) leaves {left} to train on"
             f"{more if is_cut else '; give rows of at least two classes another split'}"
         )
 

@@ -14,8 +14,9 @@ from labelfix.data.readers.labels import Codes, column_text, strip_labels
 from labelfix.errors import InputError
 
 MARK_COLUMNS = ("is_trusted", "split", "group")
-HELD_OUT = ("test", "val", "validation")
 _TRAINED = ("train", "training")
+HELD_OUT = ("val", "valid", "validation", "dev", "test", "testing")
+SPLITS = (*_TRAINED, *HELD_OUT)  # the first that is there is the one to train on
 # Numbers with a missing value among them are written as 1.0 by most tools.
 _YES = ("true", "1", "yes", "1.0")
 _NO = ("false", "0", "no", "0.0", "")
@@ -84,7 +85,7 @@ class MarkedRows:
         """The marks of all N rows, read-only; call it once, it joins the batches.
 
         Returns:
-            Which rows are trusted (N,) bool; which are held out, their split being test, val or validation, (N,) bool;
+            Which rows are trusted (N,) bool; which are held out by their split, see `HELD_OUT`, (N,) bool;
             and groups (N,) int64: 0, 1, ... in order of first appearance, None without the column. A row without a
             group is a group of its own.
         """
@@ -109,7 +110,7 @@ class MarkedRows:
         shown = ", ".join(map(repr, other[:5])) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
         return [
             f"{path}: the split column holds {shown}: these rows are trained on"
-            " (only test, val and validation are held out)"
+            f" (only {', '.join(HELD_OUT)} are held out)"
         ]
 
 

@@ -23,10 +23,10 @@ from labelfix.data.readers.columns import (
     table_columns,
 )
 from labelfix.data.readers.labels import column_labels, column_text
+from labelfix.data.readers.marks import SPLITS
 from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, check_names
 from labelfix.errors import InputError
 
-SPLITS = ("train", "training", "val", "valid", "validation", "test")
 _BATCH_BYTES = 64 << 20
 _MOST_BYTES = 256 << 20
 _NUMBERED = re.compile(r"(.+)-[0-9]+-of-[0-9]+")

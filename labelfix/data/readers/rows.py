@@ -93,6 +93,7 @@ class OpenedSource:
             are files, or in memory. As JSON takes it.
         is_spooled: whether `Rows.images` carry the images, to be kept while they are needed.
         warnings: filled when it is opened and read; whole sentences.
+        one_class: what there is to say where the rows turn out to be of a single class: why, and the way out.
     """
 
     path: Path
@@ -104,6 +105,7 @@ class OpenedSource:
     stamp: tuple[object, ...] = ()
     is_spooled: bool = False
     warnings: list[str] = field(default_factory=list)
+    one_class: str = ""
 
     @property
     def holds_images(self) -> bool:

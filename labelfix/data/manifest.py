@@ -33,11 +33,11 @@ from labelfix.data.readers.checks import (
     check_two_classes,
     rare_classes,
 )
+from labelfix.data.readers.files import Files
 from labelfix.data.readers.image_places import ImagePlaces
 from labelfix.data.readers.keys import Keys
 from labelfix.data.readers.labels import Codes
 from labelfix.data.readers.marks import MarkedRows
-from labelfix.data.readers.rows import file_name
 from labelfix.errors import InputError
 
 Image = Path | bytes | None
@@ -93,6 +93,7 @@ class Manifest:
     _table: pa.Table  # file_name, path, then the pass-through columns
     _root: Path
     _image_bytes: ImageBytes | None
+    _files: Files
 
     @classmethod
     def read(
@@ -144,9 +145,9 @@ class Manifest:
             task="single",
             fingerprint=keys.fingerprint(table.column(0), class_names, given),
             image_key=keys.image_key(opened, len(table)),
-            num_links=keys.num_links,
+            num_links=image_places.files.num_links,
             num_linked_folders=image_places.num_linked_folders,
-            warnings=tuple(opened.warnings),
+            warnings=(*opened.warnings, *image_places.files.warnings(path)),
             options={
                 "source": str(path) if is_path else None,
                 "root": str(opened.root) if has_root else None,
@@ -158,6 +159,7 @@ class Manifest:
             _table=table,
             _root=opened.root,
             _image_bytes=read_bytes,
+            _files=image_places.files,
         )
         _check(manifest, opened.one_class, require_labels=require_labels)
         return manifest._with_warnings(marked) if require_labels else manifest
@@ -196,7 +198,7 @@ class Manifest:
 
     def name_of(self, path: str) -> str:
         """The file name that a path of the source has: relative to its root when inside it."""
-        return file_name(path, str(self._root))
+        return self._files.name_of(path)
 
     def images(self, first: int, stop: int) -> list[Image]:
         """The images of rows first..stop-1: absolute paths, or bytes; None where the source names none."""
@@ -254,7 +256,7 @@ def _collect(
             for rows in chain(first, batches):
                 labels.add(rows.labels)
                 marked.add(rows.marks, len(rows.file_names))
-                keys.add(rows, source.root)
+                keys.add(rows)
                 spooled = [rows.images] if source.is_spooled else []
                 arrays = [rows.file_names, rows.paths, *rows.extra, *spooled]
                 with cache_errors():

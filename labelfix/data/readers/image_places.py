@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.data.cache import check_cache
+from labelfix.data.readers.files import Files
 from labelfix.data.readers.rows import OpenedSource, Rows
 from labelfix.output_paths import source_places
 
@@ -21,20 +22,26 @@ class ImagePlaces:
         source: that is read.
         is_path: whether it has a path, or is in memory.
         is_root_given: whether the user named the folder that image paths start from.
+
+    Attributes:
+        files: looks for the files of the images.
     """
 
     def __init__(self, source: OpenedSource, *, is_path: bool, is_root_given: bool) -> None:
         self._source, self._is_path, self._is_root_given = source, is_path, is_root_given
         self._folders: set[str] = set()
+        self.files = Files(source.root)
 
     def checked(self) -> Iterator[Rows]:
-        """The rows of the source, after a look whether the cache lies in it or among its images.
+        """The rows of the source with their files, after a look whether the cache lies in it or among its images.
 
         Raises:
             InputError: it does.
         """
         check_cache(self.all())
         for rows in self._source.read():
+            if not self._source.holds_images:
+                rows = self.files.found(rows)
             new = set() if self._source.holds_images else folders_of(rows.file_names) - self._folders
             if new:
                 self._folders |= new
@@ -59,6 +66,10 @@ class ImagePlaces:
 
 
 def folders_of(names: pa.Array | pa.ChunkedArray) -> set[str]:
-    """The folder part of each file name, string (n,), once each; "" for the names that have none."""
+    """The folder part of each file name, string (n,), once each; "" for the names that have none.
+
+    Addresses lie in no folder.
+    """
     folders = pc.unique(pc.replace_substring_regex(names, "[^/]*$", ""))
+    folders = folders.filter(pc.invert(pc.match_substring(folders, "://")))
     return set(folders.drop_null().to_pylist())

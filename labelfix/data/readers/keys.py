@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,27 +13,22 @@ from labelfix.data.readers.rows import OpenedSource, Rows
 
 
 class Keys:
-    """The fingerprint and the image key, fed row by row.
-
-    Attributes:
-        num_links: how many images are links to files.
-    """
+    """The fingerprint and the image key, fed row by row."""
 
     def __init__(self) -> None:
-        self.num_links = 0
         self.sizes = hashlib.sha256()
         self.times = hashlib.sha256()
         self.paths = _TextHash()
 
-    def add(self, rows: Rows, root: Path) -> None:
-        """Take the next rows; `root` is where their relative paths start."""
+    def add(self, rows: Rows) -> None:
+        """Take the next rows; of files their `Rows.status` is known."""
         if rows.digests is not None:
             self.sizes.update(np.ascontiguousarray(rows.digests).tobytes())
             return
         sizes = rows.sizes
         if sizes is None:
-            sizes, times, num_links = _stat(rows.paths, root)
-            self.num_links += num_links
+            assert rows.status is not None
+            sizes, times = rows.status[:, 0], rows.status[:, 1]
             self.times.update(times.tobytes())
             self.paths.add(rows.paths)
         self.sizes.update(np.ascontiguousarray(sizes, dtype="<i8").tobytes())
@@ -58,25 +50,6 @@ class Keys:
         if source.holds_images:
             return _hash_json([num_rows, self.sizes.hexdigest()])
         return _hash_json([num_rows, self.paths.digest(), self.sizes.hexdigest(), self.times.hexdigest()])
-
-
-def _stat(paths: pa.Array, root: Path) -> tuple[np.ndarray, np.ndarray, int]:
-    """Size in bytes and modification time in ns of each file, -1 and 0 where there is none; how many are links."""
-    found = []
-    num_links = 0
-    base = f"{root}/"
-    for path in paths.to_pylist():
-        try:
-            # Joined by hand: this line runs once a row.
-            status = os.lstat(path if path[:1] == "/" else base + path) if path else None
-            if status is not None and stat.S_ISLNK(status.st_mode):
-                num_links += 1
-                status = os.stat(root / path)
-        except (OSError, ValueError):
-            status = None
-        found.append((-1, 0) if status is None else (status.st_size, status.st_mtime_ns))
-    table = np.array(found, "<i8").reshape(-1, 2)
-    return table[:, 0], table[:, 1], num_links
 
 
 class _TextHash:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from labelfix.errors import InputError
 BATCH_ROWS = 65_536
 IMAGE_COLUMNS = ("file_name", "filepath", "filename", "path", "image")
 LABEL_COLUMNS = ("label", "given_label", "class")
+_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Rows:
         marks: which rows are verified, their split and their group.
         digests: uint8 (n, 32), SHA-256 of the pixels of each image, where the source is in memory; else None.
         images: binary, the images themselves where `OpenedSource.is_spooled`, null where there is none; else None.
+        status: int64 (n, 2), size in bytes and modification time in ns of each file, -1 and 0 where there is none;
+            None until somebody has looked.
     """
 
     file_names: pa.Array
@@ -75,6 +79,7 @@ class Rows:
     marks: Marks = NO_MARKS
     digests: np.ndarray | None = None
     images: pa.Array | None = None
+    status: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -208,11 +213,18 @@ def file_name(path: str | None, root: str) -> str:
     """The name of a row: relative to `root` when inside it, else as the manifest says; "" without a path."""
     if path is None:
         return ""
+    if is_address(path):
+        return path
     if path[0] != "/" and "./" not in path and "//" not in path:
         return path
     plain = os.path.normpath(path)
     inside = plain.removeprefix(root.rstrip("/") + "/") if plain.startswith("/") else plain
     return path if inside.startswith(("/", "../")) or inside in (".", "..") else inside
+
+
+def is_address(path: str) -> bool:
+    """Whether a path is the address of an image somewhere else: https://, s3:// and the like, but not file://."""
+    return "://" in path and _ADDRESS.match(path) is not None and not path.startswith("file://")
 
 
 def path_rows(

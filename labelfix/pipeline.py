@@ -14,6 +14,7 @@ import torch
 
 from labelfix.atomic_files import write_json, write_table
 from labelfix.config import ScanConfig, ScanOptions
+from labelfix.data.images.readable import decoded_warnings, look_warnings
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
@@ -182,7 +183,8 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
     ):
         with clock.stage("decode"):
             store = decode(manifest, config, reporter)
-            test_store = None if planned.test is None else decode(planned.test, config, reporter)
+            test = planned.test
+            test_store = None if test is None else decode(test, config, reporter, is_trained_on=False)
         with clock.stage("encode" if config.is_frozen else "train"):
             seen = _Seen.of(store, test_store, config, reporter)
         with clock.stage("train"):
@@ -204,8 +206,8 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             }
             corrections.write(folder.corrections, manifest, findings, metadata)
         summary = summarise(manifest, findings, {**metadata, **effort, "elapsed_seconds": clock.seconds})
-        test = None if planned.test is None else planned.test.name
-        model_card.write(folder.card, config, summary, source=manifest.name, test=test)
+        test_name = None if test is None else test.name
+        model_card.write(folder.card, config, summary, source=manifest.name, test=test_name)
         write_json(folder.summary, summary)
         folder.finish()
     return Run(folder.path, folder.corrections, folder.classifier, summary)
@@ -221,7 +223,10 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     Raises:
         InputError: as `scan` does.
     """
-    planned = ScanPlan.of(source, options, reporter or Silent())
+    reporter = reporter or Silent()
+    planned = ScanPlan.of(source, options, reporter)
+    for warning in look_warnings(planned.manifest):
+        reporter.message(f"warning: {warning}")
     manifest, config, folder = planned.manifest, planned.config, planned.folder
     run_folder.check_out(folder, overwrite=planned.overwrite)
     method = method_class(config.method)
@@ -261,19 +266,21 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     }
 
 
-def decode(manifest: Manifest, config: ScanConfig, reporter: Reporter) -> ImageStore:
-    """The images at the size of a scan, from the cache where they are there; warns of those that cannot be used."""
+def decode(
+    manifest: Manifest, config: ScanConfig, reporter: Reporter, *, is_trained_on: bool = True
+) -> ImageStore:
+    """The images at the size of a scan, from the cache where they are there; warns of those that cannot be used.
+
+    Raises:
+        InputError: of those that are trained on, there are no two classes with an image that can be read.
+    """
 
     def on_progress(done: int, total: int) -> None:
         reporter.progress("decode", done, total)
 
     store = ImageStore.open_or_build(manifest, config.image_size, on_progress=on_progress)
-    if store.errors:
-        row = min(store.errors)
-        reporter.message(
-            f"warning: {len(store.errors)} of {manifest.num_rows} images cannot be used; the first is row {row}: "
-            f"{store.errors[row]}"
-        )
+    for warning in decoded_warnings(manifest, store.errors, is_trained_on=is_trained_on):
+        reporter.message(f"warning: {warning}")
     return store
 
 

@@ -31,6 +31,7 @@ TEXTS = {
     "broken/cat/1.png": "no image",
     "one/cat/0.png": "no image",
     "unreadable.csv": "file_name,label\nbroken/cat/0.png,cat\nbroken/cat/1.png,dog\n",
+    "elsewhere.csv": "file_name,label\nnowhere/cat/0.png,cat\nnowhere/cat/1.png,dog\n",
     "mine/thesis.tex": "years of work",
     "lists.jsonl": '{"path": "1.png", "label": "cat"}\n{"path": "2.png", "label": ["cat", "dog"]}\n',
     "t-class.csv": "sample_id,label\n1,cat\n2,horse\n",
@@ -143,9 +144,11 @@ BAD = {
     "scan shards": ("b.parquet", "the column 'a'", "scan a single one"),
     "scan one --image-size 8": ("a single class, 'cat'", "at least two are needed"),
     "scan nowhere": ("nowhere does not exist", "check the path"),
-    "scan unreadable.csv --image-size 8 --quiet": ("none of the images can be read",),
-    "scan unreadable.csv --quiet": ("none of 2 images looked at can be read", "--root", "--image-size"),
-    "scan broken --image-size 8 --quiet": ("1 valid labelled images", "at least 2", "see the errors"),
+    "scan unreadable.csv --image-size 8 --quiet": ("none of the images can be read", "row 0", "no image"),
+    "scan unreadable.csv --quiet": ("none of 2 images looked at can be read", "broken/cat/0.png): no image"),
+    "scan unreadable.csv --image-size 8 --dry-run --quiet": ("none of 2 images looked at can be read", "cat/0.png"),
+    "scan elsewhere.csv --quiet": ("world0/nowhere/cat/0.png): missing file", "--root"),
+    "scan broken --image-size 8 --quiet": ("only images of 'dog' can be read, none of 'cat'", "cat/0.png"),
     "scan broken/list.csv --rows 2": ("a single class, 'cat'", "raise --rows"),
     # options
     "scan images --preset paper-cifar10-md-dyr-sh --epochs 2": ("--epochs 2", "md-dyr-sh", "need more epochs"),
@@ -171,7 +174,7 @@ BAD = {
     "scan images --encoder scalar.onnx --dry-run": ("--encoder scalar.onnx", "its first output", "one vector"),
     "scan images --encoder own.onnx --image-size 32 --quiet": ("own.onnx", "does not take images of 32 px"),
     "scan images --encoder tiny.onnx": ("--encoder tiny.onnx", "images of 4 px", "8 to 1024"),
-    "scan unreadable.csv --encoder own.onnx --quiet": ("none of 2 images looked at can be read", "--root"),
+    "scan unreadable.csv --encoder own.onnx --quiet": ("none of 2 images looked at can be read", "row 0"),
     "scan unreadable.csv --encoder own.onnx --set flip=false --quiet": ("none of the images can be read",),
     "scan images --encoder own.onnx --test one --quiet": ("--test one", "none of its labelled images can be read"),
     "scan images --encoder own.onnx --tune all": ("--tune all", "own.onnx cannot be trained", "--tune none"),
@@ -298,14 +301,15 @@ def test_a_column_of_the_findings_never_passes_through(program, tmp_path, name):
     [
         ({"label": ["cat", "cat", "rare"]}, ("fewer than 2 samples in class 'rare'",)),
         (
-            {"label": ["cat", "dog"] * 2, "split": ["testing"] * 4},
-            ("'testing'", "only test, val and validation are held out"),
+            {"label": ["cat", "dog"] * 2, "split": ["extra"] * 4},
+            ("'extra'", "only val, valid, validation, dev, test, testing are held out"),
         ),
     ],
 )
 def test_what_is_odd_is_a_warning_by_name_and_no_error(program, tmp_path, columns, words):
     frame = pd.DataFrame({"path": [f"{row}.png" for row in range(len(columns["label"]))], **columns})
     frame.to_csv(tmp_path / "x.csv", index=False)
+    (tmp_path / "0.png").write_bytes(encode(digit_arrays(1)[0][0]))
     code, out, err = program(f"scan {tmp_path}/x.csv --image-size 8 --dry-run --out {tmp_path}/run")
     assert code == 0, err
     assert f"rows: {len(frame)}" in out

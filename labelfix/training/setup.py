@@ -168,11 +168,9 @@ def open_images(
         views: those of the source that is trained on, where these images are only measured on.
 
     Raises:
-        InputError: no readable image, or no room for the features.
+        InputError: no room for the features.
     """
     device = torch.device(config.device)
-    if views is None and not store.valid.any():
-        raise InputError("none of the images can be read; see the errors of a scan with --rows 10")
     if encoder is None:
         return Source(store.images, _augmentation(store, config) if views is None else views, device)
     images = _augmentation(store, config)

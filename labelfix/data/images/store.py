@@ -6,13 +6,11 @@ lie. The workers import these modules, and so they import only NumPy and Pillow 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
 import stat
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,9 @@ import numpy as np
 
 from labelfix.atomic_files import flush, write_json
 from labelfix.data.array_file import check_space, map_array, reserve
-from labelfix.data.images.decoding import DECODER_VERSION, BadImage, decode, encode, open_picture
+from labelfix.data.images.decoding import DECODER_VERSION, BadImage, decode, encode
 from labelfix.data.images.folders import clear, is_ours, locked, place_of_stores
+from labelfix.data.images.readable import look
 from labelfix.data.images.workers import decode_all, num_cores
 from labelfix.errors import InputError, LabelfixError
 
@@ -53,21 +52,7 @@ def auto_image_size(manifest: Manifest, largest: int) -> int:
     Raises:
         InputError: none of these images can be read.
     """
-    count = min(manifest.num_rows, 1000)
-    rows = np.arange(count) * manifest.num_rows // count
-    sides = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for image in manifest.sample_images(rows):
-            with contextlib.suppress(BadImage):
-                if image is not None:
-                    with open_picture(image) as picture:
-                        sides.append(min(picture.size))
-    if not sides:
-        raise InputError(
-            f"{manifest.source}: none of {count} images looked at can be read; check the paths (--root), or"
-            " give --image-size"
-        )
+    sides = look(manifest).sides
     fitting = [size for size in AUTO_SIZES if size <= min(np.median(sides), largest)]
     return fitting[-1] if fitting else AUTO_SIZES[0]
 

@@ -183,8 +183,10 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
     ):
         with clock.stage("decode"):
             store = decode(manifest, config, reporter)
-            test = planned.test
-            test_store = None if test is None else decode(test, config, reporter, is_trained_on=False)
+            test, white = planned.test, store.white
+            test_store = (
+                None if test is None else decode(test, config, reporter, is_trained_on=False, white=white)
+            )
         with clock.stage("encode" if config.is_frozen else "train"):
             seen = _Seen.of(store, test_store, config, reporter)
         with clock.stage("train"):
@@ -196,7 +198,9 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
                 manifest, store, trusted, trainer, trained.last_reports, trained.held_out, crossed
             )
         with clock.stage("write"):
-            make_classifier(trainer, config, manifest.class_names, seen.encoder).save(folder.classifier)
+            make_classifier(trainer, config, manifest.class_names, seen.encoder, white).save(
+                folder.classifier
+            )
             write_table(folder.epochs, epochs_table(trained.reports))
             metadata = {
                 "method": config.method,
@@ -267,9 +271,16 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
 
 
 def decode(
-    manifest: Manifest, config: ScanConfig, reporter: Reporter, *, is_trained_on: bool = True
+    manifest: Manifest,
+    config: ScanConfig,
+    reporter: Reporter,
+    *,
+    is_trained_on: bool = True,
+    white: int | None = None,
 ) -> ImageStore:
     """The images at the size of a scan, from the cache where they are there; warns of those that cannot be used.
+
+    `white` is the value of 16-bit grey that becomes 255; None for what the images suggest.
 
     Raises:
         InputError: of those that are trained on, there are no two classes with an image that can be read.
@@ -278,7 +289,7 @@ def decode(
     def on_progress(done: int, total: int) -> None:
         reporter.progress("decode", done, total)
 
-    store = ImageStore.open_or_build(manifest, config.image_size, on_progress=on_progress)
+    store = ImageStore.open_or_build(manifest, config.image_size, on_progress=on_progress, white=white)
     for warning in decoded_warnings(manifest, store.errors, is_trained_on=is_trained_on):
         reporter.message(f"warning: {warning}")
     return store

@@ -86,6 +86,7 @@ def predict(
         manifest,
         model.spec.image_size,
         on_progress=lambda done, all_: reporter.progress("decode", done, all_),
+        white=model.white,
     )
     _write(target, manifest, store, model, where, reporter)
     invalid = len(store.errors)

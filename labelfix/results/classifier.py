@@ -19,7 +19,7 @@ from torch import nn
 
 from labelfix import networks
 from labelfix.atomic_files import atomic_path, write_json
-from labelfix.data.images.decoding import BadImage, decode
+from labelfix.data.images.decoding import WHITE, BadImage, decode
 from labelfix.data.images.store import ImageStore, stored_size
 from labelfix.errors import InputError
 from labelfix.json_files import Checks, are, are_names, is_count, is_number, is_text, load_object, maybe
@@ -54,6 +54,7 @@ class Classifier:
         mean: per channel, of pixel values in 0..1.
         std: per channel, of pixel values in 0..1.
         method: that trained it.
+        white: the value of 16-bit grey that was 255 in the images that it was trained on.
     """
 
     network: nn.Module
@@ -62,6 +63,7 @@ class Classifier:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     method: str
+    white: int = WHITE
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `classifier.json` atomically into `folder`."""
@@ -75,7 +77,7 @@ class Classifier:
         return {
             "network": self.spec.to_json(),
             "class_names": list(self.class_names),
-            "normalisation": {"mean": list(self.mean), "std": list(self.std)},
+            "normalisation": {"mean": list(self.mean), "std": list(self.std), "white": self.white},
             "method": self.method,
             "labelfix_version": version("labelfix"),
         }
@@ -131,7 +133,7 @@ class Classifier:
         return pd.DataFrame(rows, columns=columns)
 
     def _predict_files(self, files: Sequence[Path]) -> list[tuple[Any, ...]]:
-        store = _decoded(files, self.spec.image_size)
+        store = _decoded(files, self.spec.image_size, self.white)
         device = torch.device("cpu")
         source = Source(store.images, self.augmentation(device), device, resident=False)
         found: dict[int, np.ndarray] = {}
@@ -163,17 +165,17 @@ class Classifier:
         return Augmentation(self.spec.image_size, self.mean, self.std, flip=False, device=device)
 
 
-def _decoded(files: Sequence[Path], image_size: int) -> ImageStore:
+def _decoded(files: Sequence[Path], image_size: int, white: int) -> ImageStore:
     """The images of a few files, in memory."""
     side = stored_size(image_size)
     images, errors = np.zeros((len(files), 3, side, side), np.uint8), {}
     for row, file in enumerate(files):
         try:
-            images[row] = decode(file, side)
+            images[row] = decode(file, side, white)
         except BadImage as error:
             errors[row] = str(error)
     valid = np.array([row not in errors for row in range(len(files))])
-    return ImageStore(images, valid, errors, image_size, side)
+    return ImageStore(images, valid, errors, image_size, side, white)
 
 
 def load_classifier(folder: str | Path) -> Classifier:
@@ -201,7 +203,8 @@ def load_classifier(folder: str | Path) -> Classifier:
         raise InputError(
             f"{folder}: the classifier cannot be read ({reason}); name another run, or scan again"
         ) from error
-    return Classifier(network, spec, tuple(names), tuple(norm["mean"]), tuple(norm["std"]), facts["method"])
+    mean, std, white = tuple(norm["mean"]), tuple(norm["std"]), norm.get("white", WHITE)
+    return Classifier(network, spec, tuple(names), mean, std, facts["method"], white)
 
 
 def _load_network(spec: NetworkSpec, path: Path) -> nn.Module:
@@ -234,15 +237,26 @@ _FACTS: Checks = {
         "onnx_shape": maybe(are(is_count)),
     },
     "class_names": are_names,
-    "normalisation": {"mean": _is_colour, "std": lambda value: _is_colour(value) and min(value) > 0},
+    "normalisation": {
+        "mean": _is_colour,
+        "std": lambda value: _is_colour(value) and min(value) > 0,
+        "white": maybe(lambda value: is_count(value) and 0 < value <= WHITE),
+    },
     "method": is_text,
 }
 
 
 def make_classifier(
-    trainer: Trainer, config: ScanConfig, class_names: tuple[str, ...], encoder: FrozenEncoder | None
+    trainer: Trainer,
+    config: ScanConfig,
+    class_names: tuple[str, ...],
+    encoder: FrozenEncoder | None,
+    white: int = WHITE,
 ) -> Classifier:
-    """The classifier around the network that a trainer trains, with the frozen `encoder` that it stands on."""
+    """The classifier around the network that a trainer trains, with the frozen `encoder` that it stands on.
+
+    `white` is that of the images, see `Classifier.white`.
+    """
     views = trainer.source.augmentation
     seen = 0 if encoder is None else 1 + config.flip
     onnx_shape: tuple[int, ...] = ()
@@ -252,4 +266,4 @@ def make_classifier(
     network = trainer.network
     if encoder is not None:
         network = FrozenNetwork(encoder, cast("Head", network), mirrored=seen == 2)
-    return Classifier(network, spec, class_names, views.mean, views.std, config.method)
+    return Classifier(network, spec, class_names, views.mean, views.std, config.method, white)

@@ -14,29 +14,47 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
-DECODER_VERSION = 1
+from labelfix.data.images.png import without_long_blocks
+
+DECODER_VERSION = 2
+WHITE = 65_535  # of 16-bit grey
 PIXEL_LIMIT = 178_956_970  # half a GiB as RGB
-# Its reader keeps four copies of a picture, so that fewer pixels fit into the memory of a worker.
-_PIXEL_LIMITS = {"WEBP": PIXEL_LIMIT * 3 // 4}
+# Their readers keep several copies of a picture, so that fewer pixels fit into the memory of a worker.
+_PIXEL_LIMITS = {"WEBP": PIXEL_LIMIT * 3 // 4, "AVIF": PIXEL_LIMIT // 2, "JPEG2000": PIXEL_LIMIT * 3 // 8}
 _TILE_PIXELS = 1 << 18
 _TOO_LARGE = f"over the limit of {PIXEL_LIMIT} pixels"
-# Only these: Pillow knows formats that start other programs (EPS). Naming the last two through their modules
+# Only these: Pillow knows formats that start other programs (EPS). Naming the last ones through their modules
 # loads their readers, which Pillow would otherwise look for in all its modules.
 FORMATS = (
     "JPEG",
     "PNG",
     "BMP",
     "GIF",
+    "PPM",
     WebPImagePlugin.WebPImageFile.format,
     TiffImagePlugin.TiffImageFile.format,
+    AvifImagePlugin.AvifImageFile.format,
+    Jpeg2KImagePlugin.Jpeg2KImageFile.format,
 )
 HEAD_SIZE = 18  # bytes that tell images of these formats from other files
 _MAGIC = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a",
     b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+",
+    b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n",
 )  # fmt: skip
+_PNM = re.compile(rb"P[1-6][ \t\r\n#]")
+_AVIF = (b"avif", b"avis")
+_HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_WHITE_IS_ZERO = 0  # the value of the tag of a TIFF that says which end is dark
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes; many a text starts with BM
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,7 +71,7 @@ class BadImage(Exception):  # noqa: N818 (it says what the image is)
     """An image that cannot be decoded; its text is the one-line reason, without paths."""
 
 
-def decode(data: Path | bytes, size: int) -> np.ndarray:
+def decode(data: Path | bytes, size: int, white: int = WHITE) -> np.ndarray:
     """Decode one image to its central square of `size` x `size` pixels.
 
     The first frame of animations; the EXIF orientation applied; palette and CMYK to RGB; transparent pixels
@@ -63,6 +81,7 @@ def decode(data: Path | bytes, size: int) -> np.ndarray:
     Args:
         data: path of a regular file, or the bytes of one.
         size: side in pixels.
+        white: the value of 16-bit grey that becomes 255: less where a data set uses fewer bits.
 
     Returns:
         uint8 (3, size, size).
@@ -72,7 +91,7 @@ def decode(data: Path | bytes, size: int) -> np.ndarray:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return decode_quietly(data, size)
+        return decode_quietly(data, size, white)[0]
 
 
 def encode(pixels: np.ndarray, format: str = "PNG", **options: Any) -> bytes:  # noqa: A002 (Pillow's own name)
@@ -90,17 +109,30 @@ def is_image(head: bytes) -> bool:
     """Whether a file that starts with these 18 bytes is one that the decoder would open."""
     if head.startswith(b"BM"):
         return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
-    return head.startswith(_MAGIC) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+    if head[4:8] == b"ftyp":
+        return head[8:12] in (*_AVIF, *_HEIF)
+    if head.startswith(b"RIFF"):
+        return head[8:12] == b"WEBP"
+    return head.startswith(_MAGIC) or _PNM.match(head) is not None
 
 
-def decode_quietly(data: str | Path | bytes, size: int) -> np.ndarray:
-    """`decode` without hiding Pillow's warnings, which takes time of its own."""
+def decode_quietly(data: str | Path | bytes, size: int, white: int = WHITE) -> tuple[np.ndarray, int | None]:
+    """`decode` without hiding Pillow's warnings, which takes time of its own.
+
+    Returns:
+        The pixels, and the largest value of what is 16-bit grey, None for all else.
+    """
     with open_picture(data) as picture:
         try:
-            small = _square(picture, size)
+            small, largest = _square(picture, size, white)
         except Exception as error:
             raise BadImage(reason_of(error)) from None
-    return np.asarray(small).transpose(2, 0, 1)
+    return np.asarray(small).transpose(2, 0, 1), largest
+
+
+def white_of(largest: int) -> int:
+    """White for 16-bit grey whose values go up to `largest`: all bits that these take, at least 8."""
+    return max(255, (1 << largest.bit_length()) - 1)
 
 
 @contextlib.contextmanager
@@ -111,9 +143,11 @@ def open_picture(data: str | Path | bytes) -> Iterator[Image.Image]:
             raise BadImage("empty file")
         file.seek(0)
         try:
-            picture = Image.open(file, formats=FORMATS)
+            picture = Image.open(without_long_blocks(file), formats=_formats(file))
         except UnidentifiedImageError:
             raise BadImage("no image, or of no supported format") from None
+        except BadImage:
+            raise
         except Image.DecompressionBombError:
             raise BadImage(_TOO_LARGE) from None
         except Exception as error:
@@ -123,6 +157,20 @@ def open_picture(data: str | Path | bytes) -> Iterator[Image.Image]:
             if picture.width * picture.height > limit:
                 raise BadImage(f"over the limit of {limit} pixels")
             yield picture
+
+
+def _formats(file: BinaryIO) -> tuple[str, ...]:
+    """The formats to try: HEIF is read by a package of its own, which registers it with Pillow."""
+    head = file.read(12)
+    file.seek(0)
+    if head[4:8] != b"ftyp" or head[8:] not in _HEIF:
+        return FORMATS
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise BadImage("HEIC: pip install pillow-heif to read it") from None
+    register_heif_opener()
+    return (*FORMATS, "HEIF")
 
 
 def _regular_file(path: str | Path) -> BinaryIO:
@@ -145,26 +193,36 @@ def _regular_file(path: str | Path) -> BinaryIO:
     return open(handle, "rb")
 
 
-def _square(picture: Image.Image, size: int) -> Image.Image:
-    """The central square at `size`, upright, RGB."""
+def _square(picture: Image.Image, size: int, white: int) -> tuple[Image.Image, int | None]:
+    """The central square at `size`, upright, RGB; and the largest value of 16-bit grey."""
     if picture.format in ("JPEG", "MPO") and min(picture.size) >= 4 * size:
         # Twice the size leaves the resampling enough to work with.
         picture.draft(None, (2 * size, 2 * size))
-    picture, turn = loaded(picture)
+    picture, turn, largest = loaded(picture, white)
     width, height = picture.size
     if (width, height) != (size, size):
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
         picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    return upright_rgb(picture, turn)
+    return upright_rgb(picture, turn), largest
 
 
-def loaded(picture: Image.Image) -> tuple[Image.Image, Image.Transpose | None]:
-    """The pixels in a mode that can be averaged, and the turn that its EXIF block asks for."""
+def loaded(
+    picture: Image.Image, white: int | None = None
+) -> tuple[Image.Image, Image.Transpose | None, int | None]:
+    """The pixels in a mode that can be averaged, the turn that its EXIF block asks for, and its largest 16-bit grey.
+
+    Args:
+        picture: as it was opened.
+        white: the value of 16-bit grey that becomes 255; None for what the picture alone suggests.
+    """
     picture.load()
     turn = _TURNS.get(_orientation(picture))
-    return _plain_mode(picture), turn
+    if picture.mode.startswith(("I", "F")):
+        plain, largest = _to_8_bit(picture, white)
+        return plain, turn, largest
+    return _plain_mode(picture), turn, None
 
 
 def upright_rgb(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
@@ -188,8 +246,6 @@ def _orientation(picture: Image.Image) -> int:
 
 def _plain_mode(picture: Image.Image) -> Image.Image:
     """A mode whose pixels can be averaged."""
-    if picture.mode.startswith(("I", "F")):
-        return _to_8_bit(picture)
     if picture.has_transparency_data and picture.mode not in ("RGBA", "LA", "RGBa", "La"):
         return picture.convert("RGBA")
     if picture.mode in ("P", "1"):
@@ -197,21 +253,27 @@ def _plain_mode(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _to_8_bit(picture: Image.Image) -> Image.Image:
+def _to_8_bit(picture: Image.Image, white: int | None) -> tuple[Image.Image, int | None]:
     """Wide grey as mode L, a tile at a time: as numbers the whole of it would take 24 times the memory of L."""
     is_float = picture.mode.startswith("F")
     ranges = [(values.min(), values.max()) for _, values in _tiles(picture)]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    is_16_bit = not is_float and low >= 0 and high <= WHITE
+    if is_16_bit and white is None:
+        white = white_of(int(high))
     grey = Image.new("L", picture.size)
     for place, values in _tiles(picture):
-        if low < 0 or high > 65_535 or (high > 255 and is_float):
+        if is_16_bit:
+            values = np.minimum(values / (white or WHITE) * 255, 255)
+        elif low < 0 or high > 255:
             values = (values - low) / max(high - low, 1e-300) * 255
-        elif not is_float:
-            values = values / 257
         elif high <= 1:
             values = values * 255
         grey.paste(Image.fromarray(np.rint(values).astype(np.uint8)), place)
-    return grey
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
+        grey = grey.point(lambda value: 255 - value)
+    return grey, int(high) if is_16_bit else None
 
 
 def _tiles(picture: Image.Image) -> Iterator[tuple[tuple[int, int], np.ndarray]]:

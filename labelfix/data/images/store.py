@@ -20,7 +20,7 @@ import numpy as np
 
 from labelfix.atomic_files import flush, write_json
 from labelfix.data.array_file import check_space, map_array, reserve
-from labelfix.data.images.decoding import DECODER_VERSION, BadImage, decode, encode
+from labelfix.data.images.decoding import DECODER_VERSION, WHITE, BadImage, decode, encode
 from labelfix.data.images.folders import clear, is_ours, locked, place_of_stores
 from labelfix.data.images.readable import look
 from labelfix.data.images.workers import decode_all, num_cores
@@ -67,6 +67,7 @@ class ImageStore:
         errors: one-line reason by row, for the rows that are not valid.
         image_size: the size asked for, in pixels.
         stored_size: S, the side of the stored squares, in pixels.
+        white: the value of 16-bit grey that became 255.
     """
 
     images: np.ndarray
@@ -74,6 +75,7 @@ class ImageStore:
     errors: dict[int, str]
     image_size: int
     stored_size: int
+    white: int = WHITE
 
     @classmethod
     def open_or_build(
@@ -83,6 +85,7 @@ class ImageStore:
         *,
         on_progress: Callable[[int, int], None] | None = None,
         workers: int | None = None,
+        white: int | None = None,
     ) -> ImageStore:
         """Open the decoded images in the cache; decode them first where they are not there.
 
@@ -94,6 +97,7 @@ class ImageStore:
             image_size: the size that networks see, in pixels.
             on_progress: called with (rows done, rows in all) now and then.
             workers: number of decoding processes; default one per core that this process may use.
+            white: the value of 16-bit grey that becomes 255; None for all bits that these images use, at least 8.
 
         Raises:
             InputError: the size is not positive, or the store would take too much of the disk.
@@ -101,13 +105,13 @@ class ImageStore:
         """
         if image_size < 1:
             raise InputError(f"--image-size {image_size}: give a number of pixels, at least 1")
-        folder = place_of_stores() / _key(manifest.image_key, image_size)
+        folder = place_of_stores() / _key(manifest.image_key, image_size, white)
         if (store := cls._open(folder, manifest.num_rows, image_size)) is not None:
             return store
         with locked(folder):
             if (store := cls._open(folder, manifest.num_rows, image_size)) is not None:
                 return store
-            _build(folder, manifest, image_size, on_progress, workers)
+            _build(folder, manifest, image_size, on_progress, workers, white)
         store = cls._open(folder, manifest.num_rows, image_size)
         if store is None:
             raise LabelfixError(f"the image store {folder} was changed while it was opened; run it again")
@@ -128,21 +132,22 @@ class ImageStore:
         if not all(is_ours(place, stat.S_ISREG) for place in (recorded, pixels)):
             return None
         try:
-            errors = _read_errors(recorded, num_rows)
+            errors, white = _read_rows(recorded, num_rows)
             images = map_array(pixels, _PIXEL, (num_rows, 3, side, side))
         except (OSError, ValueError, RecursionError):
             return None
         valid = np.ones(num_rows, dtype=bool)
         valid[list(errors)] = False
-        return cls(images, valid, errors, image_size, side)
+        return cls(images, valid, errors, image_size, side, white)
 
 
-def _key(image_key: str, image_size: int) -> str:
-    return hashlib.sha256(f"{image_key} {image_size} {DECODER_VERSION}".encode()).hexdigest()
+def _key(image_key: str, image_size: int, white: int | None = None) -> str:
+    scale = "" if white is None else f" {white}"
+    return hashlib.sha256(f"{image_key} {image_size} {DECODER_VERSION}{scale}".encode()).hexdigest()
 
 
-def _read_errors(path: Path, num_rows: int) -> dict[int, str]:
-    """Why rows are not valid, by row; ValueError where that is not what the file says."""
+def _read_rows(path: Path, num_rows: int) -> tuple[dict[int, str], int]:
+    """Why rows are not valid, by row, and what is white; ValueError where that is not what the file says."""
     recorded = json.loads(path.read_text(encoding="utf-8"))
     found = recorded.get("errors") if isinstance(recorded, dict) else None
     if not isinstance(found, dict) or not all(isinstance(reason, str) for reason in found.values()):
@@ -150,7 +155,10 @@ def _read_errors(path: Path, num_rows: int) -> dict[int, str]:
     errors = {int(row): reason for row, reason in found.items()}
     if any(not 0 <= row < num_rows for row in errors):
         raise ValueError("errors of rows that are not there")
-    return errors
+    white = recorded.get("white")
+    if not isinstance(white, int) or not 0 < white <= WHITE:
+        raise ValueError("no white")
+    return errors, white
 
 
 def _build(
@@ -159,6 +167,7 @@ def _build(
     image_size: int,
     on_progress: Callable[[int, int], None] | None,
     workers: int | None,
+    white: int | None,
 ) -> None:
     # Under the lock, so whatever lies here is broken or was left by a build that was killed.
     clear(folder)
@@ -173,11 +182,12 @@ def _build(
     try:
         target = temporary / "images.npy"
         reserve(target, _PIXEL, (manifest.num_rows, 3, side, side))
-        errors = decode_all(manifest, target, side, on_progress, workers or num_cores())
+        errors, white = decode_all(manifest, target, side, on_progress, workers or num_cores(), white)
         recorded = {
             "decoder_version": DECODER_VERSION,
             "image_size": image_size,
             "num_rows": manifest.num_rows,
+            "white": white,
         }
         write_json(
             temporary / "rows.json", recorded | {"errors": {str(row): errors[row] for row in sorted(errors)}}

@@ -46,7 +46,7 @@ def thumbnail(data: str | Path | bytes | np.ndarray, size: int) -> Thumbnail:
                 # Twice the size leaves the resampling enough to work with.
                 width, height = _fitting(picture.size, size)
                 picture.draft(None, (2 * width, 2 * height))
-            pixels, turn = loaded(picture)
+            pixels, turn, _ = loaded(picture)
             return _encoded(upright_rgb(_fitted(pixels, size), turn))
         except Exception as error:
             raise BadImage(reason_of(error)) from None

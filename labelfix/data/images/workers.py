@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from multiprocessing import context
 from pathlib import Path
@@ -23,7 +24,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from labelfix.atomic_files import flush
 from labelfix.child_processes import leave_with_parent, only_our_code, start_tracker
-from labelfix.data.images.decoding import BadImage, decode_quietly, reason_of
+from labelfix.data.images.decoding import WHITE, BadImage, decode_quietly, reason_of, white_of
 from labelfix.errors import LabelfixError
 
 if TYPE_CHECKING:
@@ -60,9 +61,17 @@ def num_cores() -> int:
 
 
 def decode_all(
-    manifest: Manifest, target: Path, side: int, on_progress: Callable[[int, int], None] | None, workers: int
-) -> dict[int, str]:
+    manifest: Manifest,
+    target: Path,
+    side: int,
+    on_progress: Callable[[int, int], None] | None,
+    workers: int,
+    white: int | None = None,
+) -> tuple[dict[int, str], int]:
     """Decode every image of a manifest into `target`.
+
+    Where 16-bit grey nowhere uses all its bits, those images are decoded a second time: the first time tells how many
+    it uses.
 
     Args:
         manifest: N rows.
@@ -70,10 +79,11 @@ def decode_all(
         side: S, in pixels.
         on_progress: called with (rows done, N) after every chunk.
         workers: number of processes.
+        white: the value of 16-bit grey that becomes 255; None for what the images suggest.
 
     Returns:
         One-line reason by row, for the rows that could not be decoded; their pixels stay zero. The file is on
-        the disk by then.
+        the disk by then. And what was white.
 
     Raises:
         LabelfixError: the workers cannot be started, or keep dying without an image in hand.
@@ -87,7 +97,22 @@ def decode_all(
         if on_progress is not None:
             on_progress(done, manifest.num_rows)
 
-    return run_chunks(chunks, target, workers, report)
+    greys: dict[int, int] = {}
+    errors = run_chunks(chunks, target, workers, report, partial(decode_chunk, white=white or WHITE), greys)
+    if white is None and greys:
+        white = white_of(max(greys.values()))
+        if white < WHITE:
+            again = _chunks_of_rows(manifest, np.array(sorted(greys)), size)
+            errors |= run_chunks(again, target, workers, lambda _: None, partial(decode_chunk, white=white))
+    return errors, white or WHITE
+
+
+def _chunks_of_rows(manifest: Manifest, rows: np.ndarray, size: int) -> Iterator[Chunk]:
+    """The images of some rows, ascending (n,) int64, in chunks of rows that follow each other."""
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    for some in np.split(rows, breaks):
+        for first, images in chunks_of(manifest.sample_images(some), size):
+            yield Chunk(int(some[0]) + first, images)
 
 
 def chunks_of(images: Iterable[Path | bytes | None], size: int) -> Iterator[Chunk]:
@@ -110,9 +135,13 @@ def run_chunks(
     target: Path,
     workers: int,
     report: Callable[[int], None],
-    work: Work[None] | None = None,
+    work: Work[int | None] | None = None,
+    greys: dict[int, int] | None = None,
 ) -> dict[int, str]:
-    """Send chunks through `work` in worker processes, and collect the errors by row; see `decode_all`."""
+    """Send chunks through `work` in worker processes, and collect the errors by row; see `decode_all`.
+
+    `greys` takes the largest value of each image of 16-bit grey, by row.
+    """
     errors: dict[int, str] = {}
     num_done = 0
     flushed = time.monotonic()
@@ -122,6 +151,8 @@ def run_chunks(
             errors |= {
                 row: str(error) for row, error in enumerate(results, first) if isinstance(error, BadImage)
             }
+            if greys is not None:
+                greys |= {row: value for row, value in enumerate(results, first) if isinstance(value, int)}
             report(num_done)
             if time.monotonic() > flushed + _FLUSH_SECONDS:
                 flush(target)
@@ -162,12 +193,17 @@ def results_of(
                 yield chunk.first, results
 
 
-def decode_chunk(chunk: Chunk) -> list[BadImage | None]:
-    """In a worker: decode images into the array file, in order, until the time is up."""
+def decode_chunk(chunk: Chunk, white: int = WHITE) -> list[BadImage | int | None]:
+    """In a worker: decode images into the array file, in order, until the time is up.
+
+    Returns:
+        The largest value of each image of 16-bit grey, None for all others.
+    """
     side = _pixels.shape[-1]
 
-    def decode(row: int, image: str | bytes) -> None:
-        _pixels[row] = decode_quietly(image, side)
+    def decode(row: int, image: str | bytes) -> int | None:
+        _pixels[row], largest = decode_quietly(image, side, white)
+        return largest
 
     return each_of(chunk, decode)
 

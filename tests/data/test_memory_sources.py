@@ -141,7 +141,7 @@ PIXELS = np.zeros((2, 4, 4), np.uint8)
           for labels, kind in (("ab", " str"), ({"a": 1, "b": 2}, " dict"), (np.array(3), ""))),
         *((PIXELS, labels, ("row 0", "multi-label")) for labels in ([["a"], ["b"]], np.eye(2))),
         *((PIXELS, ["a", label], ("row 1", word))
-          for label, word in ((b"b", "bytes"), (object(), "object"), ("\ud800", "UTF-8"))),
+          for label, word in ((b"\xff", "no UTF-8"), (object(), "object"), ("\ud800", "UTF-8"))),
         (PIXELS, ["a", "a"], ("single class",)),
         (PIXELS, [None, ""], ("no label",)),
     ],
@@ -199,7 +199,7 @@ def test_every_mode_of_a_picture_comes_out_as_when_it_is_read_from_a_file(mode):
     elif mode in ("LAB", "I", "F"):
         sink = io.BytesIO()
         image.save(sink, "TIFF")
-        expected = decode(sink.getvalue(), 8).transpose(1, 2, 0)
+        expected = decode(sink.getvalue(), 8, decoded.white).transpose(1, 2, 0)
     elif "A" in mode.upper():
         white = Image.new("RGBA", (8, 8), "white")
         expected = np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
@@ -228,6 +228,31 @@ def test_a_picture_from_a_compressed_tiff_or_with_a_transparent_colour_keeps_its
     for name in ("a.tiff", "b.png"):
         decoded = stored(Pairs([(Image.open(tmp_path / name), "a"), (image, "b")]))
         np.testing.assert_array_equal(decoded.images[0], decode(tmp_path / name, 8))
+
+
+@pytest.mark.parametrize("kind", ["subset", "subset of a subset", "concatenation"])
+def test_parts_of_a_dataset_have_its_classes(kind):
+    whole = pairs_of(pixels(6, 4, 4), [0, 1] * 3, ["cat", "dog"])
+    parts = torch.utils.data.random_split(whole, [4, 2], torch.Generator().manual_seed(0))
+    dataset = {
+        "subset": parts[0],
+        "subset of a subset": torch.utils.data.Subset(parts[0], range(4)),
+        "concatenation": torch.utils.data.ConcatDataset(parts),
+    }[kind]
+    assert Manifest.read(dataset).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([[0], [1], [0]]),
+        torch.tensor([[0], [1], [0]]),
+        np.array([b"0", b"1", b"0"]),
+        [np.array([0]), np.array([1]), 0],
+    ],
+)
+def test_labels_in_a_column_and_as_bytes_are_flat_text(labels):
+    assert labels_of(Manifest.read((pixels(3, 4, 4), labels))) == ["0", "1", "0"]
 
 
 def test_integer_labels_are_indices_where_the_dataset_has_classes():

@@ -7,6 +7,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
+import polars
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from conftest import write_digits
 from decoding_count import rows_decoded
 from memory_data import hub, pixels, stored
@@ -80,6 +84,34 @@ def test_bad_dataframes_are_refused_in_one_line():
     refuses_source(frame.assign(path="1"), "'1'", "two labels")
     refuses_source(frame.head(0), "empty")
     refuses_source(frame.assign(label="a"), "single class")
+
+
+@pytest.mark.parametrize("kind", ["polars", "categorical", "arrow", "views", "bytes"])
+def test_other_tables_are_read_as_dataframes_are(tmp_path, kind):
+    columns = {
+        "file_name": ["a.png", "b.png", "c.png"],
+        "label": ["cat", "dog", None],
+        "note": ["x", "y", "z"],
+    }
+    frame = polars.DataFrame(columns)
+    made = {
+        "polars": frame,
+        "categorical": frame.with_columns(polars.col("label").cast(polars.Categorical)),
+        "arrow": frame.to_arrow(),
+        "views": pa.table({name: pa.array(values, pa.string_view()) for name, values in columns.items()}),
+        "bytes": pa.table({**columns, "label": pa.array([b"cat", b"dog", None])}),
+    }[kind]
+    manifest = Manifest.read(made, root=tmp_path)
+    assert labels_of(manifest) == ["cat", "dog", None]
+    assert manifest.images(0, 1) == [tmp_path / "a.png"]
+    assert extra_of(manifest) == {"note": ["x", "y", "z"]}
+    if kind == "views":
+        pq.write_table(made, tmp_path / "x.parquet")
+        assert labels_of(Manifest.read(tmp_path / "x.parquet")) == ["cat", "dog", None]
+
+
+def test_a_lazy_frame_says_how_to_collect_it():
+    refuses_source(polars.LazyFrame({"path": ["a"]}), "frame.collect()")
 
 
 # ---------------------------------------------------------------- Hugging Face

@@ -169,7 +169,7 @@ def test_parquet_labels_of_every_plain_type_become_text(tmp_path, column, expect
 
 
 @pytest.mark.parametrize(
-    "column", [pa.array([["a"], ["b"]]), pa.array([{"a": 1}, {"a": 2}]), pa.array([b"a", b"b"])]
+    "column", [pa.array([["a"], ["b"]]), pa.array([{"a": 1}, {"a": 2}]), pa.array([0, 1], pa.date32())]
 )
 def test_parquet_labels_of_other_types_are_refused(tmp_path, column):
     pq.write_table(pa.table({"path": ["1", "2"], "label": column}), tmp_path / "x.parquet")
@@ -206,6 +206,23 @@ def test_csv_cells_stay_text_as_they_are(tmp_path):
     manifest = Manifest.read(write(tmp_path / "x.csv", text))
     assert manifest.file_names().to_pylist() == ["a,1.jpg", "b.jpg", "c.jpg"]
     assert extra_of(manifest) == {"note": ["1\n2", " 00 ", 'say "hi"']}
+
+
+def test_the_empty_tail_of_a_spreadsheet_is_skipped_and_counted(tmp_path):
+    rows = ["path,label,,", "1.jpg,a,,", ",,,", "2.jpg,b", ", ,", ",,,,,", "3.jpg,,,"]
+    manifest = Manifest.read(write(tmp_path / "x.csv", "\n".join(rows) + "\n"))
+    assert manifest.file_names().to_pylist() == ["1.jpg", "2.jpg", "3.jpg"]
+    assert labels_of(manifest) == ["a", "b", None]
+    assert manifest.warnings[0] == f"{tmp_path}/x.csv: 3 rows hold nothing at all and are skipped"
+    refuses_source(write(tmp_path / "y.csv", "path,label,\n1.jpg,a,note\n2.jpg,b,\n"), "row 0", "3 cells")
+
+
+def test_nan_in_json_lines_is_no_label(tmp_path):
+    lines = [
+        {"path": f"{row}.jpg", "label": label} for row, label in enumerate([1.0, float("nan"), 2.0, "NaN"])
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    assert labels_of(Manifest.read(write(tmp_path / "x.jsonl", text))) == ["1.0", None, "2.0", "NaN"]
 
 
 def test_csv_cells_that_we_escaped_are_read_back_and_tsv_is_left_alone(tmp_path):

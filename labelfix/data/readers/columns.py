@@ -55,6 +55,7 @@ def open_columns(query: Query, schema: pa.Schema, batches: Batches, byte_rows: B
     Raises:
         InputError: a missing column, or an image or label column of a type that is neither.
     """
+    schema, batches = _plain(schema, batches)
     columns = table_columns(query, schema)
     kind = schema.field(columns.image).type
     holds_bytes = _is_image(kind)
@@ -74,6 +75,31 @@ def open_columns(query: Query, schema: pa.Schema, batches: Batches, byte_rows: B
         extra=pa.schema([schema.field(name) for name in columns.extra]),
         class_names=names,
     )
+
+
+def _plain(schema: pa.Schema, batches: Batches) -> tuple[pa.Schema, Batches]:
+    """The schema and its batches with texts and bytes in the types that all of Arrow can handle."""
+    fields = [field.with_type(_plain_type(field.type)) for field in schema]
+    if all(field.type == plain.type for field, plain in zip(schema, fields, strict=True)):
+        return schema, batches
+    plain = pa.schema(fields, schema.metadata)
+
+    def cast(wanted: list[str]) -> Iterator[pa.RecordBatch]:
+        for batch in batches(wanted):
+            yield batch.cast(pa.schema([plain.field(name) for name in batch.schema.names]))
+
+    return plain, cast
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        parts = [kind.field(place) for place in range(kind.num_fields)]
+        return pa.struct([part.with_type(_plain_type(part.type)) for part in parts])
+    return kind
 
 
 def table_columns(query: Query, schema: pa.Schema) -> Columns:
@@ -209,9 +235,8 @@ def _is_image(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind):
         return False
     index = kind.get_field_index("bytes")
-    return index >= 0 and (
-        pa.types.is_binary(kind.field(index).type) or pa.types.is_large_binary(kind.field(index).type)
-    )
+    tests = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view
+    return index >= 0 and any(test(kind.field(index).type) for test in tests)
 
 
 def _feature(schema: pa.Schema, column: str) -> dict[str, Any]:

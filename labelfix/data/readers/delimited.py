@@ -38,9 +38,10 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def open_delimited(query: Query) -> OpenedSource:
-    """Open a .csv or .tsv file with a header; blank lines are skipped.
+    """Open a .csv or .tsv file with a header; blank lines and rows without any text are skipped, the latter counted.
 
-    Cells that labelfix's own csv export escaped are read back unescaped (.csv only).
+    So are columns without a name that hold nothing, as spreadsheets leave them at the right. Cells that labelfix's own
+    csv export escaped are read back unescaped (.csv only).
 
     Raises:
         InputError: no header, a missing column, or the file cannot be read; from the rows also ragged ones,
@@ -48,11 +49,13 @@ def open_delimited(query: Query) -> OpenedSource:
     """
     names = _header(query.path)
     columns = pick_columns(names, query)
+    warnings: list[str] = []
     return OpenedSource(
         path=query.path,
         root=root_of(query),
-        read=lambda: _read(query, names, columns),
+        read=lambda: _read(query, names, columns, warnings),
         extra=pa.schema([(name, pa.string()) for name in columns.extra]),
+        warnings=warnings,
     )
 
 
@@ -66,7 +69,7 @@ def delimited_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dic
     check_names(names, path)
     places = {name: names.index(name) for name in wanted if name in names}
     cells: dict[str, list[str]] = {name: [] for name in places}
-    for record in _checked(path, len(names)):
+    for record in _checked(path, len(names), []):
         for name, place in places.items():
             cells[name].append(record[place])
     return names, {name: strings(column, path, 0) for name, column in cells.items()}
@@ -79,7 +82,10 @@ def _header(path: Path) -> list[str]:
     if not all(map(is_unicode, header[1])):
         raise InputError(f"{path}: the header is not valid UTF-8; save the file in UTF-8")
     _check_separator(path, header[1])
-    return header[1]
+    names = header[1]
+    while names and not names[-1].strip():
+        names = names[:-1]
+    return names
 
 
 def _check_separator(path: Path, names: list[str]) -> None:
@@ -90,8 +96,8 @@ def _check_separator(path: Path, names: list[str]) -> None:
             raise InputError(f"{path}: its columns are separated by {separator}; save it with {wanted}")
 
 
-def _read(query: Query, names: list[str], columns: Columns) -> Iterator[Rows]:
-    records = _checked(query.path, len(names))
+def _read(query: Query, names: list[str], columns: Columns, warnings: list[str]) -> Iterator[Rows]:
+    records = _checked(query.path, len(names), warnings)
     first = 0
     while batch := list(islice(records, _wanted(query.rows, first))):
         table = dict(zip(names, zip(*batch, strict=True), strict=True))
@@ -109,14 +115,23 @@ def _wanted(rows: int | None, first: int) -> int:
     return BATCH_ROWS if rows is None else min(BATCH_ROWS, rows - first)
 
 
-def _checked(path: Path, width: int) -> Iterator[list[str]]:
-    for row, (line, record) in enumerate(islice(_records(path), 1, None)):
+def _checked(path: Path, width: int, warnings: list[str]) -> Iterator[list[str]]:
+    row = num_blank = 0
+    for line, record in islice(_records(path), 1, None):
+        if not any(cell and not cell.isspace() for cell in record):
+            num_blank += 1
+            continue
+        if len(record) > width and not any(cell.strip() for cell in record[width:]):
+            record = record[:width]
         if len(record) != width:
             raise InputError(
                 f"{path}: row {row} (line {line}) has {len(record)} cells where the header has {width};"
                 " correct it, or put cells with separators in quotes"
             )
         yield record
+        row += 1
+    if num_blank:
+        warnings.append(f"{path}: {num_blank} rows hold nothing at all and are skipped")
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:

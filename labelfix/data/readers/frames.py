@@ -1,4 +1,4 @@
-"""Tables in memory: pandas DataFrames of paths, and Hugging Face Datasets."""
+"""Tables in memory: DataFrames of paths (pandas, polars, Arrow tables), and Hugging Face Datasets."""
 
 from __future__ import annotations
 
@@ -42,6 +42,25 @@ def open_dataframe(frame: Any, query: Query) -> OpenedSource:
             values = label_texts(values, query.path)
         arrays.append(_array(values, name, query.path))
     table = pa.Table.from_arrays(arrays, names)
+    return open_columns(query, table.schema, lambda wanted: _batches(table.select(wanted)), image_rows)
+
+
+def open_table(table: Any, query: Query) -> OpenedSource:
+    """Open a polars DataFrame or an Arrow table: a manifest as `open_dataframe` reads it, or one with image bytes.
+
+    Raises:
+        InputError: a column is missing, or holds what no column of a table can hold.
+    """
+    query = replace(query, root=query.root or Path.cwd())
+    if not isinstance(table, pa.Table):
+        try:
+            table = table.to_arrow()
+        except Exception as error:  # polars has errors of its own for what Arrow cannot hold
+            raise InputError(
+                f"{query.path}: it cannot become an Arrow table ({' '.join(str(error).split())[:200]}); make its"
+                " columns text or numbers"
+            ) from None
+    check_names(table.column_names, query.path)
     return open_columns(query, table.schema, lambda wanted: _batches(table.select(wanted)), image_rows)
 
 

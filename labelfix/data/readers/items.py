@@ -54,6 +54,8 @@ def open_arrays(data: tuple[Any, ...], query: Query) -> OpenedSource:
 def open_items(dataset: Any, query: Query) -> OpenedSource:
     """Open a torch Dataset; where it has `classes`, its integer labels are indices into them, -1 without a label.
 
+    A Subset of a Dataset has its classes, and so has a concatenation of Datasets that have the same ones.
+
     An item that raises or holds no image becomes a row without one, and a warning.
 
     Raises:
@@ -63,10 +65,8 @@ def open_items(dataset: Any, query: Query) -> OpenedSource:
         count = len(dataset)
     except (TypeError, NotImplementedError):
         raise InputError(f"{query.path} has no length (__len__); give a map-style Dataset") from None
-    classes = getattr(dataset, "classes", None)
-    names = None
-    if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
-        names = _stripped(classes, query.path)
+    classes = _classes(dataset)
+    names = None if classes is None else _stripped(classes, query.path)
     warnings = _unused(query)
     return OpenedSource(
         query.path,
@@ -76,6 +76,18 @@ def open_items(dataset: Any, query: Query) -> OpenedSource:
         is_spooled=True,
         warnings=warnings,
     )
+
+
+def _classes(dataset: Any) -> Sequence[str] | None:
+    """The class names of a Dataset, or of those that it is a part or a concatenation of; None without any."""
+    classes = getattr(dataset, "classes", None)
+    if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
+        return classes
+    inside = getattr(dataset, "dataset", None)  # of a Subset
+    if inside is not None and inside is not dataset:
+        return _classes(inside)
+    parts = [_classes(part) for part in getattr(dataset, "datasets", None) or ()]  # of a ConcatDataset
+    return parts[0] if parts and all(part == parts[0] for part in parts) else None
 
 
 def _read_arrays(images: np.ndarray, labels: list[str | None], query: Query) -> Iterator[Rows]:

@@ -77,13 +77,15 @@ def json_label(value: Any, path: Path, row: int) -> str | None:
 
 
 def json_text(value: Any, column: str, path: Path, row: int) -> str | None:
-    """The text of a plain JSON value: strings as they are, numbers and booleans as JSON writes them.
+    """The text of a plain JSON value: strings as they are, numbers and booleans as JSON writes them; None for NaN.
 
     Raises:
         InputError: a list or an object.
     """
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and math.isnan(value):
+        return None  # as a table of numbers says "nothing here"
     if isinstance(value, list | dict):
         raise InputError(
             f"{path}: the {column} of row {row} is {json.dumps(value)[:60]}; make it text or a number"
@@ -92,11 +94,13 @@ def json_text(value: Any, column: str, path: Path, row: int) -> str | None:
 
 
 def label_texts(labels: Any, path: Path) -> list[str | None]:
-    """The texts of labels in memory: a sequence or an array of what `label_text` takes.
+    """The texts of labels in memory: a sequence, or an array (N,) or (N, 1), of what `label_text` takes.
 
     Raises:
         InputError: no sequence, or a value that is no label.
     """
+    if getattr(labels, "ndim", 1) == 2 and labels.shape[1] == 1:
+        labels = labels.reshape(-1)
     values = labels.tolist() if hasattr(labels, "tolist") else labels
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise InputError(f"{path}: the labels are a {type(labels).__name__}; make them a list or an array")
@@ -113,8 +117,15 @@ def label_text(value: Any, path: Path, row: int) -> str | None:
         return value
     if isinstance(value, list | tuple):
         raise InputError(f"{path}: row {row} has a list of labels: {NO_LISTS}")
-    if getattr(value, "ndim", None) == 0:
+    if getattr(value, "size", None) == 1 or getattr(value, "ndim", None) == 0:
         value = value.item()
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{path}: the label of row {row} is no UTF-8 ({value[:20]!r}); decode it yourself"
+            ) from None
     if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
         return None
     if not isinstance(value, str | int | float):
@@ -180,6 +191,8 @@ def check_label_type(kind: pa.DataType, column: str, path: Path) -> None:
     tests = (
         pa.types.is_string,
         pa.types.is_large_string,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
         pa.types.is_integer,
         pa.types.is_boolean,
         pa.types.is_floating,

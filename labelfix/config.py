@@ -22,6 +22,7 @@ from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
 from labelfix.networks.encoders import ONNX, encoder_and_weights, encoder_facts, is_encoder
+from labelfix.output_paths import holding
 
 _GLYPHS_BELOW = 32  # pixels
 _HELD_OUT_ROWS, _HELD_OUT_SHARES = 500, (0.02, 0.1)
@@ -89,7 +90,8 @@ class ScanOptions(BaseModel):
 
     Attributes:
         method: one of `labelfix methods`.
-        out: run folder; None for `runs/<source name>-<method>`. An unfinished run there is resumed.
+        out: run folder; None for `runs/<source name>-<method>`, beside the source where the current folder lies in it.
+            An unfinished run there is resumed.
         seed: of everything random, >= 0.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, fp32 or bf16.
@@ -318,8 +320,11 @@ class ScanOptions(BaseModel):
         return (size if self.encoder == "none" else auto_image_size(manifest, _GLYPHS_BELOW)) >= _GLYPHS_BELOW
 
     def run_path(self, manifest: Manifest) -> Path:
-        """The run folder."""
-        return Path(self.out) if self.out is not None else Path("runs") / f"{manifest.name}-{self.method}"
+        """The run folder; by default below the current folder, or beside the source where that is in the source."""
+        if self.out is not None:
+            return Path(self.out)
+        place = Path("runs") / f"{manifest.name}-{self.method}"
+        return place if holding(place, manifest.places) is None else manifest.source.parent / place
 
 
 def _what_is_tuned(tune: str, device: str, encoder: str) -> str:

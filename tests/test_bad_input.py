@@ -200,6 +200,7 @@ BAD = {
     "scan images --test broken --out broken/run": ("--out broken/run", "lies in --test", "choose another"),
     "scan images --out images/run": ("--out images/run", "lies in the source", "choose another"),
     "scan images --out images.txt": ("--out images.txt is a file", "choose a folder"),
+    "scan images --out images.txt/run": ("--out images.txt/run: images.txt is no folder", "choose another place"),
     "scan images --out mine": ("--out mine", "no run of labelfix", "choose an empty or new folder"),
     "scan images --out mine --overwrite": ("--out mine", "no run of labelfix"),
     "scan images --out run": ("run holds a finished run", "--overwrite", "another --out"),

@@ -31,6 +31,7 @@ from labelfix.output_paths import (
     check_no_file,
     check_no_links,
     check_parts,
+    check_place,
 )
 from labelfix.results import corrections
 from labelfix.results.run_json import read_scan
@@ -187,6 +188,7 @@ def check_out(folder: RunFolder, *, overwrite: bool) -> None:
     """
     out = folder.path
     check_no_file(out)
+    check_place(out)
     if out.is_dir() and folder.saved_config() is None and _holds_more_than_a_half_written_config(out):
         raise InputError(
             f"--out {out} holds files that are no run of labelfix; choose an empty or new folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from pictures import picture
 from refusals import refuses_source
 from sources import extra_of, labels_of, make_folder
 
+from labelfix.config import ScanOptions
 from labelfix.data.manifest import Manifest
 
 PETS = ("cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/2.jpg")
@@ -134,3 +136,12 @@ def test_the_first_rows_of_splits_are_those_of_the_whole(tmp_path):
     whole, some = Manifest.read(tmp_path), Manifest.read(tmp_path, rows=7)
     assert some.file_names().to_pylist() == whole.file_names().to_pylist()[:7]
     assert np.array_equal(some.held_out, whole.held_out[:7])
+
+
+def test_a_scan_of_the_current_folder_goes_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_folder(tmp_path / "pets", *PETS))
+    manifest = Manifest.read(".")
+    assert ScanOptions(method="bmm").run_path(manifest) == tmp_path / "runs" / "pets-bmm"
+    assert ScanOptions(method="bmm", out="x").run_path(manifest) == Path("x")
+    monkeypatch.chdir(tmp_path)
+    assert ScanOptions(method="bmm").run_path(Manifest.read("pets")) == Path("runs/pets-bmm")

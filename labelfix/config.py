@@ -114,6 +114,8 @@ class ScanOptions(BaseModel):
         root: folder that a manifest's relative paths start from; None for the manifest's.
         image_column: of a manifest or Parquet file; None for the usual names.
         label_column: of a manifest or Parquet file; None for the usual names.
+        merge_classes: whether classes whose names look alike are one.
+        class_map: names that classes are to go by: a file, or a mapping, see `labelfix.data.class_names`.
         settings: settings of the method by name, values as text (`--set`) or as they are.
         overwrite: replace a finished run, or an unfinished one with other options.
     """
@@ -147,6 +149,8 @@ class ScanOptions(BaseModel):
     root: str | Path | None = None
     image_column: str | None = None
     label_column: str | None = None
+    merge_classes: bool = False
+    class_map: str | Path | dict[str, str] | None = None
     settings: Mapping[str, Any] = Field(default_factory=dict)
     overwrite: bool = False
 

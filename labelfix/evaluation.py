@@ -140,7 +140,12 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
     root = None if names is None else _names_root(options)
     try:
         manifest = Manifest.read(
-            truth, root=root, image_column=image_column, label_column=column, require_labels=False
+            truth,
+            root=root,
+            image_column=image_column,
+            label_column=column,
+            class_map=options.get("class_map"),
+            require_labels=False,
         )
     except InputError as error:
         raise InputError(str(error).replace("--label-column", "--truth-column")) from None
@@ -213,6 +218,14 @@ def _true_labels(truth: Manifest, class_names: list[str]) -> np.ndarray:
         raise InputError(
             f"{truth.source}: none of its labels ({_shown(truth.class_names)}) is a class of the run"
             f" ({_shown(class_names)}); name the column of true labels with --truth-column"
+        )
+    there = np.unique(truth.given[truth.given >= 0])
+    strangers = [truth.class_names[label] for label in there if truth.class_names[label] not in class_names]
+    if strangers:
+        rows = int(np.isin(truth.given, [truth.class_names.index(name) for name in strangers]).sum())
+        raise InputError(
+            f"{truth.source}: {rows} of its rows are of {_shown(strangers)}, no class of the run"
+            f" ({_shown(class_names)}); leave those rows out, or their labels empty"
         )
     return decode_truth(truth.given, truth.class_names, _is_corrupted(truth), class_names)
 

@@ -97,7 +97,13 @@ class ScanPlan:
         chosen = ScanOptions.of(options)
         method_class(chosen.method)
         columns = {name: getattr(chosen, name) for name in ("root", "image_column", "label_column")}
-        manifest = Manifest.read(source, rows=chosen.rows, **columns)
+        manifest = Manifest.read(
+            source,
+            rows=chosen.rows,
+            class_map=chosen.class_map,
+            merge_classes=chosen.merge_classes,
+            **columns,
+        )
         test = None if chosen.test is None else read_test(chosen.test, manifest, **columns)
         for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
             reporter.message(f"warning: {warning}")
@@ -387,7 +393,7 @@ def read_test(test: Any, manifest: Manifest, **options: Any) -> Manifest:
     Raises:
         InputError: a bad source, one without labels, or with a class that the scanned one lacks.
     """
-    found = _with_columns(test, **options)
+    found = _with_columns(test, manifest.class_map, **options)
     labels = np.unique(found.given[found.given >= 0])
     if not len(labels):
         raise InputError(
@@ -404,13 +410,23 @@ def read_test(test: Any, manifest: Manifest, **options: Any) -> Manifest:
 
 
 def _with_columns(
-    test: Any, *, root: str | Path | None, image_column: str | None, label_column: str | None
+    test: Any,
+    class_map: Mapping[str, str],
+    *,
+    root: str | Path | None,
+    image_column: str | None,
+    label_column: str | None,
 ) -> Manifest:
     tries = [(image_column, label_column), (image_column, None), (None, label_column), (None, None)]
     for image, label in dict.fromkeys(tries):
         try:
             return Manifest.read(
-                test, root=root, image_column=image, label_column=label, require_labels=False
+                test,
+                root=root,
+                image_column=image,
+                label_column=label,
+                class_map=class_map,
+                require_labels=False,
             )
         except InputError as error:
             last = error

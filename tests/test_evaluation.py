@@ -135,13 +135,16 @@ class TestNumbers:
             del result["truth"]
         assert by_index == by_name
 
-    def test_a_true_label_outside_the_classes_makes_the_given_one_wrong(self, run, tmp_path):
+    def test_true_classes_that_the_run_does_not_know_are_refused(self, run, tmp_path):
         rows = [(row[0], "zebra" if row[0] == "0.png" else row[2]) for row in CASE]
-        result = evaluate(run, truth=write_truth(tmp_path / "truth.csv", rows))
-        assert result["rows_evaluated"] == 7
-        assert result["noise_rate_true"] == 4 / 7
-        assert result["label_accuracy_given"] == 3 / 7
-        assert result["label_accuracy_corrected"] == 3 / 7
+        truth = write_truth(tmp_path / "truth.csv", rows)
+        refuses(
+            "1 of its rows are of 'zebra'",
+            "'a', 'b', 'c'",
+            "leave those rows out",
+            corrections=run,
+            truth=truth,
+        )
 
     @pytest.mark.parametrize("mark", ["true", "True", "1", True])
     def test_open_set_rows_are_wrong_labels_without_a_right_one(self, run, tmp_path, mark):

@@ -102,6 +102,13 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     options.image_column,
     options.label_column(),
     click.option(
+        "--merge-classes", is_flag=True, help="Make one of classes whose names look alike: Cat, cat; 3, 3.0."
+    ),
+    options.one_file(
+        "--class-map",
+        text="Other names for classes: columns class and to, or one JSON object in a .json file.",
+    ),
+    click.option(
         "--set", "changes", multiple=True, metavar="KEY=VALUE", help="A setting of the method; repeatable."
     ),
     options.overwrite("Replace a finished run, or one with other options."),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.data.cache import MANIFEST_PREFIX, cache_errors, cache_folder
+from labelfix.data.class_names import look_alike_warning, merged, read_class_map
 from labelfix.data.readers import (
     BATCH_ROWS,
     OpenedSource,
@@ -64,11 +66,10 @@ class Manifest:
             moved.
         image_key: SHA-256 (hex) over paths, sizes, modification times and the number of rows, or the Parquet
             files', or over pixels in memory; never labels. Pixels decoded under one key can be used again.
-        num_links: how many images are links to files.
         num_linked_folders: how many folders of images are reached through a link below the root.
         warnings: sentences for the user.
-        options: source (None in memory), root, image_column and label_column: `Manifest.read(**options)` reads
-            it again.
+        options: source (None in memory), root, image_column, label_column and class_map: `Manifest.read(**options)`
+            reads it again.
         pass_through: names of the columns that pass through to the output.
         places: files and folders of the source, in which nothing is written, see `output_paths.source_places`.
     """
@@ -84,10 +85,9 @@ class Manifest:
     task: str
     fingerprint: str
     image_key: str
-    num_links: int
     num_linked_folders: int
     warnings: tuple[str, ...]
-    options: dict[str, str | None]
+    options: dict[str, Any]
     pass_through: tuple[str, ...]
     places: tuple[Path, ...]
     _table: pa.Table  # file_name, path, then the pass-through columns
@@ -104,6 +104,8 @@ class Manifest:
         root: str | Path | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
+        class_map: str | Path | Mapping[str, str] | None = None,
+        merge_classes: bool = False,
         require_labels: bool = True,
     ) -> Manifest:
         """Read a source: its rows and labels, not its pixels. An image that is not there is no error here.
@@ -116,6 +118,8 @@ class Manifest:
                 DataFrame the current one.
             image_column: image column of a manifest; default the usual names.
             label_column: label column of a manifest; default the usual names.
+            class_map: the names that classes are to go by, see `read_class_map`.
+            merge_classes: whether classes that look alike are one: that with most rows.
             require_labels: False for sources that are only predicted or looked up: then the label column may
                 be missing, and a single class is fine, also where is_trusted or split say more.
 
@@ -131,7 +135,8 @@ class Manifest:
         has_root = start is not None or not (is_path or opened.holds_images)
         table, labels, keys, marked, image_places = _collect(opened, query, is_path=is_path)
         table, read_bytes = _without_images(table, opened)
-        class_names, given = labels.indices(opened.class_names)
+        found = _class_map(path, labels, opened.class_names, class_map, merge=merge_classes)
+        class_names, given = labels.indices(opened.class_names, found.names)
         is_trusted, held_out, groups = marked.finished()
         manifest = cls(
             source=path,
@@ -145,15 +150,11 @@ class Manifest:
             task="single",
             fingerprint=keys.fingerprint(table.column(0), class_names, given),
             image_key=keys.image_key(opened, len(table)),
-            num_links=image_places.files.num_links,
             num_linked_folders=image_places.num_linked_folders,
             warnings=(*opened.warnings, *image_places.files.warnings(path)),
-            options={
-                "source": str(path) if is_path else None,
-                "root": str(opened.root) if has_root else None,
-                "image_column": image_column,
-                "label_column": label_column,
-            },
+            options=_options(
+                path if is_path else None, opened.root if has_root else None, query, found.names
+            ),
             pass_through=tuple(opened.extra.names),
             places=image_places.all(),
             _table=table,
@@ -162,16 +163,26 @@ class Manifest:
             _files=image_places.files,
         )
         _check(manifest, opened.one_class, require_labels=require_labels)
-        return manifest._with_warnings(marked) if require_labels else manifest
+        return manifest._with_warnings(found.warnings, marked) if require_labels else manifest
 
-    def _with_warnings(self, marked: MarkedRows) -> Manifest:
+    def _with_warnings(self, about_classes: list[str], marked: MarkedRows) -> Manifest:
         rare = rare_classes(self.source, self.given, self.held_out, self.class_names)
-        return replace(self, warnings=(*self.warnings, *marked.warnings(self.source), *rare))
+        return replace(self, warnings=(*self.warnings, *about_classes, *marked.warnings(self.source), *rare))
 
     @property
     def num_rows(self) -> int:
         """Number of rows N."""
         return len(self.given)
+
+    @property
+    def num_links(self) -> int:
+        """How many images are links to files."""
+        return self._files.num_links
+
+    @property
+    def class_map(self) -> dict[str, str]:
+        """The class that a label stands for which is called otherwise."""
+        return dict(self.options["class_map"] or {})
 
     @property
     def pass_through_fields(self) -> list[pa.Field]:
@@ -265,6 +276,52 @@ def _collect(
     if source.holds_images and pc.count_distinct(table.column(0)).as_py() < len(table):
         table = table.set_column(0, schema.field(0), unique_file_names(table.column(0)))
     return table, labels, keys, marked, image_places
+
+
+def _options(source: Path | None, root: Path | None, query: Query, names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "source": None if source is None else str(source),
+        "root": None if root is None else str(root),
+        "image_column": query.image_column,
+        "label_column": query.label_column,
+        "class_map": names or None,
+    }
+
+
+class _ClassMap(NamedTuple):
+    """The other name of every class that is to go by one, and sentences about names that are odd."""
+
+    names: dict[str, str]
+    warnings: list[str]
+
+
+def _class_map(
+    source: Path,
+    labels: Codes,
+    declared: tuple[str, ...] | None,
+    given: str | Path | Mapping[str, str] | None,
+    *,
+    merge: bool,
+) -> _ClassMap:
+    """What `given` and, with `merge`, the look-alikes among the classes make of their names."""
+    class_map = read_class_map(given or {})
+    counts = labels.counts()
+    there = dict.fromkeys((*(declared or ()), *counts))
+    unknown = [repr(name) for name in class_map if name not in there]
+    warnings = [
+        f"{source}: --class-map has other names for {', '.join(unknown[:10])}, which are no class of it"
+    ]
+    by_name: Counter[str] = Counter(dict.fromkeys((class_map.get(name, name) for name in there), 0))
+    for name, count in counts.items():
+        by_name[class_map.get(name, name)] += count
+    if not merge:
+        return _ClassMap(
+            class_map, warnings[: bool(unknown)] + look_alike_warning(source, list(by_name), by_name)
+        )
+    again = merged(list(by_name), by_name)
+    both = {name: again.get(class_map.get(name, name), class_map.get(name, name)) for name in there}
+    names = class_map | {name: other for name, other in both.items() if name != other}
+    return _ClassMap(names, warnings[: bool(unknown)])
 
 
 def _without_images(table: pa.Table, source: OpenedSource) -> tuple[pa.Table, ImageBytes | None]:

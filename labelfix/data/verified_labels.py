@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.data.manifest import Manifest
-from labelfix.data.readers.delimited import delimited_columns
-from labelfix.data.readers.jsonl import jsonl_columns
-from labelfix.data.readers.parquet import parquet_columns
+from labelfix.data.tables import TABLES, check_table, text_columns
 from labelfix.errors import InputError
 
 MIN_DIFFERENT = 20  # verified labels that differ from the given ones, from which half of the file is scored
 SKIP = "skip"
 DECISIONS = ("accept", "keep", "change", SKIP)
-_READERS = {
-    ".csv": delimited_columns,
-    ".tsv": delimited_columns,
-    ".jsonl": jsonl_columns,
-    ".parquet": parquet_columns,
-}
 
 
 _COLUMNS = ("sample_id", "file_name", "label", "decision")
@@ -85,6 +77,7 @@ def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
         manifest.file_names(),
         manifest.name_of,
         is_cut=manifest.limit == manifest.num_rows,
+        class_map=manifest.class_map,
     )
     found = read_verified(path, known)
     counts = found.labels >= 0
@@ -115,6 +108,7 @@ class Known:
         file_names: string (N,).
         name_of: the file name that a path of the source has.
         is_cut: whether there may be rows beyond these; lines about those are left out.
+        class_map: the class that a label stands for which is called otherwise.
     """
 
     title: str
@@ -122,6 +116,7 @@ class Known:
     file_names: pa.ChunkedArray
     name_of: Callable[[str], str]
     is_cut: bool = False
+    class_map: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,13 +144,11 @@ def sha256_of(path: Path, option: str) -> str:
     Raises:
         InputError: no such file, or of no supported kind; begins with the option.
     """
-    kinds = ", ".join(_READERS)
-    if path.suffix.lower() not in _READERS:
-        raise InputError(f"{option} {path}: such a file is one of {kinds}")
+    check_table(path, option)
     if not path.exists():
         raise InputError(f"{option} {path} does not exist; check the path")
     if not path.is_file():
-        raise InputError(f"{option} {path} is no regular file; name one of {kinds}")
+        raise InputError(f"{option} {path} is no regular file; name one of {TABLES}")
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -216,7 +209,7 @@ class _Entries:
 
 
 def _entries(path: Path) -> _Entries:
-    names, cells = _READERS[path.suffix.lower()](path, _COLUMNS)
+    names, cells = text_columns(path, _COLUMNS, "--trusted")
     there = ", ".join(map(repr, names)) or "none"
     if "label" not in cells:
         raise InputError(f"{path}: no column 'label'; its columns are {there}: name the verified labels so")
@@ -245,6 +238,7 @@ def _label(entries: _Entries, entry: int, index: dict[str, int], known: Known) -
         return -1
     if label is None:
         raise InputError(f"{entries.path}: row {row} has no label; give it one, or take the row out")
+    label = known.class_map.get(label, label)
     if label not in index:
         raise InputError(
             f"{entries.path}: row {row} has the label {label!r}, which is no class of {known.title}"

@@ -45,6 +45,7 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
             root=root,
             image_column=options.get("image_column"),
             label_column=options.get("label_column"),
+            class_map=options.get("class_map"),
             require_labels=False,
         )
         if manifest.fingerprint == corrections.metadata["source_fingerprint"]:

@@ -42,6 +42,7 @@ _SOURCE: Checks = {
     "root": maybe(is_path),
     "image_column": maybe(is_text),
     "label_column": maybe(is_text),
+    "class_map": maybe(by_name(is_text)),
 }
 _CONFIG: Checks = {
     "config": maybe({

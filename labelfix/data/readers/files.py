@@ -68,7 +68,8 @@ class Files:
 
     def name_of(self, path: str) -> str:
         """The file name of a path, as `found` gives it."""
-        other = None if is_address(path) or self._status(path) is not _MISSING else self._resolved(path)
+        is_there = is_address(path) or os.path.lexists(os.path.join(self._root, path.replace("\0", "")))
+        other = None if is_there else self._resolved(path)
         return file_name(path if other is None else other[0], self._root)
 
     def warnings(self, source: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,25 @@ class Codes:
         """(N,) int64, -1 for null."""
         return np.concatenate(self._parts) if self._parts else np.empty(0, np.int64)
 
-    def indices(self, declared: tuple[str, ...] | None) -> tuple[tuple[str, ...], np.ndarray]:
-        """The class names, declared ones or else in `class_order`, and (N,) int64 indices into them, read-only."""
-        names = declared if declared is not None else class_order(self.code_of)
+    def counts(self) -> dict[str, int]:
+        """How many times there is each text."""
+        codes = self.codes()
+        found = np.bincount(codes[codes >= 0], minlength=len(self.code_of))
+        return dict(zip(self.code_of, found.tolist(), strict=True))
+
+    def indices(
+        self, declared: tuple[str, ...] | None, class_map: Mapping[str, str]
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """The class names, declared ones or else in `class_order`, and (N,) int64 indices into them, read-only.
+
+        `class_map` has the other name of those that are to go by one.
+        """
+        if declared is not None:
+            names = tuple(dict.fromkeys(class_map.get(name, name) for name in declared))
+        else:
+            names = class_order({class_map.get(name, name) for name in self.code_of})
         place = {name: index for index, name in enumerate(names)}
-        index_of = np.array([*(place[name] for name in self.code_of), -1], np.int64)
+        index_of = np.array([*(place[class_map.get(name, name)] for name in self.code_of), -1], np.int64)
         given = index_of[self.codes()]
         given.flags.writeable = False
         return names, given

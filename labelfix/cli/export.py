@@ -103,6 +103,10 @@ def _print_summary(summary: dict[str, Any]) -> None:
     say(f"{summary['path']}: {summary['rows']} rows {verb}, {summary['changed']} with a new label")
     if summary["left_out"]:
         say(f"{summary['left_out']} rows left out")
+    if summary.get("missing_images"):
+        names = summary["missing_images"]
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        say(f"{len(names)} of them are not there any more: {shown}")
     if summary.get("without_probs"):
         say(f"{summary['without_probs']} of them have no given label or no predicted probabilities")
     if summary.get("escaped_cells"):

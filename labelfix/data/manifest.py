@@ -72,6 +72,7 @@ class Manifest:
             reads it again.
         pass_through: names of the columns that pass through to the output.
         places: files and folders of the source, in which nothing is written, see `output_paths.source_places`.
+        gone: rows that are not in the source any more, see `taken`.
     """
 
     source: Path
@@ -94,6 +95,7 @@ class Manifest:
     _root: Path
     _image_bytes: ImageBytes | None
     _files: Files
+    gone: frozenset[int] = frozenset()
 
     @classmethod
     def read(
@@ -210,6 +212,38 @@ class Manifest:
     def name_of(self, path: str) -> str:
         """The file name that a path of the source has: relative to its root when inside it."""
         return self._files.name_of(path)
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether the images lie inside the source: they are no files."""
+        return self._image_bytes is not None
+
+    def label_of(self, row: int) -> str | None:
+        """The given label of a row; None without one."""
+        return None if self.given[row] < 0 else self.class_names[self.given[row]]
+
+    def has_file(self, row: int) -> bool:
+        """Whether there is something at the path of a row."""
+        (image,) = self.images(row, row + 1)
+        return isinstance(image, Path) and os.path.lexists(image)
+
+    def taken(self, rows: np.ndarray) -> Manifest:
+        """The same source with other rows: those at the places (n,) int64, -1 for rows that are gone.
+
+        Of those no image is found, and no label; for looking up what else there is.
+        """
+        gone = rows < 0
+        given = np.where(gone, -1, self.given[rows])
+        table = self._table.take(pa.array(rows, mask=gone))
+        return replace(
+            self,
+            given=given,
+            is_trusted=self.is_trusted[rows] & ~gone,
+            held_out=self.held_out[rows] & ~gone,
+            groups=None,
+            gone=frozenset(np.flatnonzero(gone).tolist()),
+            _table=table,
+        )
 
     def images(self, first: int, stop: int) -> list[Image]:
         """The images of rows first..stop-1: absolute paths, or bytes; None where the source names none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.choices import EXPORTS, IMAGE_WAYS
+from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
 from labelfix.exports.base import Export, Target, check_no_bytes, checked_out, is_folder, written
 from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns, shown_schema
@@ -74,7 +75,8 @@ def export(
         dry_run: count, but write nothing.
 
     Returns:
-        JSON-able. path, to, rows, changed (rows whose label is not the given one, if any), left_out, dry_run; and
+        JSON-able. path, to, rows, changed (rows whose label is not the given one, if any), left_out, dry_run;
+        missing_images (names of rows left out as their files are gone since the scan) for formats that hold images;
         escaped_cells for csv (None on a dry run), renamed_images and renamed_classes for folders of images,
         without_probs and out_of_sample for cleanlab.
 
@@ -95,7 +97,8 @@ def export(
     if decisions is not None:
         choice = replace(choice, decisions=Decisions.read(decisions, opened))
     columns = export_columns(opened, choice, with_findings=to is not None) | {n: n for n in target.NEEDS}
-    tally, schema = _Tally(), shown_schema(opened, choice, columns)
+    originals = read_originals(opened, source) if target.HOLDS_IMAGES else None
+    tally, schema = _Tally(originals), shown_schema(opened, choice, columns)
     if target.IS_TEXT:
         check_no_bytes(schema, name)
     rows = Export(
@@ -103,7 +106,7 @@ def export(
         schema,
         tally.counted(chosen_rows(opened, choice, columns), columns, target.NEEDS),
         source,
-        read_originals(opened, source) if target.HOLDS_IMAGES else None,
+        originals,
         is_reviewed=choice.decisions is not None,
         images=images or IMAGE_WAYS[0],
         image_url_prefix=image_url_prefix,
@@ -116,6 +119,7 @@ def export(
         "changed": tally.changed,
         "left_out": opened.num_rows - tally.rows,
         **report,
+        **({"missing_images": tally.missing} if target.HOLDS_IMAGES else {}),
         "dry_run": dry_run,
     }
 
@@ -156,9 +160,11 @@ def _check_rows(to: str, tally: _Tally) -> None:
 class _Tally:
     """Counts rows on their way to the file."""
 
+    originals: Manifest | None = None
     rows: int = 0
     changed: int = 0
     incomplete: int = 0
+    missing: list[str] = field(default_factory=list)
 
     def counted(
         self, batches: Iterator[pa.RecordBatch], columns: dict[str, str], needs: tuple[str, ...]
@@ -170,10 +176,20 @@ class _Tally:
                 if batch.column(name).null_count:
                     batch = batch.filter(pc.is_valid(batch.column(name)))
             self.incomplete += before - len(batch)
+            batch = self._with_image(batch)
             given, corrected = (as_text(batch.column(name)) for name in ("given_label", "corrected_label"))
             self.rows += len(batch)
             self.changed += pc.sum(pc.fill_null(pc.not_equal(given, corrected), True)).as_py() or 0
             yield shown_columns(batch, columns)
+
+    def _with_image(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows whose image is still there, where images are written; the others are named."""
+        gone = self.originals.gone if self.originals is not None else frozenset()
+        if not gone:
+            return batch
+        is_gone = pa.array([row in gone for row in batch.column("sample_id").to_pylist()], pa.bool_())
+        self.missing += batch.column("file_name").filter(is_gone).to_pylist()
+        return batch.filter(pc.invert(is_gone))
 
 
 def _check_options(

@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
 from labelfix.results.corrections import Corrections
 from labelfix.results.run_json import read_config
+
+_MOST_GONE = 0.5  # of the rows: beyond it, it is not the same source
 
 
 def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
@@ -22,7 +27,8 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
 
     Raises:
         InputError: the run does not name what it scanned, its source is gone, in memory or has changed since, or more
-            of its images are links, and `source`, which allows that, is not given.
+            of its images are links, and `source`, which allows that, is not given. Files that were deleted since, few
+            of many, are `Manifest.gone`, and no error.
     """
     options = source_options(corrections.path)
     if source is None and not options:
@@ -48,14 +54,40 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
             class_map=options.get("class_map"),
             require_labels=False,
         )
-        if manifest.fingerprint == corrections.metadata["source_fingerprint"]:
+        found = _same_rows(manifest, corrections)
+        if found is not None:
             if source is None:
-                _check_links(manifest, corrections.path)
-            return manifest
+                _check_links(found, corrections.path)
+            return found
     raise InputError(
         f"{manifest.source} is not what {corrections.path} was made from, or has changed since (files, their"
         " order, labels or sizes differ); scan it again, or name the right data with --source"
     )
+
+
+def _same_rows(manifest: Manifest, corrections: Corrections) -> Manifest | None:
+    """The manifest where it is what was scanned, also where files have been deleted since; None where it is not."""
+    if manifest.fingerprint == corrections.metadata["source_fingerprint"]:
+        return manifest
+    if manifest.holds_images:
+        return None
+    places = {name: row for row, name in enumerate(manifest.file_names().to_pylist())}
+    rows, is_valid = [], []
+    for batch in corrections.batches(["file_name", "given_label", "is_valid"]):
+        given = batch.column("given_label").cast(pa.string()).to_pylist()
+        for name, label in zip(batch.column("file_name").to_pylist(), given, strict=True):
+            place = places.get(name, -1)
+            if place >= 0 and manifest.label_of(place) != label:
+                return None
+            rows.append(place)
+        is_valid += batch.column("is_valid").to_pylist()
+    found, valid = np.array(rows, np.int64), np.array(is_valid, bool)
+    if len(set(rows) - {-1}) < len(places):
+        return None
+    # A manifest names files that are not there any more; a folder does not.
+    found[[row for row in np.flatnonzero(found >= 0).tolist() if not manifest.has_file(int(found[row]))]] = -1
+    num_gone = int((valid & (found < 0)).sum())
+    return manifest.taken(found) if 0 < num_gone <= _MOST_GONE * len(rows) else None
 
 
 def _check_links(manifest: Manifest, corrections: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from export_runs import finish
 from refusals import refuses
 
 import labelfix
+from labelfix.exports import export
 from labelfix.results.corrections import Corrections
 from labelfix.results.originals import read_originals, stored_images
 
@@ -41,6 +44,24 @@ def test_data_that_have_changed(run, digits):
     first = next(read_originals(run).sample_images(np.array([0])))
     first.write_bytes(first.read_bytes() + b"\0")
     refuses(read_originals, "is not what ", " was made from, or has changed since", corrections=run)
+
+
+@pytest.mark.parametrize("kind", ["folder", "manifest"])
+@pytest.mark.parametrize("to", ["imagefolder", "hf", "fiftyone"])
+def test_a_file_that_was_deleted_costs_its_row_by_name_and_not_the_export(digits, tmp_path, kind, to):
+    folder, source = digits[0], digits[0]
+    names = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*.png"))[:40]
+    if kind == "manifest":
+        source = tmp_path / "m.csv"
+        source.write_text("path,label\n" + "".join(f"{folder}/{name},{name[0]}\n" for name in names))
+    run, manifest = finish(tmp_path / "run", source)
+    (folder / names[3]).unlink()
+    found = export(run, to=to, out=tmp_path / "out")
+    assert [Path(name).name for name in found["missing_images"]] == [Path(names[3]).name]
+    assert found["rows"] == manifest.num_rows - 1
+    assert len(list((tmp_path / "out").rglob("*.png"))) == found["rows"]
+    shutil.copytree(folder / names[0][0], folder / "a new class")
+    refuses(read_originals, "is not what", corrections=Corrections.open(run), source=folder)
 
 
 def test_files_that_have_become_links(run, digits, tmp_path):

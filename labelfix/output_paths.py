@@ -17,7 +17,8 @@ from labelfix.errors import InputError
 from labelfix.json_files import load_object
 
 # What a scan makes in its run folder, and will make again: nothing else may lie there under these names.
-RUN_FILES = ("config.json", "corrections.parquet", "summary.json", "epochs.parquet")
+FINDINGS = "corrections.parquet"
+RUN_FILES = ("config.json", FINDINGS, "summary.json", "epochs.parquet")
 RUN_FOLDERS = ("classifier", "checkpoint", ".checkpoint-done")
 RUN_PARTS = (*RUN_FILES, *RUN_FOLDERS)
 # Keys of the config.json of a run, by which its folder is known.
@@ -112,7 +113,7 @@ def holding(out: Path, places: Iterable[Path]) -> Path | None:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is one that a scan has written to: by the findings or the config.json in it."""
-    if (folder / "corrections.parquet").is_file():
+    if (folder / FINDINGS).is_file():
         return True
     try:
         config = load_object(folder / "config.json", {})

@@ -115,7 +115,7 @@ BAD = {
     # verified labels
     "scan images --trusted t-class.csv": ("t-class.csv: row 1 ", "'horse'", "'cat', 'dog'", "correct it"),
     "scan images --trusted nowhere.csv": ("--trusted", "nowhere.csv does not exist", "check the path"),
-    "scan images --trusted t.xlsx": ("--trusted", "t.xlsx", ".csv, .tsv, .jsonl, .parquet"),
+    "scan images --trusted t.xlsx": ("--trusted", "t.xlsx", ".csv, .tsv, .jsonl, .json, .parquet"),
     "scan images --trusted t-label.csv": ("t-label.csv", "no column 'label'", "'sample_id', 'class'"),
     "scan images --trusted t-key.csv": ("t-key.csv", "'sample_id' or 'file_name'", "add one"),
     "scan images --trusted t-name.csv": ("t-name.csv: row 1", "'nowhere.png'", "by sample_id"),
@@ -197,7 +197,7 @@ BAD = {
     "scan images --set =": ("--set =", "no such setting", "batch_size"),
     "scan images --magic": ("--magic",),
     # where a run goes
-    "scan images --test broken --out broken/run": ("--out broken/run", "lies in --test", "choose another"),
+    "scan images --test broken --out broken/run --quiet": ("--out broken/run", "lies in --test", "choose another"),
     "scan images --out images/run": ("--out images/run", "lies in the source", "choose another"),
     "scan images --out images.txt": ("--out images.txt is a file", "choose a folder"),
     "scan images --out images.txt/run": ("--out images.txt/run: images.txt is no folder", "choose another place"),
@@ -286,7 +286,7 @@ def test_bad_input_is_one_line_with_the_way_out_and_changes_nothing(program, wor
     assert files_of(world) == before
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED_COLUMNS - {"is_trusted"}))
+@pytest.mark.parametrize("name", sorted(RESERVED_COLUMNS - {"is_trusted", "is_valid"}))
 def test_a_column_of_the_findings_never_passes_through(program, tmp_path, name):
     frame = pd.DataFrame({"path": ["1.png", "2.png"], "label": ["cat", "dog"], name: ["x", "y"]})
     frame.to_csv(tmp_path / "x.csv", index=False)

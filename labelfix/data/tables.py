@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from labelfix.data.readers.annotations import json_columns
 from labelfix.data.readers.delimited import delimited_columns
 from labelfix.data.readers.jsonl import jsonl_columns
 from labelfix.data.readers.parquet import parquet_columns
@@ -16,6 +17,7 @@ _READERS = {
     ".csv": delimited_columns,
     ".tsv": delimited_columns,
     ".jsonl": jsonl_columns,
+    ".json": json_columns,
     ".parquet": parquet_columns,
 }
 TABLES = ", ".join(_READERS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,15 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.data.manifest import Manifest
+from labelfix.data.readers.annotations import FIFTYONE_LABELS
 from labelfix.data.tables import TABLES, check_table, text_columns
 from labelfix.errors import InputError
+from labelfix.output_paths import FINDINGS
 
 MIN_DIFFERENT = 20  # verified labels that differ from the given ones, from which half of the file is scored
 SKIP = "skip"
 DECISIONS = ("accept", "keep", "change", SKIP)
 
 
-_COLUMNS = ("sample_id", "file_name", "label", "decision")
+_COLUMNS = ("sample_id", "file_name", "label", "decision", "review_status")
+_FINDINGS = ("file_name", "corrected_label", "is_trusted")
 _WHOLE = re.compile(r"([0-9]{1,18})(?:\.0+)?")
 
 
@@ -49,9 +53,10 @@ class Trusted:
 
         Args:
             manifest: the source.
-            path: .csv, .tsv, .jsonl or .parquet with `sample_id` or `file_name`, `label`, and maybe `decision`:
+            path: .csv, .tsv, .jsonl, .json or .parquet with `sample_id` or `file_name`, `label`, and maybe `decision`:
                 accept, keep and change count, skip does not. Rows join by sample_id where that column is there.
-                Rows beyond the manifest's `limit` are skipped. None: no file.
+                Rows beyond the manifest's `limit` are skipped. Also an export of Label Studio, FiftyOne or cleanlab,
+                or a run, whose verified rows count. None: no file.
 
         Raises:
             InputError: anything wrong with the file or one of its rows; says the way out.
@@ -60,7 +65,7 @@ class Trusted:
         is_scored = np.zeros(manifest.num_rows, bool)
         sha256 = ""
         if path is not None:
-            file = Path(os.path.abspath(Path(path).expanduser()))
+            file = verified_file(Path(os.path.abspath(Path(path).expanduser())))
             sha256 = sha256_of(file, "--trusted")
             rows, verified = _read(file, manifest)
             label[rows] = verified
@@ -144,7 +149,8 @@ def sha256_of(path: Path, option: str) -> str:
     Raises:
         InputError: no such file, or of no supported kind; begins with the option.
     """
-    check_table(path, option)
+    if path.suffix.lower() != ".npy":
+        check_table(path, option)
     if not path.exists():
         raise InputError(f"{option} {path} does not exist; check the path")
     if not path.is_file():
@@ -209,7 +215,7 @@ class _Entries:
 
 
 def _entries(path: Path) -> _Entries:
-    names, cells = text_columns(path, _COLUMNS, "--trusted")
+    names, cells = _columns(path)
     there = ", ".join(map(repr, names)) or "none"
     if "label" not in cells:
         raise InputError(f"{path}: no column 'label'; its columns are {there}: name the verified labels so")
@@ -222,13 +228,49 @@ def _entries(path: Path) -> _Entries:
     decisions = None
     if "decision" in texts:
         decisions = [(text or "").strip().lower() for text in texts["decision"]]
-        for row, decision in enumerate(decisions):
-            if decision not in DECISIONS:
-                raise InputError(
-                    f"{path}: row {row} has the decision {decision!r}; write one of {', '.join(DECISIONS)}"
-                )
+    elif "review_status" in texts:
+        # Of an export with decisions: rows that nobody has looked at have none.
+        decisions = [(text or "").strip().lower() or SKIP for text in texts["review_status"]]
+    for row, decision in enumerate(decisions or ()):
+        if decision not in DECISIONS:
+            raise InputError(
+                f"{path}: row {row} has the decision {decision!r}; write one of {', '.join(DECISIONS)}"
+            )
     lines = list(range(len(labels)))
     return _Entries(path, lines, labels, decisions, texts.get("sample_id"), texts.get("file_name"))
+
+
+def _columns(path: Path) -> tuple[list[str], dict[str, pa.Array]]:
+    """The columns of a verified file, those of a run and of an export for cleanlab under the names that others have."""
+    if path.suffix.lower() == ".npy":
+        return _cleanlab_columns(path.parent)
+    names, cells = text_columns(path, _COLUMNS, "--trusted")
+    if "label" in cells or not set(_FINDINGS) <= set(names):
+        return names, cells
+    _, found = text_columns(path, _FINDINGS, "--trusted")
+    is_trusted = pc.equal(found["is_trusted"], "true")
+    decision = pc.if_else(is_trusted, pa.scalar("change"), pa.scalar(SKIP))
+    return names, {"file_name": found["file_name"], "label": found["corrected_label"], "decision": decision}
+
+
+def _cleanlab_columns(folder: Path) -> tuple[list[str], dict[str, pa.Array]]:
+    try:
+        rows, labels = (np.load(folder / f"{name}.npy") for name in ("sample_ids", "corrected_labels"))
+        names = json.loads((folder / "class_names.json").read_text(encoding="utf-8"))
+        texts = pa.array(names, pa.string()).take(pa.array(labels))
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise InputError(
+            f"{folder} cannot be read as an export for cleanlab ({error}); export it again"
+        ) from None
+    return ["sample_id", "label"], {"sample_id": pa.array(rows).cast(pa.string()), "label": texts}
+
+
+def verified_file(path: Path) -> Path:
+    """The file that holds the labels of a folder: of a run, or an export to FiftyOne or cleanlab; a file is itself."""
+    for name in (FINDINGS, FIFTYONE_LABELS, "corrected_labels.npy"):
+        if path.is_dir() and (path / name).is_file():
+            return path / name
+    return path
 
 
 def _label(entries: _Entries, entry: int, index: dict[str, int], known: Known) -> int:
@@ -287,6 +329,14 @@ def _by_name(entries: _Entries, known: Known) -> np.ndarray:
     names = [name for name in entries.file_names if name]
     plain = [known.name_of(name) for name in names]
     found = _find({*names, *plain}, known.file_names)
+    if path.suffix.lower() == ".json":
+        # A labelling tool serves the images below a folder of its own.
+        ends = {name: list(_ends(name)) for name in names if name not in found}
+        others = _find({end for some in ends.values() for end in some}, known.file_names)
+        for name, some in ends.items():
+            longest = next((end for end in some if end in others), None)
+            if longest is not None:
+                found[name] = others[longest]
     places = np.empty(len(names), np.int64)
     for entry, (row, name, other) in enumerate(zip(entries.lines, names, plain, strict=True)):
         place, count = found.get(name) or found.get(other) or (-1, 0)
@@ -301,6 +351,12 @@ def _by_name(entries: _Entries, known: Known) -> np.ndarray:
             )
         places[entry] = place
     return places
+
+
+def _ends(name: str) -> Iterator[str]:
+    """A path, and what is left of it below each of its folders."""
+    parts = name.split("/")
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))
 
 
 def _find(wanted: set[str], file_names: pa.ChunkedArray) -> dict[str, tuple[int, int]]:

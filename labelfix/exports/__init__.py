@@ -97,8 +97,8 @@ def export(
     if decisions is not None:
         choice = replace(choice, decisions=Decisions.read(decisions, opened))
     columns = export_columns(opened, choice, with_findings=to is not None) | {n: n for n in target.NEEDS}
-    originals = read_originals(opened, source) if target.HOLDS_IMAGES else None
-    tally, schema = _Tally(originals), shown_schema(opened, choice, columns)
+    images_of = read_originals(opened, source) if target.HOLDS_IMAGES else None
+    tally, schema = _Tally(images_of), shown_schema(opened, choice, columns)
     if target.IS_TEXT:
         check_no_bytes(schema, name)
     rows = Export(
@@ -106,7 +106,7 @@ def export(
         schema,
         tally.counted(chosen_rows(opened, choice, columns), columns, target.NEEDS),
         source,
-        originals,
+        images_of,
         is_reviewed=choice.decisions is not None,
         images=images or IMAGE_WAYS[0],
         image_url_prefix=image_url_prefix,
@@ -119,7 +119,6 @@ def export(
         "changed": tally.changed,
         "left_out": opened.num_rows - tally.rows,
         **report,
-        **({"missing_images": tally.missing} if target.HOLDS_IMAGES else {}),
         "dry_run": dry_run,
     }
 
@@ -144,6 +143,8 @@ def _written(to: str, path: Path, rows: Export, tally: _Tally, *, dry_run: bool)
                     f"--to {to}: a value in {rows.corrections.path} cannot be written ({reason}); use --to parquet"
                 ) from None
             _check_rows(to, tally)
+    if TARGETS[to].HOLDS_IMAGES:
+        report["missing_images"] = tally.missing
     return report | ({"without_probs": tally.incomplete} if to == "cleanlab" else {})
 
 

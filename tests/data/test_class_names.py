@@ -93,7 +93,7 @@ def test_a_name_that_is_no_class_is_a_warning(tmp_path):
     ("name", "text", "words"),
     [
         ("nowhere.csv", None, ("does not exist", "check the path")),
-        ("m.xlsx", "x", (".csv, .tsv, .jsonl, .parquet",)),
+        ("m.xlsx", "x", (".csv, .tsv, .jsonl, .json, .parquet",)),
         ("m.json", "[1]", ("one object",)),
         ("m.json", "{", ("cannot be read as JSON",)),
         ("m.json", '{"a": 1}', ("'a' is to be 1", "two names")),

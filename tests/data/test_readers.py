@@ -396,7 +396,7 @@ REFUSED = [
     ("x.jsonl", GOOD_LINE + '{"path": "2"\n', ["row 1 (line 2)"]),
     ("x.jsonl", GOOD_LINE + '{"path": "2", "label": ["x", "y"]}\n', ["row 1", "multi-label"]),
     ("x.parquet", "no", ["cannot be read as Parquet"]),
-    ("x.xlsx", "no", ["is no source", ".csv, .tsv, .jsonl, .parquet"]),
+    ("x.xlsx", "no", ["is no source", ".csv, .tsv, .jsonl, .json, .parquet"]),
 ]
 
 

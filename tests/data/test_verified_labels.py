@@ -201,7 +201,7 @@ def test_numbers_are_read_as_they_are_written(tmp_path):
     ("name", "content", "parts"),
     [
         ("nowhere.csv", None, ["--trusted", "does not exist"]),
-        ("x.xlsx", b"x", [".csv, .tsv, .jsonl, .parquet"]),
+        ("x.xlsx", b"x", [".csv, .tsv, .jsonl, .json, .parquet"]),
         ("x.csv", b"", ["empty"]),
         ("x.csv", b"sample_id,label\n", ["no row that counts"]),
         ("x.jsonl", b"\n", ["no column 'label'", "none"]),

@@ -74,6 +74,7 @@ def open_columns(query: Query, schema: pa.Schema, batches: Batches, byte_rows: B
         read=lambda: _read(query, columns, names, batches, byte_rows if holds_bytes else None),
         extra=pa.schema([schema.field(name) for name in columns.extra]),
         class_names=names,
+        warnings=columns.warnings(query.path),
     )
 
 

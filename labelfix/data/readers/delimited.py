@@ -49,7 +49,7 @@ def open_delimited(query: Query) -> OpenedSource:
     """
     names = _header(query.path)
     columns = pick_columns(names, query)
-    warnings: list[str] = []
+    warnings = columns.warnings(query.path)
     return OpenedSource(
         path=query.path,
         root=root_of(query),

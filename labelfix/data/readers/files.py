@@ -14,7 +14,8 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-from labelfix.data.readers.rows import Rows, file_name, is_address
+from labelfix.data.readers.addresses import is_address
+from labelfix.data.readers.rows import Rows, file_name
 from labelfix.data.readers.tree import EXTENSIONS
 
 _MISSING = (-1, 0)

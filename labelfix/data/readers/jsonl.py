@@ -1,9 +1,9 @@
-"""Manifests of paths as JSON lines: one object a line."""
+"""Manifests of paths as JSON lines, one object a line, and what else comes as such objects."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from labelfix.data.readers.rows import (
 )
 from labelfix.errors import InputError
 
+Records = Callable[[], Iterator[dict[str, Any]]]
 _PROBLEMS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
@@ -37,17 +38,39 @@ def open_jsonl(query: Query) -> OpenedSource:
     Raises:
         InputError: a line that is no JSON object, a missing column, or the file cannot be read.
     """
-    types = _column_types(query)
+    return open_records(query, lambda: _records(query.path))
+
+
+def open_records(
+    query: Query,
+    records: Records,
+    class_names: tuple[str, ...] | None = None,
+    warnings: Sequence[str] = (),
+) -> OpenedSource:
+    """Open what comes as JSON objects, one for each image.
+
+    Args:
+        query: what to read.
+        records: yields the objects; called twice.
+        class_names: the classes in their own order, where they have one.
+        warnings: of who made the objects.
+
+    Raises:
+        InputError: a missing column, or what `records` raises.
+    """
+    types = _column_types(query, records)
     if not types:
-        raise InputError(f"{query.path} is empty: it needs one JSON object per image and line")
+        raise InputError(f"{query.path} is empty: it needs one JSON object per image")
     columns = pick_columns(list(types), query)
     extra = pa.schema([(name, types[name] or pa.string()) for name in columns.extra])
     as_text = frozenset(name for name in columns.extra if types[name] is None)
     return OpenedSource(
         path=query.path,
         root=root_of(query),
-        read=lambda: _read(query, columns, extra, as_text),
+        read=lambda: _read(query, records, columns, extra, as_text),
         extra=extra,
+        class_names=class_names,
+        warnings=[*warnings, *columns.warnings(query.path)],
     )
 
 
@@ -58,18 +81,31 @@ def jsonl_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[st
         InputError: a line that is no JSON object, a value that is a list or an object, or the file cannot be
             read.
     """
+    return record_columns(path, _records(path), wanted)
+
+
+def record_columns(
+    path: Path, records: Iterable[dict[str, Any]], wanted: Sequence[str]
+) -> tuple[list[str], dict[str, pa.Array]]:
+    """The keys of JSON objects, and those of the `wanted` ones that they have, as string columns.
+
+    Raises:
+        InputError: a value that is a list or an object, or what `records` raises.
+    """
     names: dict[str, None] = {}
     cells: dict[str, list[str | None]] = {name: [] for name in wanted}
-    for row, record in enumerate(_records(path)):
+    for row, record in enumerate(records):
         names.update(dict.fromkeys(record))
         for name, column in cells.items():
             column.append(json_text(record.get(name), name, path, row))
     return list(names), {name: strings(cells[name], path, 0) for name in wanted if name in names}
 
 
-def _read(query: Query, columns: Columns, extra: pa.Schema, as_text: frozenset[str]) -> Iterator[Rows]:
+def _read(
+    query: Query, records: Records, columns: Columns, extra: pa.Schema, as_text: frozenset[str]
+) -> Iterator[Rows]:
     path = query.path
-    for first, batch in _batches(query):
+    for first, batch in _batches(query, records):
         cells = [_image_cell(record.get(columns.image), path, first + i) for i, record in enumerate(batch)]
         labels: list[str | None] = [None] * len(batch)
         if columns.label is not None:
@@ -102,10 +138,10 @@ def _image_cell(value: Any, path: Path, row: int) -> str | None:
     raise InputError(f"{path}: the image of row {row} is {json.dumps(value)[:60]}; it must be a path as text")
 
 
-def _column_types(query: Query) -> dict[str, pa.DataType | None]:
+def _column_types(query: Query, records: Records) -> dict[str, pa.DataType | None]:
     """Arrow type of every key, in order of first appearance; None where no one type holds all values."""
     types: dict[str, pa.DataType | None] = {}
-    for _, batch in _batches(query):
+    for _, batch in _batches(query, records):
         for name in dict.fromkeys(key for record in batch for key in record):
             known = types.get(name, pa.null())
             types[name] = None if known is None else _wider(known, [record.get(name) for record in batch])
@@ -125,10 +161,10 @@ def _wider(known: pa.DataType, values: list[Any]) -> pa.DataType | None:
     return merged.field("x").type
 
 
-def _batches(query: Query) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    records = islice(_records(query.path), query.rows)
+def _batches(query: Query, records: Records) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    wanted = islice(records(), query.rows)
     first = 0
-    while batch := list(islice(records, BATCH_ROWS)):
+    while batch := list(islice(wanted, BATCH_ROWS)):
         yield first, batch
         first += len(batch)
 

@@ -41,12 +41,14 @@ class Layout:
         warnings: of what was left out, whole sentences.
         empty: names of the folders without an image.
         left_out: the same as messages name them.
+        classes: names of the class folders.
     """
 
     branches: tuple[Branch, ...]
     warnings: list[str] = field(default_factory=list)
     empty: frozenset[str] = frozenset()
     left_out: str = ""
+    classes: frozenset[str] = frozenset()
 
 
 class _Folder:
@@ -111,15 +113,15 @@ def layout_of(path: Path, *, require_labels: bool) -> Layout:
     splits = _splits(top.folders)
     with_classes = [name for name in splits if splits[name][1].core.folders]
     if not splits or (not with_classes and len(splits) < len(top.folders)):
-        return _of(layout, [Branch("")] if top.folders else [])
+        return _of(layout, [Branch("")] if top.folders else [], top.names)
     if not with_classes and require_labels:
         raise InputError(
             f"{path} holds splits ({_listed(splits)}), and their images lie in no class folder; put them in"
-            f" {path / next(iter(splits))}/<class>/, or scan a manifest"
+            f" {path / min(splits, key=lambda name: SPLITS.index(splits[name][0]))}/<class>/, or scan a manifest"
         )
     others = [folder for folder in top.folders if folder.name not in splits and folder.name != UNLABELED]
     if _are_classes(splits, others):
-        return _of(layout, [Branch("")])
+        return _of(layout, [Branch("")], top.names)
     _leave_out_copies(path, splits, others, layout.warnings)
     branches = [
         Branch(folder.core.key, word, has_classes=bool(folder.core.folders))
@@ -127,7 +129,7 @@ def layout_of(path: Path, *, require_labels: bool) -> Layout:
     ]
     if any(folder.name == UNLABELED for folder in top.folders):
         branches.append(Branch(f"{UNLABELED}/", has_classes=False))
-    return _of(layout, branches)
+    return _of(layout, branches, set().union(*(folder.names for _, folder in splits.values())))
 
 
 def nested_source(path: Path) -> Path | None:
@@ -143,15 +145,16 @@ def nested_source(path: Path) -> Path | None:
             return folder.path
     above = _Folder(path.parent, "")
     try:
-        is_class = folder.path == path and folder.is_loose and len(above.folders) > 1 and not above.is_loose
+        is_inside = folder.path == path and folder.is_loose and not above.is_loose
+        is_class = is_inside and len(above.folders) > 1 and not _splits(above.folders)
     except InputError:
         return None
     return path.parent if is_class else None
 
 
-def _of(layout: Layout, branches: Iterable[Branch]) -> Layout:
+def _of(layout: Layout, branches: Iterable[Branch], classes: set[str]) -> Layout:
     in_order = sorted(branches, key=lambda branch: branch.key)
-    return replace(layout, branches=tuple(in_order))
+    return replace(layout, branches=tuple(in_order), classes=frozenset(classes - {UNLABELED}))
 
 
 def _splits(folders: Sequence[_Folder]) -> dict[str, tuple[str, _Folder]]:

@@ -14,6 +14,7 @@ from labelfix.data.readers.labels import Codes, column_text, strip_labels
 from labelfix.errors import InputError
 
 MARK_COLUMNS = ("is_trusted", "split", "group")
+FASTAI = "is_valid"  # true for rows of the validation set
 _TRAINED = ("train", "training")
 HELD_OUT = ("val", "valid", "validation", "dev", "test", "testing")
 SPLITS = (*_TRAINED, *HELD_OUT)  # the first that is there is the one to train on
@@ -44,7 +45,7 @@ def read_marks(columns: Sequence[str], cells: Callable[[str], pa.Array], path: P
     """The marks of a batch.
 
     Args:
-        columns: those of `MARK_COLUMNS` that the source has.
+        columns: those of `MARK_COLUMNS` that the source has, and maybe `FASTAI`.
         cells: the values of a column in this batch; text, integers, booleans or floats.
         path: the file, for messages.
         first_row: row of the first value, for messages.
@@ -53,9 +54,12 @@ def read_marks(columns: Sequence[str], cells: Callable[[str], pa.Array], path: P
         InputError: a column that cannot become text, or a value of is_trusted that is neither true nor false.
     """
     texts = {name: strip_labels(column_text(cells(name), name, path)) for name in columns}
-    trusted, split = texts.get("is_trusted"), texts.get("split")
+    trusted, split, valid = texts.get("is_trusted"), texts.get("split"), texts.get(FASTAI)
+    if valid is not None:
+        is_held_out = pa.array(_booleans(valid, FASTAI, path, first_row))
+        split = pc.if_else(is_held_out, pa.scalar("valid"), pa.scalar("train"))
     return Marks(
-        trusted=None if trusted is None else _booleans(trusted, path, first_row),
+        trusted=None if trusted is None else _booleans(trusted, "is_trusted", path, first_row),
         split=None if split is None else pc.utf8_lower(split),
         group=texts.get("group"),
     )
@@ -125,13 +129,11 @@ def _is_in(texts: pa.Array, values: Sequence[str]) -> np.ndarray:
     return found
 
 
-def _booleans(texts: pa.Array, path: Path, first_row: int) -> np.ndarray:
+def _booleans(texts: pa.Array, name: str, path: Path, first_row: int) -> np.ndarray:
     known = pc.utf8_lower(pc.fill_null(texts, ""))
     trusted = _is_in(known, _YES)
     wrong = np.flatnonzero(~trusted & ~_is_in(known, _NO))
     if len(wrong):
         value = texts[int(wrong[0])].as_py()
-        raise InputError(
-            f"{path}: row {first_row + wrong[0]} has is_trusted {value[:60]!r}; write true or false"
-        )
+        raise InputError(f"{path}: row {first_row + wrong[0]} has {name} {value[:60]!r}; write true or false")
     return trusted

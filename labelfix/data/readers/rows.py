@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from labelfix.data.findings_schema import RESERVED_COLUMNS
-from labelfix.data.readers.marks import MARK_COLUMNS, NO_MARKS, Marks
+from labelfix.data.readers.addresses import is_address, is_served, local_path
+from labelfix.data.readers.marks import FASTAI, MARK_COLUMNS, NO_MARKS, Marks
 from labelfix.errors import InputError
+from labelfix.json_files import Checks, is_path, is_text, load_object, maybe
+from labelfix.output_paths import is_run
 
 BATCH_ROWS = 65_536
 IMAGE_COLUMNS = ("file_name", "filepath", "filename", "path", "image")
-LABEL_COLUMNS = ("label", "given_label", "class")
-_ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+://")
+LABEL_COLUMNS = ("label", "given_label", "class", "choice")
+_SCANNED: Checks = {
+    "source": maybe({
+        "source": maybe(is_path),
+        "root": maybe(is_path),
+        "image_column": maybe(is_text),
+        "label_column": maybe(is_text),
+    })
+}  # fmt: skip
+# What tells a table of findings, ours or cleanlab's: the flag, and one of the others.
+_FLAG = "is_label_issue"
+_SHOWN_MARKS = ("split", "group")  # they pass through too
+_FINDINGS = ("given_label", "noise_score", "label_score", "label_quality", "predicted_label")
 
 
 @dataclass(frozen=True)
@@ -120,18 +134,42 @@ class OpenedSource:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of a table plays which part; `marks` are those of is_trusted, split, group that are there."""
+    """Which column of a table plays which part.
+
+    Attributes:
+        image: of the images.
+        label: of the labels; None without one.
+        extra: those that pass through.
+        marks: those of is_trusted, split and group that are there, and fastai's is_valid.
+        left_out: those of earlier findings, which do not pass through.
+    """
 
     image: str
     label: str | None
     extra: tuple[str, ...]
     marks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def warnings(self, path: Path) -> list[str]:
+        """Sentences for what is not taken for what its name says."""
+        found = []
+        if self.left_out:
+            shown = ", ".join(map(repr, self.left_out))
+            found.append(
+                f"{path} holds earlier findings; the label is {self.label!r}, and {shown} are left out"
+            )
+        if FASTAI in self.marks:
+            found.append(
+                f"{path}: the column {FASTAI!r} is read as fastai's: rows where it is true are held out"
+            )
+        return found
 
 
 def pick_columns(names: Sequence[str], query: Query) -> Columns:
     """Choose image, label, marking and pass-through columns among `names`.
 
-    `is_trusted` is read and does not pass through; `split` and `group` are read and pass through.
+    `is_trusted` is read and does not pass through; `split` and `group` are read and pass through. A table of earlier
+    findings, ours or cleanlab's, is read without them.
 
     Raises:
         InputError: a column is missing, repeated, not supported, or has the name of one of our own.
@@ -140,15 +178,22 @@ def pick_columns(names: Sequence[str], query: Query) -> Columns:
     image = _pick(names, query, query.image_column, IMAGE_COLUMNS, "image", required=True)
     assert image is not None
     label = _pick(names, query, query.label_column, LABEL_COLUMNS, "label", required=query.require_labels)
-    marks = tuple(name for name in MARK_COLUMNS if name in names and name not in (image, label))
-    extra = tuple(name for name in names if name not in (image, label, "is_trusted"))
-    for name in extra:
-        if name in RESERVED_COLUMNS:
-            raise InputError(
-                f"{query.path}: the column {name!r} clashes with one of corrections.parquet that has the same"
-                " name; rename or remove it, or name it with --image-column or --label-column"
-            )
-    return Columns(image, label, extra, marks)
+    holds_findings = _FLAG in names and any(name in names for name in _FINDINGS)
+    taken = {image, label} | ({FASTAI} if not holds_findings and "split" not in names else set())
+    if not holds_findings:
+        # Of findings, the verified label is the corrected one, not the one that was given.
+        taken.add("is_trusted")
+    marks = [name for name in MARK_COLUMNS if name in names and name not in (image, label)]
+    marks = [name for name in (*marks, FASTAI) if name in names and (name in taken or name in _SHOWN_MARKS)]
+    others = [name for name in names if name not in taken]
+    reserved = [name for name in others if name in RESERVED_COLUMNS]
+    if reserved and not holds_findings:
+        raise InputError(
+            f"{query.path}: the column {reserved[0]!r} clashes with one of corrections.parquet that has the same"
+            " name; rename or remove it, or name it with --image-column or --label-column"
+        )
+    extra = tuple(name for name in others if name not in reserved)
+    return Columns(image, label, extra, tuple(marks), tuple(reserved))
 
 
 def check_names(names: Sequence[str], path: Path) -> None:
@@ -222,11 +267,6 @@ def file_name(path: str | None, root: str) -> str:
     return path if inside.startswith(("/", "../")) or inside in (".", "..") else inside
 
 
-def is_address(path: str) -> bool:
-    """Whether a path is the address of an image somewhere else: https://, s3:// and the like, but not file://."""
-    return "://" in path and _ADDRESS.match(path) is not None and not path.startswith("file://")
-
-
 def path_rows(
     cells: Sequence[str | None],
     labels: pa.Array,
@@ -236,13 +276,33 @@ def path_rows(
     marks: Marks = NO_MARKS,
 ) -> Rows:
     """Rows of a manifest of paths; a null or blank cell is an image that is not there."""
-    root = str(root_of(query))
+    root = root_of(query)
     paths = [cell if cell and not cell.isspace() else None for cell in cells]
-    names = [file_name(path, root) for path in paths]
+    paths = [local_path(path, root) if path and is_served(path) else path for path in paths]
+    names = [file_name(path, str(root)) for path in paths]
     names_text, paths_text = strings(names, query.path, first_row), strings(paths, query.path, first_row)
     return Rows(names_text, paths_text, labels, None, extra, marks)
 
 
 def root_of(query: Query) -> Path:
-    """The folder that relative paths of a manifest start from."""
-    return query.root or query.path.parent
+    """The folder that relative paths of a manifest start from; in a run folder, that of what was scanned."""
+    return query.root or run_root(query.path.parent) or query.path.parent
+
+
+def run_root(folder: Path) -> Path | None:
+    """Where the paths of what a run scanned start from; None for what is no run, or one of images in memory."""
+    options = scanned_options(folder)
+    if options is None:
+        return None
+    place = Path(options.get("root") or options["source"])
+    return place if place.is_dir() else place.parent
+
+
+def scanned_options(folder: Path) -> dict[str, Any] | None:
+    """Source, root and columns of a run, by its config.json; None for what is no run, or one of images in memory."""
+    try:
+        facts = load_object(folder / "config.json", _SCANNED) if is_run(folder) else {}
+    except (OSError, ValueError):
+        return None
+    options: dict[str, Any] = facts.get("source") or {}
+    return options if options.get("source") else None

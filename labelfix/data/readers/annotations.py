@@ -1,0 +1,232 @@
+"""JSON files of labelling tools and data sets, as one object for each image: Label Studio, FiftyOne, COCO."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from labelfix.data.readers.addresses import local_path
+from labelfix.data.readers.jsonl import Records, open_records, record_columns
+from labelfix.data.readers.rows import OpenedSource, Query, root_of
+from labelfix.data.readers.tree import images_below
+from labelfix.errors import InputError
+
+FIFTYONE_LABELS, FIFTYONE_IMAGES = "labels.json", "data"
+_MOST_BYTES = 1 << 31
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Images with their labels.
+
+    Attributes:
+        records: an object for each image: `file_name`, `label` (absent or null: none), and what else there is.
+        verified: which of them carry the label of a person.
+        class_names: in their own order; None without one.
+    """
+
+    records: list[dict[str, Any]]
+    verified: list[bool]
+    class_names: tuple[str, ...] | None = None
+
+
+def open_json(query: Query) -> OpenedSource:
+    """Open a .json file: a list of objects, or what Label Studio, FiftyOne or COCO write.
+
+    Raises:
+        InputError: no JSON, none of these, or an image with two labels.
+    """
+    found = _annotations(query.path, root_of(query))
+    return open_records(query, _again(found.records), found.class_names)
+
+
+def open_fiftyone(query: Query) -> OpenedSource:
+    """Open a folder of FiftyOne's image classification dataset: `data/` and `labels.json`.
+
+    Raises:
+        InputError: as `open_json`.
+    """
+    found = _annotations(query.path / FIFTYONE_LABELS, query.path)
+    query = replace(query, root=query.root or query.path)
+    return open_records(query, _again(found.records), found.class_names)
+
+
+def is_fiftyone(folder: Path) -> bool:
+    """Whether a folder holds a dataset of FiftyOne."""
+    return (folder / FIFTYONE_LABELS).is_file() and (folder / FIFTYONE_IMAGES).is_dir()
+
+
+def json_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, pa.Array]]:
+    """The keys of what `open_json` reads, and those of the `wanted` ones that it has; only what a person has labelled.
+
+    Raises:
+        InputError: as `open_json`.
+    """
+    found = _annotations(path, path.parent)
+    kept = [record for record, is_verified in zip(found.records, found.verified, strict=True) if is_verified]
+    names = list(dict.fromkeys(key for record in found.records for key in record))
+    return names, record_columns(path, kept, wanted)[1] if kept else {
+        name: pa.array([], pa.string()) for name in wanted if name in names
+    }
+
+
+def _again(records: list[dict[str, Any]]) -> Records:
+    return lambda: iter(records)
+
+
+def _annotations(path: Path, root: Path) -> Annotations:
+    content = _load(path)
+    if isinstance(content, dict):
+        if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
+            return _coco(path, content)
+        if isinstance(content.get("samples"), list):
+            return _fiftyone_samples(path, content["samples"])
+        if isinstance(content.get("labels"), dict):
+            return _fiftyone_labels(path, content)
+    elif isinstance(content, list) and all(isinstance(record, dict) for record in content):
+        if content and all(isinstance(task.get("data"), dict) for task in content):
+            return _label_studio(path, content, root)
+        return Annotations(content, [True] * len(content))
+    raise InputError(
+        f"{path} is no list of images: write a list of objects with file_name and label, or what Label Studio,"
+        " FiftyOne or COCO export"
+    )
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path} has more than 2 GiB of JSON; write it as .jsonl, an object a line")
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        # Half a character can hide in an escape.
+        json.dumps(content, ensure_ascii=False).encode()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeError:
+        raise InputError(f"{path} is not valid UTF-8; save the file in UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON ({error}); correct it") from None
+    return content
+
+
+def _label_studio(path: Path, tasks: list[dict[str, Any]], root: Path) -> Annotations:
+    """Tasks with annotations; those that nobody has annotated keep the label that they were given, if they tell."""
+    records, verified = [], []
+    for row, task in enumerate(tasks):
+        data = {name: value for name, value in task["data"].items() if name != "image"}
+        choices = [_choice(path, row, annotation) for annotation in task.get("annotations") or ()]
+        labels = list(dict.fromkeys(label for label in choices if label is not None))
+        if len(labels) > 1:
+            raise InputError(
+                f"{path}: row {row} has two labels, {labels[0]!r} and {labels[1]!r}; keep one of its annotations"
+            )
+        label = labels[0] if labels else data.get("given_label")
+        name = data.pop("file_name", None)
+        if not isinstance(name, str) or not os.path.isfile(root / name):
+            address = task["data"].get("image")
+            name = local_path(address, root) if isinstance(address, str) else name
+        records.append({"file_name": name, **data, "label": label})
+        verified.append(bool(labels))
+    return Annotations(records, verified)
+
+
+def _choice(path: Path, row: int, annotation: Any) -> str | None:
+    """The one choice of an annotation; None where it was skipped."""
+    if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
+        return None
+    results = annotation.get("result")
+    found: list[str] = []
+    for result in results if isinstance(results, list) else ():
+        value = result.get("value") if isinstance(result, dict) else None
+        choices = value.get("choices") if isinstance(value, dict) else None
+        found += [choice for choice in choices or () if isinstance(choice, str)]
+    if len(found) > 1:
+        raise InputError(
+            f"{path}: row {row} has {len(found)} labels, {found[0]!r} among them; one label per row"
+        )
+    return found[0] if found else None
+
+
+def _fiftyone_labels(path: Path, content: dict[str, Any]) -> Annotations:
+    """The images in `data/` beside the file, by their name without its extension."""
+    names, labels = content.get("classes"), content["labels"]
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise InputError(f"{path}: its classes are no list of texts; correct them")
+    folder = path.parent / FIFTYONE_IMAGES
+    records = []
+    left = set(labels)
+    for key in images_below(folder, ""):
+        stem = os.path.splitext(key)[0]
+        label = labels.get(stem)
+        left.discard(stem)
+        if isinstance(label, int) and not isinstance(label, bool) and names is not None:
+            if not 0 <= label < len(names):
+                raise InputError(
+                    f"{path}: {stem!r} has the label {label}, but there are {len(names)} classes"
+                )
+            label = names[label]
+        records.append({"file_name": f"{FIFTYONE_IMAGES}/{key}", "label": label})
+    # Their images are gone, and that is for the rows to say.
+    records += [{"file_name": f"{FIFTYONE_IMAGES}/{stem}", "label": None} for stem in sorted(left)]
+    declared = tuple(dict.fromkeys(name.strip() for name in names)) if names else None
+    return Annotations(records, [record["label"] is not None for record in records], declared)
+
+
+def _fiftyone_samples(path: Path, samples: list[Any]) -> Annotations:
+    records = []
+    for row, sample in enumerate(samples):
+        if not isinstance(sample, dict):
+            raise InputError(f"{path}: row {row} is no sample of FiftyOne; export it again")
+        labels = [
+            (name, value.get("label"))
+            for name, value in sample.items()
+            if isinstance(value, dict) and value.get("_cls") == "Classification"
+        ]
+        # Predictions of models stand beside it under other names.
+        label = next((label for name, label in labels if name == "ground_truth"), None)
+        if label is None and len(labels) == 1:
+            label = labels[0][1]
+        tags = [tag for tag in sample.get("tags") or () if isinstance(tag, str)]
+        records.append(
+            {"file_name": sample.get("filepath"), "label": label, "split": tags[0] if tags else None}
+        )
+    if not any(record["split"] for record in records):
+        for record in records:
+            del record["split"]
+    return Annotations(records, [record["label"] is not None for record in records])
+
+
+def _coco(path: Path, content: dict[str, Any]) -> Annotations:
+    """The category of each image, which has to be one."""
+    names = dict(_pairs(path, content.get("categories") or (), "categories", "id", "name"))
+    label_of: dict[Any, str] = {}
+    files = dict(_pairs(path, content["images"], "images", "id", "file_name"))
+    for image, category in _pairs(path, content["annotations"], "annotations", "image_id", "category_id"):
+        if image not in files or category not in names:
+            what = f"image {image}" if image not in files else f"category {category}"
+            raise InputError(f"{path}: an annotation is of the {what}, which is not there; correct it")
+        label = names[category]
+        if label_of.setdefault(image, label) != label:
+            raise InputError(
+                f"{path}: {files[image]!r} has two labels, {label_of[image]!r} and {label!r}: it holds objects, not"
+                " one label per image"
+            )
+    records = [{"file_name": file, "label": label_of.get(image)} for image, file in files.items()]
+    declared = tuple(dict.fromkeys(str(name).strip() for name in names.values()))
+    verified = [record["label"] is not None for record in records]
+    return Annotations(records, verified, declared or None)
+
+
+def _pairs(path: Path, rows: Iterable[Any], part: str, *keys: str) -> Iterator[tuple[Any, ...]]:
+    for row, record in enumerate(rows):
+        if not isinstance(record, dict) or any(
+            isinstance(record.get(key), dict | list | None) for key in keys
+        ):
+            raise InputError(f"{path}: row {row} of its {part} lacks {' or '.join(keys)}; correct it")
+        yield tuple(record[key] for key in keys)

@@ -115,9 +115,7 @@ def export(
     return {
         "path": str(path),
         "to": name,
-        "rows": tally.rows,
-        "changed": tally.changed,
-        "left_out": opened.num_rows - tally.rows,
+        **tally.counts(opened.num_rows),
         **report,
         "dry_run": dry_run,
     }
@@ -166,6 +164,10 @@ class _Tally:
     changed: int = 0
     incomplete: int = 0
     missing: list[str] = field(default_factory=list)
+
+    def counts(self, num_rows: int) -> dict[str, int]:
+        """What the summary says of `num_rows` rows."""
+        return {"rows": self.rows, "changed": self.changed, "left_out": num_rows - self.rows}
 
     def counted(
         self, batches: Iterator[pa.RecordBatch], columns: dict[str, str], needs: tuple[str, ...]

@@ -37,10 +37,10 @@ def trusted_digits(rows: int, of_each: int = 3) -> np.ndarray:
     return np.where(np.isin(np.arange(rows), first), true, -1)
 
 
-def digit_source(rows: int) -> Source:
+def digit_source(rows: int, device: torch.device = DEVICE, resident: bool | None = None) -> Source:
     pixels = (load_digits().images[:rows] * (255 / 16)).round().astype(np.uint8)
-    augmentation = Augmentation(8, (0.3,) * 3, (0.37,) * 3, flip=False, device=DEVICE)
-    return Source(np.repeat(pixels[:, None], 3, axis=1), augmentation, DEVICE)
+    augmentation = Augmentation(8, (0.3,) * 3, (0.37,) * 3, flip=False, device=device)
+    return Source(np.repeat(pixels[:, None], 3, axis=1), augmentation, device, resident)
 
 
 def make_trainer(
@@ -51,6 +51,9 @@ def make_trainer(
     seed: int = 0,
     given: np.ndarray | None = None,
     trusted: np.ndarray | None = None,
+    device: torch.device = DEVICE,
+    resident: bool | None = None,
+    precision: torch.dtype = torch.float32,
     **changes: str,
 ) -> Trainer:
     """A trainer of method `name` on the first digits; changes are settings as with --set."""
@@ -61,16 +64,17 @@ def make_trainer(
         changes = {"when_weak": "go", **changes}
     settings = settings.changed({"batch_size": "50", **changes})
     torch.manual_seed(seed)
-    network = build(NetworkSpec("small", 10, 8)).to(DEVICE, memory_format=torch.channels_last)
+    network = build(NetworkSpec("small", 10, 8)).to(device, memory_format=torch.channels_last)
     if chosen.needs_trusted and trusted is None:
         trusted = trusted_digits(rows)
-    method = chosen(network, Labels.of(labels, 10, DEVICE, trusted), settings).to(DEVICE)
+    method = chosen(network, Labels.of(labels, 10, device, trusted), settings).to(device)
     return Trainer(
         method,
-        digit_source(rows),
+        digit_source(rows, device, resident),
         trained_rows=np.flatnonzero(labels >= 0),
         predicted_rows=np.arange(rows),
         seed=seed,
+        precision=precision,
     )
 
 

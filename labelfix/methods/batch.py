@@ -67,6 +67,8 @@ class Batch:
 
 
 def to_device(values: np.ndarray | torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Host values on the device, by way of pinned memory; on the CPU the values themselves."""
+    """Host values on the device, without a wait where that is a CUDA GPU; on the CPU the values themselves."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)  # only from pinned memory no copy waits
+    return tensor.to(device)

@@ -65,7 +65,7 @@ from labelfix.estimation.evidence import Evidence, class_relative_losses
 from labelfix.estimation.mixture import NoiseModel
 from labelfix.estimation.mixture_posterior import described, paper_evidence
 from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
-from labelfix.methods.batch import Batch, Labels, Prior
+from labelfix.methods.batch import Batch, Labels, Prior, to_device
 from labelfix.methods.losses import (
     bootstrapped_targets,
     class_balance,
@@ -322,7 +322,7 @@ class BMM(OwnModel):
 
     def _mixed_loss(self, when: TrainState, batch: Batch, given: torch.Tensor) -> dict[str, torch.Tensor]:
         (x,), name = batch.views, when.phase.name
-        partner = torch.from_numpy(batch.rng.permutation(len(x))).to(x.device, non_blocking=True)
+        partner = to_device(batch.rng.permutation(len(x)), x.device)
         # Until bootstrapping the guess is the given label, and in plain mixup every row counts as clean.
         guess = self._unmixed_guess(when, x) if name == "bootstrap" else given
         noise = torch.zeros_like(given[:, 0]) if name == "mixup" else self._noise(batch)

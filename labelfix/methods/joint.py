@@ -66,7 +66,7 @@ from torch import nn
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import PAPER_RULE, Evidence, others_mass
 from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
-from labelfix.methods.batch import Batch, Labels, Prior
+from labelfix.methods.batch import Batch, Labels, Prior, to_device
 from labelfix.methods.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.schedules import step_decay
@@ -317,7 +317,7 @@ class Joint(MovingLabels):
     def _mixup_loss(self, batch: Batch) -> torch.Tensor:
         """L_mix of equation 9, in a forward of its own."""
         (x,), targets = batch.views, self.targets[batch.rows]
-        partner = torch.from_numpy(batch.rng.permutation(len(x))).to(x.device, non_blocking=True)
+        partner = to_device(batch.rng.permutation(len(x)), x.device)
         share = float(batch.rng.beta(self.settings.mixup_alpha, self.settings.mixup_alpha))
         logits = self.network(mix(x, x[partner], share)).float()
         return soft_cross_entropy(logits, mix(targets, targets[partner], share))

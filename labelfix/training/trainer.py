@@ -18,7 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from labelfix.errors import InputError
 from labelfix.json_files import Checks, are, by_name, is_count, is_number, is_text, maybe, wrong_key
 from labelfix.methods.base import Method, Phase, TrainState
-from labelfix.methods.batch import Batch
+from labelfix.methods.batch import Batch, to_device
 from labelfix.training.batches import Source, even_slices, seed_of
 from labelfix.training.predictions import logits
 
@@ -268,7 +268,9 @@ class Trainer:
     def _begin(self, phase: Phase) -> None:
         """What comes before its first step, so that a run that stopped there does it at the restart."""
         if phase.fresh:
-            self.method.network.load_state_dict(self._first_weights)
+            device = self.source.device
+            first = {name: to_device(value, device) for name, value in self._first_weights.items()}
+            self.method.network.load_state_dict(first)
             self.optimiser.state.clear()
         if self._averaged is not None:
             self._averaged.load_state_dict(self.method.network.state_dict())

@@ -47,7 +47,7 @@ class ScanConfig:
         weights_sha256: of that file, else empty.
         image_size: side of the network's input in pixels.
         precision: "fp32" or "bf16".
-        device: "cpu" or "cuda:N".
+        device: "cpu", "cuda:N" or "mps".
         rows: only the first so many rows, None for all.
         folds: trainings that each hold out a part of the rows, whose evidence then rests on what they never saw;
             0 for the usual single training.
@@ -93,7 +93,7 @@ class ScanOptions(BaseModel):
         out: run folder; None for `runs/<source name>-<method>`, beside the source where the current folder lies in it.
             An unfinished run there is resumed.
         seed: of everything random, >= 0.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, fp32 or bf16.
         preset: fast, paper, or another preset of the method.
         epochs: scales all phases of the preset to so many epochs; None leaves them.
@@ -378,8 +378,8 @@ def weights_sha256(weights: str, option: str = "--weights") -> str:
         raise InputError(f"{option} {weights}: {error.strerror}; {ways}") from None
 
 
-def environment(method: str, backbone: str = "small") -> dict[str, Any]:
-    """What the bytes of a method's result depend on beside the options: package versions, machine type, threads."""
+def environment(method: str, backbone: str = "small", device: str = "cpu") -> dict[str, Any]:
+    """What the bytes of a result depend on beside the options: package versions, machine type, threads, the GPU."""
     runs = () if not is_encoder(backbone) else ("onnxruntime" if backbone == ONNX else "timm",)
     return {
         "packages": {
@@ -390,4 +390,15 @@ def environment(method: str, backbone: str = "small") -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        **_gpu(device),
     }
+
+
+def _gpu(device: str) -> dict[str, Any]:
+    """The GPU and what runs on it; empty on a processor."""
+    if device == "mps":
+        return {"gpu": {"name": "mps", "macos": platform.mac_ver()[0]}}
+    if device == "cpu":
+        return {}
+    name, cudnn = torch.cuda.get_device_name(device), torch.backends.cudnn.version()
+    return {"gpu": {"name": name, "cuda": torch.version.cuda, "cudnn": cudnn}}

@@ -18,11 +18,13 @@ from labelfix.data.images.readable import decoded_warnings, look_warnings
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
+from labelfix.device_errors import plain_device_errors
 from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.batch import Labels
 from labelfix.networks.heads import FrozenEncoder
 from labelfix.output_paths import check_output
+from labelfix.random_state import own_random_state
 from labelfix.reporting import Reporter, Silent
 from labelfix.results import corrections, model_card, run_folder
 from labelfix.results.classifier import make_classifier
@@ -185,7 +187,7 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
     manifest, trusted, config, folder = planned.manifest, planned.trusted, planned.config, planned.folder
     with (
         run_folder.locked(folder, planned.facts(), overwrite=planned.overwrite) as begin,
-        own_random_state(config),
+        on_device(config),
     ):
         with clock.stage("decode"):
             store = decode(manifest, config, reporter)
@@ -240,7 +242,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     manifest, config, folder = planned.manifest, planned.config, planned.folder
     run_folder.check_out(folder, overwrite=planned.overwrite)
     method = method_class(config.method)
-    with own_random_state(config):
+    with on_device(config):
         network, seconds_per_image = planned_network(config, len(manifest.class_names))
         # Nothing is decoded: every image counts as readable.
         labels, trusted_labels = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
@@ -373,10 +375,12 @@ def _train(planned: ScanPlan, seen: _Seen, begin: Callable[[], bool], reporter: 
 
 
 @contextmanager
-def own_random_state(config: ScanConfig) -> Iterator[None]:
-    """Leave the caller's random state as it was, on the CPU and on the device used."""
-    devices = [] if config.device == "cpu" else [config.device]
-    with torch.random.fork_rng(devices=devices):
+def on_device(config: ScanConfig) -> Iterator[None]:
+    """The device of a scan: the caller's random state stays as it was, and a device that fails is one line."""
+    with (
+        plain_device_errors(config.device, "a smaller --batch-size or --image-size"),
+        own_random_state(torch.device(config.device)),
+    ):
         yield
 
 

@@ -17,6 +17,7 @@ from labelfix.atomic_files import atomic_path
 from labelfix.data.findings_schema import LABEL_TYPE
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
+from labelfix.device_errors import plain_device_errors
 from labelfix.devices import resolve_device
 from labelfix.errors import InputError
 from labelfix.output_paths import check_new, check_no_folder, check_output
@@ -53,7 +54,7 @@ def predict(
         classifier: the classifier folder of a run, or the run folder; it needs nothing beside it.
         source: as of `scan`; labels may be missing, and images may lie in a folder without classes.
         out: the Parquet file.
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         rows: only the first so many rows.
         root: folder that a manifest's relative paths start from.
         image_column: of a manifest or Parquet file.
@@ -88,7 +89,8 @@ def predict(
         on_progress=lambda done, all_: reporter.progress("decode", done, all_),
         white=model.white,
     )
-    _write(target, manifest, store, model, where, reporter)
+    with plain_device_errors(str(where)):
+        _write(target, manifest, store, model, where, reporter)
     invalid = len(store.errors)
     return {
         "path": str(target),

@@ -321,6 +321,8 @@ def pretended(kind: str = "cuda", *, has_values: bool = True) -> Iterator[Record
         patch.object(torch.autograd, "_engine_run_backward", run_backward),
         # Draws are the processor's: the same as in a run on it.
         patch.object(torch, "Generator", _HostGenerator),
+        patch.object(torch.cuda, "default_generators", (_HostGenerator(),)),
+        patch.object(torch.mps, "manual_seed", lambda _seed: None),
     ]
     for each in patches:
         each.start()

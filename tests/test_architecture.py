@@ -33,7 +33,15 @@ FAMILIES = [
     {"estimation", "networks"},
     {"data"},
     {"output_paths"},
-    {"atomic_files", "child_processes", "choices", "json_files", "reporting"},
+    {
+        "atomic_files",
+        "child_processes",
+        "choices",
+        "device_errors",
+        "json_files",
+        "random_state",
+        "reporting",
+    },
     {"errors"},
 ]
 

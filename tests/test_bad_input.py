@@ -158,7 +158,7 @@ BAD = {
     "scan images --batch-size 1": ("--batch-size", "x>=2"),
     "scan images --seed -1": ("--seed", "x>=0"),
     "scan images --rows 0": ("--rows", "x>=1"),
-    "scan images --device tpu": ("--device tpu", "auto, cpu, cuda or cuda:N"),
+    "scan images --device tpu": ("--device tpu", "auto, cpu, cuda, cuda:N or mps"),
     "scan images --device cuda:99": ("--device cuda:99", "use --device auto"),
     "scan images --precision fp8": ("--precision", "'auto', 'fp32', 'bf16'"),
     "scan images --backbone alexnet3": ("--backbone alexnet3", "choose auto, small"),
@@ -269,7 +269,7 @@ BAD = {
     "predict run lists.jsonl": ("lists.jsonl", "row 1", "one label per row"),
     "predict run truth.csv --out lists.parquet": ("lists.parquet is there already", "--overwrite"),
     "predict run sure.csv": ("sure.csv: the column 'confidence'", "rename or remove it"),
-    "predict run images --device tpu": ("--device tpu", "auto, cpu, cuda or cuda:N"),
+    "predict run images --device tpu": ("--device tpu", "auto, cpu, cuda, cuda:N or mps"),
 }  # fmt: skip
 
 

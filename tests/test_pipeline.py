@@ -136,6 +136,27 @@ class TestFindings:
         labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
         assert torch.equal(torch.rand(3), expected)
 
+    def test_no_generator_of_another_device_is_seeded(self, digits, tmp_path, monkeypatch):
+        import torch
+
+        def seeds_every_device(_seed):
+            raise AssertionError("torch.manual_seed seeds the caller's GPUs too")
+
+        monkeypatch.setattr(torch, "manual_seed", seeds_every_device)
+        labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+
+    def test_too_little_memory_is_said_as_that_and_not_of_the_backbone(self, digits, tmp_path, monkeypatch):
+        import torch
+
+        from labelfix.networks.small import SmallNetwork
+
+        def full(_network, _images):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 26.00 MiB.")
+
+        monkeypatch.setattr(SmallNetwork, "forward", full)
+        said = "--device cpu has too little memory for 26.00 MiB more; use a smaller --batch-size or --image-size"
+        refuses(labelfix.scan, said, source=digits[0], out=tmp_path / "run", **QUICK)
+
     def test_a_missing_classifier_is_named(self, run, tmp_path):
         refuses(labelfix.load_classifier, "no classifier here (classifier.json is missing)", folder=tmp_path)
         (run.out / "classifier" / "model.safetensors").unlink()

@@ -37,7 +37,9 @@ def overwrite(text: str = "Replace an existing file.") -> Option:
 
 def device(text: str) -> Option:
     """Where to work."""
-    return click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help=text)
+    return click.option(
+        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]|mps", help=text
+    )
 
 
 def one_file(*names: str, text: str) -> Option:

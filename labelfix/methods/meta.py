@@ -73,6 +73,7 @@ from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened,
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.schedules import cosine_cycles, step_decay
 from labelfix.networks.statistics import frozen_statistics
+from labelfix.random_state import seed_generators
 
 _PAPER = "Zhang et al. 2020"
 _CODE = "the code of Zhang et al."
@@ -295,7 +296,8 @@ class Meta(MovingLabels):
         assert trusted is not None
 
         def seen(point: Parameters) -> Outputs:
-            torch.manual_seed(torch.initial_seed())  # the dropout of the step's first forward, on either side
+            # The dropout of the step's first forward, on either side.
+            seed_generators(torch.initial_seed(), weak.device)
             found = functional_call(self.network, point, (weak,))
             log_probs = F.log_softmax(found, dim=1)
             if not follows:

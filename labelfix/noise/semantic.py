@@ -22,7 +22,7 @@ from labelfix.config import ScanConfig, ScanOptions
 from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError, LabelfixError
 from labelfix.noise.planting import NoiseSpec, share_of_classes
-from labelfix.pipeline import decode, own_random_state
+from labelfix.pipeline import decode, on_device
 from labelfix.reporting import Reporter
 from labelfix.training.batches import even_slices, seed_of
 from labelfix.training.setup import make_trainer, open_images
@@ -58,7 +58,7 @@ def relabel(
     config = dataclasses.replace(config, seed=seed_of(seed, _TRAINING_SEED))
     num_classes = len(manifest.class_names)
     assert noise.rate is not None
-    with own_random_state(config):
+    with on_device(config):
         store = decode(manifest, config, reporter)
         usable = np.where(store.valid & ~manifest.held_out, manifest.given, -1)
         trained = share_of_classes(usable, noise.rate, num_classes, seed)

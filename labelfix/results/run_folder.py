@@ -238,7 +238,7 @@ def config_json(
             "trusted": None if trusted_path is None else str(trusted_path),
             "test": None if test is None else test.options,
         },
-        "environment": environment(config.method, config.backbone),
+        "environment": environment(config.method, config.backbone, config.device),
     }
 
 

@@ -15,6 +15,7 @@ from labelfix.config import ScanConfig
 from labelfix.data.images.store import ImageStore, stored_size
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
+from labelfix.device_errors import is_of_device
 from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.batch import Labels
@@ -28,6 +29,7 @@ from labelfix.networks.encoders import (
 )
 from labelfix.networks.heads import FrozenEncoder, Head, TunedNetwork
 from labelfix.networks.weights import load_weights
+from labelfix.random_state import seed_generators
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source, Views, seed_of
 from labelfix.training.features import (
@@ -242,7 +244,7 @@ def build_network(
     config: ScanConfig, num_classes: int, seed: int, features: FeatureViews | None = None
 ) -> nn.Module:
     """The network of a scan on its device, with its first weights; of a frozen encoder, the head on its `features`."""
-    torch.manual_seed(seed_of(seed, _NETWORK_SEED))
+    seed_generators(seed_of(seed, _NETWORK_SEED), torch.device(config.device))
     if features is not None:
         head = Head(len(features.centre), num_classes).to(config.device)
         head.standardise(features.centre, features.spread)
@@ -259,6 +261,8 @@ def build_network(
         with torch.no_grad():
             network.eval()(torch.zeros(1, 3, config.image_size, config.image_size, device=config.device))
     except (RuntimeError, ValueError, AssertionError) as error:
+        if is_of_device(error):
+            raise
         raise InputError(
             f"--backbone {config.backbone} does not take images of {config.image_size} px "
             f"({str(error).splitlines()[0]}); use --image-size 224, or another backbone"

@@ -19,6 +19,7 @@ from labelfix.errors import InputError
 from labelfix.json_files import Checks, are, by_name, is_count, is_number, is_text, maybe, wrong_key
 from labelfix.methods.base import Method, Phase, TrainState
 from labelfix.methods.batch import Batch, to_device
+from labelfix.random_state import seed_generators
 from labelfix.training.batches import Source, even_slices, seed_of
 from labelfix.training.predictions import logits
 
@@ -224,7 +225,9 @@ class Trainer:
         seeds = [seed_of(self._seed, _STEP, epoch, first + k) for k in range(len(slices))]
         batches = self.source.batches(slices, phase.views, seeds)
         for seed, batch, trusted in zip(seeds, batches, self._trusted_batches(phase), strict=False):
-            torch.manual_seed(seed)  # for what draws from the default generator, such as dropout
+            seed_generators(
+                seed, self.source.device
+            )  # for what draws from the default generator, such as dropout
             yield batch if trusted is None else replace(batch, trusted=trusted)
 
     def _trusted_batches(self, phase: Phase) -> Iterator[Batch | None]:

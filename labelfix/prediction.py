@@ -118,7 +118,7 @@ def _write(
             part = slice(first, first + batch.num_rows)
             probs = np.full((batch.num_rows, len(model.class_names)), np.nan, dtype=np.float32)
             for some, found in batch_logits(network, images, first + np.flatnonzero(store.valid[part])):
-                probs[some.cpu().numpy() - first] = found.softmax(dim=1).cpu().numpy()
+                probs[some - first] = found.softmax(dim=1).cpu().numpy()
                 reporter.progress("predict", int(some[-1]) + 1, manifest.num_rows)
             columns = [*_columns(manifest, store, model, batch, part, probs), *batch.columns[2:]]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)

@@ -235,7 +235,7 @@ def _limits(field: FieldInfo) -> str:
 Predict = Callable[[str], torch.Tensor]
 
 
-"""predict(view) -> logits (N, K) float32 on the device, eval mode; NaN for rows without a valid image."""
+"""predict(view) -> logits (N, K) float32 in main memory, eval mode; NaN for rows without a valid image."""
 
 
 @dataclass(frozen=True)

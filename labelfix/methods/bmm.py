@@ -248,6 +248,7 @@ def presets() -> dict[str, MethodSettings]:
 
 
 _RECENT = 5
+_TRACKED_AT_ONCE = 1 << 24  # logits
 _WEIGHT_RANGE = (1e-4, 1 - 1e-4)
 _DYNAMIC_ALPHA = 32.0
 _TEMPERATURES = (1.0, 1e-3)
@@ -351,28 +352,37 @@ class BMM(OwnModel):
         ended = TrainState(when.phase, when.epoch - 0.5)
         if not self._is_looked_at(int(ended.epoch)):
             return {}
-        rows = torch.nonzero(self.given >= 0).squeeze(1)
+        given, device = self.given.cpu().numpy(), self.given.device
+        rows = np.flatnonzero(given >= 0)
         if self.settings.is_tracked:
             self._track(ended, rows, predict("weak"))
-        losses = self.recent_losses[int(ended.epoch) % _RECENT, rows].double().cpu().numpy()
+        losses = self.recent_losses[int(ended.epoch) % _RECENT].cpu().double().numpy()[rows]
         if self.settings.weights_from == "average" and int(ended.epoch) >= self.settings.average_from:
-            losses = self._average_losses(rows)
+            # Of the averaged predictions: less noisy than any one epoch's.
+            losses = class_relative_losses(self.ensembled_probs.cpu().numpy()[rows], given[rows])
         if not np.isfinite(losses).all():
             return {"flagged_share": float("nan")}
         model = NoiseModel.fit(losses, self.settings.mixture)
-        self.coefficients.copy_(torch.from_numpy(model.coefficients()))
-        self.weights[rows] = torch.from_numpy(model.posterior(losses)).to(self.weights)
-        report = {"flagged_share": float((self.weights[rows] > 0.5).float().mean())}
+        weights = torch.from_numpy(model.posterior(losses)).float()
+        self.coefficients.copy_(to_device(torch.from_numpy(model.coefficients()).float(), device))
+        self.weights[to_device(rows, device)] = to_device(weights, device)
+        report = {"flagged_share": float((weights > 0.5).float().mean())}
         if model.mixture is not None:
             clean, noisy = model.mixture.means
             report |= {"clean_mean": clean, "noisy_mean": noisy, "noisy_weight": model.mixture.weight[1]}
         return report
 
-    def _track(self, ended: TrainState, rows: torch.Tensor, logits: torch.Tensor) -> None:
-        """Keep the losses and predictions of a tracking pass (their code, one after every epoch)."""
-        losses = F.cross_entropy(logits[rows], self.given[rows], reduction="none")
-        self.recent_losses[int(ended.epoch) % _RECENT, rows] = losses
-        self.remember(ended, rows, logits[rows])
+    def _track(self, ended: TrainState, rows: np.ndarray, logits: torch.Tensor) -> None:
+        """Keep the losses and predictions of a tracking pass (their code, one after every epoch).
+
+        A part at a time: the device has no room for predictions of all rows.
+        """
+        device, num_parts = self.given.device, -(-len(rows) * logits.shape[1] // _TRACKED_AT_ONCE)
+        for part in np.array_split(rows, max(num_parts, 1)):
+            some, found = to_device(part, device), to_device(logits[torch.from_numpy(part)], device)
+            losses = F.cross_entropy(found, self.given[some], reduction="none")
+            self.recent_losses[int(ended.epoch) % _RECENT, some] = losses
+            self.remember(ended, some, found)
 
     def _is_looked_at(self, epoch: int) -> bool:
         """Whether anything needs the losses of an epoch: the average, or the bootstrapping that follows."""
@@ -382,19 +392,16 @@ class BMM(OwnModel):
         """The mixture on the loss averaged over the last five tracking passes."""
         given = self.given.cpu().numpy()
         tracked = sum(self._is_looked_at(epoch) for epoch in range(self.settings.epochs))
-        losses = (self.recent_losses.double().sum(dim=0) / min(tracked, _RECENT)).cpu().numpy()
-        probs = logits.softmax(dim=1).cpu().numpy()
+        losses = (self.recent_losses.cpu().double().sum(dim=0) / min(tracked, _RECENT)).numpy()
+        probs = logits.softmax(dim=1).numpy()
         return paper_evidence(np.where(given >= 0, losses, np.nan), probs, given, self.settings.mixture)
 
     def diagnostics(self, logits: torch.Tensor) -> dict[str, Any]:
         """The mixture on the losses of the averaged predictions, which weighed the last batches."""
-        losses = self._average_losses(torch.nonzero(self.given >= 0).flatten())
+        given = self.given.cpu().numpy()
+        rows = np.flatnonzero(given >= 0)
+        losses = class_relative_losses(self.ensembled_probs.cpu().numpy()[rows], given[rows])
         return described(NoiseModel.fit(losses, self.settings.mixture), losses, "loss relative to its class")
-
-    def _average_losses(self, rows: torch.Tensor) -> np.ndarray:
-        """Class-relative losses (R,) float64 of the averaged predictions: less noisy than any one epoch's."""
-        given = self.given[rows].cpu().numpy()
-        return class_relative_losses(self.ensembled_probs[rows].cpu().numpy(), given)
 
     def _unmixed_guess(self, when: TrainState, x: torch.Tensor) -> torch.Tensor:
         """Of a forward of its own, without gradient, in training mode, which BatchNorm sees too (their code)."""

@@ -257,18 +257,18 @@ class Joint(MovingLabels):
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
-        num_classes = labels.num_classes
         self.prior = labels.prior(settings.prior)
-        one_hot = F.one_hot(self.given.clamp_min(0), num_classes).float()
         # Softmax of every row in this epoch, and the labels that the network is trained towards.
-        self.register_buffer("record", torch.zeros_like(one_hot))
-        self.register_buffer("targets", one_hot * (self.given >= 0).unsqueeze(1))
+        self.register_buffer("record", torch.zeros_like(self.ensembled_probs))
+        is_given = (self.given >= 0).float().unsqueeze(1)
+        targets = torch.zeros_like(self.record).scatter_(1, self.given.clamp_min(0).unsqueeze(1), is_given)
+        self.register_buffer("targets", targets)
         self.register_buffer("mean_probs", self.prior.clone())
         # No buffer: it would follow the network to the device. The checkpoint has it as extra state.
         slots, dtype = (
             (settings.ring_epochs, torch.float16) if settings.average == "ring" else (1, torch.float64)
         )
-        self.past = torch.zeros((slots, *one_hot.shape), dtype=dtype)
+        self.past = torch.zeros((slots, *targets.shape), dtype=dtype)
 
     @classmethod
     def presets(cls) -> dict[str, MethodSettings]:
@@ -336,12 +336,13 @@ class Joint(MovingLabels):
         averaged = self._averaged(done)
         if not self.may_move(averaged.numpy()):
             return {"changed_share": 0.0}
-        labels = averaged.to(self.targets)
+        # In main memory, and there is no array of all rows on the device but the labels themselves.
+        given, labels = self.given.cpu(), averaged.to(self.targets.dtype)
         if self.settings.labels == "hard":
-            labels = F.one_hot(labels.argmax(dim=1), self.labels.num_classes).to(labels)
-        rows = self.given >= 0
-        self.targets[rows] = labels[rows]
-        changed = self.targets[rows].argmax(dim=1) != self.given[rows]
+            is_given = (given >= 0).to(labels).unsqueeze(1)
+            labels = torch.zeros_like(labels).scatter_(1, labels.argmax(dim=1, keepdim=True), is_given)
+        self.targets.copy_(labels)
+        changed = (labels.argmax(dim=1) != given)[given >= 0]
         return {"changed_share": float(changed.float().mean())}
 
     def own_evidence(self, logits: torch.Tensor) -> Evidence:

@@ -373,7 +373,7 @@ class Meta(MovingLabels):
         """Choices and guesses over the visits of a row."""
         given = self.given.cpu().numpy()
         rows = np.flatnonzero(given >= 0)
-        kept, guesses = (part.double().cpu().numpy()[rows] for part in (self.keeps_given, self.guesses))
+        kept, guesses = (part.cpu().double().numpy()[rows] for part in (self.keeps_given, self.guesses))
         beliefs = mixture_belief(1 - kept, guesses, given[rows])
         noise = 1 - beliefs[np.arange(len(rows)), given[rows]]
         return Evidence.of_rows(beliefs, noise, rows, len(given), self.own_fit(), {}, PAPER_RULE)

@@ -238,7 +238,7 @@ class NNAQC(OwnModel):
     def diagnostics(self, logits: torch.Tensor) -> dict[str, Any]:
         """Both transition matrices, whichever findings are taken."""
         counted, _, _ = self._counted(logits)
-        layer = self.layer_transition().detach().double().cpu().numpy()
+        layer = self.layer_transition().detach().cpu().double().numpy()
         return {
             "counted_transition": counted.round(6).tolist(),
             "layer_transition": layer.round(6).tolist(),
@@ -254,6 +254,6 @@ class NNAQC(OwnModel):
 
     def _counted(self, logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Transitions (K, K) of the R labelled rows with a prediction, these predictions (R, K), and the rows (R,)."""
-        given, clean = self.given.cpu().numpy(), logits.double().softmax(dim=1).cpu().numpy()
+        given, clean = self.given.cpu().numpy(), logits.double().softmax(dim=1).numpy()
         rows = np.flatnonzero((given >= 0) & np.isfinite(clean).all(axis=1))
         return transition_matrix(clean[rows], given[rows]), clean[rows], rows

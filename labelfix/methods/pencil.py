@@ -260,7 +260,8 @@ class Pencil(MovingLabels):
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
-        self.register_buffer("label_logits", self._first_logits())
+        self.register_buffer("label_logits", torch.empty_like(self.ensembled_probs))
+        self._start_labels()
         counts = torch.bincount(self.given[self.given >= 0], minlength=labels.num_classes).float()
         alike = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
         weights = alike if settings.balance_classes else torch.ones_like(alike)
@@ -343,11 +344,11 @@ class Pencil(MovingLabels):
                 self.may_move(self.probs_so_far(when, predict))
             return {}
         rows = self.given >= 0
-        changed = self.label_logits[rows].argmax(dim=1) != self.given[rows]
+        changed = (self.label_logits.argmax(dim=1) != self.given)[rows]
         report = {"changed_share": float(changed.float().mean())}
         repeat, epoch = self._place(when)
         if epoch == 0 and repeat < self.settings.repeats:
-            self.label_logits.copy_(self._first_logits())
+            self._start_labels()
         return report
 
     def own_evidence(self, logits: torch.Tensor) -> Evidence:
@@ -355,7 +356,7 @@ class Pencil(MovingLabels):
         given = self.given.cpu().numpy()
         settings, rows = self.settings, np.flatnonzero(given >= 0)
         own = np.arange(len(rows)), given[rows]
-        beliefs = softmax(self.label_logits.double().cpu().numpy()[rows], axis=1)
+        beliefs = softmax(self.label_logits.cpu().double().numpy()[rows], axis=1)
         if settings.compat == "paper" and settings.classification_loss == "inverse-kl":
             # At rest y = (f + rho given) / (1 + rho): what is wanted is f.
             beliefs *= 1 + settings.rho
@@ -364,10 +365,10 @@ class Pencil(MovingLabels):
         noise = others_mass(beliefs, given[rows])
         return Evidence.of_rows(beliefs, noise, rows, len(given), self.own_fit(), {}, PAPER_RULE)
 
-    def _first_logits(self) -> torch.Tensor:
+    def _start_labels(self) -> None:
         """Equation 8 for every row (N, K); zeros where no label is given."""
-        one_hot = F.one_hot(self.given.clamp_min(0), self.labels.num_classes).float()
-        return _FIRST_LOGIT * one_hot * (self.given >= 0).unsqueeze(1)
+        first = _FIRST_LOGIT * (self.given >= 0).to(self.label_logits)
+        self.label_logits.zero_().scatter_(1, self.given.clamp_min(0).unsqueeze(1), first.unsqueeze(1))
 
     def _place(self, when: TrainState) -> tuple[int, float]:
         """The repeat, from 0, and the epochs done of it."""

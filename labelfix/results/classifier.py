@@ -158,7 +158,7 @@ class Classifier:
             Rows (B,) int64 and their probabilities (B, K) float32, not finite where the logits are not.
         """
         for some, found in batch_logits(self.network, source, rows):
-            yield some.cpu().numpy(), found.softmax(dim=1).cpu().numpy()
+            yield some, found.softmax(dim=1).cpu().numpy()
 
     def augmentation(self, device: torch.device) -> Augmentation:
         """The views this network expects, without mirroring."""

@@ -76,6 +76,11 @@ class Source:
         """Whether rows are images of more than 64 px."""
         return self._stored.ndim == 4 and self._stored.shape[3] > _LARGE_ABOVE
 
+    @property
+    def num_pixels(self) -> int:
+        """Of a stored image; 1 for features."""
+        return self._stored.shape[2] * self._stored.shape[3] if self._stored.ndim == 4 else 1
+
     def batches(
         self, slices: Iterable[np.ndarray], views: tuple[str, ...], seeds: Iterable[int]
     ) -> Iterator[Batch]:

@@ -21,7 +21,7 @@ from labelfix.methods.base import Method, Phase, TrainState
 from labelfix.methods.batch import Batch, to_device
 from labelfix.random_state import seed_generators
 from labelfix.training.batches import Source, even_slices, seed_of
-from labelfix.training.predictions import logits
+from labelfix.training.predictions import batch_logits, logits
 
 # Draws of different kinds must never share a seed.
 _ORDER, _STEP, _TRACKING, _TRUSTED = 1, 2, 3, 4
@@ -151,11 +151,15 @@ class Trainer:
     ) -> torch.Tensor:
         """Logits (N, K) float32 of the predicted rows, or of `rows`, NaN for all others; see `predictions.logits`.
 
-        In float32, whatever the training: so the exported classifier predicts the same, on any machine.
+        In float32, whatever the training: so the exported classifier predicts the same, on any machine. On a GPU in
+        batches no larger than those of the training, which needs more memory for each row.
         """
         seed = seed_of(self._seed, _TRACKING, self.position.epoch)
         rows = self._predicted_rows if rows is None else rows
-        return logits(self.network, self.source, rows, view=view, seed=seed, precision=precision)
+        most = self.method.settings.batch_size
+        return logits(
+            self.network, self.source, rows, view=view, seed=seed, precision=precision, most_rows=most
+        )
 
     def accuracy(self, source: Source, labels: np.ndarray) -> float:
         """Share of the labelled rows of a source that the network gets right, in evaluation mode.
@@ -164,9 +168,11 @@ class Trainer:
             source: of the images.
             labels: (N,) int64, -1 for rows that do not count; at least one does.
         """
-        rows = np.flatnonzero(labels >= 0)
-        found = logits(self.network, source, rows)
-        return float((found[rows].argmax(dim=1).cpu().numpy() == labels[rows]).mean())
+        rows, most = np.flatnonzero(labels >= 0), self.method.settings.batch_size
+        right = torch.zeros((), dtype=torch.int64, device=source.device)
+        for some, found in batch_logits(self.network, source, rows, most_rows=most):
+            right += (found.argmax(dim=1) == to_device(labels[some], source.device)).sum()
+        return int(right) / len(rows)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything that `restore` needs: tensors by name, and JSON-able facts."""
@@ -303,9 +309,9 @@ class Trainer:
         epoch = self.position.epoch
         if not len(self._unseen_rows) or epoch not in self.method.settings.averaged:
             return 0
-        found = self.predict("weak", self._unseen_rows, precision=self._precision)
-        rows = torch.from_numpy(self._unseen_rows).to(found.device)
-        self.method.remember(replace(when, epoch=float(epoch)), rows, found[rows])
+        found = self.predict("weak", self._unseen_rows, precision=self._precision)[self._unseen_rows]
+        rows, found = (to_device(each, self.source.device) for each in (self._unseen_rows, found))
+        self.method.remember(replace(when, epoch=float(epoch)), rows, found)
         return len(self._unseen_rows)
 
     def _passes(self, phase: Phase, predictions: int) -> int:

@@ -326,7 +326,7 @@ class _Seen:
         images = open_images(store, config, encoder, on_progress)
         if test_store is None:
             return cls(store, images, None, None, encoder)
-        test_images = open_images(test_store, config, encoder, on_progress, images.augmentation)
+        test_images = open_images(test_store, config, encoder, on_progress, beside=images)
         return cls(store, images, test_images, test_store.valid, encoder)
 
 
@@ -359,17 +359,23 @@ def _train(planned: ScanPlan, seen: _Seen, begin: Callable[[], bool], reporter: 
     of_split = held_out_rows(manifest, store.valid, manifest.given)
     unseen = None if folds is not None else np.flatnonzero(held_out | of_split)
     trained = np.where(held_out, -1, labels)
-    trainer = make_trainer(
-        images, trained, num_classes, config, predicted, trusted_labels=trusted_labels, unseen=unseen
-    )
+
+    def on_all_rows() -> Trainer:
+        return make_trainer(
+            images, trained, num_classes, config, predicted, trusted_labels=trusted_labels, unseen=unseen
+        )
+
+    trainer = on_all_rows()
     is_other_environment = begin()
     crossed = None
     reports: dict[int | None, list[EpochReport]] = {}
     if folds is not None:
+        del trainer  # it has shown that the network can be built; the device has room for one at a time
         crossed = cross_fit(
             images, labels, folds, num_classes, config, folder, reporter, watched, trusted_labels
         )
         reports.update(crossed.reports.items())
+        trainer = on_all_rows()
     reports[None] = train(trainer, folder, reporter, watched)
     return _Trained(trainer, held_out, crossed, reports, is_other_environment)
 

@@ -109,8 +109,6 @@ class Record(TorchDispatchMode):
         packet = func.overloadpacket
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         is_ours = any(isinstance(tensor, DeviceTensor) for tensor in tensors)
-        if packet in (aten.is_pinned, aten._pin_memory):
-            return self._pin(packet, tensors[0])
         to = kwargs.get("device")
         to = None if to is None else torch.device(to)
         if not is_ours and (to is None or to.type not in self._names):
@@ -132,7 +130,7 @@ class Record(TorchDispatchMode):
         if to_ is not None:
             inner_kwargs["device"] = self._inner if lands_here else to_
         if self._inner.type == "meta" and lands_here:
-            inner_kwargs.pop("generator", None)
+            inner_kwargs |= {"generator": None} if "generator" in inner_kwargs else {}
             inner_args = tree_map_only(torch.Tensor, self._on_meta, inner_args)
         if "pin_memory" in inner_kwargs:
             inner_kwargs.pop("pin_memory")
@@ -175,11 +173,12 @@ class Record(TorchDispatchMode):
         self._living.discard(key)
         self.memory -= num_bytes
 
-    def _pin(self, packet, tensor):
-        if packet is aten.is_pinned:
-            return _key(tensor) in self._pinned
+    def pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """In place of `pin_memory`, in every thread."""
         if self.device.type == "mps":
             raise RuntimeError(f"mps pins no memory: {_line()}")
+        if _key(tensor) in self._pinned:
+            return tensor
         pinned = tensor.clone()
         self._pinned.add(_key(pinned))
         weakref.finalize(pinned.untyped_storage(), self._pinned.discard, _key(pinned))
@@ -321,6 +320,7 @@ def pretended(kind: str = "cuda", *, has_values: bool = True) -> Iterator[Record
         patch.object(torch.autograd, "_engine_run_backward", run_backward),
         # Draws are the processor's: the same as in a run on it.
         patch.object(torch, "Generator", _HostGenerator),
+        patch.object(torch.Tensor, "pin_memory", lambda tensor: record.pin(tensor)),
         patch.object(torch.cuda, "default_generators", (_HostGenerator(),)),
         patch.object(torch.mps, "manual_seed", lambda _seed: None),
     ]

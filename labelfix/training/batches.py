@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ import torch
 from labelfix.methods.batch import Batch, to_device
 
 _RESIDENT_SHARE = 0.5
+_SLICE_BYTES = 1 << 26
 _LARGE_ABOVE = 64  # pixels
 
 
@@ -53,7 +55,8 @@ class Source:
         stored: (N, ...), the decoded images (N, 3, S, S) uint8 or their features (N, V, D) float16.
         augmentation: how they become views, on the device of the batches.
         device: where batches live.
-        resident: None to decide by the free memory of the device.
+        resident: None to decide by the free memory.
+        beside: another source that has its place already: both together must leave room for the training.
     """
 
     def __init__(
@@ -62,13 +65,16 @@ class Source:
         augmentation: Views,
         device: torch.device,
         resident: bool | None = None,
+        beside: Source | None = None,
     ) -> None:
         self.augmentation = augmentation
         self.device = device
         self.num_rows = len(stored)
         self._stored = stored
-        self.resident = _fits(stored.nbytes, device) if resident is None else resident
-        self._on_device = torch.from_numpy(np.array(stored)).to(device) if self.resident else None
+        taken = 0 if beside is None else beside.resident_bytes
+        self.resident = _fits(stored.nbytes, taken, device) if resident is None else resident
+        self.resident_bytes: int = taken + (stored.nbytes if self.resident else 0)
+        self._on_device = _moved(stored, device) if self.resident else None
         self._generator = torch.Generator(device)
 
     @property
@@ -97,27 +103,55 @@ class Source:
                 index = to_device(rows, self.device)
                 yield index, self._on_device[index]
             return
-        # One slice ahead: the disk is read while the device computes.
+        # Two slices ahead: the disk is read while the device computes.
         with ThreadPoolExecutor(1) as reader:
             waiting: deque[tuple[np.ndarray, Future[torch.Tensor]]] = deque()
             for rows in slices:
                 waiting.append((rows, reader.submit(self._read, rows)))
-                if len(waiting) > 1:
+                if len(waiting) > 2:
                     yield self._arrived(*waiting.popleft())
             while waiting:
                 yield self._arrived(*waiting.popleft())
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self._stored[rows])
+        values = torch.from_numpy(self._stored[rows])
+        return (
+            values.pin_memory() if self.device.type == "cuda" else values
+        )  # here, where nothing waits for it
 
     def _arrived(self, rows: np.ndarray, stored: Future[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         return to_device(rows, self.device), to_device(stored.result(), self.device)
 
 
-def _fits(num_bytes: int, device: torch.device) -> bool:
+def _fits(num_bytes: int, taken: int, device: torch.device) -> bool:
+    """Whether there is room for so many bytes beside those that are taken, in half of what was free before both."""
+    return _free_memory() > _SLICE_BYTES and num_bytes + taken < _RESIDENT_SHARE * (_free_on(device) + taken)
+
+
+def _free_on(device: torch.device) -> int:
     if device.type == "cuda":
-        return num_bytes < _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
-    return num_bytes < _RESIDENT_SHARE * _free_memory()
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return _free_memory()
+
+
+def _moved(stored: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A copy on the device, made slice by slice: of the main memory it takes a slice, and on the CPU the copy."""
+    rows = max(_SLICE_BYTES // max(stored[:1].nbytes, 1), 1)
+    kind = torch.from_numpy(np.empty(0, stored.dtype)).dtype
+    copy = torch.empty(stored.shape, dtype=kind, device=device)
+    for first in range(0, len(stored), rows):
+        copy[first : first + rows] = torch.from_numpy(np.array(stored[first : first + rows]))
+        _let_go(stored)
+    return copy
+
+
+def _let_go(stored: np.ndarray) -> None:
+    """Give back the main memory that looking at a mapped file has taken; what is looked at again is read again."""
+    pages = getattr(stored, "_mmap", None)
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def _free_memory() -> int:

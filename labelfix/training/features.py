@@ -25,8 +25,10 @@ from labelfix.data.array_file import check_space, map_array, reserve
 from labelfix.data.cache import FEATURES, cache_errors, cache_folder
 from labelfix.data.images.folders import is_ours, locked
 from labelfix.data.images.store import ImageStore
+from labelfix.methods.batch import to_device
 from labelfix.networks.encoders import num_features
 from labelfix.training.augmentation import Augmentation
+from labelfix.training.predictions import forward_in_parts
 
 _TYPE = np.dtype(np.float16)
 _BLOCK = 512  # rows between two notes of how far it is
@@ -282,10 +284,10 @@ def _encoded(
     """Features (B, V, D) float16 of some rows, batch by batch."""
     size = _BATCH.get(device.type, _BATCH_ON_GPU)
     for first in range(0, len(rows), size):
-        pixels = torch.from_numpy(store.images[rows[first : first + size]]).to(device)
+        pixels = to_device(store.images[rows[first : first + size]], device)
         squares = (images.normalise(seen(pixels, images.image_size, view)) for view in views)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16):
-            found = [encoder(square) for square in squares]
+            found = [forward_in_parts(encoder, square, size)[0] for square in squares]
         yield torch.stack(found, dim=1).half().cpu().numpy()
 
 

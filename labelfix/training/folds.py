@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from labelfix.training import checkpoint
 from labelfix.training.batches import Source, seed_of
 from labelfix.training.resume import train
 from labelfix.training.setup import Watched, make_trainer
-from labelfix.training.trainer import EpochReport
+from labelfix.training.trainer import EpochReport, Trainer
 
 _ASSIGN_SEED = 6
 _LEAST_UNITS = 10  # rows, or groups, of which one part may be held out
@@ -146,20 +145,33 @@ def cross_fit(
         if found is None:
             masked = np.where(fold_of_row == fold, -1, labels)
             trained = np.flatnonzero(masked >= 0)
-            trainer = make_trainer(source, masked, num_classes, config, trained, fold, trusted_labels)
-            done = train(trainer, kept, reporter, watched, stage)
-            facts: dict[str, Any] = {
-                "reports": [report.to_json() for report in done],
-                "forward_units": trainer.position.forward_units,
-            }
-            held_out = trainer.predict(source.augmentation.held_out, rows)[rows].cpu()
-            number = checkpoint.newest_number(kept) + 1
-            checkpoint.save(kept, number, {"held_out": held_out}, {"finished": facts})
-            found = held_out, done, facts["forward_units"]
+            # No name here: the trainer leaves the device before the next comes.
+            found = _held_out(
+                make_trainer(source, masked, num_classes, config, trained, fold, trusted_labels),
+                rows, kept, reporter, watched, stage,
+            )  # fmt: skip
         logits[rows] = found[0].numpy()
         reports[fold] = found[1]
         units += found[2]
     return CrossFit(fold_of_row, logits, reports, units)
+
+
+def _held_out(
+    trainer: Trainer,
+    rows: np.ndarray,
+    folder: Path,
+    reporter: Reporter,
+    watched: Sequence[Watched],
+    stage: str,
+) -> tuple[torch.Tensor, list[EpochReport], int]:
+    """Train a fold and keep what `_finished` reads: logits of the rows held out, reports and network passes."""
+    reports = train(trainer, folder, reporter, watched, stage)
+    units = trainer.position.forward_units
+    held_out = trainer.predict(trainer.source.augmentation.held_out, rows)[torch.from_numpy(rows)]
+    facts = {"reports": [report.to_json() for report in reports], "forward_units": units}
+    number = checkpoint.newest_number(folder) + 1
+    checkpoint.save(folder, number, {"held_out": held_out}, {"finished": facts})
+    return held_out, reports, units
 
 
 def _finished(folder: Path, shape: tuple[int, int]) -> tuple[torch.Tensor, list[EpochReport], int] | None:

@@ -31,7 +31,7 @@ from labelfix.networks.heads import FrozenEncoder, Head, TunedNetwork
 from labelfix.networks.weights import load_weights
 from labelfix.random_state import seed_generators
 from labelfix.training.augmentation import Augmentation
-from labelfix.training.batches import Source, Views, seed_of
+from labelfix.training.batches import Source, seed_of
 from labelfix.training.features import (
     FeatureViews,
     encoded_views,
@@ -158,7 +158,7 @@ def open_images(
     config: ScanConfig,
     encoder: FrozenEncoder | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    views: Views | None = None,
+    beside: Source | None = None,
 ) -> Source:
     """The images of a scan as its network sees them, or their features as its head does.
 
@@ -167,21 +167,23 @@ def open_images(
         config: of the scan.
         encoder: see `open_encoder`.
         on_progress: of the encoding, called with (rows done, rows in all) now and then.
-        views: those of the source that is trained on, where these images are only measured on.
+        beside: the source that is trained on, where these images are only measured on: then they are seen as its are.
 
     Raises:
         InputError: no room for the features.
     """
     device = torch.device(config.device)
+    views = None if beside is None else beside.augmentation
     if encoder is None:
-        return Source(store.images, _augmentation(store, config) if views is None else views, device)
+        own = _augmentation(store, config) if views is None else views
+        return Source(store.images, own, device, beside=beside)
     images = _augmentation(store, config)
     seen = encoded_views(flip=config.flip, has_margin=store.stored_size > config.image_size)
     features = open_features(store, encoder, images, seen, device, config.precision_type, on_progress)
     if views is None:
         centre, spread = (torch.from_numpy(part).to(device) for part in statistics(features, store.valid))
         views = FeatureViews(images, centre, spread)
-    return Source(features, views, device)
+    return Source(features, views, device, beside=beside)
 
 
 def _augmentation(store: ImageStore, config: ScanConfig) -> Augmentation:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies
 
 from labelfix.methods.batch import Labels
+from labelfix.training import batches
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source, even_slices, seed_of
 from labelfix.training.predictions import batch_logits
@@ -87,3 +91,42 @@ def test_large_images_are_predicted_a_few_at_a_time(side, sizes):
     found = list(batch_logits(network, images, np.arange(40)))
     assert [len(rows) for rows, _ in found] == sizes
     assert torch.cat([logits[:, 0] for _, logits in found]).tolist() == pytest.approx(list(range(40)))
+
+
+def test_images_that_are_measured_on_count_with_those_that_are_trained_on(monkeypatch):
+    """A GPU with room for either alone in half of its memory, and not for both."""
+    augmentation = Augmentation(8, (0, 0, 0), (1 / 255,) * 3, flip=False, device=CPU)
+    size = pixels(20).nbytes
+    monkeypatch.setattr(batches, "_free_on", lambda _device: free)
+    free = 3 * size
+    first = Source(pixels(20), augmentation, CPU)
+    free -= size
+    assert first.resident
+    assert not Source(pixels(20), augmentation, CPU, beside=first).resident
+    assert not Source(pixels(20), augmentation, CPU).resident
+    free = 10 * size
+    assert Source(pixels(20), augmentation, CPU, beside=first).resident
+    monkeypatch.setattr(batches, "_free_memory", lambda: 0)
+    assert not Source(pixels(20), augmentation, CPU).resident
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_images_come_to_the_device_slice_by_slice(tmp_path):
+    """What they take of the main memory beside their copy is a slice, not the mapped file again."""
+    stored = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, (4_000, 3, 64, 64))
+    stored[:] = np.arange(64, dtype=np.uint8)
+    stored.flush()
+    del stored
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    augmentation = Augmentation(64, (0, 0, 0), (1 / 255,) * 3, flip=False, device=CPU)
+    before = _mapped_kib()
+    made = Source(mapped, augmentation, CPU, resident=True)
+    assert _mapped_kib() - before < mapped.nbytes / 1024 / 4
+    (batch,) = made.batches([np.array([3999])], ("plain",), [0])
+    assert batch.views[0][0, 0, 0].round().tolist() == list(range(64))
+
+
+def _mapped_kib() -> int:
+    """Of mapped files, how much lies in main memory."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return int(status.partition("RssFile:")[2].split()[0])

@@ -1,0 +1,134 @@
+"""What predictions and findings take on a GPU beside what the training takes, on one that is not there."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from digit_training import make_trainer
+from pretended_device import pretended
+
+from labelfix.methods import bmm, method_class, method_names
+from labelfix.methods.batch import Labels
+from labelfix.networks import NetworkSpec, build
+from labelfix.reporting import Silent
+from labelfix.training import folds, predictions
+from labelfix.training.augmentation import Augmentation
+from labelfix.training.batches import Source
+from labelfix.training.predictions import forward_in_parts
+from labelfix.training.trainer import Trainer
+
+MOST = 1.1
+
+
+def trainer_on(
+    device: torch.device, name: str, stored: np.ndarray, network: NetworkSpec, batch: int, labelled: int
+) -> Trainer:
+    """Of some rows with random labels, a few of them verified for methods that need some; all are predicted."""
+    rows, num_classes = np.arange(len(stored)), network.num_classes
+    given = np.where(rows < labelled, np.random.default_rng(0).permutation(rows) % num_classes, -1)
+    chosen = method_class(name)
+    settings = chosen.presets()["fast"].with_epochs(2).changed({"batch_size": batch})
+    if hasattr(settings, "when_weak"):
+        settings = settings.changed({"when_weak": "go", "score_from": "both"})
+    trusted = np.where(rows < 20, given, -1) if chosen.needs_trusted else None
+    if trusted is not None:
+        given = np.where(trusted >= 0, -1, given)
+    made = build(network).to(device, memory_format=torch.channels_last)
+    method = chosen(made, Labels.of(given, num_classes, device, trusted), settings).to(device)
+    augmentation = Augmentation(network.image_size, (0.5,) * 3, (0.2,) * 3, flip=True, device=device)
+    source = Source(stored, augmentation, device, resident=False)
+    return Trainer(
+        method,
+        source,
+        trained_rows=np.flatnonzero(given >= 0),
+        predicted_rows=rows,
+        seed=0,
+        precision=torch.bfloat16,
+    )
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "batch"), [("resnet50", 224, 32), ("resnet50", 512, 8), ("preact-resnet18", 224, 32)]
+)
+def test_final_predictions_take_no_more_than_training_in_mixed_precision(backbone, size, batch):
+    """Though they are in float32; of the training only the forward is counted."""
+    side = round(size * 8 / 7)
+    stored = np.zeros((6 * batch, 3, side, side), np.uint8)
+    with pretended("cuda", has_values=False) as record:
+        trainer = trainer_on(
+            record.device, "cross-entropy", stored, NetworkSpec(backbone, 10, size), batch, len(stored)
+        )
+        (phase,) = trainer.method.phases()
+        seen = next(trainer._epoch_batches(phase))
+        record.reset()
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = trainer.method.loss(trainer._train_state(phase), seen)
+        training = record.peak
+        del loss, seen
+        record.reset()
+        trainer.predict("plain")
+        assert record.peak < MOST * training
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_epoch_ends_and_findings_take_no_array_of_all_rows_on_the_device(name, monkeypatch):
+    """1,000 rows and 100 classes: such an array has 0.4 MB, a sixth of what the largest training takes here."""
+    monkeypatch.setattr(predictions, "_BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(bmm, "_TRACKED_AT_ONCE", 1 << 12)
+    stored = np.random.default_rng(0).integers(0, 256, (1_000, 3, 8, 8), np.uint8)
+    with pretended("cuda") as record:
+        trainer = trainer_on(record.device, name, stored, NetworkSpec("small", 100, 8), 40, 120)
+        training = 0
+
+        def keep_going() -> bool:
+            nonlocal training
+            training = max(training, record.peak)
+            return True
+
+        record.reset()
+        for _ in trainer.epochs(keep_going):
+            assert record.peak < MOST * training
+            record.reset()
+        trainer.method.evidence(trainer.predict)
+        assert record.peak < MOST * training
+
+
+def test_batches_that_do_not_fit_are_halved_and_draw_what_they_would_have_drawn(monkeypatch):
+    trainer = make_trainer("cross-entropy", rows=90)
+    expected = trainer.predict("weak")
+    seen = []
+
+    def little_memory(_network, inputs):
+        seen.append(len(inputs[0]))
+        if len(inputs[0]) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    handle = trainer.method.network.register_forward_pre_hook(little_memory)
+    torch.testing.assert_close(trainer.predict("weak"), expected)
+    assert seen == [90, 45, 23, 23, 23, 21]
+    handle.remove()
+    monkeypatch.setattr(trainer.method.network, "forward", lambda _images: torch.empty(1 << 60))
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        forward_in_parts(trainer.method.network, torch.zeros(4, 3, 8, 8), 4)
+
+
+def test_a_fold_leaves_the_device_before_the_next_comes(monkeypatch, tmp_path):
+    living: list[weakref.ref] = []
+
+    def made(*_arguments) -> Trainer:
+        gc.collect()  # optimisers hold themselves
+        assert not any(trainer() for trainer in living)
+        trainer = make_trainer("cross-entropy", rows=30, epochs=2)
+        living.append(weakref.ref(trainer))
+        return trainer
+
+    monkeypatch.setattr(folds, "make_trainer", made)
+    source = make_trainer("cross-entropy", rows=30).source
+    config = type("Config", (), {"folds": 3})
+    rows = np.arange(30)
+    folds.cross_fit(source, rows % 10, rows % 3, 10, config, tmp_path, Silent(), ())
+    assert len(living) == 3

@@ -132,7 +132,7 @@ def loss_of(trainer: Trainer, phase: Phase, batch: Batch) -> tuple[dict, list[to
 
 
 def numpy(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().double().cpu().numpy()
+    return tensor.detach().cpu().double().numpy()
 
 
 def assert_slopes(whole, at: np.ndarray, gradient: torch.Tensor, places) -> None:

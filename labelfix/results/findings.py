@@ -133,7 +133,7 @@ def _of_training(rows: _Rows, method: Method, probs: np.ndarray) -> Evidence:
         method: after its last epoch.
         probs: (N, K) of the trained network.
     """
-    averaged = method.ensembled_probs.double().cpu().numpy()
+    averaged = method.ensembled_probs.cpu().double().numpy()
     mass = averaged.sum(axis=1, keepdims=True)
     averaged = np.where(mass > 0, averaged / np.where(mass > 0, mass, 1), np.nan)
     trained = np.where(rows.of_split, -1, rows.given)

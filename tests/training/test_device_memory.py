@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from digit_training import make_trainer
+from digit_training import evidence_of, make_trainer
 from pretended_device import pretended
 
 from labelfix.methods import bmm, method_class, method_names
@@ -93,7 +93,7 @@ def test_epoch_ends_and_findings_take_no_array_of_all_rows_on_the_device(name, m
         for _ in trainer.epochs(keep_going):
             assert record.peak < MOST * training
             record.reset()
-        trainer.method.evidence(trainer.predict)
+        evidence_of(trainer)
         assert record.peak < MOST * training
 
 

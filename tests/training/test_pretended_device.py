@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from digit_training import digit_labels, make_trainer
+from digit_training import digit_labels, evidence_of, make_trainer
 from pretended_device import Record, pretended
 
 from labelfix.methods import method_names
@@ -32,7 +32,7 @@ CASES = [
     ("joint", {"average": "all", "finetune": "mixup", "warm_start": "false", "labels": "hard"}),
     ("meta", {"warmup_epochs": "0", "guess_gradient": "true"}),
     ("meta", {"warmup_epochs": "1", "derivative": "forward-mode", "guess_gradient": "true"}),
-    ("nnaqc", {"noise_layer": "linear", "score_from": "both", "dropout": "0.1"}),
+    ("nnaqc", {"noise_layer": "linear", "score_from": "method", "dropout": "0.1"}),
 ]  # fmt: skip
 
 EPOCHS = {"md-dyr-sh": 6, "meta": 2}
@@ -69,11 +69,11 @@ def test_a_method_never_waits_inside_a_step_and_finds_what_it_finds_on_a_cpu(num
     options["given"][-5:] = -1
     cpu = make_trainer(name, **options)
     list(cpu.epochs())
-    expected = cpu.method.evidence(cpu.predict)
+    expected = evidence_of(cpu)
     with pretended("cuda") as record:
         trainer = make_trainer(name, device=record.device, resident=number % 3 > 0, **options)
         steps, ends = watched(trainer, record)
-        found = trainer.method.evidence(trainer.predict)
+        found = evidence_of(trainer)
         tensors, facts = trainer.state()
         trainer.restore({tensor: value.detach().cpu() for tensor, value in tensors.items()}, facts)
     assert not any(steps)

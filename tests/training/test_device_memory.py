@@ -33,7 +33,7 @@ def trainer_on(
     chosen = method_class(name)
     settings = chosen.presets()["fast"].with_epochs(2).changed({"batch_size": batch})
     if hasattr(settings, "when_weak"):
-        settings = settings.changed({"when_weak": "go", "score_from": "both"})
+        settings = settings.changed({"when_weak": "go", "score_from": "method"})
     trusted = np.where(rows < 20, given, -1) if chosen.needs_trusted else None
     if trusted is not None:
         given = np.where(trusted >= 0, -1, given)

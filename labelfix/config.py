@@ -6,7 +6,7 @@ import hashlib
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from labelfix.data.images.store import auto_image_size
 from labelfix.data.manifest import Manifest
 from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 from labelfix.errors import InputError
+from labelfix.estimation.judgement import Thresholds
 from labelfix.methods import method_class
 from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
 from labelfix.networks.encoders import ONNX, encoder_and_weights, encoder_facts, is_encoder
@@ -52,6 +53,7 @@ class ScanConfig:
         folds: trainings that each hold out a part of the rows, whose evidence then rests on what they never saw;
             0 for the usual single training.
         holdout: share of the rows that a single training leaves out, to tell what it remembers of labels.
+        thresholds: of the verdicts, what is not estimated from the data.
     """
 
     method: str
@@ -69,10 +71,12 @@ class ScanConfig:
     rows: int | None
     folds: int
     holdout: float
+    thresholds: Thresholds
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {**vars(self), "settings": self.settings.model_dump()}
+        plain = {"settings": self.settings.model_dump(), "thresholds": asdict(self.thresholds)}
+        return {**vars(self), **plain}
 
     @property
     def is_frozen(self) -> bool:
@@ -116,7 +120,8 @@ class ScanOptions(BaseModel):
         label_column: of a manifest or Parquet file; None for the usual names.
         merge_classes: whether classes whose names look alike are one.
         class_map: names that classes are to go by: a file, or a mapping, see `labelfix.data.class_names`.
-        settings: settings of the method by name, values as text (`--set`) or as they are.
+        settings: settings of the method, and thresholds of the verdicts (`estimation.judgement.Thresholds`), by name,
+            values as text (`--set`) or as they are.
         overwrite: replace a finished run, or an unfinished one with other options.
     """
 
@@ -223,9 +228,8 @@ class ScanOptions(BaseModel):
         tune = _what_is_tuned(str(chosen["tune"]), device, encoder)
         size = self._image_size(chosen["image_size"], manifest, device, tune, encoder, weights)
         backbone = str(chosen["backbone"]) if encoder == "none" else encoder
-        settings = resolve_settings(
-            self.method, self._preset(tune), self.epochs, self.batch_size, self.settings
-        )
+        thresholds, changes = _without_thresholds(self.settings)
+        settings = resolve_settings(self.method, self._preset(tune), self.epochs, self.batch_size, changes)
         method = method_class(self.method)
         backbone = resolve_backbone(backbone, device, size)
         folds = method.head_folds if tune == "none" else method.default_folds
@@ -246,6 +250,7 @@ class ScanOptions(BaseModel):
             rows=self.rows,
             folds=folds,
             holdout=self._holdout(manifest, folds, settings),
+            thresholds=thresholds,
         )
 
     def _holdout(self, manifest: Manifest, folds: int, settings: MethodSettings) -> float:
@@ -336,6 +341,26 @@ def _what_is_tuned(tune: str, device: str, encoder: str) -> str:
     if encoder in ("none", ONNX):
         return "none" if encoder == ONNX else "all"
     return "all" if tune == "all" or (tune == "auto" and device != "cpu") else "none"
+
+
+def _without_thresholds(settings: Mapping[str, Any]) -> tuple[Thresholds, dict[str, Any]]:
+    """The thresholds among settings, and the others.
+
+    Raises:
+        InputError: a threshold that is no number, or out of range.
+    """
+    names = [field.name for field in fields(Thresholds)]
+    found: dict[str, float] = {}
+    for name in filter(settings.__contains__, names):
+        try:
+            found[name] = float(settings[name])
+        except (TypeError, ValueError):
+            raise InputError(f"--set {name}={settings[name]}: expected a number") from None
+    try:
+        thresholds = Thresholds(**found)
+    except InputError as error:
+        raise InputError(f"--set {error}") from None
+    return thresholds, {name: value for name, value in settings.items() if name not in names}
 
 
 def resolve_settings(

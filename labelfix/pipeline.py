@@ -202,9 +202,8 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             trainer, crossed = trained.trainer, trained.crossed
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
         with clock.stage("findings"):
-            findings = find(
-                manifest, store, trusted, trainer, trained.last_reports, trained.held_out, crossed
-            )
+            seen_rows = trained.last_reports, trained.held_out, crossed
+            findings = find(manifest, store, trusted, trainer, *seen_rows, config.thresholds)
         with clock.stage("write"):
             make_classifier(trainer, config, manifest.class_names, seen.encoder, white).save(
                 folder.classifier

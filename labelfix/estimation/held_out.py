@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from labelfix.estimation.evidence import Evidence, Fit, Rule, others_mass, scattered
-from labelfix.estimation.judgement import Judgement, judge
+from labelfix.estimation.judgement import DEFAULT_THRESHOLDS, Judgement, Thresholds, judge
 
 _TINY = 1e-9
 
@@ -24,6 +24,7 @@ def judged_evidence(
     averaged: np.ndarray | None = None,
     score: np.ndarray | None = None,
     unseen: np.ndarray | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> Evidence:
     """The evidence of held-out predictions, and the rule by which flags and corrections come of it.
 
@@ -34,8 +35,9 @@ def judged_evidence(
             none.
         score: (N,) by which rows are ranked and flagged instead; default by both predictions.
         unseen: (N,) bool, rows that the network truly never saw, see `judge`; default all.
+        thresholds: what is not estimated from the data.
     """
-    judged = judge(probs, given, unseen=unseen)
+    judged = judge(probs, given, thresholds, unseen)
     rows = np.flatnonzero(np.isfinite(judged.noise))
     noise, beliefs, labels = judged.noise[rows], judged.beliefs[rows], given[rows]
     if averaged is not None and score is None:
@@ -143,6 +145,9 @@ def _facts(judged: Judgement) -> dict[str, Any]:
             "noise_rate": judged.rate,
             "noise_rate_low": judged.rate_low,
             "noise_rate_high": judged.rate_high,
+            "noise_rate_by_class": [
+                None if np.isnan(rates).any() else rates.round(6).tolist() for rates in judged.class_rates
+            ],
             "gain": judged.gain,
             "gain_low": judged.gain_low,
             "gain_high": judged.gain_high,

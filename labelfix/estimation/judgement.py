@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri
 
+from labelfix.errors import InputError
 from labelfix.estimation.controls import Controls, virtual_controls
 from labelfix.estimation.expected_counts import best_expected_f1, changes_that_pay, without_emptied
 from labelfix.estimation.noise_levels import Level, averaged, by_level, noise_levels, quantile
@@ -19,6 +20,17 @@ from labelfix.estimation.noise_model import NoiseModel, fit_noise_models, normal
 
 _LEAST_OF_EXPECTED = 0.75
 _LEAST_ERROR = 0.005  # of the rate, whatever it is
+_LEAST_CLASS_ROWS = 20  # from which on a class has a rate of its own
+
+
+_MAY_BE = {
+    "confidence": (0.5, 0.999),
+    "least_gain": (0.0, 1.0),
+    "clean_at_most": (0.0, 1.0),
+    "model_error": (0.0, 10.0),
+    "sure": (0.5, 0.999),
+    "anchor_share": (0.001, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,19 @@ class Thresholds:
     sure: float = 0.8
     anchor_share: float = 0.05
 
+    def __post_init__(self) -> None:
+        """Refuse what no judgement can rest on.
+
+        Raises:
+            InputError: naming the number and what it may be.
+        """
+        for name, (low, high) in _MAY_BE.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"{name}={getattr(self, name)}: must be a number from {low:g} to {high:g}")
+
+
+DEFAULT_THRESHOLDS = Thresholds()
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -55,6 +80,7 @@ class Judgement:
         corrected: (N,) int64, -1 where there is no given label.
         rate: share of wrong labels among the judged.
         rate_low, rate_high: its interval.
+        class_rates: (K, 3) float64, the same of the rows given each class: share, low, high; NaN of fewer than 20 rows.
         flag_above: noise at and above which a row is flagged; the F1 of the flags is expected to be best there.
         gain: expected rise of label accuracy by the corrections; 0 where none is made.
         gain_low, gain_high: its bounds, of `confidence` each.
@@ -71,6 +97,7 @@ class Judgement:
     rate: float
     rate_low: float
     rate_high: float
+    class_rates: np.ndarray
     flag_above: float
     gain: float
     gain_low: float
@@ -84,7 +111,7 @@ class Judgement:
 def judge(
     probs: np.ndarray,
     given: np.ndarray,
-    thresholds: Thresholds = Thresholds(),
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     unseen: np.ndarray | None = None,
 ) -> Judgement:
     """Findings from predictions of networks that never saw the rows.
@@ -134,6 +161,7 @@ def judge(
         rate=rate[0],
         rate_low=rate[1],
         rate_high=rate[2],
+        class_rates=_class_rates(1 - own, labels, levels, thresholds, num_classes),
         flag_above=flag_above,
         gain=gain[0],
         gain_low=gain[1],
@@ -187,6 +215,18 @@ def _rate(
     high = max(float(quantile(by_level, each, 1 - tail)) for each in (weights, free))
     below, above = np.hypot(mean - low, spread), np.hypot(high - mean, spread)
     return mean, max(0.0, mean - float(below)), min(1.0, mean + float(above))
+
+
+def _class_rates(
+    noise: np.ndarray, labels: np.ndarray, levels: Sequence[Level], thresholds: Thresholds, num_classes: int
+) -> np.ndarray:
+    """(K, 3): rate and bounds of the rows given each class, see `_rate`; NaN of classes with few rows."""
+    found = np.full((num_classes, 3), np.nan)
+    for label in range(num_classes):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) >= _LEAST_CLASS_ROWS:
+            found[label] = _rate(noise[:, rows], levels, thresholds.confidence, thresholds.model_error)
+    return found
 
 
 @dataclass(frozen=True)
@@ -282,6 +322,7 @@ def _nothing(probs: np.ndarray, given: np.ndarray) -> Judgement:
         rate=0.0,
         rate_low=0.0,
         rate_high=1.0,
+        class_rates=np.full((probs.shape[1], 3), np.nan),
         flag_above=1.0,
         gain=0.0,
         gain_low=0.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.held_out import judged_evidence, recounted
 from labelfix.estimation.in_sample import as_held_out
+from labelfix.estimation.judgement import Thresholds
 from labelfix.estimation.verdicts import Verdicts, decide
 from labelfix.methods.base import Method
 from labelfix.methods.own_model import OwnModel
@@ -37,7 +39,8 @@ def find(
     trainer: Trainer,
     last_reports: Sequence[EpochReport],
     held_out: np.ndarray,
-    crossed: CrossFit | None = None,
+    crossed: CrossFit | None,
+    thresholds: Thresholds,
 ) -> Findings:
     """Evidence, verdicts and the classifier's own view of every row.
 
@@ -49,6 +52,7 @@ def find(
         last_reports: of the last epoch of every training.
         held_out: (N,) bool, rows that the trainer left out to tell what it remembers.
         crossed: predictions of the folds' networks, None without folds; rows in no fold take the trainer's logits.
+        thresholds: of the verdicts.
     """
     plain = trainer.predict("plain")
     logits = plain.cpu().numpy()
@@ -60,14 +64,13 @@ def find(
     if diverged is None and np.isfinite(probs[store.valid]).all():
         rows = _Rows.of(manifest, store, trusted, held_out)
         if crossed is not None:
-            evidence = _of_folds(rows, trainer.method, crossed, probs)
+            evidence = _of_folds(rows, trainer.method, thresholds, crossed, probs)
         elif isinstance(trainer.method, OwnModel) and trainer.method.speaks_for_itself:
-            evidence = _of_own_model(rows, trainer.method, plain, probs)
+            evidence = _of_own_model(rows, trainer.method, thresholds, plain, probs)
         else:
-            evidence = _of_training(rows, trainer.method, probs)
+            evidence = _of_training(rows, trainer.method, thresholds, probs)
         kept = _of_unknown_class(rows, None if crossed is None else crossed.fold_of_row)
-        facts = trainer.method.diagnostics(plain)
-        evidence = dataclasses.replace(evidence, diagnostics={**evidence.diagnostics, **facts})
+        evidence.diagnostics.update(trainer.method.diagnostics(plain))
     else:
         epoch = last_reports[-1].epoch if diverged is None else diverged.epoch
         reason = f"training diverged in epoch {epoch}; give a lower --set learning_rate"
@@ -125,12 +128,13 @@ class _Rows:
         )
 
 
-def _of_training(rows: _Rows, method: Method, probs: np.ndarray) -> Evidence:
+def _of_training(rows: _Rows, method: Method, thresholds: Thresholds, probs: np.ndarray) -> Evidence:
     """The evidence of a single training: what it remembers of labels is told from the rows that it left out.
 
     Args:
         rows: what became of them.
         method: after its last epoch.
+        thresholds: of the verdicts.
         probs: (N, K) of the trained network.
     """
     averaged = method.ensembled_probs.cpu().double().numpy()
@@ -139,22 +143,24 @@ def _of_training(rows: _Rows, method: Method, probs: np.ndarray) -> Evidence:
     trained = np.where(rows.of_split, -1, rows.given)
     averaged = as_held_out(averaged, trained, rows.held_out)
     score = method.score(probs, rows.given)
-    evidence = judged_evidence(averaged, trained, score=score, unseen=rows.held_out)
+    judged = partial(judged_evidence, score=score, thresholds=thresholds)
+    evidence = judged(averaged, trained, unseen=rows.held_out)
     if not rows.of_split.any():
         return evidence
     # What a test split says of itself changes no other row.
     unseen = rows.held_out | rows.of_split
-    return _with_rows(
-        evidence, judged_evidence(averaged, rows.given, score=score, unseen=unseen), rows.of_split
-    )
+    return _with_rows(evidence, judged(averaged, rows.given, unseen=unseen), rows.of_split)
 
 
-def _of_own_model(rows: _Rows, method: OwnModel, logits: torch.Tensor, probs: np.ndarray) -> Evidence:
+def _of_own_model(
+    rows: _Rows, method: OwnModel, thresholds: Thresholds, logits: torch.Tensor, probs: np.ndarray
+) -> Evidence:
     """What the method's own model says; of rows that it was not trained on, what their predictions say.
 
     Args:
         rows: what became of them.
         method: after its last epoch.
+        thresholds: of the verdicts.
         logits: (N, K) of the trained network, on its device.
         probs: (N, K), their softmax.
     """
@@ -162,7 +168,8 @@ def _of_own_model(rows: _Rows, method: OwnModel, logits: torch.Tensor, probs: np
     unseen = rows.of_split | rows.held_out
     if not unseen.any():
         return evidence
-    return _with_rows(evidence, judged_evidence(probs, np.where(unseen, rows.given, -1)), unseen)
+    others = judged_evidence(probs, np.where(unseen, rows.given, -1), thresholds=thresholds)
+    return _with_rows(evidence, others, unseen)
 
 
 def _with_rows(evidence: Evidence, others: Evidence, rows: np.ndarray) -> Evidence:
@@ -174,12 +181,15 @@ def _with_rows(evidence: Evidence, others: Evidence, rows: np.ndarray) -> Eviden
     )
 
 
-def _of_folds(rows: _Rows, method: Method, crossed: CrossFit, probs: np.ndarray) -> Evidence:
+def _of_folds(
+    rows: _Rows, method: Method, thresholds: Thresholds, crossed: CrossFit, probs: np.ndarray
+) -> Evidence:
     """The evidence of rows that were held out: of the folds, and of `split`.
 
     Args:
         rows: what became of them.
         method: of the training on all rows.
+        thresholds: of the verdicts.
         crossed: the folds.
         probs: (N, K) of the folds' networks, or of that training.
     """
@@ -187,7 +197,7 @@ def _of_folds(rows: _Rows, method: Method, crossed: CrossFit, probs: np.ndarray)
     given = np.where(held_out, rows.given, -1)
     shown = np.where(held_out[:, None], probs.astype(np.float64), np.nan)
     averaged = method.ensembled_probs.cpu().numpy()
-    return judged_evidence(shown, given, averaged, method.score(shown, given))
+    return judged_evidence(shown, given, averaged, method.score(shown, given), thresholds=thresholds)
 
 
 def _of_unknown_class(rows: _Rows, fold_of_row: np.ndarray | None) -> np.ndarray:

@@ -346,8 +346,9 @@ def changes(saved: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
 def _options(facts: Mapping[str, Any]) -> dict[str, Any]:
     # Through JSON, so that tuples and lists compare equal.
     plain = json.loads(json.dumps({name: facts[name] for name in ("config", "source")}))
-    options = {**plain["config"], **plain["config"]["settings"], **plain["source"]}
-    for name in ("settings", "device"):
+    config = plain["config"]
+    options = {**config, **config["settings"], **(config.get("thresholds") or {}), **plain["source"]}
+    for name in ("settings", "thresholds", "device"):
         options.pop(name, None)
     return options
 

@@ -73,7 +73,8 @@ def _is_square(value: Any) -> bool:
 SCANNED: Checks = {
     "config": {
         "device": is_text, "precision": is_text, "backbone": is_text, "tune": maybe(is_text),
-        "image_size": is_image_size, "settings": is_object, "folds": is_count, "holdout": maybe(is_share),
+        "image_size": is_image_size, "settings": is_object, "folds": is_count,
+        "holdout": maybe(is_share), "thresholds": maybe(is_object),
     },
     "source": is_object,
 }  # fmt: skip

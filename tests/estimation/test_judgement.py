@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from labelfix.errors import InputError
 from labelfix.estimation.controls import virtual_controls
 from labelfix.estimation.expected_counts import best_expected_f1
 from labelfix.estimation.held_out import judged_evidence
@@ -297,3 +298,27 @@ def test_the_examples_in_the_docstrings_hold(module):
     found = doctest.testmod(importlib.import_module(f"labelfix.estimation.{module}"))
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_each_class_has_a_rate_of_its_own_with_an_interval():
+    transition = even(4, 0.05)
+    transition[0] = [0.6, 0.4, 0, 0]
+    probs, given, true = simulated(4000, 4, transition)
+    found = judge(probs, given)
+    assert found.class_rates.shape == (4, 3)
+    for label in range(4):
+        rate, low, high = found.class_rates[label]
+        wrong = (given != true)[given == label].mean()
+        assert low <= rate <= high
+        assert abs(rate - wrong) < 0.05
+    few = np.where(given == 3, -1, given)
+    few[np.flatnonzero(given == 3)[:19]] = 3
+    assert np.isnan(judge(probs, few).class_rates[3]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("confidence", 1.5), ("least_gain", -0.1), ("sure", float("nan"))]
+)
+def test_thresholds_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(InputError, match=rf"^{name}={value}: must be a number from"):
+        Thresholds(**{name: value})

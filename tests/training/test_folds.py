@@ -489,3 +489,15 @@ def test_without_folds_a_part_is_left_out_and_with_folds_or_the_paper_s_rule_non
                 out=tmp_path / "run", holdout=wrong)  # fmt: skip
     refuses(labelfix.plan, "--holdout 0.1: with 3 folds every row is held out once", source=digits[0],
             out=tmp_path / "run", holdout=0.1, folds=3)  # fmt: skip
+
+
+def test_thresholds_are_set_like_settings(tmp_path, digits):
+    strict = {"settings": {"least_gain": "0.9", "confidence": 0.8}}
+    run = scan(digits[0], tmp_path / "run", folds=None, **strict)
+    saved = json.loads((run.out / "config.json").read_text())["config"]
+    assert (saved["thresholds"]["least_gain"], saved["thresholds"]["confidence"]) == (0.9, 0.8)
+    assert run.summary["counts"]["corrected"] == 0
+    assert not {"least_gain", "confidence", "sure"} & saved["settings"].keys()
+    for wrong, words in (({"sure": "very"}, "--set sure=very: expected a number"),
+                         ({"sure": 2}, "--set sure=2.0: must be a number from 0.5 to 0.999")):  # fmt: skip
+        refuses(labelfix.plan, words, source=digits[0], out=tmp_path / "new", settings=wrong)

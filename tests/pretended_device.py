@@ -79,7 +79,7 @@ class Record(TorchDispatchMode):
         waits: how often the host would wait for the device, by kind and the line of labelfix that asked.
         pageable: copies to the device from memory that is not pinned, by that line.
         copies: copies to the device, pinned or not.
-        kernels: operations on the device.
+        kernels: operations on the device that compute something.
         memory: bytes of all tensors on the device now.
         peak: the most of them since `reset`.
     """
@@ -141,12 +141,21 @@ class Record(TorchDispatchMode):
         out = func(*inner_args, **inner_kwargs)
         if not lands_here:
             return out
-        if packet not in (aten.is_same_size, aten._has_same_storage_numel):
-            self.kernels += 1
+        self.kernels += self._is_kernel(func, tensors, out)
         known = {id(tensor.inner): tensor for tensor in tensors if isinstance(tensor, DeviceTensor)}
         return tree_map_only(
             torch.Tensor, lambda found: known[id(found)] if id(found) in known else self.wrapped(found), out
         )
+
+    def _is_kernel(self, func, tensors, out) -> bool:
+        """Whether anything is computed: a view is none, nor is memory that waits to be written."""
+        if func._schema.is_mutable:
+            return True
+        known = {_key(tensor.inner) for tensor in tensors if isinstance(tensor, DeviceTensor)}
+        made = [
+            leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and _key(leaf) not in known
+        ]
+        return bool(made) and "empty" not in str(func)
 
     def _of_shapes(self, packet, args):
         if packet is aten.copy_:
@@ -165,8 +174,8 @@ class Record(TorchDispatchMode):
             self.memory += storage.nbytes()
             self.peak = max(self.peak, self.memory)
             weakref.finalize(storage, self._freed, key, storage.nbytes())
-        if inner.dtype is torch.float64 and self.device.type == "mps":
-            raise TypeError(f"mps has no float64: {_line()}")
+        if inner.dtype is torch.float64 and inner.dim() and self.device.type == "mps":
+            raise RuntimeError(f"mps has no float64: {_line()}")
         return DeviceTensor(inner, self.device)
 
     def _freed(self, key: int, num_bytes: int) -> None:

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+_ALIGNED = 8  # bytes, of the largest type
+
 Prior = Literal["empirical", "uniform"]
 """Class frequencies: those of the given labels, or equal ones."""
 
@@ -72,3 +74,19 @@ def to_device(values: np.ndarray | torch.Tensor, device: torch.device) -> torch.
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)  # only from pinned memory no copy waits
     return tensor.to(device)
+
+
+def packed_to_device(device: torch.device, *values: np.ndarray) -> tuple[torch.Tensor, ...]:
+    """Several host arrays as `to_device` brings them, to a CUDA GPU in one copy: small ones cost a launch each."""
+    if device.type != "cuda":
+        return tuple(to_device(value, device) for value in values)
+    ends = np.cumsum([-(-value.nbytes // _ALIGNED) * _ALIGNED for value in values])
+    starts = [0, *map(int, ends[:-1])]
+    packed = np.zeros(ends[-1], np.uint8)
+    for start, value in zip(starts, values, strict=True):
+        packed[start : start + value.nbytes] = np.frombuffer(value.tobytes(), np.uint8)
+    together = to_device(packed, device)
+    return tuple(
+        together[start : start + value.nbytes].view(torch.from_numpy(value[:0]).dtype).view(value.shape)
+        for start, value in zip(starts, values, strict=True)
+    )

@@ -10,7 +10,8 @@ with the momentum update of its footnote 2; the forward-mode form is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -56,13 +57,16 @@ def stepped(
     Returns:
         New tensors without a graph, by name.
     """
-    moved = {}
-    for name, value in params.items():
-        direction = torch.add(gradient[name], value.detach(), alpha=step.weight_decay)
-        if name in velocity:
-            direction.add_(velocity[name], alpha=step.momentum)
-        moved[name] = torch.sub(value.detach(), direction, alpha=step.rate)
-    return moved
+    names, values = list(params), [value.detach() for value in params.values()]
+    directions = torch._foreach_add([gradient[name] for name in names], values, alpha=step.weight_decay)
+    moving = [place for place, name in enumerate(names) if name in velocity]
+    if moving:
+        torch._foreach_add_(
+            [directions[place] for place in moving],
+            [velocity[names[place]] for place in moving],
+            alpha=step.momentum,
+        )
+    return dict(zip(names, torch._foreach_sub(values, directions, alpha=step.rate), strict=True))
 
 
 def trusted_gradient(
@@ -81,13 +85,19 @@ def trusted_gradient(
     with torch.enable_grad():
         loss = F.cross_entropy(functional_call(network, leaves, (images,)), labels)
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return {
-        name: torch.add(slope, value.detach(), alpha=weight_decay)
-        for slope, (name, value) in zip(found, leaves.items(), strict=True)
-    }
+    held = [value.detach() for value in leaves.values()]
+    return dict(zip(leaves, torch._foreach_add(found, held, alpha=weight_decay), strict=True))
 
 
 Outputs = tuple[torch.Tensor, ...]
+
+
+@contextmanager
+def _all_bits() -> Iterator[None]:
+    """Inside, convolutions keep float32 on a GPU too, where they else round to the 10 bits of TF32."""
+    now = torch.backends.cudnn
+    with now.flags(now.enabled, now.benchmark, deterministic=now.deterministic, allow_tf32=False):
+        yield
 
 
 def forward_mode(
@@ -106,9 +116,11 @@ def central_differences(
     with torch.no_grad():
         flat = torch.cat([part.flatten() for part in direction.values()])
         reach = _STEP / torch.linalg.vector_norm(flat).clamp_min(torch.finfo(flat.dtype).tiny)
-        shift = {name: part * reach for name, part in direction.items()}
-        after = function({name: value + shift[name] for name, value in params.items()})
-        before = function({name: value - shift[name] for name, value in params.items()})
+        values = [params[name] for name in direction]
+        shift = torch._foreach_mul(list(direction.values()), reach)
+        with _all_bits():
+            after = function(dict(zip(direction, torch._foreach_add(values, shift), strict=True)))
+            before = function(dict(zip(direction, torch._foreach_sub(values, shift), strict=True)))
         return tuple((b - a) / (2 * reach) for a, b in zip(before, after, strict=True))
 
 

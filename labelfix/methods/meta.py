@@ -21,7 +21,9 @@ here.
 
 Settings: `given_share` is lambda_0, `mixup_weight` p, `consistency` k, `temperature` tau. `warmup_epochs` of
 cross-entropy come first (fast preset), then `cycles` of the learning rate. `guess_gradient=true` lets the look-ahead
-follow the guesses, as the authors' code does; `derivative=forward-mode` takes its derivative exactly.
+follow the guesses, as the authors' code does; `derivative=forward-mode` takes its derivative exactly. For the
+differences convolutions keep all bits of float32 on a GPU: rounded to the 10 of TF32 they err by .6 % of the derivative
+in place of .2 (small network), by 2.5 % in place of 1.7 (PreAct ResNet-18; both on digits, 25 steps after the start).
 
 Differences, all deliberate: the derivative of the meta step comes from one directional derivative along the trusted
 gradient, not from differentiating through the update: the same numbers (1e-10 in float64) without a graph of
@@ -67,7 +69,7 @@ from labelfix.estimation.evidence import PAPER_RULE, Evidence
 from labelfix.estimation.mixture_posterior import mixture_belief
 from labelfix.methods import look_ahead
 from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
-from labelfix.methods.batch import Batch, Labels, to_device
+from labelfix.methods.batch import Batch, Labels, packed_to_device
 from labelfix.methods.look_ahead import MetaWeights, Outputs, Parameters, Step
 from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
@@ -333,10 +335,10 @@ class Meta(MovingLabels):
         (weak, strong), trusted = batch.views, batch.trusted
         assert trusted is not None
         count = len(weak)
-        drawn = to_device(batch.rng.integers(len(trusted.rows), size=count), weak.device)
-        partner = to_device(batch.rng.permutation(3 * count), weak.device)
+        choice, order = batch.rng.integers(len(trusted.rows), size=count), batch.rng.permutation(3 * count)
         shares = batch.rng.random(3 * count) ** 2 / 2  # or the rest, whichever is more: about Beta(.5, .5)
-        share = to_device(np.maximum(shares, 1 - shares).astype(np.float32), weak.device)
+        larger = np.maximum(shares, 1 - shares).astype(np.float32)
+        drawn, partner, share = packed_to_device(weak.device, choice, order, larger)
         images = torch.cat([trusted.views[0][drawn], weak, strong])
         labels = torch.cat([self._one_hot(self.verified[trusted.rows[drawn]]), taught, taught])
         mixed = mix(images, images[partner], share.view(-1, 1, 1, 1))

@@ -8,12 +8,13 @@ random crop pads by an eighth of the side; from 96 px up S is 8/7 H and the crop
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 
-from labelfix.methods.batch import to_device
+from labelfix.methods.batch import packed_to_device
 
 PAD_FRACTION = 8
 _PROBABILITY = 0.5  # of each of the two operations
@@ -148,9 +149,12 @@ def strong_augment(images: torch.Tensor, border: torch.Tensor, rng: np.random.Ge
     Returns:
         (B, 3, H, H) float32 in [0, 255].
     """
+    count, side = len(images), images.shape[-1]
+    maps, colours, holes = affine_maps(count, rng), _Colours.drawn(count, rng), _holes(count, side, rng)
+    on_device = packed_to_device(images.device, maps, colours.rows, colours.amounts, colours.signs, holes)
     pixels, fill = images.float(), border.float()
-    moved = _moved(pixels - fill, affine_maps(len(images), rng)) + fill
-    return _cut(_recoloured(moved, rng), fill, rng)
+    moved = _moved(pixels - fill, on_device[0]) + fill
+    return torch.where(on_device[4].unsqueeze(1), fill, _recoloured(moved, colours.counts, *on_device[1:4]))
 
 
 def affine_maps(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -172,36 +176,58 @@ def affine_maps(count: int, rng: np.random.Generator) -> np.ndarray:
     return maps
 
 
-def _moved(pixels: torch.Tensor, maps: np.ndarray) -> torch.Tensor:
-    grid = F.affine_grid(to_device(maps, pixels.device), list(pixels.shape), align_corners=False)
+class _Colours(NamedTuple):
+    """Changes of colours of half of the images, one each, in the order of `_COLOURS`.
+
+    Attributes:
+        counts: images that each change gets.
+        rows: (R,) int64, which images those are.
+        amounts: (R, 1, 1, 1) float32.
+        signs: (R, 1, 1, 1) float32, 1 or -1.
+    """
+
+    counts: list[int]
+    rows: np.ndarray
+    amounts: np.ndarray
+    signs: np.ndarray
+
+    @classmethod
+    def drawn(cls, count: int, rng: np.random.Generator) -> _Colours:
+        chosen = np.where(rng.random(count) < _PROBABILITY, rng.integers(len(_COLOURS), size=count), -1)
+        amounts = rng.uniform(*_MAGNITUDES, count).astype(np.float32)
+        signs = np.where(rng.random(count) < 0.5, -1, 1).astype(np.float32)
+        of_each = [np.flatnonzero(chosen == number) for number in range(len(_COLOURS))]
+        rows = np.concatenate(of_each)
+        wide = (slice(None), None, None, None)
+        return cls([len(part) for part in of_each], rows, amounts[rows][wide], signs[rows][wide])
+
+
+def _moved(pixels: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    grid = F.affine_grid(maps, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="zeros", align_corners=False)
 
 
-def _recoloured(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Half of the images through one change of colours each."""
-    count = len(pixels)
-    chosen = np.where(rng.random(count) < _PROBABILITY, rng.integers(len(_COLOURS), size=count), -1)
-    magnitudes = rng.uniform(*_MAGNITUDES, count).astype(np.float32)
-    signs = np.where(rng.random(count) < 0.5, -1, 1).astype(np.float32)
-    for number, change in enumerate(_COLOURS):
-        rows = np.flatnonzero(chosen == number)
-        if len(rows):
-            index = to_device(rows, pixels.device)
-            amount, sign = (
-                to_device(part[rows, None, None, None], pixels.device) for part in (magnitudes, signs)
-            )
+def _recoloured(
+    pixels: torch.Tensor,
+    counts: Sequence[int],
+    rows: torch.Tensor,
+    amounts: torch.Tensor,
+    signs: torch.Tensor,
+) -> torch.Tensor:
+    """Each of some images through one change of colours, see `_Colours`."""
+    parts = zip(rows.split(counts), amounts.split(counts), signs.split(counts), strict=True)
+    for change, (index, amount, sign) in zip(_COLOURS, parts, strict=True):
+        if len(index):
             pixels[index] = change(pixels[index], amount, sign).clamp_(0, 255)
     return pixels
 
 
-def _cut(pixels: torch.Tensor, fill: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """A square of half the side around a random place in each image, filled."""
-    count, side = len(pixels), pixels.shape[-1]
+def _holes(count: int, side: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, side, side) bool: a square of half the side around a random place in each image."""
     half = side * _CUT_SHARE / 2
     centre = rng.integers(side, size=(count, 2, 1))
     inside = np.abs(np.arange(side) + 0.5 - centre) < half
-    hole = to_device(inside[:, 0, :, None] & inside[:, 1, None, :], pixels.device)
-    return torch.where(hole.unsqueeze(1), fill, pixels)
+    return inside[:, 0, :, None] & inside[:, 1, None, :]
 
 
 def _grey(pixels: torch.Tensor) -> torch.Tensor:

@@ -118,6 +118,21 @@ def test_differences_come_close_to_the_derivative_in_float32(dropout):
     assert torch.equal(exact.keeps_given, close.keeps_given)
 
 
+def test_differences_keep_all_bits_of_float32_on_a_gpu():
+    seen = []
+
+    def function(point):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return (point["weight"] ** 2,)
+
+    before = torch.backends.cudnn.allow_tf32
+    weight = {"weight": torch.tensor([3.0])}
+    (slope,) = look_ahead.central_differences(function, weight, {"weight": torch.tensor([2.0])})
+    assert slope.item() == pytest.approx(12, rel=1e-3)
+    assert seen == [False, False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 def test_where_no_sample_helps_none_has_a_weight_and_a_label_that_is_the_guess_is_no_matter():
     given, guess = torch.eye(3), torch.full((3, 3), 1 / 3)
     # Every given label gets more probable against v.

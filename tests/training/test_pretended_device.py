@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from digit_training import digit_labels, evidence_of, make_trainer
 from pretended_device import Record, pretended
 
 from labelfix.methods import method_names
+from labelfix.methods.batch import packed_to_device
 from labelfix.methods.cross_entropy import CrossEntropy
 from labelfix.training import predictions
 from labelfix.training.trainer import Trainer
@@ -38,12 +41,18 @@ CASES = [
 EPOCHS = {"md-dyr-sh": 6, "meta": 2}
 
 
-def watched(trainer: Trainer, record: Record) -> tuple[list[dict], list[int]]:
-    """Trains to the end; what each step made the host wait for or copy slowly, and how many waits each epoch's end."""
-    steps, ends = [], []
+def watched(trainer: Trainer, record: Record) -> tuple[list[dict], list[int], int]:
+    """Trains to the end.
+
+    Returns:
+        What each step made the host wait for or copy slowly, how many waits each epoch's end, most copies of a step.
+    """
+    steps, ends, copies = [], [], 0
 
     def keep_going() -> bool:
+        nonlocal copies
         steps.append({**record.waits, **record.pageable})
+        copies = max(copies, record.copies)
         record.reset()
         return True
 
@@ -51,7 +60,7 @@ def watched(trainer: Trainer, record: Record) -> tuple[list[dict], list[int]]:
     for _ in trainer.epochs(keep_going):
         ends.append(record.waits.total())
         record.reset()
-    return steps, ends
+    return steps, ends, copies
 
 
 @pytest.mark.parametrize(
@@ -72,12 +81,15 @@ def test_a_method_never_waits_inside_a_step_and_finds_what_it_finds_on_a_cpu(num
     expected = evidence_of(cpu)
     with pretended("cuda") as record:
         trainer = make_trainer(name, device=record.device, resident=number % 3 > 0, **options)
-        steps, ends = watched(trainer, record)
+        steps, ends, copies = watched(trainer, record)
         found = evidence_of(trainer)
         tensors, facts = trainer.state()
         trainer.restore({tensor: value.detach().cpu() for tensor, value in tensors.items()}, facts)
     assert not any(steps)
     assert max(ends) <= MOST_WAITS[name]
+    # Rows, and where they are streamed images; of trusted rows the same, of all strong views and of mixup one.
+    has_fresh_weights = changes.get("warm_start") == "false"  # each a copy, once
+    assert copies <= (6 if name == "meta" else 3) - (number % 3 > 0) or has_fresh_weights
     # Mixed precision casts other operations on a GPU than on a processor.
     tolerance = 1e-4 if options["precision"] is torch.float32 else 0.05
     np.testing.assert_allclose(found.noise, expected.noise, atol=tolerance)
@@ -116,6 +128,41 @@ def _indexes_the_host(loss, method, batch):
     return loss + float(torch.zeros(ROWS)[batch.rows].sum())
 
 
+@contextmanager
+def an_apple_gpu():
+    if torch.backends.mps.is_available():
+        yield torch.device("mps")
+    else:
+        with pretended("mps") as record:
+            yield record.device
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 10], ids=lambda number: CASES[number][0])
+def test_a_method_runs_on_an_apple_gpu(number, monkeypatch):
+    """Which has no float64, and pins no memory."""
+    monkeypatch.setattr(predictions, "_rows_at_once", lambda *_: ROWS)
+    name, changes = CASES[number]
+    options = {"rows": ROWS, "epochs": EPOCHS.get(name, 3), **changes}
+    cpu = make_trainer(name, **options)
+    list(cpu.epochs())
+    with an_apple_gpu() as device:
+        trainer = make_trainer(name, device=device, resident=number % 2 > 0, **options)
+        list(trainer.epochs())
+        found = evidence_of(trainer)
+    np.testing.assert_allclose(found.noise, evidence_of(cpu).noise, atol=1e-2)
+
+
+def test_small_arrays_come_to_a_gpu_in_one_copy():
+    values = [np.arange(3), np.eye(3, dtype=bool), np.zeros((0, 1), np.float32), np.float32([[0.5], [7]])]
+    with pretended("cuda") as record:
+        found = [value.cpu() for value in packed_to_device(record.device, *values)]
+        assert record.copies == 1
+        assert not record.pageable
+    for value, part, same in zip(values, found, packed_to_device(torch.device("cpu"), *values), strict=True):
+        assert torch.equal(part, torch.from_numpy(value))
+        assert torch.equal(part, same)
+
+
 @pytest.fixture
 def faulty(monkeypatch):
     """Makes a method of cross-entropy whose step has a fault."""
@@ -141,7 +188,7 @@ WAITING = [
 def test_what_waits_is_seen(faulty, fault):
     """Else the test above could not fail."""
     with pretended("cuda") as record:
-        steps, _ = watched(faulty(fault, record), record)
+        steps, _, _ = watched(faulty(fault, record), record)
     assert steps[1]
 
 

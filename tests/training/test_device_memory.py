@@ -94,6 +94,7 @@ def test_epoch_ends_and_findings_take_no_array_of_all_rows_on_the_device(name, m
             assert record.peak < MOST * training
             record.reset()
         evidence_of(trainer)
+        trainer.method.diagnostics(trainer.predict("plain"))
         assert record.peak < MOST * training
 
 

@@ -44,6 +44,7 @@ from labelfix.training.trainer import Trainer
 _NETWORK_SEED = 4
 _FOLD_SEED = 5
 _STATISTICS_ROWS = 10_000
+_TIMED_ROWS = 64
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -302,9 +303,12 @@ def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[flo
     return tuple(mean.round(6).tolist()), tuple(np.maximum(std, 1 / 255).round(6).tolist())
 
 
-def seconds_per_unit(network: nn.Module, config: ScanConfig, batch: int = 64, steps: int = 3) -> float:
-    """Seconds of one row's forward pass, from a few training steps (three units each) on noise."""
-    size = config.image_size
+def seconds_per_unit(network: nn.Module, config: ScanConfig, steps: int = 3) -> float:
+    """Seconds of one row's forward pass, from a few training steps (three units each) on noise.
+
+    On a GPU in batches of the scan: what they take depends on it, and no more of them may fit.
+    """
+    size, batch = config.image_size, _TIMED_ROWS if config.device == "cpu" else config.settings.batch_size
     shape = (len(network.mean), 1, 1) if isinstance(network, Head) else (3, size, size)
     images = torch.randn(batch, *shape, device=config.device)
     images = images.to(memory_format=torch.channels_last)

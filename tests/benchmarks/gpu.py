@@ -96,15 +96,16 @@ def killed_and_resumed(train: Path, args: argparse.Namespace) -> str:
         for folder in folders
     ]  # fmt: skip
     straight, killed = ([str(word) for word in command] for command in commands)
-    subprocess.run(straight, check=True)
-    process = subprocess.Popen(killed)
+    subprocess.run(straight, check=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(killed, stdout=subprocess.DEVNULL)
     while process.poll() is None and not list((folders[1] / "checkpoint").glob("*.json")):
         time.sleep(0.1)
     was_running = process.poll() is None
     process.kill()
     process.wait()
     if was_running:
-        subprocess.run([word for word in killed if word != "--overwrite"], check=True)
+        again = [word for word in killed if word != "--overwrite"]
+        subprocess.run(again, check=True, stdout=subprocess.DEVNULL)
     tables = [pq.read_table(folder / "corrections.parquet") for folder in folders]
     scores = [table["noise_score"].to_numpy(zero_copy_only=False) for table in tables]
     flags = [table["is_label_issue"].to_numpy(zero_copy_only=False) for table in tables]

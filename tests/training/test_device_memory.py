@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from labelfix.training import folds, predictions
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source
 from labelfix.training.predictions import forward_in_parts
+from labelfix.training.setup import seconds_per_unit
 from labelfix.training.trainer import Trainer
 
 MOST = 1.1
@@ -133,3 +135,15 @@ def test_a_fold_leaves_the_device_before_the_next_comes(monkeypatch, tmp_path):
     rows = np.arange(30)
     folds.cross_fit(source, rows % 10, rows % 3, 10, config, tmp_path, Silent(), ())
     assert len(living) == 3
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("cpu", 64), ("cuda", 7)])
+def test_the_time_of_a_step_is_taken_with_rows_that_fit(kind, rows):
+    seen = []
+    settings = method_class("bmm").presets()["fast"].changed({"batch_size": 7})
+    config = SimpleNamespace(image_size=8, device=kind, settings=settings, precision="fp32", is_frozen=False)
+    with pretended("cuda") as record:
+        network = build(NetworkSpec("small", 10, 8)).to(record.device if kind == "cuda" else "cpu")
+        network.register_forward_pre_hook(lambda _network, inputs: seen.append(len(inputs[0])))
+        assert seconds_per_unit(network, config) > 0
+    assert set(seen) == {rows}

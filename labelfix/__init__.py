@@ -15,6 +15,7 @@ above it here:
     results/        what a run leaves: corrections, summary, model_card, classifier, decisions, run_folder
     accessor/       read_corrections(), and df.labelfix
     pipeline        scan() and plan(): all of the above in one page
+    scoring         score_labels(): findings from predictions that somebody else's model made, without a scan
     prediction      predict(): a trained classifier on other images
     evaluation      evaluate(): a run against the truth
     reviews/        review(): a page in which people look at the suspects and decide
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from labelfix.prediction import predict
     from labelfix.results.classifier import Classifier, load_classifier
     from labelfix.reviews import review
+    from labelfix.scoring import score_labels
 
 __version__ = version("labelfix")
 
@@ -66,6 +68,7 @@ _HOMES = {
     "read_corrections": "accessor",
     "review": "reviews",
     "scan": "pipeline",
+    "score_labels": "scoring",
 }
 
 __all__ = [
@@ -87,6 +90,7 @@ __all__ = [
     "read_corrections",
     "review",
     "scan",
+    "score_labels",
 ]
 
 

@@ -6,4 +6,5 @@ from __future__ import annotations
 EXPORTS = ("csv", "jsonl", "parquet", "hf", "imagefolder", "labelstudio", "cleanlab", "fiftyone")
 IMAGE_WAYS = ("copy", "hardlink", "symlink")
 EXPORT_ACTIONS = ("relabel", "drop")
+EXPORT_DEDUPES = ("keep-one", "drop-conflicts")
 REVIEW_SORTS = ("score", "class", "confusion")

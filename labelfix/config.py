@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from labelfix.data.images.store import auto_image_size
 from labelfix.data.manifest import Manifest
+from labelfix.data.own_numbers import Numbers
 from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 from labelfix.errors import InputError
 from labelfix.estimation.judgement import Thresholds
@@ -25,6 +26,7 @@ from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
 from labelfix.networks.encoders import ONNX, encoder_and_weights, encoder_facts, is_encoder
 from labelfix.output_paths import holding
 
+OWN_FEATURES = "features"  # where a backbone is named: there is none, the user's features are what is seen
 _GLYPHS_BELOW = 32  # pixels
 _HELD_OUT_ROWS, _HELD_OUT_SHARES = 500, (0.02, 0.1)
 _SHARE = re.compile(r"\d*\.?\d+")
@@ -46,7 +48,7 @@ class ScanConfig:
         flip: whether training images are mirrored.
         weights: "none", "imagenet" or the path of a file.
         weights_sha256: of that file, else empty.
-        image_size: side of the network's input in pixels.
+        image_size: side of the network's input in pixels; of features that of the stored images, 0 without any.
         precision: "fp32" or "bf16".
         device: "cpu", "cuda:N" or "mps".
         rows: only the first so many rows, None for all.
@@ -54,6 +56,8 @@ class ScanConfig:
             0 for the usual single training.
         holdout: share of the rows that a single training leaves out, to tell what it remembers of labels.
         thresholds: of the verdicts, what is not estimated from the data.
+        features: path of the user's own features that heads are trained on; None without any, and in memory.
+        features_sha256: of that file or array; None without any.
     """
 
     method: str
@@ -72,6 +76,8 @@ class ScanConfig:
     folds: int
     holdout: float
     thresholds: Thresholds
+    features: str | None = None
+    features_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -112,6 +118,13 @@ class ScanOptions(BaseModel):
         weights: none, imagenet, or a file of weights.
         image_size: auto, or the side of the network's input in pixels.
         rows: only the first so many rows; None for all.
+        pred_probs: the user's own out-of-sample probabilities, a file or an array (N, K): nothing is trained then, see
+            `labelfix.pred_probs`; None to train.
+        features: the user's own features, a file or an array (N, D), on which heads are trained as on those of an
+            encoder; None for the images themselves.
+        no_images: the source is a table without images, for `features` or `pred_probs`.
+        class_order: the classes in the order of the columns of `pred_probs`: names with commas, a file with a name a
+            line, or a sequence; None for the order of the classes of the source, or the names in the file.
         trusted: file of verified labels, see `labelfix.data.verified_labels`; None for none.
         test: source of labelled images for the accuracy after every epoch; None for the rows of a test split. The
             names of its columns are those of the source where it has them, else the usual ones.
@@ -149,6 +162,10 @@ class ScanOptions(BaseModel):
         "auto", description=f"must be between {_SMALLEST} and {_LARGEST} pixels"
     )
     rows: int | None = Field(None, ge=1, description="must be at least 1")
+    pred_probs: Any = None
+    class_order: Any = None
+    features: Any = None
+    no_images: bool = False
     trusted: str | Path | None = None
     test: Any = None
     root: str | Path | None = None
@@ -205,17 +222,25 @@ class ScanOptions(BaseModel):
         """Options that may be `auto`, as they were given."""
         return {"image_size": str(self.image_size), "backbone": self.backbone, "tune": self.tune}
 
-    def resolve(self, manifest: Manifest, earlier: Mapping[str, Any] | None = None) -> ScanConfig:
+    def resolve(
+        self,
+        manifest: Manifest,
+        earlier: Mapping[str, Any] | None = None,
+        features: Numbers | None = None,
+    ) -> ScanConfig:
         """Replace every `auto` by what it means for these images on this machine.
 
         Args:
             manifest: of the source.
             earlier: what `auto` was resolved to in the unfinished run that is resumed, by option; there it means
                 the same again, also on another device.
+            features: of the user, as they were read; None without any.
 
         Raises:
             InputError: an option that does not fit.
         """
+        if features is not None:
+            return self._on_features(manifest, features)
         device = resolve_device(self.device)
         encoder, weights = encoder_and_weights(self.encoder, self.weights)
         self._check_encoder(encoder)
@@ -228,7 +253,7 @@ class ScanOptions(BaseModel):
         tune = _what_is_tuned(str(chosen["tune"]), device, encoder)
         size = self._image_size(chosen["image_size"], manifest, device, tune, encoder, weights)
         backbone = str(chosen["backbone"]) if encoder == "none" else encoder
-        thresholds, changes = _without_thresholds(self.settings)
+        thresholds, changes = without_thresholds(self.settings)
         settings = resolve_settings(self.method, self._preset(tune), self.epochs, self.batch_size, changes)
         method = method_class(self.method)
         backbone = resolve_backbone(backbone, device, size)
@@ -251,6 +276,40 @@ class ScanOptions(BaseModel):
             folds=folds,
             holdout=self._holdout(manifest, folds, settings),
             thresholds=thresholds,
+        )
+
+    def _on_features(self, manifest: Manifest, features: Numbers) -> ScanConfig:
+        """The same for heads on the user's own features."""
+        device, method = resolve_device(self.device), method_class(self.method)
+        for name in ("backbone", "encoder", "tune", "weights", "test"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise InputError(
+                    f"--{name}: with --features heads are trained on them; leave one of them out"
+                )
+        preset = FAST_HEAD if self.preset == "fast" else self.preset
+        size = self.image_size if manifest.has_images else 0
+        thresholds, changes = without_thresholds(self.settings)
+        settings = resolve_settings(self.method, preset, self.epochs, self.batch_size, changes)
+        folds = method.head_folds if self.folds is None else self.folds
+        return ScanConfig(
+            method=self.method,
+            preset=preset,
+            settings=settings,
+            seed=self.seed,
+            backbone=OWN_FEATURES,
+            tune="none",
+            flip=False,
+            weights="none",
+            weights_sha256="",
+            image_size=auto_image_size(manifest, largest_image("cpu")) if size == "auto" else size,
+            precision=resolve_precision(self.precision, device, OWN_FEATURES),
+            device=device,
+            rows=self.rows,
+            folds=folds,
+            holdout=self._holdout(manifest, folds, settings),
+            thresholds=thresholds,
+            features=str(self.features) if isinstance(self.features, str | Path) else None,
+            features_sha256=features.sha256,
         )
 
     def _holdout(self, manifest: Manifest, folds: int, settings: MethodSettings) -> float:
@@ -343,7 +402,7 @@ def _what_is_tuned(tune: str, device: str, encoder: str) -> str:
     return "all" if tune == "all" or (tune == "auto" and device != "cpu") else "none"
 
 
-def _without_thresholds(settings: Mapping[str, Any]) -> tuple[Thresholds, dict[str, Any]]:
+def without_thresholds(settings: Mapping[str, Any]) -> tuple[Thresholds, dict[str, Any]]:
     """The thresholds among settings, and the others.
 
     Raises:
@@ -403,12 +462,16 @@ def weights_sha256(weights: str, option: str = "--weights") -> str:
         raise InputError(f"{option} {weights}: {error.strerror}; {ways}") from None
 
 
-def environment(method: str, backbone: str = "small", device: str = "cpu") -> dict[str, Any]:
-    """What the bytes of a result depend on beside the options: package versions, machine type, threads, the GPU."""
+def environment(method: str | None, backbone: str = "small", device: str = "cpu") -> dict[str, Any]:
+    """What the bytes of a result depend on beside the options: package versions, machine type, threads, the GPU.
+
+    Without a method (None) the findings are of predictions that are there already.
+    """
+    packages = () if method is None else method_class(method).packages
     runs = () if not is_encoder(backbone) else ("onnxruntime" if backbone == ONNX else "timm",)
     return {
         "packages": {
-            **{name: version(name) for name in (*_PACKAGES, *method_class(method).packages)},
+            **{name: version(name) for name in (*_PACKAGES, *packages)},
             # By the module: onnxruntime comes in packages of several names.
             **{name: import_module(name).__version__ for name in runs},
         },

@@ -41,7 +41,9 @@ def evaluate(
     truth_column: str | None = None,
     leave_out: Sequence[int] | np.ndarray = (),
 ) -> dict[str, Any]:
-    """Compare findings with true labels, over the valid, labelled, untrusted rows that have one.
+    """Compare findings with true labels, over the valid, labelled, untrusted rows that have one and no copy.
+
+    Copies (`duplicate_group`) do not count: one under its true label gives away that the other's is wrong.
 
     Rows are joined by file name where names are unique in both, else by row where the counts agree. A row
     with `is_corrupted` true and an empty true label counts as wrongly labelled, whatever its label, and is
@@ -54,7 +56,7 @@ def evaluate(
         leave_out: rows, by sample_id, that do not count, as those that another method was shown the truth of.
 
     Returns:
-        JSON-able. rows, rows_evaluated, joined_by; noise_rate_true (share of wrong given labels) and
+        JSON-able. rows, rows_evaluated, copies_left_out, joined_by; noise_rate_true (share of wrong given labels) and
         noise_rate_estimated; average_precision and auroc of the noise score; expected_calibration_error and
         reliability (ten bins: lower, upper, count, mean_score, share_wrong) of the same; precision, recall and
         f1 of the flags, flagged and flagged_share; label_accuracy_given, label_accuracy_corrected, changed,
@@ -71,6 +73,10 @@ def evaluate(
     true = np.where(place >= 0, labels[place], NO_TRUTH)
     eligible = findings.eligible & (true != NO_TRUTH)
     eligible &= ~np.isin(np.arange(len(true)), leave_out)
+    copies = eligible & opened.has_copy()
+    eligible &= ~copies
+    if not eligible.any() and copies.any():
+        raise InputError(f"{opened.path}: every row with a true label has a copy, and copies do not count")
     if not eligible.any():
         raise InputError(
             f"{truth}: none of the valid, labelled, untrusted rows of {opened.path} has a true label"
@@ -91,6 +97,7 @@ def evaluate(
         "fit_ok": opened.metadata.get("fit_ok"),
         "rows": len(true),
         "rows_evaluated": int(eligible.sum()),
+        "copies_left_out": int(copies.sum()),
         "noise_rate_estimated": opened.metadata.get("noise_rate"),
         **{name: value for part in parts for name, value in part.values.items()},
         "reasons": {name: reason for part in parts for name, reason in part.reasons.items()},

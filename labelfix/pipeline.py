@@ -13,10 +13,12 @@ import numpy as np
 import torch
 
 from labelfix.atomic_files import write_json, write_table
-from labelfix.config import ScanConfig, ScanOptions
-from labelfix.data.images.readable import decoded_warnings, look_warnings
-from labelfix.data.images.store import ImageStore
+from labelfix.config import ScanConfig, ScanOptions, environment
+from labelfix.data.copies import merged
+from labelfix.data.images.readable import look_warnings
+from labelfix.data.images.store import ImageStore, decoded
 from labelfix.data.manifest import Manifest
+from labelfix.data.own_numbers import FEATURES, checked_features, read_numbers
 from labelfix.data.verified_labels import Trusted
 from labelfix.device_errors import plain_device_errors
 from labelfix.errors import InputError
@@ -24,9 +26,11 @@ from labelfix.methods import method_class
 from labelfix.methods.batch import Labels
 from labelfix.networks.heads import FrozenEncoder
 from labelfix.output_paths import check_output
+from labelfix.pred_probs import plan_pred_probs, scan_pred_probs
 from labelfix.random_state import own_random_state
 from labelfix.reporting import Reporter, Silent
 from labelfix.results import corrections, model_card, run_folder
+from labelfix.results.around import Around
 from labelfix.results.classifier import make_classifier
 from labelfix.results.findings import find
 from labelfix.results.run_folder import RunFolder
@@ -39,6 +43,7 @@ from labelfix.training.setup import (
     make_trainer,
     open_encoder,
     open_images,
+    open_own_features,
     planned_network,
     seconds_per_unit,
     training_labels,
@@ -55,13 +60,13 @@ class Run:
     Attributes:
         out: the run folder.
         corrections: path of the findings.
-        classifier: folder of the trained classifier.
+        classifier: folder of the trained classifier; None with `pred_probs` or `features`.
         summary: what summary.json holds.
     """
 
     out: Path
     corrections: Path
-    classifier: Path
+    classifier: Path | None
     summary: dict[str, Any]
 
 
@@ -78,6 +83,7 @@ class ScanPlan:
         asked: options that may be `auto`, as they were given.
         folder: of the run.
         overwrite: whether a finished or different run there may be replaced.
+        features: (N, D) float32 of the user; None where images are what is seen.
     """
 
     manifest: Manifest
@@ -88,6 +94,7 @@ class ScanPlan:
     asked: dict[str, str]
     folder: RunFolder
     overwrite: bool
+    features: np.ndarray | None = None
 
     @classmethod
     def of(cls, source: Any, options: Mapping[str, Any], reporter: Reporter) -> ScanPlan:
@@ -99,13 +106,19 @@ class ScanPlan:
         chosen = ScanOptions.of(options)
         method_class(chosen.method)
         columns = {name: getattr(chosen, name) for name in ("root", "image_column", "label_column")}
+        if chosen.no_images and chosen.features is None:
+            raise InputError(
+                "--no-images: there is nothing to judge by; give --features FILE or --pred-probs FILE"
+            )
         manifest = Manifest.read(
             source,
             rows=chosen.rows,
             class_map=chosen.class_map,
             merge_classes=chosen.merge_classes,
+            has_images=not chosen.no_images,
             **columns,
         )
+        numbers = None if chosen.features is None else read_numbers(chosen.features, FEATURES)
         test = None if chosen.test is None else read_test(chosen.test, manifest, **columns)
         for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
             reporter.message(f"warning: {warning}")
@@ -121,10 +134,11 @@ class ScanPlan:
             trusted,
             None if chosen.trusted is None else Path(chosen.trusted).expanduser().absolute(),
             test,
-            chosen.resolve(manifest, {} if chosen.overwrite else run_folder.resolved_autos(folder)),
+            chosen.resolve(manifest, {} if chosen.overwrite else run_folder.resolved_autos(folder), numbers),
             chosen.asked,
             folder,
             chosen.overwrite,
+            None if numbers is None else checked_features(numbers, manifest.num_rows, manifest.limit),
         )
 
     def training_labels(self, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,10 +157,22 @@ class ScanPlan:
         stream = trusted_stream_labels(self.config.method, self.manifest, labels >= 0, self.trusted)
         return np.where(stream >= 0, -1, labels), stream
 
+    @property
+    def has_classifier(self) -> bool:
+        """Whether what is trained sees images; a head on the user's features could not label any."""
+        return self.features is None
+
     def facts(self) -> dict[str, Any]:
         """The content of config.json; JSON-able."""
+        config = self.config
         return run_folder.config_json(
-            self.config, self.asked, self.manifest, self.trusted, self.trusted_path, self.test
+            config.to_json(),
+            self.asked,
+            self.manifest,
+            self.trusted,
+            self.trusted_path,
+            self.test,
+            environment(config.method, config.backbone, config.device),
         )
 
 
@@ -181,6 +207,9 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
         Interrupted: Ctrl-C while training; the same call goes on from there.
     """
     reporter = reporter or Silent()
+    if options.get("pred_probs") is not None:
+        given, summary = scan_pred_probs(source, ScanOptions.of(options), reporter)
+        return Run(given.path, given.corrections, None, summary)
     clock = Clock()
     with clock.stage("read"):
         planned = ScanPlan.of(source, options, reporter)
@@ -190,24 +219,24 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
         on_device(config),
     ):
         with clock.stage("decode"):
-            store = decode(manifest, config, reporter)
-            test, white = planned.test, store.white
-            test_store = (
-                None if test is None else decode(test, config, reporter, is_trained_on=False, white=white)
-            )
+            store = decoded(manifest, config.image_size, reporter)
+            test, white, test_store = planned.test, store.white, None
+            if test is not None:
+                test_store = decoded(test, config.image_size, reporter, is_trained_on=False, white=white)
         with clock.stage("encode" if config.is_frozen else "train"):
-            seen = _Seen.of(store, test_store, config, reporter)
+            seen = _Seen.of(store, test_store, planned, reporter)
+            around = Around.of(store, seen.images.features)
         with clock.stage("train"):
-            trained = _train(planned, seen, begin, reporter)
+            trained = _train(planned, seen, around.copies, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
         with clock.stage("findings"):
             seen_rows = trained.last_reports, trained.held_out, crossed
-            findings = find(manifest, store, trusted, trainer, *seen_rows, config.thresholds)
+            findings = find(manifest, store, trusted, trainer, *seen_rows, config.thresholds, around)
         with clock.stage("write"):
-            make_classifier(trainer, config, manifest.class_names, seen.encoder, white).save(
-                folder.classifier
-            )
+            if planned.has_classifier:
+                made = make_classifier(trainer, config, manifest.class_names, seen.encoder, white)
+                made.save(folder.classifier)
             write_table(folder.epochs, epochs_table(trained.reports))
             metadata = {
                 "method": config.method,
@@ -217,11 +246,13 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             }
             corrections.write(folder.corrections, manifest, findings, metadata)
         summary = summarise(manifest, findings, {**metadata, **effort, "elapsed_seconds": clock.seconds})
-        test_name = None if test is None else test.name
-        model_card.write(folder.card, config, summary, source=manifest.name, test=test_name)
+        if planned.has_classifier:
+            test_name = None if test is None else test.name
+            model_card.write(folder.card, config, summary, source=manifest.name, test=test_name)
         write_json(folder.summary, summary)
         folder.finish()
-    return Run(folder.path, folder.corrections, folder.classifier, summary)
+    classifier = folder.classifier if planned.has_classifier else None
+    return Run(folder.path, folder.corrections, classifier, summary)
 
 
 def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
@@ -235,14 +266,20 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         InputError: as `scan` does.
     """
     reporter = reporter or Silent()
+    if options.get("pred_probs") is not None:
+        return plan_pred_probs(source, ScanOptions.of(options), reporter)
     planned = ScanPlan.of(source, options, reporter)
-    for warning in look_warnings(planned.manifest):
+    for warning in look_warnings(planned.manifest) if planned.manifest.has_images else ():
         reporter.message(f"warning: {warning}")
     manifest, config, folder = planned.manifest, planned.config, planned.folder
     run_folder.check_out(folder, overwrite=planned.overwrite)
     method = method_class(config.method)
     with on_device(config):
-        network, seconds_per_image = planned_network(config, len(manifest.class_names))
+        network, seconds_per_image = planned_network(
+            config,
+            len(manifest.class_names),
+            None if planned.features is None else planned.features.shape[1],
+        )
         # Nothing is decoded: every image counts as readable.
         labels, trusted_labels = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
         known = Labels.of(labels, len(manifest.class_names), torch.device(config.device), trusted_labels)
@@ -267,7 +304,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     return {
         "source": str(manifest.source),
         "out": str(folder.path),
-        **{name: value for name, value in config.to_json().items() if name != "weights_sha256"},
+        **{name: value for name, value in config.to_json().items() if not name.endswith("_sha256")},
         "rows": manifest.num_rows,
         "classes": len(manifest.class_names),
         "phases": {phase.name: phase.epochs for phase in phases},
@@ -275,31 +312,6 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         **encoding,
         "estimated_training_seconds": round(seconds, 1),
     }
-
-
-def decode(
-    manifest: Manifest,
-    config: ScanConfig,
-    reporter: Reporter,
-    *,
-    is_trained_on: bool = True,
-    white: int | None = None,
-) -> ImageStore:
-    """The images at the size of a scan, from the cache where they are there; warns of those that cannot be used.
-
-    `white` is the value of 16-bit grey that becomes 255; None for what the images suggest.
-
-    Raises:
-        InputError: of those that are trained on, there are no two classes with an image that can be read.
-    """
-
-    def on_progress(done: int, total: int) -> None:
-        reporter.progress("decode", done, total)
-
-    store = ImageStore.open_or_build(manifest, config.image_size, on_progress=on_progress, white=white)
-    for warning in decoded_warnings(manifest, store.errors, is_trained_on=is_trained_on):
-        reporter.message(f"warning: {warning}")
-    return store
 
 
 @dataclass(frozen=True)
@@ -314,9 +326,12 @@ class _Seen:
 
     @classmethod
     def of(
-        cls, store: ImageStore, test_store: ImageStore | None, config: ScanConfig, reporter: Reporter
+        cls, store: ImageStore, test_store: ImageStore | None, planned: ScanPlan, reporter: Reporter
     ) -> _Seen:
         """Open them; a frozen encoder encodes what is not in the cache."""
+        config = planned.config
+        if planned.features is not None:
+            return cls(store, open_own_features(planned.features, store.valid, config), None, None, None)
 
         def on_progress(done: int, total: int) -> None:
             reporter.progress("encode", done, total)
@@ -345,7 +360,9 @@ class _Trained:
         return [reports[-1] for reports in self.reports.values()]
 
 
-def _train(planned: ScanPlan, seen: _Seen, begin: Callable[[], bool], reporter: Reporter) -> _Trained:
+def _train(
+    planned: ScanPlan, seen: _Seen, copies: np.ndarray, begin: Callable[[], bool], reporter: Reporter
+) -> _Trained:
     """Train every fold, where there are any, and then on all rows; `begin` as of `run_folder.locked`."""
     manifest, config, folder = planned.manifest, planned.config, planned.folder.checkpoint
     num_classes = len(manifest.class_names)
@@ -353,8 +370,9 @@ def _train(planned: ScanPlan, seen: _Seen, begin: Callable[[], bool], reporter: 
     labels, trusted_labels = planned.training_labels(store.valid)
     watched = watch(images, manifest, store, planned.trusted, planned.test, seen.test_images, seen.test_valid)
     predicted = np.flatnonzero(store.valid)
-    folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)
-    held_out = hold_out(labels, manifest.groups, planned.trusted, config)
+    groups = merged(manifest.groups, copies)
+    folds = folds_of_rows(labels, groups, planned.trusted, config)
+    held_out = hold_out(labels, groups, planned.trusted, config)
     of_split = held_out_rows(manifest, store.valid, manifest.given)
     unseen = None if folds is not None else np.flatnonzero(held_out | of_split)
     trained = np.where(held_out, -1, labels)

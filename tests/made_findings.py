@@ -12,7 +12,7 @@ from labelfix.results.corrections import Findings
 
 def write_findings(
     path, manifest, *, corrected=None, noise=None, flagged=None, valid=None, trusted=None, probs=None, errors=None,
-    fit=None, **metadata,
+    fit=None, around=None, **metadata,
 ):  # fmt: skip
     """A corrections file of a manifest; where nothing is named, no row is suspect and every class as likely."""
     count, classes = manifest.num_rows, len(manifest.class_names)
@@ -25,7 +25,7 @@ def write_findings(
     )
     valid = np.ones(count, bool) if valid is None else np.array(valid)
     trusted = None if trusted is None else np.array(trusted)
-    findings = Findings(Evidence(noise, probs), verdicts, probs, valid, errors or {}, trusted)
+    findings = Findings(Evidence(noise, probs), verdicts, probs, valid, errors or {}, trusted, around)
     metadata = {"method": "bmm", "seed": 0, "resumed_elsewhere": False, **metadata}
     corrections.write(path, manifest, findings, metadata)
     return path

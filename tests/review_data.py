@@ -68,6 +68,25 @@ def unchanged() -> dict[str, Any]:
     return _data("single", samples)
 
 
+def copies() -> dict[str, Any]:
+    """Six samples as in `single`: 1, 11 and 41 are copies under three labels, 21 and 31 leak, 51 is odd and blurred."""
+    samples = single(6)["samples"]
+    samples[2] |= {"given": 2, "score": 0.93}
+    for place in (0, 1, 4):
+        samples[place] |= {"group": 1, "two_labels": True}
+    samples[4] |= {
+        "given": 2,
+        "suggested": 3,
+        "file": "cell.txt",
+        "columns": [["text", HOSTILE]],
+        "thumb": None,
+    }
+    for place in (2, 3):
+        samples[place] |= {"group": 21, "leak": True}
+    samples[5] |= {"outlier": 0.97, "odd": True, "issue": "blurred"}
+    return _data("single", samples)
+
+
 def multi() -> dict[str, Any]:
     """Three samples with several labels each."""
     likely = [[1, 0.9], [0, 0.4], [10, 0.2]]
@@ -144,6 +163,12 @@ def page_of(data: dict[str, Any], report: dict[str, Any]) -> str:
     return "".join(page.chunks(data, report))
 
 
+# What a page says of a row beside its label; of most rows nothing.
+UNNOTICED: dict[str, Any] = {
+    "group": None, "two_labels": False, "leak": False, "outlier": None, "odd": False, "issue": None, "columns": [],
+}  # fmt: skip
+
+
 def _data(task: str, samples: list[dict[str, Any]]) -> dict[str, Any]:
     run = {"id": f"run-{task}-{len(samples)}", "source": "images", "method": "bmm", "task": task}
-    return {"run": run, "class_names": NAMES, "samples": samples}
+    return {"run": run, "class_names": NAMES, "samples": [UNNOTICED | sample for sample in samples]}

@@ -25,6 +25,7 @@ def pages(tmp_path_factory):
         "single": (review_data.single(), report()),
         "unchanged": (review_data.unchanged(), report(shown=8, suspects=8)),
         "multi": (review_data.multi(), report(shown=3, suspects=3)),
+        "copies": (review_data.copies(), report(shown=6, suspects=6)),
         "many": (review_data.single(1_500), failed),
         "none": (review_data.single() | {"samples": []}, report(shown=0, suspects=0)),
     }

@@ -17,7 +17,8 @@ QUICK = {"epochs": 3, "batch_size": 64}
 COLUMNS = [
     "sample_id", "file_name", "given_label", "noise_score", "label_score", "is_label_issue", "corrected_label",
     "corrected_confidence", "label_distribution", "predicted_label", "predicted_probs", "is_trusted", "is_valid",
-    "error",
+    "error", "duplicate_group", "outlier_score",
+    "image_issue",
 ]  # fmt: skip
 
 

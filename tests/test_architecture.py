@@ -23,9 +23,9 @@ FAMILIES = [
     {"__main__"},
     {"cli", "__init__"},
     {"benchmark", "demo"},
-    {"noise"},
+    {"noise", "scoring"},
     {"pipeline", "prediction", "reviews", "exports"},
-    {"accessor", "evaluation"},
+    {"accessor", "evaluation", "pred_probs"},
     {"results"},
     {"training"},
     {"config"},
@@ -68,6 +68,7 @@ WITHOUT_TORCH = [
     "labelfix.cli.review", "labelfix.exports", "labelfix.evaluation", "labelfix.results.corrections",
     "labelfix.noise.corruption", "labelfix.noise.planting", "labelfix.data.images.store", "labelfix.data.manifest",
     "labelfix.data.readers", "labelfix.data.verified_labels", "labelfix.accessor", "labelfix.reviews",
+    "labelfix.scoring",
     *(f"labelfix.estimation.{path.stem}" for path in FILES if path.parent.name == "estimation"),
 ]  # fmt: skip
 

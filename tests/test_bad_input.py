@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,8 +82,21 @@ def world(tmp_path_factory):
     for name, output in (("own", "vector"), ("scalar", "scalar")):
         onnx_file(folder / f"{name}.onnx", output=output)
     onnx_file(folder / "tiny.onnx", size=4, cell=2)
+    write_numbers(folder)
     labelfix.scan(folder / "images", out=folder / "run", epochs=2)
     return folder
+
+
+def write_numbers(folder: Path) -> None:
+    """Predictions of eight rows, none of which can be used as they are."""
+    arrays = {"short": np.full((3, 2), 0.5), "wide": np.full((8, 3), 1 / 3), "logits": np.full((8, 2), -3.0)}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    np.save(folder / "pickled.npy", np.array([{}]), allow_pickle=True)
+    (folder / "broken.npy").write_bytes(b"no array")
+    np.savez(folder / "several.npz", a=arrays["wide"], b=arrays["wide"])
+    pq.write_table(pa.table({"cat": [0.5] * 8, "eel": [0.5] * 8}), folder / "named.parquet")
+    pq.write_table(pa.table({"probs": [[0.5, 0.5]] * 7 + [[1.0]]}), folder / "ragged.parquet")
 
 
 def files_of(folder: Path) -> dict[str, int]:
@@ -180,6 +194,28 @@ BAD = {
     "scan images --encoder own.onnx --tune all": ("--tune all", "own.onnx cannot be trained", "--tune none"),
     "scan images --encoder own.onnx --weights x.safetensors": ("--weights x.safetensors", "leave it out"),
     "scan images --encoder lite0 --tune some": ("--tune", "'auto', 'none', 'all'"),
+    # predictions of one's own
+    "scan images --pred-probs nowhere.npy": ("--pred-probs nowhere.npy does not exist", "check the path"),
+    "scan images --pred-probs truth.csv": ("--pred-probs truth.csv", ".npy, .npz, .parquet"),
+    "scan images --pred-probs broken.npy": ("--pred-probs broken.npy cannot be read", "write it again"),
+    "scan images --pred-probs pickled.npy": ("--pred-probs pickled.npy cannot be read",),
+    "scan images --pred-probs short.npy": ("short.npy has 3 rows, but there are 8 labels", "same order"),
+    "scan images --pred-probs wide.npy": ("wide.npy has 3 columns, but there are 2 classes", "--class-order"),
+    "scan images --pred-probs wide.npy --class-order a,b,c": ("the class 'cat'", "not among 'a', 'b', 'c'"),
+    "scan images --pred-probs wide.npy --class-order cat,cat": ("--class-order", "each class once"),
+    "scan images --pred-probs logits.npy": ("row 0 holds -3", "of logits give the softmax"),
+    "scan images --pred-probs several.npz": ("several.npz holds 2 arrays ('a', 'b')", "call it 'pred_probs'"),
+    "scan images --pred-probs named.parquet": ("its column 'eel' is no class ('cat', 'dog')",),
+    "scan images --pred-probs ragged.parquet": ("ragged.parquet cannot be read (its lists differ in length)",),
+    "scan images --pred-probs wide.npy --epochs 3": ("--epochs", "nothing is trained", "leave one of them out"),
+    "scan images --pred-probs wide.npy --set flip=true": ("--set flip: with --pred-probs", "leave one of them out"),
+    "scan images --pred-probs wide.npy --set sure=2": ("--set sure=2.0: must be a number from",),
+    "scan images --pred-probs logits.npy --dry-run": ("row 0 holds -3",),
+    "scan images --no-images": ("--no-images", "nothing to judge by", "--features FILE or --pred-probs FILE"),
+    "scan images --features short.npy": ("--features short.npy has 3 rows, but there are 8 labels",),
+    "scan images --features wide.npy --encoder lite0": ("--encoder: with --features", "leave one of them out"),
+    "scan images --features wide.npy --test images": ("--test: with --features", "leave one of them out"),
+    "scan images --encoder lite0 --pred-probs wide.npy": ("--encoder: with --pred-probs", "leave one of"),
     "scan images --tune none": ("--tune none", "name one with --encoder"),
     "scan images --backbone resnet29 --encoder lite0": ("--backbone resnet29: --encoder lite0", "one of them"),
     "scan images --backbone lite0": ("--backbone lite0", "use --encoder lite0"),
@@ -215,6 +251,7 @@ BAD = {
     "export run --top 0": ("--top 0", "at least 1"),
     "export run --top 3 --min-score 0.5": ("--min-score", "--top", "give one of them"),
     "export run --top 3 --only-issues": ("--only-issues and --top", "give one of them"),
+    "export run --dedupe all": ("--dedupe", "'keep-one', 'drop-conflicts'"),
     "export run --only-issues --min-score 0": ("--min-score and --only-issues", "give one of them"),
     "export run --min-score nan": ("--min-score nan", "from 0 to 1"),
     "export run --action delete": ("--action", "'relabel', 'drop'"),

@@ -44,7 +44,7 @@ class TestFindings:
         label, probs = pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.float32(), 10)
         types = [
             pa.int64(), pa.string(), label, pa.float32(), pa.float32(), pa.bool_(), label, pa.float32(), probs,
-            label, probs, pa.bool_(), pa.bool_(), pa.string(),
+            label, probs, pa.bool_(), pa.bool_(), pa.string(), pa.int64(), pa.float32(), label,
         ]  # fmt: skip
         assert schema.types == types
 

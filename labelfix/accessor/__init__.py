@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from labelfix.accessor import budget, classes, disagreements
+from labelfix.accessor import budget, classes, disagreements, seen
 from labelfix.accessor.rows import (
     ELIGIBLE_COLUMNS,
     LABELS,
@@ -28,7 +28,7 @@ from labelfix.results.corrections import Corrections
 if TYPE_CHECKING:
     from labelfix.accessor.image_grid import ImageGrid
 
-__all__ = ["FindingsAccessor", "read_corrections"]
+__all__ = ["FindingsAccessor", "frame_of", "read_corrections"]
 
 
 def read_corrections(path: str | Path) -> pd.DataFrame:
@@ -40,9 +40,15 @@ def read_corrections(path: str | Path) -> pd.DataFrame:
         InputError: no such file, or not one that labelfix wrote.
     """
     opened = Corrections.open(path)
-    frame = pa.Table.from_batches(opened.batches(), opened.schema).unify_dictionaries().to_pandas()
-    frame.attrs[METADATA] = opened.metadata
+    frame = frame_of(pa.Table.from_batches(opened.batches(), opened.schema), opened.metadata)
     frame.attrs[PATH] = os.path.abspath(opened.path)
+    return frame
+
+
+def frame_of(table: pa.Table, metadata: dict[str, Any]) -> pd.DataFrame:
+    """The findings in a table as `df.labelfix` takes them, with what is said of their run under "labelfix"."""
+    frame = table.unify_dictionaries().to_pandas()
+    frame.attrs[METADATA] = metadata
     return frame
 
 
@@ -179,6 +185,48 @@ class FindingsAccessor:
             InputError: `n` is out of range, no row has a score, or the frame lacks what is needed.
         """
         return budget.budget(self._frame, n)
+
+    def duplicates(self, *, contradicting: bool = False) -> pd.DataFrame:
+        """The rows that have a copy among the rows of this frame, copies beside each other.
+
+        >>> df.labelfix.duplicates()[["file_name", "given_label", "duplicate_group"]]
+        Empty DataFrame
+        Columns: [file_name, given_label, duplicate_group]
+        Index: []
+
+        Args:
+            contradicting: only copies that were not all given the same label.
+
+        Raises:
+            InputError: the frame lacks what is needed.
+        """
+        return seen.duplicates(self._frame, contradicting=contradicting)
+
+    def leaks(self) -> pd.DataFrame:
+        """The copies that lie on several sides of a split: in training and in test, validation, or both.
+
+        >>> copied = df.assign(duplicate_group=0, split=["test"] + ["train"] * 10)
+        >>> len(copied.labelfix.leaks())
+        11
+
+        Raises:
+            InputError: the frame lacks what is needed: `duplicate_group`, and the source's own column `split`.
+        """
+        return seen.leaks(self._frame)
+
+    def outliers(self, n: int = 50) -> pd.DataFrame:
+        """The `n` rows with the highest outlier scores, highest first, ties in the frame's order.
+
+        >>> seen = df.assign(outlier_score=1 - df["noise_score"])
+        >>> seen.labelfix.outliers(2)[["file_name", "outlier_score"]]
+          file_name  outlier_score
+        0     0.png            0.9
+        4     4.png            0.8
+
+        Raises:
+            InputError: `n` is out of range, or no row has such a score: the run saw no features.
+        """
+        return seen.outliers(self._frame, n)
 
     def show(self, n: int = 25, *, size: int = 112, source: Any = None) -> ImageGrid:
         """The images of the first rows of this frame, in its order, as a grid in a notebook.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labelfix.accessor.rows import ELIGIBLE_COLUMNS, METADATA, PATH, check_count, require, suspects
+from labelfix.accessor.rows import ELIGIBLE_COLUMNS, METADATA, PATH, SUMMARY, check_count, require, suspects
 from labelfix.errors import InputError
 from labelfix.results.run_json import read_summary
 
@@ -118,7 +118,9 @@ def _diagnostics(summary: dict[str, Any], part: str) -> dict[str, Any]:
 
 
 def _summary(frame: pd.DataFrame) -> dict[str, Any]:
-    """The summary.json of the run that the frame was read from; empty where it is not there."""
+    """The summary.json of the run that the frame was read from, or what `score_labels` put there; empty without."""
+    if SUMMARY in frame.attrs:
+        return dict(frame.attrs[SUMMARY])
     if PATH not in frame.attrs:
         return {}
     return read_summary(Path(frame.attrs[PATH]).parent)

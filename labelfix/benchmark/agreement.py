@@ -73,12 +73,14 @@ def make_agreement(
 
 
 def _read(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Given class and whether a row is eligible in all runs, (N,); noise score and flag of each run, (M, N)."""
+    """Given class, and whether a row is eligible and without a copy in all runs, (N,); noise score and flag, (M, N)."""
     opened = [Corrections.open(run) for run in runs]
     tables = [pa.Table.from_batches(run.batches(_COLUMNS)) for run in opened]
     names = pa.array(opened[0].metadata["class_names"], pa.string())
     label = pc.cast(tables[0]["given_label"], pa.string())
     eligible = np.logical_and.reduce([eligible_in(table) for table in tables])
+    # A copy under another label is an answer key.
+    eligible &= ~np.logical_or.reduce([run.has_copy() for run in opened])
     noise = np.stack([table["noise_score"].to_numpy() for table in tables])
     flagged = np.stack([table["is_label_issue"].to_numpy() for table in tables])
     return pc.fill_null(pc.index_in(label, names), -1).to_numpy(), eligible, noise, flagged

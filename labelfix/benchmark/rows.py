@@ -150,7 +150,7 @@ def cleanlab_metrics(run: Corrections, truth: Path, left_out: np.ndarray) -> dic
 
     rows, given, probs = _predicted(run)
     true = true_labels(truth, run.metadata["class_names"])[rows]
-    counted = (true != NO_TRUTH) & ~np.isin(rows, left_out)
+    counted = (true != NO_TRUTH) & ~np.isin(rows, left_out) & ~run.has_copy()[rows]
     if not counted.any():
         return dict.fromkeys(_CLEANLAB)
     # One process: a pool would cost more than it saves on what a bench holds.

@@ -53,6 +53,10 @@ def command(corrections: str, truth: str, truth_column: str | None, as_json: boo
 def _print_result(result: dict[str, Any]) -> None:
     joined = "file name" if result["joined_by"] == "file_name" else "row"
     say(f"{result['rows_evaluated']} of {result['rows']} rows evaluated, joined by {joined}")
+    if result["copies_left_out"]:
+        say(
+            f"{result['copies_left_out']} rows left out: they have a copy, which gives away whose label is wrong"
+        )
     rows = [
         [
             "" if place else section,

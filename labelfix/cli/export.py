@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from labelfix.choices import EXPORT_ACTIONS, EXPORTS, IMAGE_WAYS
+from labelfix.choices import EXPORT_ACTIONS, EXPORT_DEDUPES, EXPORTS, IMAGE_WAYS
 from labelfix.cli import options
 from labelfix.cli.terminal import say
 
@@ -54,6 +54,11 @@ from labelfix.cli.terminal import say
     default="relabel",
     show_default=True,
     help="drop: leave flagged rows out, before any filter, but for those that were decided on.",
+)
+@click.option(
+    "--dedupe",
+    type=click.Choice(EXPORT_DEDUPES),
+    help="keep-one: of copies only the first. drop-conflicts: the same, and none whose labels contradict each other.",
 )
 @options.one_file(
     "--decisions", text="A decisions.csv of labelfix review: what a person decided outranks the method."

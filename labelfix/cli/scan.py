@@ -88,6 +88,25 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--image-size", default="auto", show_default=True, help="Side of the network's input in pixels."
     ),
+    options.one_file(
+        "--pred-probs",
+        text="Your own out-of-sample probabilities, .npy, .npz or .parquet, a row per image: nothing is trained.",
+    ),
+    click.option(
+        "--class-order",
+        metavar="NAMES|FILE",
+        help="Classes in the order of the columns of --pred-probs: a,b,c or a file with a name a line.  "
+        "[default: numeric, else alphabetic]",
+    ),
+    options.one_file(
+        "--features",
+        text="Your own features, .npy, .npz or .parquet, a row per image: heads are trained on them.",
+    ),
+    click.option(
+        "--no-images",
+        is_flag=True,
+        help="SOURCE is a table without images (text, audio, ...), for --features or --pred-probs.",
+    ),
     options.rows,
     options.one_file(
         "--trusted",
@@ -125,7 +144,8 @@ def _with_options(function: Callable[..., int]) -> Callable[..., int]:
 @click.command(
     "scan",
     epilog="\b\nExample:\n  labelfix scan ./images --method bmm --out runs/first --seed 0\n"
-    "  labelfix scan train.parquet --label-column label --rows 5000 --epochs 20",
+    "  labelfix scan train.parquet --label-column label --rows 5000 --epochs 20\n"
+    "  labelfix scan train.csv --pred-probs cross_validated.npy",
 )
 @click.argument("source")
 @_with_options
@@ -140,8 +160,9 @@ def command(
     """Train on SOURCE with a method that survives wrong labels, and write what is wrong.
 
     SOURCE is a folder of class folders, a csv, tsv, jsonl or Parquet manifest, a Hugging Face image Parquet
-    file, or a folder of such shards. The run folder gets corrections.parquet, classifier/, summary.json,
-    epochs.parquet and config.json. The same command on an unfinished run goes on where it stopped.
+    file, or a folder of such shards. With --pred-probs nothing is trained. The run folder gets
+    corrections.parquet, classifier/, summary.json, epochs.parquet and config.json. The
+    same command on an unfinished run goes on where it stopped.
     """
     from labelfix.cli.terminal import Terminal, print_json
     from labelfix.pipeline import plan, scan
@@ -181,11 +202,33 @@ def _wants_encoder(run: Run) -> bool:
     """Whether a network that was trained from nothing read images larger than glyphs, and read them badly."""
     from labelfix.networks.encoders import is_encoder
 
+    if run.classifier is None:
+        return False
     config = json.loads((run.out / "config.json").read_text(encoding="utf-8"))["config"]
     if config["image_size"] < _PHOTOGRAPHS_FROM or is_encoder(config["backbone"]):
         return False
     estimate = run.summary["diagnostics"].get("estimate")
     return estimate is not None and estimate["finding"] == "unclear"
+
+
+def _print_copies(copies: dict[str, Any]) -> None:
+    """How many rows show the same picture, and which of them cannot all be right."""
+    if not copies["groups"]:
+        return
+    say(
+        f"{copies['rows']} rows are copies of each other, in {copies['groups']} groups: see `duplicate_group`"
+    )
+    for kind, what in (
+        ("contradicting", "have contradicting labels"),
+        ("leaking", "reach across the test split"),
+    ):
+        if count := copies[f"{kind}_groups"]:
+            say(f"  {count} of the groups {what}, such as {_named(copies[f'{kind}_examples'][0])}")
+
+
+def _named(example: dict[str, Any]) -> str:
+    rows = zip(example["sample_ids"], example["file_names"], example["given_labels"], strict=True)
+    return " = ".join(f"row {row} {name!r} ({label!r})" for row, name, label in rows)
 
 
 def _print_run(run: Run) -> None:
@@ -200,6 +243,10 @@ def _print_run(run: Run) -> None:
         say("photographs want a pretrained network: try --encoder lite0")
     if "test_accuracy" in summary:
         say(f"accuracy on the test images: {summary['test_accuracy']:.1%}")
+    _print_copies(summary["copies"])
+    if any(summary["image_issues"].values()):
+        found = [f"{count} {name}" for name, count in summary["image_issues"].items() if count]
+        say(f"images that are bad by their looks: {', '.join(found)}: see `image_issue`")
     if counts["invalid"]:
         say(f"{counts['invalid']} invalid images: see the column `error`")
     path = shlex.quote(str(run.corrections))

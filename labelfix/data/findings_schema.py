@@ -25,7 +25,14 @@ def findings_fields(num_classes: int) -> list[pa.Field]:
         pa.field("is_trusted", pa.bool_(), nullable=False),
         pa.field("is_valid", pa.bool_(), nullable=False),
         pa.field("error", pa.string()),
+        pa.field("duplicate_group", pa.int64()),
+        pa.field("outlier_score", pa.float32()),
+        pa.field("image_issue", LABEL_TYPE),
     ]
+
+
+# Not in the files of earlier versions.
+LATER_COLUMNS = ("duplicate_group", "outlier_score", "image_issue")
 
 
 # No column of a source may pass through under one of these names.

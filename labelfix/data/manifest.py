@@ -59,6 +59,7 @@ class Manifest:
         held_out: (N,) bool, rows that are never trained on: their split is test, val, dev or so; read-only.
         groups: (N,) int64, group of each row in order of first appearance, a row without one being a group of
             its own; read-only; None without the column.
+        has_images: False for a table that was read without them.
         limit: the number of rows that `rows` asked for; None for all.
         task: "single" (one label per row).
         fingerprint: SHA-256 (hex) over row order, file names, given labels and image sizes in bytes (pixels
@@ -68,8 +69,8 @@ class Manifest:
             files', or over pixels in memory; never labels. Pixels decoded under one key can be used again.
         num_linked_folders: how many folders of images are reached through a link below the root.
         warnings: sentences for the user.
-        options: source (None in memory), root, image_column, label_column and class_map: `Manifest.read(**options)`
-            reads it again.
+        options: source (None in memory), root, image_column, label_column and class_map, and has_images where that is
+            False: `Manifest.read(**options)` reads it again.
         pass_through: names of the columns that pass through to the output.
         places: files and folders of the source, in which nothing is written, see `output_paths.source_places`.
         gone: rows that are not in the source any more, see `taken`.
@@ -82,6 +83,7 @@ class Manifest:
     is_trusted: np.ndarray
     held_out: np.ndarray
     groups: np.ndarray | None
+    has_images: bool
     limit: int | None
     task: str
     fingerprint: str
@@ -109,6 +111,7 @@ class Manifest:
         class_map: str | Path | Mapping[str, str] | None = None,
         merge_classes: bool = False,
         require_labels: bool = True,
+        has_images: bool = True,
     ) -> Manifest:
         """Read a source: its rows and labels, not its pixels. An image that is not there is no error here.
 
@@ -124,6 +127,7 @@ class Manifest:
             merge_classes: whether classes that look alike are one: that with most rows.
             require_labels: False for sources that are only predicted or looked up: then the label column may
                 be missing, and a single class is fine, also where is_trusted or split say more.
+            has_images: False for a table of whatever, whose image column, if it has one, only names the rows.
 
         Raises:
             InputError: anything wrong with the source, one of its rows or an option; says the way out.
@@ -131,10 +135,8 @@ class Manifest:
         is_path = isinstance(source, str | os.PathLike)
         path = _absolute(source) if is_path else Path(title_of(source))
         start = None if root is None else _absolute(root)
-        query = Query(path, rows, start, image_column, label_column, require_labels)
+        query = Query(path, rows, start, image_column, label_column, require_labels, has_images)
         opened = open_source(query) if is_path else open_memory(source, query)
-        # The current folder, where a DataFrame's paths start, may be another when it is read again.
-        has_root = start is not None or not (is_path or opened.holds_images)
         table, labels, keys, marked, image_places = _collect(opened, query, is_path=is_path)
         table, read_bytes = _without_images(table, opened)
         found = _class_map(path, labels, opened.class_names, class_map, merge=merge_classes)
@@ -148,15 +150,14 @@ class Manifest:
             is_trusted=is_trusted,
             held_out=held_out,
             groups=groups,
+            has_images=has_images,
             limit=rows,
             task="single",
             fingerprint=keys.fingerprint(table.column(0), class_names, given),
             image_key=keys.image_key(opened, len(table)),
             num_linked_folders=image_places.num_linked_folders,
             warnings=(*opened.warnings, *image_places.files.warnings(path)),
-            options=_options(
-                path if is_path else None, opened.root if has_root else None, query, found.names
-            ),
+            options=_options(query, opened, found.names, is_path=is_path),
             pass_through=tuple(opened.extra.names),
             places=image_places.all(),
             _table=table,
@@ -281,6 +282,26 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))
 
 
+def _options(query: Query, opened: OpenedSource, names: dict[str, str], *, is_path: bool) -> dict[str, Any]:
+    """By which `Manifest.read` reads it again, wherever that is done.
+
+    Raises:
+        InputError: a source of nothing but images is to be read without them.
+    """
+    if not query.has_images and opened.holds_images:
+        raise InputError(f"{query.path} is made of images; leave out --no-images")
+    # The current folder, where a DataFrame's paths start, may be another when it is read again.
+    has_root = query.root is not None or not (is_path or opened.holds_images)
+    return {
+        "source": str(query.path) if is_path else None,
+        "root": str(opened.root) if has_root else None,
+        "image_column": query.image_column,
+        "label_column": query.label_column,
+        "class_map": names or None,
+        **({} if query.has_images else {"has_images": False}),
+    }
+
+
 def _collect(
     source: OpenedSource, query: Query, *, is_path: bool
 ) -> tuple[pa.Table, Codes, Keys, MarkedRows, ImagePlaces]:
@@ -307,19 +328,11 @@ def _collect(
                 with cache_errors():
                     writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    if source.holds_images and pc.count_distinct(table.column(0)).as_py() < len(table):
+    if (source.holds_images or not query.has_images) and pc.count_distinct(table.column(0)).as_py() < len(
+        table
+    ):
         table = table.set_column(0, schema.field(0), unique_file_names(table.column(0)))
     return table, labels, keys, marked, image_places
-
-
-def _options(source: Path | None, root: Path | None, query: Query, names: dict[str, str]) -> dict[str, Any]:
-    return {
-        "source": None if source is None else str(source),
-        "root": None if root is None else str(root),
-        "image_column": query.image_column,
-        "label_column": query.label_column,
-        "class_map": names or None,
-    }
 
 
 class _ClassMap(NamedTuple):
@@ -379,7 +392,7 @@ def _check(manifest: Manifest, one_class: str, *, require_labels: bool) -> None:
     path, given, names = manifest.source, manifest.given, manifest.class_names
     if manifest.num_rows == 0:
         raise InputError(f"{path} is empty: it holds no row")
-    if manifest._image_bytes is None:
+    if manifest._image_bytes is None and manifest.has_images:
         check_one_label_per_path(path, manifest.file_names(), given, names)
     if require_labels:
         check_trusted(path, given, manifest.is_trusted)

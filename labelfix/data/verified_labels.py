@@ -69,7 +69,7 @@ class Trusted:
             sha256 = sha256_of(file, "--trusted")
             rows, verified = _read(file, manifest)
             label[rows] = verified
-            is_scored[_scored(rows, verified, manifest)] = True
+            is_scored[scored_rows(rows, verified, manifest.given, manifest.held_out)] = True
         label.flags.writeable = is_scored.flags.writeable = False
         return cls(label, is_scored, sha256)
 
@@ -93,12 +93,21 @@ def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
     return found.rows[counts], found.labels[counts]
 
 
-def _scored(rows: np.ndarray, verified: np.ndarray, manifest: Manifest) -> np.ndarray:
-    """Rows among (n,) `rows` that are treated as ordinary ones, see `Trusted.is_scored`."""
-    given = manifest.given[rows]
-    if ((given >= 0) & (given != verified)).sum() < MIN_DIFFERENT:
+def scored_rows(
+    rows: np.ndarray, verified: np.ndarray, given: np.ndarray, held_out: np.ndarray
+) -> np.ndarray:
+    """Rows among `rows` that are treated as ordinary ones, see `Trusted.is_scored`.
+
+    Args:
+        rows: (n,) int64, those with a verified label.
+        verified: (n,) int64, these labels.
+        given: (N,) int64 given labels of all rows, -1 for none.
+        held_out: (N,) bool, rows that are never trained on.
+    """
+    labels = given[rows]
+    if ((labels >= 0) & (labels != verified)).sum() < MIN_DIFFERENT:
         return np.empty(0, np.int64)
-    usable = (given >= 0) & ~manifest.held_out[rows]
+    usable = (labels >= 0) & ~held_out[rows]
     by_class = [np.sort(rows[usable & (verified == label)])[1::2] for label in np.unique(verified)]
     return np.concatenate(by_class)
 

@@ -40,6 +40,7 @@ def export(
     top: int | None = None,
     action: str = "relabel",
     decisions: str | Path | None = None,
+    dedupe: str | None = None,
     source: Any = None,
     images: str | None = None,
     image_url_prefix: str | None = None,
@@ -51,7 +52,8 @@ def export(
     A file that an export wrote is replaced as long as nobody has changed it; any other only with `overwrite`.
 
     Without `to` a CSV with exactly `file_name,label`. With csv, jsonl or parquet `file_name`, `label`,
-    `given_label`, `noise_score`, `is_label_issue` and the source's own columns; one called `label` becomes
+    `given_label`, `noise_score`, `is_label_issue`, what the run saw of copies, outliers and bad
+    images (`duplicate_group`, `outlier_score`, `image_issue`) and the source's own columns; one called `label` becomes
     `source_label`. `label` is always the corrected one. The other formats have what they have a place for: see
     their modules. Images are the original files, never encoded again.
 
@@ -66,6 +68,8 @@ def export(
         action: "relabel", or "drop" to leave flagged rows out (before the filters) that nobody has decided on.
         decisions: a decisions.csv of `labelfix review`, or a table like it: what a person decided outranks the method.
             Tables get the columns `reviewed_label` and `review_status`.
+        dedupe: "keep-one": of copies (`duplicate_group`) only the first; "drop-conflicts": the same, and none of those
+            whose labels contradict each other, as they would be exported. Before `top`. None: all.
         source: where the images are now, or the source in memory itself, for formats that hold images; for
             labelstudio the folder that its addresses name. By default where the run found them.
         images: how images come into a folder: "copy" (default), "hardlink" or "symlink". Whoever edits a linked
@@ -86,8 +90,7 @@ def export(
             that is not the one that was scanned, images without an address, an image that cannot be read, a column
             that the format cannot hold, or no row at all for anything but a table.
     """
-    choice = Choice(min_score, only_issues, top, action)
-    choice.check()
+    (choice := Choice(min_score, only_issues, top, action, dedupe=dedupe)).check()
     name = to if to is not None else "csv"
     if name not in TARGETS:
         raise InputError(f"--to {name}: it is one of {', '.join(TARGETS)}")

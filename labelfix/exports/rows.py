@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.choices import EXPORT_ACTIONS
+from labelfix.choices import EXPORT_ACTIONS, EXPORT_DEDUPES
 from labelfix.data.findings_schema import RESERVED_COLUMNS
 from labelfix.errors import InputError
 from labelfix.exports.base import without_views
+from labelfix.exports.dedupe import COPY_COLUMNS, left_out
 from labelfix.results.corrections import ROW_GROUP, Corrections
 from labelfix.results.decisions import REVIEW_STATUS, REVIEWED_LABEL, Decisions
 
 _DECISIVE = ("is_valid", "given_label", "corrected_label", "is_label_issue", "noise_score", "is_trusted")
 _REVIEWED = (REVIEWED_LABEL, REVIEW_STATUS)
-_LABELS = ("given_label", "corrected_label")
+_LABELS = ("given_label", "corrected_label", "image_issue")
 _FINDINGS = ("given_label", "noise_score", "is_label_issue")
+# Shown where a run has them.
+_SEEN = ("duplicate_group", "outlier_score", "image_issue")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Choice:
         top: only so many rows with the highest noise scores, highest first; no trusted ones either.
         action: "relabel" keeps flagged rows, "drop" leaves out those that nobody has decided on, before any filter.
         decisions: of a person, which outrank the method; None for none.
+        dedupe: "keep-one" or "drop-conflicts", see `dedupe.left_out`, before `top`; None keeps all copies.
+        left_out: (n,) int64 sample_ids of copies that do not count, once they are known.
     """
 
     min_score: float | None = None
@@ -39,6 +44,8 @@ class Choice:
     top: int | None = None
     action: str = "relabel"
     decisions: Decisions | None = None
+    dedupe: str | None = None
+    left_out: np.ndarray | None = None
 
     def check(self) -> None:
         """Refuse filters that make no sense, alone or together.
@@ -60,6 +67,8 @@ class Choice:
             raise InputError(f"--top {self.top}: export at least 1 row")
         if self.action not in EXPORT_ACTIONS:
             raise InputError(f"--action {self.action}: it is one of {', '.join(EXPORT_ACTIONS)}")
+        if self.dedupe is not None and self.dedupe not in EXPORT_DEDUPES:
+            raise InputError(f"--dedupe {self.dedupe}: it is one of {', '.join(EXPORT_DEDUPES)}")
         if self.action == "drop" and self.only_issues:
             raise InputError("--action drop leaves out what --only-issues asks for; give one of them")
 
@@ -81,6 +90,7 @@ def export_columns(corrections: Corrections, choice: Choice, *, with_findings: b
     columns |= {name: name for name in _FINDINGS}
     if choice.decisions is not None:
         columns |= {name: name for name in _REVIEWED}
+    columns |= {name: name for name in _SEEN if corrections.has_values(name)}
     for name in corrections.schema.names:
         if name in RESERVED_COLUMNS:
             continue
@@ -103,6 +113,12 @@ def chosen_rows(
     Rows come in input order, with `top` by falling noise score (ties in input order).
     """
     needed = sorted({*_DECISIVE, *columns.values()})
+    if choice.dedupe is not None and corrections.has_values("duplicate_group"):
+        every = replace(choice, top=None, dedupe=None)
+        whole = _batches(corrections, every, sorted({*_DECISIVE, *COPY_COLUMNS}))
+        rows = (batch.filter(_mask(batch, every)) for batch in whole)
+        choice = replace(choice, left_out=left_out(rows, choice.dedupe))
+        needed = sorted({*needed, "sample_id"})
     if choice.top is None:
         for batch in _batches(corrections, choice, needed):
             chosen = batch.filter(_mask(batch, choice))
@@ -162,6 +178,9 @@ def _mask(batch: pa.RecordBatch, choice: Choice) -> pa.Array:
     mask = pc.and_(pc.and_(batch.column("is_valid"), labelled), pc.is_valid(batch.column("corrected_label")))
     if choice.action == "drop":
         mask = pc.and_(mask, pc.or_(pc.invert(flagged), decided))
+    if choice.left_out is not None:
+        goes = np.isin(batch.column("sample_id").to_numpy(), choice.left_out)
+        mask = pc.and_(mask, pa.array(~goes))
     if choice.only_issues:
         mask = pc.and_(mask, flagged)
     if choice.min_score is not None or choice.top is not None:
@@ -179,7 +198,7 @@ def _ranked(corrections: Corrections, choice: Choice, count: int) -> np.ndarray:
     """Rows (n,) int64 of the `count` highest noise scores, highest first."""
     rows, scores = np.empty(0, np.int64), np.empty(0, np.float32)
     first = 0
-    for batch in _batches(corrections, choice, list(_DECISIVE)):
+    for batch in _batches(corrections, choice, [*_DECISIVE, "sample_id"]):
         found = np.flatnonzero(_mask(batch, choice).to_numpy(zero_copy_only=False))
         rows = np.concatenate([rows, first + found])
         scores = np.concatenate([scores, batch.column("noise_score").take(pa.array(found)).to_numpy()])

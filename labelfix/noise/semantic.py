@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from labelfix.config import ScanConfig, ScanOptions
+from labelfix.data.images.store import decoded
 from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError, LabelfixError
 from labelfix.noise.planting import NoiseSpec, share_of_classes
-from labelfix.pipeline import decode, on_device
+from labelfix.pipeline import on_device
 from labelfix.reporting import Reporter
 from labelfix.training.batches import even_slices, seed_of
 from labelfix.training.setup import make_trainer, open_images
@@ -59,7 +60,7 @@ def relabel(
     num_classes = len(manifest.class_names)
     assert noise.rate is not None
     with on_device(config):
-        store = decode(manifest, config, reporter)
+        store = decoded(manifest, config.image_size, reporter)
         usable = np.where(store.valid & ~manifest.held_out, manifest.given, -1)
         trained = share_of_classes(usable, noise.rate, num_classes, seed)
         labels = np.full_like(usable, -1)

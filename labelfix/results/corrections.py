@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.atomic_files import atomic_path
-from labelfix.data.findings_schema import LABEL_TYPE, findings_fields
+from labelfix.data.findings_schema import LABEL_TYPE, LATER_COLUMNS, findings_fields
+from labelfix.data.images.issues import ISSUES
 from labelfix.data.manifest import Manifest
 from labelfix.data.parquet_file import open_parquet_file
 from labelfix.errors import InputError
@@ -32,8 +33,10 @@ from labelfix.json_files import (
     maybe,
     parse_object,
 )
+from labelfix.results.around import Around
 
 FILE_NAME = "corrections.parquet"
+PRED_PROBS_METHOD = "pred-probs"  # of findings that rest on predictions from elsewhere
 METADATA_KEY = b"labelfix"
 ROW_GROUP = 65_536
 _WAY_OUT = "scan again, or name another run"
@@ -64,6 +67,7 @@ class Findings:
         valid: (N,) bool.
         errors: why a row is not valid, by row.
         trusted: (N,) int64 verified labels, -1 for none; None without any.
+        around: what was seen of the rows beside their labels; None where nobody has looked.
     """
 
     evidence: Evidence
@@ -72,6 +76,7 @@ class Findings:
     valid: np.ndarray
     errors: dict[int, str]
     trusted: np.ndarray | None = None
+    around: Around | None = None
 
     def is_trusted(self, rows: slice = slice(None)) -> np.ndarray:
         """Which of some rows a person has verified, bool."""
@@ -88,11 +93,10 @@ class Findings:
         return float(noise.mean()) if len(noise) and np.isfinite(noise).all() else None
 
 
-def schema(manifest: Manifest, metadata: dict[str, Any]) -> pa.Schema:
-    """The Arrow schema of corrections.parquet with its metadata, pass-through columns last."""
+def schema(class_names: Sequence[str], metadata: dict[str, Any], extra: Sequence[pa.Field] = ()) -> pa.Schema:
+    """The Arrow schema of corrections.parquet with its metadata, pass-through columns (`extra`) last."""
     text = json.dumps(metadata, ensure_ascii=False, sort_keys=True)
-    fields = [*findings_fields(len(manifest.class_names)), *manifest.pass_through_fields]
-    return pa.schema(fields, metadata={METADATA_KEY: text.encode()})
+    return pa.schema([*findings_fields(len(class_names)), *extra], metadata={METADATA_KEY: text.encode()})
 
 
 def write(path: Path, manifest: Manifest, findings: Findings, metadata: dict[str, Any]) -> None:
@@ -104,36 +108,77 @@ def write(path: Path, manifest: Manifest, findings: Findings, metadata: dict[str
         findings: of all rows.
         metadata: of the run: method, seed, resumed_elsewhere.
     """
-    metadata = {
-        "schema_version": 1,
-        "labelfix_version": version("labelfix"),
-        "class_names": list(manifest.class_names),
-        "task": manifest.task,
-        "score_direction": "noise_score: high = suspect; label_score = 1 - noise_score",
-        "flag_rule": str(findings.evidence.rule),
-        "fit_ok": findings.verdicts.fit.ok,
-        "source_fingerprint": manifest.fingerprint,
-        "out_of_sample": False,
-        "noise_rate": findings.noise_rate(manifest.given),
-        **metadata,
-    }
-    table_schema = schema(manifest, metadata)
+    known = {"task": manifest.task, "source_fingerprint": manifest.fingerprint, **metadata}
+    table_schema = schema(
+        manifest.class_names,
+        full_metadata(manifest.class_names, manifest.given, findings, known),
+        manifest.pass_through_fields,
+    )
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, table_schema) as writer:
         first = 0
         for batch in manifest.batches(ROW_GROUP):
             rows = slice(first, first + batch.num_rows)
+            found = columns(manifest.class_names, manifest.given, findings, batch.column("file_name"), rows)
             # By position: a pass-through column may be called like one of the manifest's own.
-            columns = [*_columns(manifest, findings, batch, rows), *batch.columns[2:]]
-            chunk = pa.RecordBatch.from_arrays(columns, schema=table_schema)
+            chunk = pa.RecordBatch.from_arrays([*found, *batch.columns[2:]], schema=table_schema)
             writer.write_batch(chunk, row_group_size=ROW_GROUP)
             first = rows.stop
 
 
-def _columns(
-    manifest: Manifest, findings: Findings, batch: pa.RecordBatch, rows: slice
+def table(
+    class_names: Sequence[str], given: np.ndarray, findings: Findings, metadata: dict[str, Any]
+) -> pa.Table:
+    """The findings of rows without a source: named by their number, with no column of their own.
+
+    Args:
+        class_names: the K classes.
+        given: (N,) int64 given labels, -1 for none.
+        findings: of all rows.
+        metadata: see `full_metadata`.
+    """
+    names = pa.array([f"row-{row:09d}" for row in range(len(given))], pa.string())
+    found = columns(class_names, given, findings, names, slice(0, len(given)))
+    return pa.Table.from_arrays(list(found), schema=schema(class_names, metadata))
+
+
+def full_metadata(
+    class_names: Sequence[str], given: np.ndarray, findings: Findings, metadata: dict[str, Any]
+) -> dict[str, Any]:
+    """The metadata of the table; JSON-able.
+
+    Args:
+        class_names: the K classes.
+        given: (N,) int64 given labels, -1 for none.
+        findings: of all rows.
+        metadata: what only the run knows: task, source_fingerprint, method, seed, resumed_elsewhere; outranks the rest.
+    """
+    return {
+        "schema_version": 1,
+        "labelfix_version": version("labelfix"),
+        "class_names": list(class_names),
+        "score_direction": "noise_score: high = suspect; label_score = 1 - noise_score",
+        "flag_rule": str(findings.evidence.rule),
+        "fit_ok": findings.verdicts.fit.ok,
+        "out_of_sample": False,
+        "noise_rate": findings.noise_rate(given),
+        **metadata,
+    }
+
+
+def columns(
+    class_names: Sequence[str], given: np.ndarray, findings: Findings, file_names: pa.Array, rows: slice
 ) -> Iterator[pa.Array]:
-    names = pa.array(manifest.class_names, pa.string())
-    given, valid = manifest.given[rows], findings.valid[rows]
+    """The columns of some rows, in the order of `findings_fields`.
+
+    Args:
+        class_names: the K classes.
+        given: (N,) int64 given labels of all rows, -1 for none.
+        findings: of all rows.
+        file_names: of these rows, string (n,).
+        rows: which rows these are.
+    """
+    names = pa.array(class_names, pa.string())
+    given, valid = given[rows], findings.valid[rows]
     probs = findings.probs[rows]
     seen = valid & np.isfinite(probs).all(axis=1)
     labelled, trusted = given >= 0, findings.is_trusted(rows)
@@ -146,7 +191,7 @@ def _columns(
     confidence = soft[np.arange(len(soft)), np.maximum(corrected, 0)]
     score = np.clip(noise, 0, 1).astype(np.float32)
     yield pa.array(np.arange(rows.start, rows.start + len(given)))
-    yield batch.column("file_name")
+    yield file_names
     yield label_array(given, labelled, names)
     yield pa.array(score, mask=~scored)
     yield pa.array(1 - score, mask=~scored)
@@ -159,6 +204,13 @@ def _columns(
     yield pa.array(trusted)
     yield pa.array(valid)
     yield error_array(findings.errors, rows.start, valid)
+    around = Around(np.full(len(findings.valid), -1)) if findings.around is None else findings.around
+    copies, nowhere = around.copies[rows], np.full(len(given), np.nan, np.float32)
+    outlier = nowhere if around.outlier_score is None else around.outlier_score[rows]
+    yield pa.array(copies, mask=copies < 0)
+    yield pa.array(outlier, mask=~np.isfinite(outlier))
+    issue = np.full(len(given), -1) if around.image_issue is None else around.image_issue[rows]
+    yield label_array(issue, issue >= 0, pa.array(ISSUES, pa.string()))
 
 
 def label_array(indices: np.ndarray, known: np.ndarray, names: pa.Array) -> pa.DictionaryArray:
@@ -231,6 +283,26 @@ class Corrections:
         """N."""
         return int(pq.read_metadata(self.path).num_rows)
 
+    def has_values(self, name: str) -> bool:
+        """Whether a column is there and not null in every row, by the statistics of the file."""
+        file = pq.read_metadata(self.path)
+        places = {file.schema.column(place).path.split(".")[0]: place for place in range(file.num_columns)}
+        if name not in places:
+            return False
+        groups = [file.row_group(number) for number in range(file.num_row_groups)]
+        known = [group.column(places[name]).statistics for group in groups]
+        return any(
+            found is None or found.null_count < group.num_rows
+            for found, group in zip(known, groups, strict=True)
+        )
+
+    def has_copy(self) -> np.ndarray:
+        """(N,) bool, the rows that show the same as another; none in a run of before they were looked for."""
+        if not self.has_values("duplicate_group"):
+            return np.zeros(self.num_rows, dtype=bool)
+        parts = [batch.column(0).is_valid() for batch in self.batches(["duplicate_group"])]
+        return np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts])
+
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows in order, at most a row group at a time.
 
@@ -269,10 +341,14 @@ class Corrections:
         num_classes, labels = len(self.metadata["class_names"]), pa.list_(pa.string())
         kinds = {field.name: field.type for field in findings_fields(num_classes)}
         if self.metadata["task"] == "multi":
-            kinds = {name: labels if kind == LABEL_TYPE else kind for name, kind in kinds.items()}
+            ours = [name for name, kind in kinds.items() if kind == LABEL_TYPE and name != "image_issue"]
+            kinds |= dict.fromkeys(ours, labels)
             kinds |= {"added_labels": labels, "removed_labels": labels}
             kinds["class_noise_scores"] = pa.list_(pa.float32(), num_classes)
         for name, kind in kinds.items():
+            # Runs of before it was written are whole without it.
+            if name in LATER_COLUMNS and name not in found.names:
+                continue
             if found.names.count(name) != 1 or found.field(name).type != kind:
                 raise ValueError(f"it has no column {name!r} of {kind}")
 
@@ -298,6 +374,11 @@ def _are_probabilities(column: pa.Array, _class_names: list[str]) -> bool:
     return not len(numbers) or bool(numbers.min() >= 0 and numbers.max() <= _MOST)
 
 
+def _are_rows(column: pa.Array, _class_names: list[str]) -> bool:
+    numbers = _numbers(column)
+    return not len(numbers) or bool(numbers.min() >= 0)
+
+
 def _are_flags(column: pa.Array, _class_names: list[str]) -> bool:
     return not column.null_count
 
@@ -319,7 +400,11 @@ _VALUES = {
         ("given_label", "corrected_label", "predicted_label", "added_labels", "removed_labels"), _are_labels
     ),
     **dict.fromkeys(("is_label_issue", "is_trusted", "is_valid"), _are_flags),
-    **dict.fromkeys(("noise_score", "label_score", "corrected_confidence"), _are_probabilities),
+    "duplicate_group": _are_rows,
+    "image_issue": lambda column, _: _are_labels(column, list(ISSUES)),
+    **dict.fromkeys(
+        ("noise_score", "label_score", "corrected_confidence", "outlier_score"), _are_probabilities
+    ),
     **dict.fromkeys(("label_distribution", "predicted_probs", "class_noise_scores"), _are_probabilities),
 }
 

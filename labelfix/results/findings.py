@@ -1,4 +1,4 @@
-"""From a trained method to the findings: its evidence, that of rows it never saw, calibration, verdicts."""
+"""From a trained method to its evidence, and that of rows that it never saw; `conclude` makes the findings of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,21 +14,18 @@ from scipy.special import softmax
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
-from labelfix.estimation.calibration import Calibration, calibrate
-from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit
-from labelfix.estimation.held_out import judged_evidence, recounted
+from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.in_sample import as_held_out
 from labelfix.estimation.judgement import Thresholds
-from labelfix.estimation.verdicts import Verdicts, decide
 from labelfix.methods.base import Method
 from labelfix.methods.own_model import OwnModel
+from labelfix.results.around import Around
+from labelfix.results.conclude import Readable, conclude
 from labelfix.results.corrections import Findings
 from labelfix.training.folds import CrossFit
 from labelfix.training.setup import held_out_rows, training_labels
 from labelfix.training.trainer import EpochReport, Trainer
-
-_MOST_NAMES = 3
 
 
 def find(
@@ -41,6 +37,7 @@ def find(
     held_out: np.ndarray,
     crossed: CrossFit | None,
     thresholds: Thresholds,
+    around: Around,
 ) -> Findings:
     """Evidence, verdicts and the classifier's own view of every row.
 
@@ -53,6 +50,7 @@ def find(
         held_out: (N,) bool, rows that the trainer left out to tell what it remembers.
         crossed: predictions of the folds' networks, None without folds; rows in no fold take the trainer's logits.
         thresholds: of the verdicts.
+        around: what was seen of the rows beside their labels.
     """
     plain = trainer.predict("plain")
     logits = plain.cpu().numpy()
@@ -76,24 +74,16 @@ def find(
         reason = f"training diverged in epoch {epoch}; give a lower --set learning_rate"
         nothing = np.full(manifest.num_rows, np.nan)
         evidence = Evidence(nothing, np.full(probs.shape, np.nan, np.float32), Fit(ok=False, reason=reason))
-    scored = trusted.is_scored & store.valid
-    calibration = calibrate(evidence.noise, scored, manifest.given != trusted.label)
-    rule = evidence.rule
-    if calibration.is_calibrated and not rule.needs_other:
-        rule = recounted(rule, evidence.noise, calibration.noise)
-    evidence = dataclasses.replace(evidence, noise=calibration.noise, rule=rule)
-    seen = np.isfinite(probs).all(axis=1)
-    predicted = np.where(seen, np.where(seen[:, None], probs, 0).argmax(axis=1), -1)
-    eligible = eligible_rows(store.valid, manifest.given >= 0, trusted.label >= 0)
-    verdicts = decide(evidence, manifest.given, eligible, predicted, trusted.label, scored, kept)
-    if len(verdicts.spared):
-        verdicts = dataclasses.replace(verdicts, fit=_naming(verdicts, manifest.class_names))
-    known = _verified(evidence, manifest.given, trusted.label)
-    diagnostics = {**evidence.diagnostics, "calibration": _as_json(calibration)}
-    if verdicts.on_scored is not None:
-        diagnostics["trusted"] = verdicts.on_scored
-    evidence = dataclasses.replace(known, diagnostics=diagnostics)
-    return Findings(evidence, verdicts, probs, store.valid, store.errors, trusted.label)
+    return conclude(
+        evidence,
+        probs,
+        manifest.given,
+        Readable(store.valid, store.errors),
+        trusted,
+        manifest.class_names,
+        kept=kept,
+        around=around,
+    )
 
 
 @dataclass(frozen=True)
@@ -212,30 +202,3 @@ def _of_unknown_class(rows: _Rows, fold_of_row: np.ndarray | None) -> np.ndarray
         elif len(holding) == 1 and holding[0] >= 0:
             unknown |= of_class & (folds == holding[0])
     return unknown
-
-
-def _naming(verdicts: Verdicts, names: Sequence[str]) -> Fit:
-    """The fit, which also names the classes that keep their labels."""
-    shown = [repr(names[label]) for label in verdicts.spared[:_MOST_NAMES]]
-    more = [f"{left} more"] if (left := len(verdicts.spared) - len(shown)) else []
-    who = ", ".join([*shown, *more])
-    reason = f"{verdicts.fit.reason}; corrections would leave no row of {who}: those labels are kept"
-    return dataclasses.replace(verdicts.fit, reason=reason)
-
-
-def _verified(evidence: Evidence, given: np.ndarray, label: np.ndarray) -> Evidence:
-    """The evidence with verified labels in place of what the method estimates."""
-    rows = np.flatnonzero(label >= 0)
-    noise, probs = evidence.noise.copy(), evidence.probs.copy()
-    noise[rows] = np.where(given[rows] < 0, np.nan, given[rows] != label[rows])
-    probs[rows] = np.eye(probs.shape[1], dtype=np.float32)[label[rows]]
-    return dataclasses.replace(evidence, noise=noise, probs=probs)
-
-
-def _as_json(calibration: Calibration) -> dict[str, Any]:
-    return {
-        "is_calibrated": calibration.is_calibrated,
-        "reason": calibration.reason,
-        "brier_before": calibration.brier_before,
-        "brier_after": calibration.brier_after,
-    }

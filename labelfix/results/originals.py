@@ -53,6 +53,7 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
             label_column=options.get("label_column"),
             class_map=options.get("class_map"),
             require_labels=False,
+            has_images=options.get("has_images") is not False,
         )
         found = _same_rows(manifest, corrections)
         if found is not None:

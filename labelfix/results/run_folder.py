@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from labelfix.atomic_files import write_json
-from labelfix.config import ScanConfig, environment
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
@@ -202,25 +201,27 @@ def check_out(folder: RunFolder, *, overwrite: bool) -> None:
 
 
 def config_json(
-    config: ScanConfig,
+    config: Mapping[str, Any],
     asked: Mapping[str, str],
     manifest: Manifest,
     trusted: Trusted,
     trusted_path: Path | None,
     test: Manifest | None,
+    environment: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of config.json; JSON-able.
 
     Args:
-        config: the options, resolved.
+        config: the options, resolved; JSON-able.
         asked: options that may be `auto`, as they were given.
         manifest: of the source.
         trusted: its verified labels.
         trusted_path: of their file, absolute; None without one.
         test: labelled images that are only measured on; None without any.
+        environment: see `labelfix.config.environment`.
     """
     return {
-        "config": config.to_json(),
+        "config": config,
         "asked": asked,
         "source": {
             **manifest.options,
@@ -238,7 +239,7 @@ def config_json(
             "trusted": None if trusted_path is None else str(trusted_path),
             "test": None if test is None else test.options,
         },
-        "environment": environment(config.method, config.backbone, config.device),
+        "environment": environment,
     }
 
 

@@ -37,17 +37,25 @@ def is_image_size(value: Any) -> bool:
     return is_count(value) and _SMALLEST <= value <= _LARGEST
 
 
+def _is_stored_size(value: Any) -> bool:
+    """The same, or 0 where a scan had no images."""
+    return is_image_size(value) or (is_count(value) and value == 0)
+
+
 _SOURCE: Checks = {
     "source": maybe(is_path),
     "root": maybe(is_path),
     "image_column": maybe(is_text),
     "label_column": maybe(is_text),
     "class_map": maybe(by_name(is_text)),
+    "has_images": maybe(is_flag),
 }
 _CONFIG: Checks = {
     "config": maybe({
-        "image_size": maybe(is_image_size),
+        "image_size": maybe(_is_stored_size),
         "weights": maybe(is_path),
+        "pred_probs": maybe(is_path),
+        "features": maybe(is_path),
         "settings": maybe(is_object),
         "folds": maybe(is_count),
     }),
@@ -73,7 +81,7 @@ def _is_square(value: Any) -> bool:
 SCANNED: Checks = {
     "config": {
         "device": is_text, "precision": is_text, "backbone": is_text, "tune": maybe(is_text),
-        "image_size": is_image_size, "settings": is_object, "folds": is_count,
+        "image_size": _is_stored_size, "settings": is_object, "folds": is_count,
         "holdout": maybe(is_share), "thresholds": maybe(is_object),
     },
     "source": is_object,

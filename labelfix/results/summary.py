@@ -11,8 +11,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from labelfix.data.images.issues import ISSUES
 from labelfix.data.manifest import Manifest
 from labelfix.estimation.evidence import transition_matrix
+from labelfix.results.around import Around
+from labelfix.results.copies import copies_summary
 from labelfix.results.corrections import Findings
 from labelfix.training.trainer import EpochReport, Trainer
 
@@ -30,6 +33,7 @@ def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> 
     """
     given, valid, fit = manifest.given, findings.valid, findings.verdicts.fit
     eligible = findings.eligible(given)
+    around = Around(np.full(len(given), -1)) if findings.around is None else findings.around
     relabelled = eligible & (findings.verdicts.corrected != given)
     return {
         **facts,
@@ -49,6 +53,8 @@ def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> 
             "held_out": int(manifest.held_out.sum()),
             "invalid": int((~valid).sum()),
         },
+        "image_issues": _image_issues(around),
+        "copies": {**copies_summary(manifest, around.copies), **around.facts},
         "diagnostics": findings.evidence.diagnostics,
     }
 
@@ -119,6 +125,12 @@ def units_per_row(classifier: float, folds: float | None) -> dict[str, float]:
 def _hardware(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"device": str(device), "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+
+def _image_issues(around: Around) -> dict[str, int]:
+    """How many images have each issue."""
+    found = np.full(0, -1) if around.image_issue is None else around.image_issue
+    return {name: int((found == place).sum()) for place, name in enumerate(ISSUES)}
 
 
 def _transition(findings: Findings, given: np.ndarray, eligible: np.ndarray) -> list[list[float]] | None:

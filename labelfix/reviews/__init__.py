@@ -1,7 +1,7 @@
 """Review: one HTML file in which people look at the suspects and decide, with no server and no account.
 
-`survey` reads the whole table in numbers, `suspects` the rows that are shown, `pictures` their thumbnails; `report` and
-`charts` tell of the run; `page` makes the file of it all.
+`survey` reads the whole table in numbers, `noticed` what is worth a look beside the labels, `suspects` the rows that
+are shown, `pictures` their thumbnails; `report` and `charts` tell of the run; `page` makes the file of it all.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from labelfix.errors import InputError
 from labelfix.output_paths import check_no_folder, check_place, naming
 from labelfix.results.corrections import Corrections
 from labelfix.results.protected_paths import check_protected
+from labelfix.reviews.noticed import Noticed
 from labelfix.reviews.page import chunks, is_page
 from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.report import report_of, source_name
@@ -28,6 +29,7 @@ __all__ = ["review"]
 
 MOST_FLAGGED = 2_000
 MOST_UNFLAGGED = 100
+MOST_NOTICED = 1_000
 
 
 def review(
@@ -41,7 +43,8 @@ def review(
     """Write a page to review the most suspect rows with; an earlier page is replaced, the decisions made in it stay.
 
     Shown are the flagged rows, at most the 2,000 with the highest noise scores; of a run that flagged nothing the 100
-    rows with the highest scores. `limit` asks for so many rows instead: flagged ones first, then those with the next
+    rows with the highest scores; and beside them copies that contradict each other or lie on several sides of a split,
+    and outliers, at most 1,000. `limit` asks for so many rows instead: flagged ones first, then those with the next
     highest scores. Thumbnails show the originals, or what the cache keeps of them.
 
     Args:
@@ -70,7 +73,11 @@ def review(
         _check(path, opened, source)
     pictures = Pictures.of(opened, source)
     survey = Survey.of(opened, MOST_FLAGGED if limit is None else limit)
-    samples = read_samples(opened, survey.ranked[: _shown(survey, limit)])
+    suspects = survey.ranked[: _shown(survey, limit)]
+    noticed = Noticed.of(opened)
+    # Who asks for a number of rows gets no others.
+    beside = np.setdiff1d(noticed.rows[:MOST_NOTICED], suspects) if limit is None else suspects[:0]
+    samples = read_samples(opened, np.concatenate([suspects, beside]), noticed)
     _add_pictures(samples, pictures, path)
     name = source_name(opened, pictures)
     data = {
@@ -78,7 +85,7 @@ def review(
         "class_names": opened.metadata["class_names"],
         "samples": ordered(samples, sort),
     }
-    report = report_of(opened, survey, name, len(samples))
+    report = report_of(opened, survey, name, len(suspects), len(beside))
     with (
         naming(path),
         atomic_path(path) as temporary,

@@ -22,12 +22,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 # In the order in which they are joined; each file is one idea.
 STYLES = (
-    "tokens", "controls", "frame", "results", "filters", "score_range", "grid", "card", "viewer", "choices", "dialogs",
-    "summary",
+    "tokens", "controls", "frame", "results", "filters", "score_range", "grid", "card", "findings", "viewer", "choices",
+    "dialogs", "summary",
 )  # fmt: skip
 SCRIPTS = (
-    "elements", "samples", "decisions", "view", "csv", "storage", "shared", "wording", "thumbs", "card", "quick",
-    "grid", "score_range", "filters", "picker", "viewer", "dialogs", "notices", "counters", "keys", "app",
+    "elements", "samples", "findings", "decisions", "view", "csv", "storage", "shared", "wording", "thumbs", "card",
+    "quick", "grid", "score_range", "filters", "picker", "viewer", "dialogs", "notices", "counters", "keys", "app",
 )  # fmt: skip
 THUMBS_IN_A_BLOCK = 16
 # Stands in the head of every page, behind the policy, which has some 500 bytes.
@@ -41,7 +41,8 @@ def chunks(data: dict[str, Any], report: dict[str, Any]) -> Iterator[str]:
 
     Args:
         data: what the script works on: `run` (id, source, method, task), `class_names` and `samples`, each with id,
-            file, given, corrected, suggested, score, confidence, flagged, likely, added, removed, href, thumb.
+            file, given, corrected, suggested, score, confidence, flagged, likely, added, removed, group, two_labels,
+            leak, outlier, odd, issue, columns, href, thumb.
         report: what the summary shows: title, source, method, labelfix_version, noise_rate, fit_ok, fit_reason,
             counts, shown, suspects, by_class, pairs, charts (SVG as Markup), invalid, invalid_total, settings.
 

@@ -20,6 +20,7 @@ from labelfix.reviews.suspects import batches_of
 from labelfix.reviews.svg import drawn
 
 _PAIRS_SHOWN = 100
+_FILES = ("weights", "pred_probs", "features")  # options that may name a file
 
 
 def source_name(corrections: Corrections, pictures: Pictures) -> str:
@@ -30,14 +31,17 @@ def source_name(corrections: Corrections, pictures: Pictures) -> str:
     return "images in memory" if place is None else Path(place).name
 
 
-def report_of(corrections: Corrections, survey: Survey, source: str, shown: int) -> dict[str, Any]:
+def report_of(
+    corrections: Corrections, survey: Survey, source: str, shown: int, beside: int = 0
+) -> dict[str, Any]:
     """What `render` takes as its report.
 
     Args:
         corrections: of the run; a file that was moved out of it is shown without what only the run knows.
         survey: of the corrections.
         source: name of the source.
-        shown: number of samples on the page.
+        shown: number of suspects on the page.
+        beside: how many other rows it shows: copies that contradict each other or leak, and outliers.
     """
     metadata, names = corrections.metadata, corrections.metadata["class_names"]
     summary = read_summary(corrections.path.parent)
@@ -52,9 +56,9 @@ def report_of(corrections: Corrections, survey: Survey, source: str, shown: int)
         "fit_ok": metadata["fit_ok"],
         "fit_reason": reason,
         "counts": {name: counts[name] for name in _COUNTS},
-        "shown": shown,
-        "suspects": max(counts["flagged"], shown),
-        "note": _note(counts["flagged"], shown, reason if metadata["fit_ok"] else ""),
+        "shown": shown + beside,
+        "suspects": max(counts["flagged"], shown) + beside,
+        "note": _note(counts["flagged"], shown, beside, reason if metadata["fit_ok"] else ""),
         "by_class": [
             {"name": name, "rows": rows, "noise_rate": rate, "flagged": flagged, "corrected": corrected}
             for name, rate, (rows, flagged, corrected) in zip(
@@ -75,7 +79,7 @@ def report_of(corrections: Corrections, survey: Survey, source: str, shown: int)
 _COUNTS = ("rows", "judged", "flagged", "corrected", "unlabelled", "trusted", "invalid")
 
 
-def _note(flagged: int, shown: int, reason: str) -> str:
+def _note(flagged: int, shown: int, beside: int, reason: str) -> str:
     """What to know of a fit that is fine and of rows that are shown though not flagged, in sentences; else empty."""
     sentences = [f"{reason[0].upper()}{reason[1:]}."] if reason else []
     if shown > flagged:
@@ -85,6 +89,11 @@ def _note(flagged: int, shown: int, reason: str) -> str:
             )
         else:
             sentences.append("No row is flagged: the page shows those with the highest noise scores.")
+    if beside:
+        sentences.append(
+            f"It also shows {beside:,} copies that contradict each other or lie on both sides of a split, and outliers:"
+            " see the filter of findings."
+        )
     return " ".join(sentences)
 
 
@@ -98,9 +107,9 @@ def _settings(corrections: Corrections, epochs: pa.Table | None) -> list[list[st
     metadata = corrections.metadata
     saved = read_config(corrections.path.parent)
     config = saved.get("config") or {"method": metadata["method"], "seed": metadata["seed"]}
-    plain = {name: value for name, value in config.items() if name not in ("settings", "weights_sha256")}
-    if plain.get("weights"):
-        plain["weights"] = Path(plain["weights"]).name
+    hidden = ("settings", *(f"{name}_sha256" for name in _FILES))
+    plain = {name: value for name, value in config.items() if name not in hidden}
+    plain |= {name: Path(plain[name]).name for name in _FILES if plain.get(name)}
     if epochs is not None and len(epochs):
         plain["epochs"] = max(epochs.column("epoch").to_pylist())
     trusted = (saved.get("files") or {}).get("trusted")

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from labelfix.data.findings_schema import LATER_COLUMNS, RESERVED_COLUMNS
 from labelfix.data.parquet_file import open_parquet_file
 from labelfix.results.corrections import Corrections
+from labelfix.results.originals import source_options
+from labelfix.reviews.noticed import Noticed
 from labelfix.reviews.survey import class_indices
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
 _LIKELY = 10  # a digit key for each
 _DIGITS = 4
+_MOST_TEXT = 2_000  # characters of a cell
 # Few enough that a thousand probabilities a row take little memory.
 _ROWS_AT_ONCE = 8_192
 _COLUMNS = (
@@ -27,16 +31,34 @@ _COLUMNS = (
 Sample = dict[str, Any]
 
 
-def read_samples(corrections: Corrections, rows: np.ndarray) -> list[Sample]:
-    """The rows with these sample_ids, int64 (n,), in that order, ready for the page but for href and thumb."""
+def read_samples(corrections: Corrections, rows: np.ndarray, noticed: Noticed) -> list[Sample]:
+    """The rows with these sample_ids, int64 (n,), in that order, ready for the page but for href and thumb.
+
+    Of a table without images they come with the source's own columns.
+    """
     names = pa.array(corrections.metadata["class_names"], pa.string())
     is_multi = corrections.metadata["task"] == "multi"
-    columns = [*_COLUMNS, *(("added_labels", "removed_labels") if is_multi else ())]
+    there = corrections.schema.names
+    seen = [name for name in LATER_COLUMNS if name in there]
+    own = [] if _has_images(corrections) else [name for name in there if name not in RESERVED_COLUMNS]
+    columns = [*_COLUMNS, *seen, *own, *(("added_labels", "removed_labels") if is_multi else ())]
     found: dict[int, Sample] = {}
     for batch in batches_of(corrections, rows, columns):
-        for sample in _samples(batch, names, is_multi=is_multi):
-            found[sample["id"]] = sample
+        others = batch.select([*seen, *own]).to_pylist()
+        for sample, other in zip(_samples(batch, names, is_multi=is_multi), others, strict=True):
+            group, outlier = (other.get(name) for name in ("duplicate_group", "outlier_score"))
+            found[sample["id"]] = sample | {
+                "group": group,
+                "outlier": None if outlier is None else round(outlier, _DIGITS),
+                "issue": other.get("image_issue"),
+                **noticed.marks(group, outlier),
+                "columns": [[name, str(other[name])[:_MOST_TEXT]] for name in own if other[name] is not None],
+            }
     return [found[row] for row in rows.tolist()]
+
+
+def _has_images(corrections: Corrections) -> bool:
+    return source_options(corrections.path).get("has_images") is not False
 
 
 def batches_of(corrections: Corrections, rows: np.ndarray, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -81,6 +81,12 @@ class Source:
     def has_large_images(self) -> bool:
         """Whether rows are images of more than 64 px."""
         return self._stored.ndim == 4 and self._stored.shape[3] > _LARGE_ABOVE
+
+    @property
+    def features(self) -> Callable[[slice | np.ndarray], np.ndarray] | None:
+        """What gives the features (n, D) float32 of some rows, the mean over their views; None of images."""
+        stored = self._stored
+        return None if stored.ndim != 3 else lambda rows: stored[rows].mean(axis=1, dtype=np.float32)
 
     @property
     def num_pixels(self) -> int:

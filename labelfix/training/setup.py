@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from labelfix import networks
-from labelfix.config import ScanConfig
+from labelfix.config import OWN_FEATURES, ScanConfig
 from labelfix.data.images.store import ImageStore, stored_size
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
@@ -147,7 +147,7 @@ def open_encoder(config: ScanConfig) -> FrozenEncoder | None:
     Raises:
         InputError: its weights cannot be had.
     """
-    if not config.is_frozen:
+    if not config.is_frozen or config.backbone == OWN_FEATURES:
         return None
     encoder = pretrained_encoder(config.backbone, config.image_size, config.weights)
     frozen = FrozenEncoder(encoder).eval().requires_grad_(False)
@@ -185,6 +185,20 @@ def open_images(
         centre, spread = (torch.from_numpy(part).to(device) for part in statistics(features, store.valid))
         views = FeatureViews(images, centre, spread)
     return Source(features, views, device, beside=beside)
+
+
+def open_own_features(features: np.ndarray, valid: np.ndarray, config: ScanConfig) -> Source:
+    """The user's own features (N, D) float32 as heads see them: one view a row, by the statistics of the `valid`.
+
+    Raises:
+        InputError: no valid row.
+    """
+    if not valid.any():
+        raise InputError("none of the images can be read; see the errors of a scan with --rows 10")
+    device, views = torch.device(config.device), features[:, None]
+    centre, spread = (torch.from_numpy(part).to(device) for part in statistics(views, valid))
+    nothing_seen = Augmentation(1, (0.0,) * 3, (1.0,) * 3, flip=False, device=device)
+    return Source(views, FeatureViews(nothing_seen, centre, spread), device)
 
 
 def _augmentation(store: ImageStore, config: ScanConfig) -> Augmentation:
@@ -273,12 +287,18 @@ def build_network(
     return network.train()
 
 
-def planned_network(config: ScanConfig, num_classes: int) -> tuple[nn.Module, float | None]:
+def planned_network(
+    config: ScanConfig, num_classes: int, own_features: int | None
+) -> tuple[nn.Module, float | None]:
     """The network of a scan before its images are known, and seconds to encode one of them; None without encoding.
+
+    `own_features` is how many the user gives for a row, None where images are what is seen.
 
     Raises:
         InputError: as `build_network` and `open_encoder`.
     """
+    if own_features is not None:
+        return Head(own_features, num_classes).to(config.device), None
     encoder = open_encoder(config)
     if encoder is None:
         return build_network(config, num_classes, config.seed), None

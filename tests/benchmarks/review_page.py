@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from browser import Visit, open_browser
-from review_data import report
+from review_data import UNNOTICED, report
 
 from labelfix.data.images.decoding import encode
 from labelfix.reviews import page
@@ -71,7 +71,7 @@ def data_of(count: int, classes: int) -> dict[str, Any]:
         sample = {
             "id": row, "file": f"train/images/of/class-{labels[1]}/{row:06d}.jpg", "given": int(labels[1]),
             "corrected": int(labels[0]), "suggested": int(labels[0]), "score": float(rng.random()),
-            "confidence": float(probs[0]), "flagged": True, "added": [], "removed": [],
+            "confidence": float(probs[0]), "flagged": True, "added": [], "removed": [], **UNNOTICED,
             "likely": [[int(k), float(p)] for k, p in zip(labels[:9], probs, strict=False)],
             "href": f"../train/images/of/class-{labels[1]}/{row:06d}.jpg", "thumb": picture(rng),
         }  # fmt: skip

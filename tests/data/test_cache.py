@@ -160,7 +160,8 @@ class TestStore:
         folder.symlink_to(tmp_path / "elsewhere")
         assert is_built_again(manifest)
         assert not folder.is_symlink()
-        assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"images.npy", "rows.json"}
+        left = {path.name for path in (tmp_path / "elsewhere").iterdir()}
+        assert left == {"facts.npy", "images.npy", "rows.json"}
 
     def test_a_link_that_a_killed_build_might_have_left_is_not_followed(self, tmp_path, manifest, folder):
         (tmp_path / "precious").mkdir()
@@ -174,7 +175,7 @@ class TestStore:
         assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
         assert os.geteuid() != 0 or folder.with_name(f"{folder.name}-y").is_dir()
 
-    @pytest.mark.parametrize("name", ["rows.json", "images.npy"])
+    @pytest.mark.parametrize("name", ["rows.json", "images.npy", "facts.npy"])
     def test_links_inside_are_not_believed(self, tmp_path, manifest, folder, name):
         (folder / name).rename(tmp_path / name)
         (folder / name).symlink_to(tmp_path / name)
@@ -182,7 +183,7 @@ class TestStore:
         assert (tmp_path / name).is_file()
 
     @needs_root
-    @pytest.mark.parametrize("name", [".", "rows.json", "images.npy"])
+    @pytest.mark.parametrize("name", [".", "rows.json", "images.npy", "facts.npy"])
     def test_what_somebody_else_put_there_is_not_believed(self, manifest, folder, name):
         np.save(folder / "images.npy", np.ones((4, 3, 16, 16), np.uint8))
         os.chown(folder / name, SOMEBODY_ELSE, SOMEBODY_ELSE)

@@ -318,7 +318,7 @@ def test_a_second_open_decodes_nothing_and_another_size_or_image_does(tmp_path, 
     kept = {
         entry.name for folder in (cache / "images").iterdir() if folder.is_dir() for entry in folder.iterdir()
     }
-    assert kept == {"images.npy", "rows.json"}
+    assert kept == {"facts.npy", "images.npy", "rows.json"}
 
 
 def test_bytes_in_parquet_and_files_give_the_same_pixels(tmp_path):

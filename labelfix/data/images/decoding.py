@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import re
@@ -11,7 +12,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import (
@@ -67,8 +68,28 @@ _TURNS = {
 }
 
 
+_ON_ITS_SIDE = tuple(turn for orientation, turn in _TURNS.items() if orientation > 4)
+
+
 class BadImage(Exception):  # noqa: N818 (it says what the image is)
     """An image that cannot be decoded; its text is the one-line reason, without paths."""
+
+
+class Facts(NamedTuple):
+    """What decoding sees of an image beside its pixels.
+
+    Attributes:
+        digest: 128 bits that two images share where they are the same picture, however their files are written: of the
+            same size, and the same to the last bit as they are stored.
+        width: of the upright original, in pixels.
+        height: the same.
+        largest: value of what is 16-bit grey, None for all else.
+    """
+
+    digest: bytes
+    width: int
+    height: int
+    largest: int | None
 
 
 def decode(data: Path | bytes, size: int, white: int = WHITE) -> np.ndarray:
@@ -116,18 +137,19 @@ def is_image(head: bytes) -> bool:
     return head.startswith(_MAGIC) or _PNM.match(head) is not None
 
 
-def decode_quietly(data: str | Path | bytes, size: int, white: int = WHITE) -> tuple[np.ndarray, int | None]:
-    """`decode` without hiding Pillow's warnings, which takes time of its own.
-
-    Returns:
-        The pixels, and the largest value of what is 16-bit grey, None for all else.
-    """
+def decode_quietly(data: str | Path | bytes, size: int, white: int = WHITE) -> tuple[np.ndarray, Facts]:
+    """`decode`, and what else is seen, without hiding Pillow's warnings, which takes time of its own."""
     with open_picture(data) as picture:
+        width, height = picture.size
         try:
-            small, largest = _square(picture, size, white)
+            small, turn, largest = _square(picture, size, white)
         except Exception as error:
             raise BadImage(reason_of(error)) from None
-    return np.asarray(small).transpose(2, 0, 1), largest
+    pixels = np.asarray(small)
+    width, height = (height, width) if turn in _ON_ITS_SIDE else (width, height)
+    digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16)
+    digest.update(f"{width} {height}".encode())
+    return pixels.transpose(2, 0, 1), Facts(digest.digest(), width, height, largest)
 
 
 def white_of(largest: int) -> int:
@@ -193,8 +215,10 @@ def _regular_file(path: str | Path) -> BinaryIO:
     return open(handle, "rb")
 
 
-def _square(picture: Image.Image, size: int, white: int) -> tuple[Image.Image, int | None]:
-    """The central square at `size`, upright, RGB; and the largest value of 16-bit grey."""
+def _square(
+    picture: Image.Image, size: int, white: int
+) -> tuple[Image.Image, Image.Transpose | None, int | None]:
+    """The central square at `size`, upright, RGB; the turn that made it so; and the largest value of 16-bit grey."""
     if picture.format in ("JPEG", "MPO") and min(picture.size) >= 4 * size:
         # Twice the size leaves the resampling enough to work with.
         picture.draft(None, (2 * size, 2 * size))
@@ -205,7 +229,7 @@ def _square(picture: Image.Image, size: int, white: int) -> tuple[Image.Image, i
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
         picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    return upright_rgb(picture, turn), largest
+    return upright_rgb(picture, turn), turn, largest
 
 
 def loaded(

@@ -22,14 +22,24 @@ from labelfix.atomic_files import flush, write_json
 from labelfix.data.array_file import check_space, map_array, reserve
 from labelfix.data.images.decoding import DECODER_VERSION, WHITE, BadImage, decode, encode
 from labelfix.data.images.folders import clear, is_ours, locked, place_of_stores
-from labelfix.data.images.readable import look
-from labelfix.data.images.workers import decode_all, num_cores
+from labelfix.data.images.readable import decoded_warnings, look
+from labelfix.data.images.workers import FACTS, decode_all, num_cores
 from labelfix.errors import InputError, LabelfixError
 
 if TYPE_CHECKING:
     from labelfix.data.manifest import Manifest
+    from labelfix.reporting import Reporter
 
-__all__ = ["DECODER_VERSION", "BadImage", "ImageStore", "auto_image_size", "decode", "encode", "stored_size"]
+__all__ = [
+    "DECODER_VERSION",
+    "BadImage",
+    "ImageStore",
+    "auto_image_size",
+    "decode",
+    "decoded",
+    "encode",
+    "stored_size",
+]
 
 _PIXEL = np.dtype(np.uint8)
 AUTO_SIZES = (8, 16, 28, 32, 48, 64, 96, 128, 160, 192, 224)
@@ -68,6 +78,8 @@ class ImageStore:
         image_size: the size asked for, in pixels.
         stored_size: S, the side of the stored squares, in pixels.
         white: the value of 16-bit grey that became 255.
+        facts: (N,) of `workers.FACTS`: digest of the picture, width and height of the original in pixels; zeros where a
+            row is not valid. None where nobody has asked for them.
     """
 
     images: np.ndarray
@@ -76,6 +88,7 @@ class ImageStore:
     image_size: int
     stored_size: int
     white: int = WHITE
+    facts: np.ndarray | None = None
 
     @classmethod
     def open_or_build(
@@ -118,6 +131,11 @@ class ImageStore:
         return store
 
     @classmethod
+    def without_images(cls, num_rows: int) -> ImageStore:
+        """That of a table without images: every row is valid, and none has a pixel."""
+        return cls(np.zeros((num_rows, 3, 0, 0), _PIXEL), np.ones(num_rows, dtype=bool), {}, 0, 0)
+
+    @classmethod
     def find(cls, image_key: str, num_rows: int, image_size: int) -> ImageStore | None:
         """The images in the cache, by the `image_key` of their manifest; None where they are not there."""
         return cls._open(place_of_stores() / _key(image_key, image_size), num_rows, image_size)
@@ -126,19 +144,47 @@ class ImageStore:
     def _open(cls, folder: Path, num_rows: int, image_size: int) -> ImageStore | None:
         """The store in `folder`; None where it is missing, incomplete, broken or not this user's own."""
         side = stored_size(image_size)
-        recorded, pixels = folder / "rows.json", folder / "images.npy"
+        recorded, pixels, seen = (folder / name for name in ("rows.json", "images.npy", "facts.npy"))
         if not all(is_ours(place, stat.S_ISDIR) for place in (folder.parent, folder)):
             return None
-        if not all(is_ours(place, stat.S_ISREG) for place in (recorded, pixels)):
+        if not all(is_ours(place, stat.S_ISREG) for place in (recorded, pixels, seen)):
             return None
         try:
             errors, white = _read_rows(recorded, num_rows)
             images = map_array(pixels, _PIXEL, (num_rows, 3, side, side))
+            facts = map_array(seen, FACTS, (num_rows,))
         except (OSError, ValueError, RecursionError):
             return None
         valid = np.ones(num_rows, dtype=bool)
         valid[list(errors)] = False
-        return cls(images, valid, errors, image_size, side, white)
+        return cls(images, valid, errors, image_size, side, white, facts)
+
+
+def decoded(
+    manifest: Manifest,
+    image_size: int,
+    reporter: Reporter,
+    *,
+    is_trained_on: bool = True,
+    white: int | None = None,
+) -> ImageStore:
+    """The images at the size of a scan, from the cache where they are there; warns of those that cannot be used.
+
+    `white` is the value of 16-bit grey that becomes 255; None for what the images suggest.
+
+    Raises:
+        InputError: of those that are trained on, there are no two classes with an image that can be read.
+    """
+    if not manifest.has_images:
+        return ImageStore.without_images(manifest.num_rows)
+
+    def on_progress(done: int, total: int) -> None:
+        reporter.progress("decode", done, total)
+
+    store = ImageStore.open_or_build(manifest, image_size, on_progress=on_progress, white=white)
+    for warning in decoded_warnings(manifest, store.errors, is_trained_on=is_trained_on):
+        reporter.message(f"warning: {warning}")
+    return store
 
 
 def _key(image_key: str, image_size: int, white: int | None = None) -> str:
@@ -182,7 +228,10 @@ def _build(
     try:
         target = temporary / "images.npy"
         reserve(target, _PIXEL, (manifest.num_rows, 3, side, side))
-        errors, white = decode_all(manifest, target, side, on_progress, workers or num_cores(), white)
+        facts = np.zeros(manifest.num_rows, FACTS)
+        errors, white = decode_all(manifest, target, side, on_progress, workers or num_cores(), facts, white)
+        np.save(temporary / "facts.npy", facts)
+        flush(temporary / "facts.npy")
         recorded = {
             "decoder_version": DECODER_VERSION,
             "image_size": image_size,

@@ -1,6 +1,6 @@
 """Decoding in parallel: processes with limits of time and memory, so that a picture costs no more than itself.
 
-Those of a store write pixels into the array file and return only what went wrong.
+Those of a store write pixels into the array file and return what else they saw, or what went wrong.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from pebble import ProcessExpired, ProcessPool
 
 from labelfix.atomic_files import flush
 from labelfix.child_processes import leave_with_parent, only_our_code, start_tracker
-from labelfix.data.images.decoding import WHITE, BadImage, decode_quietly, reason_of, white_of
+from labelfix.data.images.decoding import WHITE, BadImage, Facts, decode_quietly, reason_of, white_of
 from labelfix.errors import LabelfixError
 
 if TYPE_CHECKING:
     from labelfix.data.manifest import Manifest
 
+# As `Facts`, row by row.
+FACTS = np.dtype([("digest", "V16"), ("width", "<u4"), ("height", "<u4")])
 SECONDS_PER_IMAGE = 30.0
 # What a worker may take above what it starts with: no format takes more for a picture within the limit of pixels.
 BYTES_PER_WORKER = 2 << 30
@@ -66,6 +68,7 @@ def decode_all(
     side: int,
     on_progress: Callable[[int, int], None] | None,
     workers: int,
+    facts: np.ndarray,
     white: int | None = None,
 ) -> tuple[dict[int, str], int]:
     """Decode every image of a manifest into `target`.
@@ -79,6 +82,7 @@ def decode_all(
         side: S, in pixels.
         on_progress: called with (rows done, N) after every chunk.
         workers: number of processes.
+        facts: (N,) of `FACTS`, zeros; filled.
         white: the value of 16-bit grey that becomes 255; None for what the images suggest.
 
     Returns:
@@ -98,12 +102,19 @@ def decode_all(
             on_progress(done, manifest.num_rows)
 
     greys: dict[int, int] = {}
-    errors = run_chunks(chunks, target, workers, report, partial(decode_chunk, white=white or WHITE), greys)
+
+    def see(row: int, seen: Facts) -> None:
+        facts[row] = seen[:3]
+        if seen.largest is not None:
+            greys[row] = seen.largest
+
+    errors = run_chunks(chunks, target, workers, report, partial(decode_chunk, white=white or WHITE), see)
     if white is None and greys:
         white = white_of(max(greys.values()))
         if white < WHITE:
             again = _chunks_of_rows(manifest, np.array(sorted(greys)), size)
-            errors |= run_chunks(again, target, workers, lambda _: None, partial(decode_chunk, white=white))
+            work = partial(decode_chunk, white=white)
+            errors |= run_chunks(again, target, workers, lambda _: None, work, see)
     return errors, white or WHITE
 
 
@@ -135,12 +146,12 @@ def run_chunks(
     target: Path,
     workers: int,
     report: Callable[[int], None],
-    work: Work[int | None] | None = None,
-    greys: dict[int, int] | None = None,
+    work: Work[Facts] | None = None,
+    see: Callable[[int, Facts], None] | None = None,
 ) -> dict[int, str]:
     """Send chunks through `work` in worker processes, and collect the errors by row; see `decode_all`.
 
-    `greys` takes the largest value of each image of 16-bit grey, by row.
+    `see` is called with what was seen of each image that could be decoded, by row.
     """
     errors: dict[int, str] = {}
     num_done = 0
@@ -148,11 +159,11 @@ def run_chunks(
     with worker_pool(workers, _map_target, str(target)) as pool:
         for first, results in results_of(pool, workers, chunks, work or decode_chunk):
             num_done += len(results)
-            errors |= {
-                row: str(error) for row, error in enumerate(results, first) if isinstance(error, BadImage)
-            }
-            if greys is not None:
-                greys |= {row: value for row, value in enumerate(results, first) if isinstance(value, int)}
+            for row, result in enumerate(results, first):
+                if isinstance(result, BadImage):
+                    errors[row] = str(result)
+                elif see is not None:
+                    see(row, result)
             report(num_done)
             if time.monotonic() > flushed + _FLUSH_SECONDS:
                 flush(target)
@@ -193,17 +204,13 @@ def results_of(
                 yield chunk.first, results
 
 
-def decode_chunk(chunk: Chunk, white: int = WHITE) -> list[BadImage | int | None]:
-    """In a worker: decode images into the array file, in order, until the time is up.
-
-    Returns:
-        The largest value of each image of 16-bit grey, None for all others.
-    """
+def decode_chunk(chunk: Chunk, white: int = WHITE) -> list[Facts | BadImage]:
+    """In a worker: decode images into the array file, in order, until the time is up."""
     side = _pixels.shape[-1]
 
-    def decode(row: int, image: str | bytes) -> int | None:
-        _pixels[row], largest = decode_quietly(image, side, white)
-        return largest
+    def decode(row: int, image: str | bytes) -> Facts:
+        _pixels[row], facts = decode_quietly(image, side, white)
+        return facts
 
     return each_of(chunk, decode)
 

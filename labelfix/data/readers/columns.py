@@ -57,9 +57,10 @@ def open_columns(query: Query, schema: pa.Schema, batches: Batches, byte_rows: B
     """
     schema, batches = _plain(schema, batches)
     columns = table_columns(query, schema)
-    kind = schema.field(columns.image).type
+    kind = pa.string() if columns.image is None else schema.field(columns.image).type
     holds_bytes = _is_image(kind)
-    if not holds_bytes and not _is_text(kind):
+    # What only names rows may be numbers.
+    if query.has_images and not holds_bytes and not _is_text(kind):
         raise InputError(
             f"{query.path}: the image column {columns.image!r} holds {kind}, neither paths as text nor"
             f" struct{{bytes, path}}; name another with --image-column (usual: {', '.join(IMAGE_COLUMNS)})"
@@ -111,6 +112,8 @@ def table_columns(query: Query, schema: pa.Schema) -> Columns:
     """
     picture = query.image_column or "image"
     if picture in schema.names and _is_image(schema.field(picture).type):
+        if not query.has_images:
+            return pick_columns([name for name in schema.names if name != picture], query)
         # The struct is the image, whatever other columns are called.
         query = replace(query, image_column=picture)
     return pick_columns(schema.names, query)
@@ -119,7 +122,7 @@ def table_columns(query: Query, schema: pa.Schema) -> Columns:
 def image_struct(query: Query, schema: pa.Schema) -> str | None:
     """Name of the image column where it holds bytes; None where it holds paths."""
     image = table_columns(query, schema).image
-    return image if _is_image(schema.field(image).type) else None
+    return image if image is not None and _is_image(schema.field(image).type) else None
 
 
 def class_names(schema: pa.Schema, column: str, path: Path) -> tuple[str, ...] | None:
@@ -206,7 +209,7 @@ def _read(
         labels = pa.nulls(len(batch), pa.string())
         if columns.label is not None:
             labels = column_labels(batch.column(columns.label), names, query.path, first)
-        image = batch.column(columns.image)
+        image = pa.nulls(len(batch), pa.string()) if columns.image is None else batch.column(columns.image)
         extra = tuple(batch.column(name) for name in columns.extra)
         marks = read_marks(columns.marks, batch.column, query.path, first)
         if byte_rows is not None:

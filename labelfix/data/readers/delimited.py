@@ -107,7 +107,8 @@ def _read(query: Query, names: list[str], columns: Columns, warnings: list[str])
             labels = strip_labels(strings(table[columns.label], query.path, first))
         extra = tuple(cells[name] for name in columns.extra)
         marks = read_marks(columns.marks, cells.__getitem__, query.path, first)
-        yield path_rows(table[columns.image], labels, extra, query, first, marks)
+        images = [None] * len(batch) if columns.image is None else table[columns.image]
+        yield path_rows(images, labels, extra, query, first, marks)
         first += len(batch)
 
 

@@ -106,7 +106,11 @@ def _read(
 ) -> Iterator[Rows]:
     path = query.path
     for first, batch in _batches(query, records):
-        cells = [_image_cell(record.get(columns.image), path, first + i) for i, record in enumerate(batch)]
+        cells: list[str | None] = [None] * len(batch)
+        if columns.image is not None:
+            cells = [
+                _image_cell(record.get(columns.image), path, first + i) for i, record in enumerate(batch)
+            ]
         labels: list[str | None] = [None] * len(batch)
         if columns.label is not None:
             labels = [

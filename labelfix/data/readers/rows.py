@@ -47,6 +47,8 @@ class Query:
         image_column: name of the image column; None looks for the usual ones.
         label_column: name of the label column; None looks for the usual ones.
         require_labels: whether a source without a label column is an error.
+        has_images: False for a table of whatever: then no image column is needed, and none is read; one of paths or
+            ids names the rows.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Query:
     image_column: str | None = None
     label_column: str | None = None
     require_labels: bool = True
+    has_images: bool = True
 
     def check(self) -> None:
         """Refuse options that fit no source.
@@ -137,14 +140,14 @@ class Columns:
     """Which column of a table plays which part.
 
     Attributes:
-        image: of the images.
+        image: of the images; None where a table without images has none.
         label: of the labels; None without one.
         extra: those that pass through.
         marks: those of is_trusted, split and group that are there, and fastai's is_valid.
         left_out: those of earlier findings, which do not pass through.
     """
 
-    image: str
+    image: str | None
     label: str | None
     extra: tuple[str, ...]
     marks: tuple[str, ...] = ()
@@ -175,8 +178,7 @@ def pick_columns(names: Sequence[str], query: Query) -> Columns:
         InputError: a column is missing, repeated, not supported, or has the name of one of our own.
     """
     check_names(names, query.path)
-    image = _pick(names, query, query.image_column, IMAGE_COLUMNS, "image", required=True)
-    assert image is not None
+    image = _pick(names, query, query.image_column, IMAGE_COLUMNS, "image", required=query.has_images)
     label = _pick(names, query, query.label_column, LABEL_COLUMNS, "label", required=query.require_labels)
     holds_findings = _FLAG in names and any(name in names for name in _FINDINGS)
     taken = {image, label} | ({FASTAI} if not holds_findings and "split" not in names else set())
@@ -275,11 +277,17 @@ def path_rows(
     first_row: int,
     marks: Marks = NO_MARKS,
 ) -> Rows:
-    """Rows of a manifest of paths; a null or blank cell is an image that is not there."""
+    """Rows of a manifest of paths; a null or blank cell is an image that is not there.
+
+    In a table without images the cells only name the rows, which go by their number where there is none.
+    """
     root = root_of(query)
     paths = [cell if cell and not cell.isspace() else None for cell in cells]
     paths = [local_path(path, root) if path and is_served(path) else path for path in paths]
     names = [file_name(path, str(root)) for path in paths]
+    if not query.has_images:
+        names = [name or f"row-{row:09d}" for row, name in enumerate(names, first_row)]
+        paths = [None] * len(names)
     names_text, paths_text = strings(names, query.path, first_row), strings(paths, query.path, first_row)
     return Rows(names_text, paths_text, labels, None, extra, marks)
 

@@ -61,7 +61,7 @@ class Review {
     const held = document.activeElement;
     const isHere = held === document.body || Boolean(held?.closest('.results'));
     const filters = this.form.value;
-    const view = this.ordered.filter((sample) => passes(sample, filters, this.decisions.made.get(sample.id)));
+    const view = viewOf(this.samples.all, this.ordered, filters, this.decisions.made);
     const place = view.findIndex((sample) => sample.id === id);
     this.grid.show(view, place < 0 ? otherwise : place);
     showCount(view.length, this.samples.all.length);
@@ -131,13 +131,13 @@ class Review {
       this.announcer.say(`Sample ${sample.id} has no given label to keep`);
       return;
     }
-    this.shared.apply([[sample.id, decision]]);
+    const changes = this.decisions.ofCopies(sample, decision);
+    this.shared.apply(changes);
     const { view } = this.grid;
     const next = decision ? nextUndecided(view, view.indexOf(sample), this.decisions.made) : -1;
     this.#changed(next < 0 ? sample.id : view[next].id);
-    const left = this.decisions.tallies().undecided;
-    const rest = left ? `${grouped(left)} left` : 'All samples are decided';
-    this.announcer.say(`${decided(this.decisions, sample)}, sample ${sample.id}. ${rest}`, true);
+    const about = `sample ${sample.id}${andCopies(changes)}. ${whatIsLeft(this.decisions)}`;
+    this.announcer.say(`${decided(this.decisions, sample)}, ${about}`, true);
   }
 
   undo() {

@@ -54,6 +54,19 @@ class Decisions {
     return label === sample.suggested ? 'accept' : `change:${label}`;
   }
 
+  /**
+   * The same decision about a sample and its copies, which have one true label.
+   * @param {Sample} sample
+   * @param {string|undefined} decision undefined takes it away
+   * @returns {[number, string|undefined][]} what `apply` takes
+   */
+  ofCopies(sample, decision) {
+    const names = decision !== undefined && ['accept', 'keep', 'change'].includes(kindOf(decision));
+    const label = names ? this.labelOf(sample, decision) : null;
+    const same = (other) => (other === sample || !names ? decision : this.choosing(other, label));
+    return this.samples.copiesOf(sample).map((other) => [other.id, same(other)]);
+  }
+
   /** Where no change is suggested, to accept is to keep. @param {Sample} sample @param {string|undefined} decision */
   meant(sample, decision) {
     return decision === 'accept' && !this.samples.hasChange(sample) ? 'keep' : decision;

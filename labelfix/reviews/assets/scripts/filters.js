@@ -12,6 +12,8 @@ class FilterForm {
     this.range = new ScoreRange(samples.all, changed);
     this.#classOptions();
     this.#pairOptions();
+    this.#findingOptions();
+    byId('finding-filter').addEventListener('change', changed);
     this.form.addEventListener('submit', (event) => event.preventDefault());
     byId('search').addEventListener('input', changed);
     byId('pair-filter').addEventListener('change', changed);
@@ -35,6 +37,7 @@ class FilterForm {
       state: this.form.elements.namedItem('state').value,
       label: byId('class-filter').value,
       pair: byId('pair-filter').value,
+      finding: byId('finding-filter').value,
       low,
       high,
     };
@@ -75,6 +78,16 @@ class FilterForm {
     byId('class-filter').append(
       ...labels.map((label) => this.#option(String(label), this.samples.names[label], counts.get(label))),
     );
+  }
+
+  /** Only what there is on this page; no filter where there is nothing. */
+  #findingOptions() {
+    const counts = Object.entries(FINDINGS).map(([value, { name, has }]) => {
+      return { value, name, count: this.samples.all.filter(has).length };
+    });
+    const there = counts.filter(({ count }) => count);
+    byId('finding-field').hidden = !there.length;
+    byId('finding-filter').append(...there.map(({ value, name, count }) => this.#option(value, name, count)));
   }
 
   /** Pairs of the chosen class, the most frequent first. */

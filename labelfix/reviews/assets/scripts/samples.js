@@ -14,6 +14,13 @@
  * @property {[number, number][]} likely classes and their probabilities, falling, up to ten
  * @property {number[]} [added] classes, of rows with several
  * @property {number[]} [removed] classes, of rows with several
+ * @property {number|null} group of copies: the first row that shows the same
+ * @property {boolean} two_labels whether its copies were given several labels
+ * @property {boolean} leak whether its copies lie on several sides of a split
+ * @property {number|null} outlier score, 0 to 1
+ * @property {boolean} odd whether that is high
+ * @property {string|null} issue of the image
+ * @property {[string, string][]} columns of the source, where it has no images
  * @property {string|null} href of the original image
  * @property {number} index in the page; added here
  * @property {string} search file name in lower case; added here
@@ -34,6 +41,12 @@ class Samples {
       sample.pair = pairKey(sample, this.isMulti);
       this.byId.set(sample.id, sample);
     });
+  }
+
+  /** A sample and its copies on this page. @param {Sample} sample @returns {Sample[]} */
+  copiesOf(sample) {
+    if (sample.group === null || this.isMulti) return [sample];
+    return [sample, ...this.all.filter((other) => other.group === sample.group && other !== sample)];
   }
 
   /** @param {number|number[]|null} label @returns {string} */

@@ -6,13 +6,14 @@
  * @property {string} state all, undecided, decided, accept, keep, change or skip
  * @property {string} label class number, given or suggested; '' for all
  * @property {string} pair key; '' for all
+ * @property {string} finding of `FINDINGS`; '' for all
  * @property {number} low lowest noise score
  * @property {number} high highest noise score
  */
 
 /** @returns {Filters} that let everything through */
 function noFilters() {
-  return { text: '', state: 'all', label: '', pair: '', low: 0, high: 1 };
+  return { text: '', state: 'all', label: '', pair: '', finding: '', low: 0, high: 1 };
 }
 
 /** @param {Filters} filters @returns {number} how many of them narrow the view */
@@ -29,6 +30,7 @@ function activeFilters(filters) {
 function passes(sample, filters, decision) {
   if (!hasState(decision, filters.state)) return false;
   if (filters.pair && sample.pair !== filters.pair) return false;
+  if (filters.finding && !FINDINGS[filters.finding].has(sample)) return false;
   if (filters.label && !classesOf(sample).includes(Number(filters.label))) return false;
   if (filters.low > 0 || filters.high < 1) {
     if (sample.score === null || sample.score < filters.low || sample.score > filters.high) return false;
@@ -65,6 +67,7 @@ function sorted(samples, order) {
       (counts.get(b.pair) ?? 0) - (counts.get(a.pair) ?? 0) ||
       (a.pair < b.pair ? -1 : Number(a.pair > b.pair)) ||
       byScore(a, b),
+    copies: (a, b) => (a.group ?? Infinity) - (b.group ?? Infinity) || a.id - b.id,
     id: (a, b) => a.id - b.id,
   };
   return [...samples].sort(orders[order]);

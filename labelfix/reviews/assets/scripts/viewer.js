@@ -108,8 +108,24 @@ class Viewer {
       fact('Flagged', sample.flagged ? 'yes' : 'no'),
       fact('Decision', element('span', { id: 'viewer-decision', className: 'decision' })),
     ];
+    const copies = this.samples.copiesOf(sample).slice(1);
+    if (sample.group !== null) {
+      const links = copies.flatMap((other) => [this.#link(other), ' ']);
+      facts.push(fact('Copies', ...(links.length ? links : [`of sample ${sample.group}`])));
+    }
+    if (sample.outlier !== null) facts.push(fact('Outlier score', twoDecimals(sample.outlier)));
+    if (sample.issue !== null) facts.push(fact('Image', sample.issue));
+    facts.push(...sample.columns.map(([name, text]) => fact(name, text)));
     if (this.samples.isMulti) facts.push(fact('Labels if accepted', this.samples.nameOf(sample.corrected)));
     byId('viewer-facts').replaceChildren(...facts);
+  }
+
+  /** To a copy, by its number and given label. */
+  #link(sample) {
+    return element('a', {
+      href: `#sample=${sample.id}`,
+      textContent: `#${sample.id} ${this.samples.nameOf(sample.given)}`,
+    });
   }
 
   #choice([label, share], number, sample) {

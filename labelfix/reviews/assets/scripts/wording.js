@@ -47,8 +47,15 @@ function spoken(decisions, sample) {
     change,
     sample.score === null ? 'no noise score' : `noise score ${twoDecimals(sample.score)}`,
     sample.confidence === null ? 'no confidence' : `confidence ${percent(sample.confidence)}`,
+    ...(markOf(sample) ? [markOf(sample)] : []),
     sample.file,
     `sample ${sample.id}`,
   ];
   return `${decided(decisions, sample)}: ${facts.join(', ')}`;
+}
+
+/** What is still to do. @param {Decisions} decisions */
+function whatIsLeft(decisions) {
+  const left = decisions.tallies().undecided;
+  return left ? `${grouped(left)} left` : 'All samples are decided';
 }

@@ -1,0 +1,60 @@
+"""How many planted copies are found: exact ones, encoded again, smaller, mirrored; half of them under another label.
+
+    python tests/benchmarks/planted_copies.py DATA/clothing.parquet OUT.parquet [--rows N] [--copies 200]
+
+writes N labelled photographs and the copies after them, with `kind` and `original` (the row) as columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageOps
+
+KINDS = ("exact", "jpeg60", "resized", "mirrored")
+
+
+def copy_of(data: bytes, kind: str) -> bytes:
+    if kind == "exact":
+        return data
+    with Image.open(io.BytesIO(data)) as opened:
+        picture = opened.convert("RGB")
+    if kind == "resized":
+        picture = picture.resize([round(0.8 * side) for side in picture.size], Image.Resampling.BICUBIC)
+    if kind == "mirrored":
+        picture = ImageOps.mirror(picture)
+    sink = io.BytesIO()
+    picture.save(sink, "JPEG", quality=60 if kind == "jpeg60" else 90)
+    return sink.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--rows", type=int, default=2_000)
+    parser.add_argument("--copies", type=int, default=200)
+    options = parser.parse_args()
+    table = pq.read_table(options.source).to_pylist()
+    rows = [row for row in table if row["label"] is not None][: options.rows]
+    rng = np.random.default_rng(0)
+    labels = sorted({row["label"] for row in rows})
+    found = [{"image": row["image"], "label": row["label"], "kind": "", "original": -1} for row in rows]
+    for number, original in enumerate(rng.permutation(len(rows))[: options.copies].tolist()):
+        kind, label = KINDS[number % len(KINDS)], rows[original]["label"]
+        if number // len(KINDS) % 2:
+            label = labels[(labels.index(label) + 1) % len(labels)]
+        image = {"bytes": copy_of(rows[original]["image"]["bytes"], kind), "path": f"copy-{number:04d}.jpg"}
+        found.append({"image": image, "label": label, "kind": kind, "original": original})
+    pq.write_table(pa.Table.from_pylist(found), options.out)
+
+
+if __name__ == "__main__":
+    main()

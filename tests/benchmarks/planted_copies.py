@@ -3,6 +3,11 @@
     python tests/benchmarks/planted_copies.py DATA/clothing.parquet OUT.parquet [--rows N] [--copies 200]
 
 writes N labelled photographs and the copies after them, with `kind` and `original` (the row) as columns.
+
+    labelfix scan OUT.parquet --encoder lite0 --out RUN
+    python tests/benchmarks/planted_copies.py RUN
+
+says how many of them stand in one `duplicate_group` with their original, and which groups are of several originals.
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
+
+import labelfix
 
 KINDS = ("exact", "jpeg60", "resized", "mirrored")
 
@@ -33,15 +40,33 @@ def copy_of(data: bytes, kind: str) -> bytes:
     return sink.getvalue()
 
 
+def measure(run: Path) -> None:
+    """Print what a scan of such a file found."""
+    df = labelfix.read_corrections(run)
+    group = df["duplicate_group"].to_numpy(float)
+    for kind in KINDS:
+        copies = df.index[df["kind"] == kind].to_numpy()
+        originals = df["original"].to_numpy()[copies]
+        print(f"{kind}: {(group[copies] == group[originals]).mean():.3f} of {len(copies)} found")
+    family = np.where(df["original"] >= 0, df["original"], df.index)
+    several = [
+        rows.index.tolist() for _, rows in df.groupby("duplicate_group") if len(set(family[rows.index])) > 1
+    ]
+    print(f"{len(several)} groups of several originals: {several}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--copies", type=int, default=200)
     options = parser.parse_args()
+    if options.out is None:
+        measure(options.source)
+        return
     table = pq.read_table(options.source).to_pylist()
     rows = [row for row in table if row["label"] is not None][: options.rows]
     rng = np.random.default_rng(0)

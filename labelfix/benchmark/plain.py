@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,7 @@ def write_plain(path: Path, manifest: Manifest, rows: np.ndarray, mark: str = ""
         mark: kept in the file's metadata.
     """
     found = (image for image in manifest.sample_images(rows) if image is not None)
-    holds_bytes = isinstance(next(found, None), bytes)
+    holds_bytes = manifest.holds_addresses or isinstance(next(found, None), bytes)
     extra = [field for field in manifest.pass_through_fields if field.name in ("split", "group")]
     picture = pa.field("image", _PICTURE) if holds_bytes else pa.field("file_name", pa.string())
     # As class numbers with their names: texts would lose the order of the classes, which `pair` noise follows.
@@ -46,11 +47,16 @@ def write_plain(path: Path, manifest: Manifest, rows: np.ndarray, mark: str = ""
             part = slice(first, first + len(piece))
             if holds_bytes:
                 pairs = zip(piece, names[part].to_pylist(), strict=True)
-                pictures = pa.array([{"bytes": image, "path": name} for image, name in pairs], _PICTURE)
+                pictures = pa.array([_picture(image, name) for image, name in pairs], _PICTURE)
             else:
                 pictures = pa.array([None if image is None else str(image) for image in piece], pa.string())
             columns = [pictures, labels[part], *(column[part] for column in marks)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _picture(image: Path | bytes | None, name: str) -> dict[str, Any]:
+    is_file = isinstance(image, Path)
+    return {"bytes": None if is_file else image, "path": str(image) if is_file else name}
 
 
 def column_of(manifest: Manifest, name: str) -> pa.ChunkedArray:

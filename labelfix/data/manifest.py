@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from labelfix.data.cache import MANIFEST_PREFIX, cache_errors, cache_folder
 from labelfix.data.class_names import look_alike_warning, merged, read_class_map
+from labelfix.data.hub import hub_name, is_hub_address, load_hub
 from labelfix.data.readers import (
     BATCH_ROWS,
     OpenedSource,
@@ -29,20 +30,23 @@ from labelfix.data.readers import (
     title_of,
     unique_file_names,
 )
+from labelfix.data.readers.addresses import is_address
 from labelfix.data.readers.checks import (
     check_one_label_per_path,
     check_trusted,
     check_two_classes,
     rare_classes,
 )
-from labelfix.data.readers.files import Files
+from labelfix.data.readers.files import MISSING, Files, regular_file
 from labelfix.data.readers.image_places import ImagePlaces
 from labelfix.data.readers.keys import Keys
 from labelfix.data.readers.labels import Codes
 from labelfix.data.readers.marks import MarkedRows
+from labelfix.data.remote import fetch
 from labelfix.errors import InputError
 
 Image = Path | bytes | None
+_FETCHED_ROWS = 64
 ImageBytes = Callable[[np.ndarray], Iterator[list[bytes | None]]]
 
 
@@ -52,7 +56,7 @@ class Manifest:
 
     Attributes:
         source: absolute path of the folder or file; in memory what messages call it, such as "the DataFrame".
-        name: the folder's name, or the file's without its extension; "memory" in memory.
+        name: the folder's name, or the file's without its extension; the dataset's on the hub; "memory" in memory.
         class_names: the K classes; class indices follow this order everywhere.
         given: (N,) int64, index into `class_names`, -1 where unlabelled; read-only.
         is_trusted: (N,) bool, rows whose given label a person has verified; read-only.
@@ -74,6 +78,7 @@ class Manifest:
         pass_through: names of the columns that pass through to the output.
         places: files and folders of the source, in which nothing is written, see `output_paths.source_places`.
         gone: rows that are not in the source any more, see `taken`.
+        why_none: why there is no image where one is named, by row; filled when it is asked for.
     """
 
     source: Path
@@ -98,6 +103,7 @@ class Manifest:
     _image_bytes: ImageBytes | None
     _files: Files
     gone: frozenset[int] = frozenset()
+    why_none: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -116,8 +122,9 @@ class Manifest:
         """Read a source: its rows and labels, not its pixels. An image that is not there is no error here.
 
         Args:
-            source: a folder of class folders or of Parquet shards, or a .csv, .tsv, .jsonl or .parquet file; or
-                what `labelfix.data.readers.memory` reads: arrays, a DataFrame or a Dataset.
+            source: a folder or a file that `labelfix.data.readers` reads, such as class folders or a manifest; a
+                dataset on the Hugging Face hub (hf://datasets/NAME); or what `labelfix.data.readers.memory` reads:
+                arrays, a DataFrame or a Dataset.
             rows: read only the first so many rows, at least 1.
             root: folder that relative paths of a manifest start from; default the manifest's own, for a
                 DataFrame the current one.
@@ -132,6 +139,8 @@ class Manifest:
         Raises:
             InputError: anything wrong with the source, one of its rows or an option; says the way out.
         """
+        address = source if is_hub_address(source) else None
+        source = source if address is None else load_hub(address)
         is_path = isinstance(source, str | os.PathLike)
         path = _absolute(source) if is_path else Path(title_of(source))
         start = None if root is None else _absolute(root)
@@ -144,7 +153,7 @@ class Manifest:
         is_trusted, held_out, groups = marked.finished()
         manifest = cls(
             source=path,
-            name=((path.name if path.is_dir() else path.stem) or "source") if is_path else "memory",
+            name=_name(path, address, is_path=is_path),
             class_names=class_names,
             given=given,
             is_trusted=is_trusted,
@@ -157,7 +166,7 @@ class Manifest:
             image_key=keys.image_key(opened, len(table)),
             num_linked_folders=image_places.num_linked_folders,
             warnings=(*opened.warnings, *image_places.files.warnings(path)),
-            options=_options(query, opened, found.names, is_path=is_path),
+            options=_options(query, opened, found.names, str(path) if is_path else address, is_path=is_path),
             pass_through=tuple(opened.extra.names),
             places=image_places.all(),
             _table=table,
@@ -224,9 +233,9 @@ class Manifest:
         return None if self.given[row] < 0 else self.class_names[self.given[row]]
 
     def has_file(self, row: int) -> bool:
-        """Whether there is something at the path of a row."""
-        (image,) = self.images(row, row + 1)
-        return isinstance(image, Path) and os.path.lexists(image)
+        """Whether there is something at the path of a row; at an address there always is."""
+        path = self._table.column(1)[row].as_py()
+        return path is not None and (is_address(path) or os.path.lexists(self._root / path))
 
     def taken(self, rows: np.ndarray) -> Manifest:
         """The same source with other rows: those at the places (n,) int64, -1 for rows that are gone.
@@ -263,10 +272,17 @@ class Manifest:
         for images in self._images(rows):
             yield from images
 
+    @property
+    def holds_addresses(self) -> bool:
+        """Whether there are images at addresses, see `labelfix.data.remote`."""
+        return self._files.num_addresses > 0
+
     def _images(self, rows: np.ndarray) -> Iterator[list[Image]]:
+        done = 0
         if self._image_bytes is not None:
             for found in self._image_bytes(rows):
-                yield [*found]
+                yield self._completed(rows[done : done + len(found)], [*found])
+                done += len(found)
             return
         paths = self._table.column(1)
         for start in range(0, len(rows), 4096):
@@ -274,7 +290,37 @@ class Manifest:
             # One slice is cheaper than taking rows one by one, and rows are mostly consecutive.
             whole = some[-1] - some[0] + 1 == len(some)
             part = paths.slice(some[0], len(some)) if whole else paths.take(pa.array(some))
-            yield [None if path is None else self._root / path for path in part.to_pylist()]
+            texts = part.to_pylist()
+            if self.holds_addresses:
+                yield from self._fetched(some, texts)
+            else:
+                yield [None if path is None else self._root / path for path in texts]
+
+    def _fetched(self, rows: np.ndarray, paths: list[str | None]) -> Iterator[list[Image]]:
+        """The images at some paths or addresses, a few dozen at a time; what cannot be fetched is in `why_none`."""
+        for start in range(0, len(paths), _FETCHED_ROWS):
+            some = paths[start : start + _FETCHED_ROWS]
+            fetched = fetch([path for path in some if path is not None and is_address(path)])
+            images: list[Image] = []
+            for row, path in zip(rows[start : start + len(some)].tolist(), some, strict=True):
+                if path is not None and is_address(path):
+                    content, reason = next(fetched)
+                    images.append(content)
+                    if content is None:
+                        self.why_none[row] = reason
+                else:
+                    images.append(None if path is None else self._root / path)
+            yield images
+
+    def _completed(self, rows: np.ndarray, images: list[Image]) -> list[Image]:
+        """Images of a table that are paths there instead of bytes."""
+        for place, image in enumerate(images):
+            path = self._table.column(1)[int(rows[place])].as_py() if image is None else None
+            if path is not None:
+                images[place] = regular_file(self._root / path)
+                if images[place] is None:
+                    self.why_none[int(rows[place])] = MISSING
+        return images
 
 
 def _absolute(path: str | Path) -> Path:
@@ -282,7 +328,9 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))
 
 
-def _options(query: Query, opened: OpenedSource, names: dict[str, str], *, is_path: bool) -> dict[str, Any]:
+def _options(
+    query: Query, opened: OpenedSource, names: dict[str, str], source: str | None, *, is_path: bool
+) -> dict[str, Any]:
     """By which `Manifest.read` reads it again, wherever that is done.
 
     Raises:
@@ -293,7 +341,7 @@ def _options(query: Query, opened: OpenedSource, names: dict[str, str], *, is_pa
     # The current folder, where a DataFrame's paths start, may be another when it is read again.
     has_root = query.root is not None or not (is_path or opened.holds_images)
     return {
-        "source": str(query.path) if is_path else None,
+        "source": source,
         "root": str(opened.root) if has_root else None,
         "image_column": query.image_column,
         "label_column": query.label_column,
@@ -333,6 +381,12 @@ def _collect(
     ):
         table = table.set_column(0, schema.field(0), unique_file_names(table.column(0)))
     return table, labels, keys, marked, image_places
+
+
+def _name(path: Path, address: str | None, *, is_path: bool) -> str:
+    if address is not None:
+        return hub_name(address)
+    return ((path.name if path.is_dir() else path.stem) or "source") if is_path else "memory"
 
 
 class _ClassMap(NamedTuple):

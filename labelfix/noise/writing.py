@@ -105,7 +105,9 @@ def write_noisy(
 
 
 def _holds_bytes(manifest: Manifest) -> bool:
-    """Whether the images lie inside the source: the first one that is there tells."""
+    """Whether the images lie inside the source, or elsewhere: the first one that is there tells."""
+    if manifest.holds_addresses:
+        return True
     for _, images in manifest.image_chunks(1):
         if images[0] is not None:
             return isinstance(images[0], bytes)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from labelfix.data.hub import is_hub_address
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
@@ -39,7 +40,8 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
     if source is None and options.get("source") is None:
         raise InputError(f"{corrections.path} is of images in memory; in Python pass them again as source=")
     place = options["source"] if source is None else source
-    if isinstance(place, str | os.PathLike) and not Path(place).expanduser().exists():
+    is_path = isinstance(place, str | os.PathLike) and not is_hub_address(place)
+    if is_path and not Path(place).expanduser().exists():
         way_out = (
             "check the path" if source is not None else "if the data have moved, name them with --source"
         )

@@ -327,7 +327,7 @@ def test_bytes_in_parquet_and_files_give_the_same_pixels(tmp_path):
     images.append({"bytes": None, "path": "x"})
     path = write_hf(tmp_path / "x.parquet", images, [0, 1] * 15 + [0], row_group_size=7)
     inside = ImageStore.open_or_build(Manifest.read(path), 16)
-    assert inside.errors == {30: "no image given"}
+    assert inside.errors == {30: "missing file"}
     assert np.array_equal(inside.images[:30], ImageStore.open_or_build(manifest, 16).images)
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from labelfix.data.images.decoding import BadImage, open_picture
+from labelfix.data.readers.files import MISSING
 from labelfix.errors import InputError
 
 if TYPE_CHECKING:
     from labelfix.data.manifest import Manifest
 
 _MOST_LOOKED_AT = 1000
-_MISSING = "missing file"
+_MOST_FETCHED = 50
 
 
 class Sample(NamedTuple):
@@ -36,12 +37,12 @@ class Sample(NamedTuple):
 
 
 def look(manifest: Manifest) -> Sample:
-    """Read the headers of at most 1,000 evenly spaced rows.
+    """Read the headers of at most 1,000 evenly spaced rows, 50 where images are fetched from elsewhere.
 
     Raises:
         InputError: none of them can be read; names the first.
     """
-    count = min(manifest.num_rows, _MOST_LOOKED_AT)
+    count = min(manifest.num_rows, _MOST_FETCHED if manifest.holds_addresses else _MOST_LOOKED_AT)
     rows = np.arange(count) * manifest.num_rows // count
     sides: list[int] = []
     bad: list[str] = []
@@ -50,7 +51,7 @@ def look(manifest: Manifest) -> Sample:
         for row, image in zip(rows.tolist(), manifest.sample_images(rows), strict=True):
             try:
                 if image is None:
-                    raise BadImage("no image given")
+                    raise BadImage(manifest.why_none.get(row, "no image given"))
                 with open_picture(image) as picture:
                     sides.append(min(picture.size))
             except BadImage as error:
@@ -79,7 +80,7 @@ def look_warnings(manifest: Manifest) -> list[str]:
 def blame(row: int, image: Path | bytes | None, reason: str) -> str:
     """Which image it is, and what is wrong with it; with the full path that was tried, and the way out."""
     place = f" ({image})" if isinstance(image, Path) else ""
-    hint = "; where the paths start in another folder, name it with --root" if reason == _MISSING else ""
+    hint = "; where the paths start in another folder, name it with --root" if reason == MISSING else ""
     return f"row {row}{place}: {reason}{hint}"
 
 

@@ -230,6 +230,7 @@ def _build(
         reserve(target, _PIXEL, (manifest.num_rows, 3, side, side))
         facts = np.zeros(manifest.num_rows, FACTS)
         errors, white = decode_all(manifest, target, side, on_progress, workers or num_cores(), facts, white)
+        errors |= {row: reason for row, reason in manifest.why_none.items() if row in errors}
         np.save(temporary / "facts.npy", facts)
         flush(temporary / "facts.npy")
         recorded = {

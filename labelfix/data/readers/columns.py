@@ -149,7 +149,10 @@ def class_names(schema: pa.Schema, column: str, path: Path) -> tuple[str, ...] |
 
 
 def image_rows(image: pa.Array, first: int) -> Rows:
-    """Rows of image bytes: named by the struct's path, else by row number and what the bytes look like."""
+    """Rows of image bytes: named by the struct's path, else by row number and what the bytes look like.
+
+    Where there are no bytes, the image is the file at that path.
+    """
     data = pc.struct_field(image, "bytes")
     fields = [image.type.field(i).name for i in range(image.type.num_fields)]
     inner_paths = pc.struct_field(image, "path").to_pylist() if "path" in fields else [None] * len(image)
@@ -160,7 +163,9 @@ def image_rows(image: pa.Array, first: int) -> Rows:
     ]
     sizes = pc.fill_null(pc.cast(pc.binary_length(data), pa.int64()), -1).to_numpy(zero_copy_only=False)
     nowhere = pa.nulls(len(image), pa.string())
-    return Rows(pa.array(names, pa.string()), nowhere, nowhere, sizes)
+    paths = pc.if_else(pc.is_null(data), pa.array(inner_paths, pa.string()), nowhere)
+    paths = pc.if_else(pc.equal(paths, ""), nowhere, paths)
+    return Rows(pa.array(names, pa.string()), paths, nowhere, sizes)
 
 
 def picked(arrays: Iterable[pa.Array], wanted: np.ndarray) -> Iterator[list[Any]]:

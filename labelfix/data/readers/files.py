@@ -18,7 +18,8 @@ from labelfix.data.readers.addresses import is_address
 from labelfix.data.readers.rows import Rows, file_name
 from labelfix.data.readers.tree import EXTENSIONS
 
-_MISSING = (-1, 0)
+MISSING = "missing file"
+_NOWHERE = (-1, 0)
 _MOST_NAMES = 2_000_000  # kept of folders that were looked into
 _FILE = "file://"
 
@@ -35,10 +36,11 @@ class Files:
 
     Attributes:
         num_links: how many images are links to files.
+        num_addresses: how many are addresses.
     """
 
     def __init__(self, root: Path) -> None:
-        self.num_links = 0
+        self.num_links = self.num_addresses = 0
         self._root = str(root)
         self._folders: dict[str, dict[str, list[str]]] = {}
         self._num_names = 0
@@ -47,21 +49,30 @@ class Files:
 
     def found(self, rows: Rows) -> Rows:
         """The same rows with what is known of their files, and with the names that those have."""
-        paths, names = rows.paths.to_pylist(), rows.file_names
+        if rows.paths.null_count == len(rows.paths):
+            return replace(rows, status=np.tile(np.array(_NOWHERE, "<i8"), (len(rows.paths), 1)))
+        paths = rows.paths.to_pylist()
         status, changed = [], {}
         for row, path in enumerate(paths):
-            known = self._status(path) if path else _MISSING
-            if known is _MISSING and path and not is_address(path):
+            if path and is_address(path):
+                self.num_addresses += 1
+                status.append(_NOWHERE)
+                continue
+            known = self._status(path) if path else _NOWHERE
+            if known is _NOWHERE and path:
                 other = self._other(path)
                 if other is not None:
                     changed[row], known = other, self._status(other)
             status.append(known)
-        if changed:
-            for row, path in changed.items():
-                self._first = self._first or (paths[row], path)
-                paths[row] = path
+        for row, path in changed.items():
+            self._first = self._first or (paths[row], path)
+            paths[row] = path
+        names = rows.file_names
+        # Of a table that holds images, those that are paths there instead.
+        renamed = changed if rows.sizes is None else [row for row, path in enumerate(paths) if path]
+        if renamed:
             texts = names.to_pylist()
-            for row in changed:
+            for row in renamed:
                 texts[row] = file_name(paths[row], self._root)
             names = pa.array(texts, pa.string())
         table = np.array(status, "<i8").reshape(-1, 2)
@@ -101,7 +112,7 @@ class Files:
                 status = os.stat(place)
                 self.num_links += 1
         except (OSError, ValueError):
-            return _MISSING
+            return _NOWHERE
         return status.st_size, status.st_mtime_ns
 
     def _resolved(self, path: str) -> tuple[str, str] | None:
@@ -167,6 +178,14 @@ class Files:
             self._num_names += len(names)
             self._folders[folder] = dict(by_key)
         return self._folders[folder]
+
+
+def regular_file(path: Path) -> bytes | None:
+    """The bytes of a regular file; None where there is none."""
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _key(name: str) -> str:

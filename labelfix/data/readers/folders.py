@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from labelfix.data.readers.annotations import is_fiftyone, open_fiftyone
+from labelfix.data.readers.arrow_files import is_saved_dataset, open_saved_dataset
 from labelfix.data.readers.labels import strip_labels
 from labelfix.data.readers.layout import UNLABELED, Branch, Layout, layout_of, nested_source
 from labelfix.data.readers.manifests import (
@@ -25,6 +26,7 @@ from labelfix.data.readers.manifests import (
 from labelfix.data.readers.marks import Marks
 from labelfix.data.readers.parquet import open_shards, shards_in
 from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, strings
+from labelfix.data.readers.tars import open_tars, tars_in
 from labelfix.data.readers.tree import Skipped, entries, images_below
 from labelfix.errors import InputError
 from labelfix.json_files import is_text, load_object
@@ -44,19 +46,18 @@ def open_folder(query: Query) -> OpenedSource:
             `open_shards` and `open_manifest`.
     """
     path = query.path
-    if is_fiftyone(path):
-        return open_fiftyone(query)
-    if (path / "labels.npy").is_file() and (path / "pred_probs.npy").is_file():
-        raise InputError(
-            f"{path} is an export for cleanlab, which holds no images; scan what it was made from, and give this as"
-            " --trusted if its labels are right"
-        )
+    special = _of_another_tool(query)
+    if special is not None:
+        return special
     manifests = manifests_in(query, path)
     if manifests and manifests[0].is_usable and manifests[0].path.stem == METADATA:
         return open_beside(query, path, manifests[0].path)
     shards = shards_in(path)
     if shards and sum(key.endswith("/") for key, _ in entries(path, "")) < 2:
         return open_shards(query, shards)
+    tars = tars_in(path)
+    if tars and not any(key.endswith("/") for key, _ in entries(path, "")):
+        return open_tars(query, tars)
     try:
         layout = layout_of(path, require_labels=query.require_labels)
         described = _described_splits(query, layout)
@@ -69,6 +70,25 @@ def open_folder(query: Query) -> OpenedSource:
         if not any(each.is_usable for each in manifests):
             raise
         return _open_manifests(query, manifests)
+
+
+def _of_another_tool(query: Query) -> OpenedSource | None:
+    """What FiftyOne or `datasets` wrote; None for any other folder.
+
+    Raises:
+        InputError: an export without images.
+    """
+    path = query.path
+    if is_fiftyone(path):
+        return open_fiftyone(query)
+    if is_saved_dataset(path):
+        return open_saved_dataset(query)
+    if (path / "labels.npy").is_file() and (path / "pred_probs.npy").is_file():
+        raise InputError(
+            f"{path} is an export for cleanlab, which holds no images; scan what it was made from, and give this as"
+            " --trusted if its labels are right"
+        )
+    return None
 
 
 def _described_splits(query: Query, layout: Layout) -> list[tuple[Path, str]]:

@@ -40,9 +40,12 @@ class ImagePlaces:
         """
         check_cache(self.all())
         for rows in self._source.read():
-            if not self._source.holds_images:
+            if rows.digests is None:
                 rows = self.files.found(rows)
-            new = set() if self._source.holds_images else folders_of(rows.file_names) - self._folders
+            names = rows.file_names
+            if self._source.holds_images:
+                names = names.filter(pc.is_valid(rows.paths))
+            new = folders_of(names) - self._folders
             if new:
                 self._folders |= new
                 check_cache(self.all())

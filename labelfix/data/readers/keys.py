@@ -16,6 +16,7 @@ class Keys:
     """The fingerprint and the image key, fed row by row."""
 
     def __init__(self) -> None:
+        self.has_paths = False
         self.sizes = hashlib.sha256()
         self.times = hashlib.sha256()
         self.paths = _TextHash()
@@ -25,11 +26,13 @@ class Keys:
         if rows.digests is not None:
             self.sizes.update(np.ascontiguousarray(rows.digests).tobytes())
             return
-        sizes = rows.sizes
-        if sizes is None:
-            assert rows.status is not None
-            sizes, times = rows.status[:, 0], rows.status[:, 1]
-            self.times.update(times.tobytes())
+        assert rows.status is not None
+        sizes, times = rows.status[:, 0], rows.status[:, 1]
+        if rows.sizes is not None:
+            sizes = np.where(rows.sizes < 0, sizes, rows.sizes)
+        if rows.sizes is None or rows.paths.null_count < len(rows.paths):
+            self.has_paths = True
+            self.times.update(np.ascontiguousarray(times).tobytes())
             self.paths.add(rows.paths)
         self.sizes.update(np.ascontiguousarray(sizes, dtype="<i8").tobytes())
 
@@ -45,11 +48,14 @@ class Keys:
 
     def image_key(self, source: OpenedSource, num_rows: int) -> str:
         """SHA-256 (hex) over what the decoded images depend on, never labels."""
+        files = (
+            [self.paths.digest(), self.sizes.hexdigest(), self.times.hexdigest()] if self.has_paths else []
+        )
         if source.stamp:
-            return _hash_json([num_rows, *source.stamp])
+            return _hash_json([num_rows, *source.stamp, *files])
         if source.holds_images:
             return _hash_json([num_rows, self.sizes.hexdigest()])
-        return _hash_json([num_rows, self.paths.digest(), self.sizes.hexdigest(), self.times.hexdigest()])
+        return _hash_json([num_rows, *files])
 
 
 class _TextHash:

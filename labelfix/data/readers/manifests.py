@@ -17,6 +17,7 @@ from labelfix.data.readers.jsonl import open_jsonl
 from labelfix.data.readers.marks import SPLITS
 from labelfix.data.readers.parquet import open_parquet
 from labelfix.data.readers.rows import OpenedSource, Query, Rows
+from labelfix.data.readers.tars import SUFFIX, check_packed, open_tars
 from labelfix.errors import InputError
 
 READERS = {
@@ -59,10 +60,14 @@ def open_manifest(query: Query) -> OpenedSource:
     Raises:
         InputError: another extension, or what its reader says.
     """
-    reader = READERS.get(query.path.suffix.lower())
+    suffix = query.path.suffix.lower()
+    if suffix == SUFFIX:
+        return open_tars(query, [query.path])
+    reader = READERS.get(suffix)
     if reader is None:
+        check_packed(query.path)
         raise InputError(
-            f"{query.path} is no source; scan a folder of class folders or one of {', '.join(READERS)}"
+            f"{query.path} is no source; scan a folder of class folders or one of {', '.join(READERS)}, {SUFFIX}"
         )
     return reader(query)
 

@@ -63,11 +63,11 @@ def open_shards(query: Query, shards: list[Path]) -> OpenedSource:
     Raises:
         InputError: the shards are of several splits, or differ in their columns; as `open_parquet` for each.
     """
-    split_of = {path: _split_of(path) for path in shards}
-    splits = sorted({split for split in split_of.values() if split is not None})
+    by_path = {path: split_of(path) for path in shards}
+    splits = sorted({split for split in by_path.values() if split is not None})
     if len(splits) > 1:
         order = [*SPLITS, *splits, None]
-        first = min(shards, key=lambda path: order.index(split_of[path]))
+        first = min(shards, key=lambda path: order.index(by_path[path]))
         raise InputError(
             f"{query.path} holds splits ({', '.join(splits)}): move the shards of each into a folder of its own,"
             f" or scan a single one, such as {first}"
@@ -109,7 +109,7 @@ def _open_files(query: Query, files: list[Path]) -> OpenedSource:
     )
 
 
-def _split_of(path: Path) -> str | None:
+def split_of(path: Path) -> str | None:
     """The split that the name of a shard speaks of, as in train-00000-of-00002 or test.parquet."""
     name = path.stem.lower()
     numbered = _NUMBERED.fullmatch(name)

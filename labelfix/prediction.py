@@ -52,7 +52,7 @@ def predict(
 
     Args:
         classifier: the classifier folder of a run, or the run folder; it needs nothing beside it.
-        source: as of `scan`; labels may be missing, and images may lie in a folder without classes.
+        source: as of `scan`; labels may be missing, and every image in a folder is predicted, whatever its folders are.
         out: the Parquet file.
         device: auto, cpu, cuda, cuda:N or mps.
         rows: only the first so many rows.
@@ -79,6 +79,7 @@ def predict(
         image_column=image_column,
         label_column=label_column,
         require_labels=False,
+        every_image=True,
     )
     _check_out(target, manifest, overwrite=overwrite)
     for warning in manifest.warnings:

@@ -39,8 +39,8 @@ def command(
 ) -> None:
     """Label the images of SOURCE with CLASSIFIER, the classifier folder of a run or the run folder.
 
-    SOURCE is as for scan; its labels may be missing, and its images may lie in a folder without classes. The
-    file has a row per image: predicted_label, confidence, predicted_probs, and error where it cannot be read.
+    SOURCE is as for scan; its labels may be missing, and of a folder every image is predicted, whatever its folders
+    are. The file has a row per image: predicted_label, confidence, predicted_probs, and error where it cannot be read.
     """
     from labelfix.cli.terminal import Terminal, print_json
     from labelfix.prediction import predict

@@ -118,6 +118,7 @@ class Manifest:
         merge_classes: bool = False,
         require_labels: bool = True,
         has_images: bool = True,
+        every_image: bool = False,
     ) -> Manifest:
         """Read a source: its rows and labels, not its pixels. An image that is not there is no error here.
 
@@ -135,19 +136,18 @@ class Manifest:
             require_labels: False for sources that are only predicted or looked up: then the label column may
                 be missing, and a single class is fine, also where is_trusted or split say more.
             has_images: False for a table of whatever, whose image column, if it has one, only names the rows.
+            every_image: whether every image in a folder is a row, whatever its folders are.
 
         Raises:
             InputError: anything wrong with the source, one of its rows or an option; says the way out.
         """
-        address = source if is_hub_address(source) else None
-        source = source if address is None else load_hub(address)
+        source, address = (load_hub(source), source) if is_hub_address(source) else (source, None)
         is_path = isinstance(source, str | os.PathLike)
         path = _absolute(source) if is_path else Path(title_of(source))
         start = None if root is None else _absolute(root)
-        query = Query(path, rows, start, image_column, label_column, require_labels, has_images)
+        query = Query(path, rows, start, image_column, label_column, require_labels, has_images, every_image)
         opened = open_source(query) if is_path else open_memory(source, query)
-        table, labels, keys, marked, image_places = _collect(opened, query, is_path=is_path)
-        table, read_bytes = _without_images(table, opened)
+        (table, read_bytes), labels, keys, marked, image_places = _collect(opened, query, is_path=is_path)
         found = _class_map(path, labels, opened.class_names, class_map, merge=merge_classes)
         class_names, given = labels.indices(opened.class_names, found.names)
         is_trusted, held_out, groups = marked.finished()
@@ -352,8 +352,8 @@ def _options(
 
 def _collect(
     source: OpenedSource, query: Query, *, is_path: bool
-) -> tuple[pa.Table, Codes, Keys, MarkedRows, ImagePlaces]:
-    """Write the rows to an Arrow file without a name, and map it; spooled images are its last column.
+) -> tuple[tuple[pa.Table, ImageBytes | None], Codes, Keys, MarkedRows, ImagePlaces]:
+    """Write the rows to an Arrow file without a name, and map it; what reads spooled images comes beside it.
 
     Nothing is written before it is known that the cache lies outside of the source, whose places come last.
     """
@@ -380,7 +380,7 @@ def _collect(
         table
     ):
         table = table.set_column(0, schema.field(0), unique_file_names(table.column(0)))
-    return table, labels, keys, marked, image_places
+    return _without_images(table, source), labels, keys, marked, image_places
 
 
 def _name(path: Path, address: str | None, *, is_path: bool) -> str:

@@ -145,3 +145,29 @@ def test_a_scan_of_the_current_folder_goes_beside_it(tmp_path, monkeypatch):
     assert ScanOptions(method="bmm", out="x").run_path(manifest) == Path("x")
     monkeypatch.chdir(tmp_path)
     assert ScanOptions(method="bmm").run_path(Manifest.read("pets")) == Path("runs/pets-bmm")
+
+
+@pytest.mark.parametrize(
+    ("paths", "labels"),
+    [
+        (["1.jpg", "a/b/2.jpg", "c/3.jpg"], [None, "a", "c"]),
+        (["flowers/1.jpg", "flowers/rose/2.jpg"], [None, None]),
+        (
+            [*below("train", "test", names=("cat/1.jpg", "dog/2.jpg")), "9.jpg"],
+            [None, "cat", "dog", "cat", "dog"],
+        ),
+        ([*below("train", "test", names=("cat/1.jpg", "dog/2.jpg")), "car/3.jpg"], [None] * 5),
+        (["train/1.jpg", "test/2.jpg", "test/deep/er/3.jpg"], [None] * 3),
+    ],
+)
+def test_every_image_of_a_tree_can_be_asked_for(tmp_path, paths, labels):
+    make_folder(tmp_path, *paths)
+    (tmp_path / "metadata.csv").write_text(f"file_name,label\n{paths[0]},x\n")
+    manifest = Manifest.read(tmp_path, require_labels=False, every_image=True)
+    assert manifest.file_names().to_pylist() == sorted(paths)
+    assert labels_of(manifest) == labels
+
+
+def test_a_tree_without_an_image_is_refused(tmp_path):
+    make_folder(tmp_path, "a/notes.txt")
+    refuses_source(tmp_path, "no image is in it", require_labels=False, every_image=True)

@@ -27,7 +27,7 @@ from labelfix.data.readers.marks import Marks
 from labelfix.data.readers.parquet import open_shards, shards_in
 from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, strings
 from labelfix.data.readers.tars import open_tars, tars_in
-from labelfix.data.readers.tree import Skipped, entries, images_below
+from labelfix.data.readers.tree import Skipped, entries, holds_image, images_below
 from labelfix.errors import InputError
 from labelfix.json_files import is_text, load_object
 
@@ -49,7 +49,7 @@ def open_folder(query: Query) -> OpenedSource:
     special = _of_another_tool(query)
     if special is not None:
         return special
-    manifests = manifests_in(query, path)
+    manifests = [] if query.every_image else manifests_in(query, path)
     if manifests and manifests[0].is_usable and manifests[0].path.stem == METADATA:
         return open_beside(query, path, manifests[0].path)
     shards = shards_in(path)
@@ -58,6 +58,8 @@ def open_folder(query: Query) -> OpenedSource:
     tars = tars_in(path)
     if tars and not any(key.endswith("/") for key, _ in entries(path, "")):
         return open_tars(query, tars)
+    if query.every_image:
+        return _open_every_image(query)
     try:
         layout = layout_of(path, require_labels=query.require_labels)
         described = _described_splits(query, layout)
@@ -70,6 +72,43 @@ def open_folder(query: Query) -> OpenedSource:
         if not any(each.is_usable for each in manifests):
             raise
         return _open_manifests(query, manifests)
+
+
+def _open_every_image(query: Query) -> OpenedSource:
+    """Open all images of a tree, with the class of those whose folder can be told to be one.
+
+    Raises:
+        InputError: there is none, or a folder cannot be read.
+    """
+    try:
+        layout = layout_of(query.path, require_labels=False)
+    except InputError:
+        layout = Layout(())
+    branches = layout.branches if len(layout.classes) > 1 else ()
+    skipped = Skipped()
+    warnings = list(_unused(query))
+    if not holds_image(query.path):
+        raise InputError(f"{query.path} is empty: no image is in it or its folders")
+
+    def labelled() -> Iterator[tuple[str, str | None, str | None]]:
+        names = _class_of_folder(query, layout)
+        for key in images_below(query.path, "", skipped):
+            yield key, _class_in(key, branches, names), None
+
+    return OpenedSource(
+        path=query.path,
+        root=query.path,
+        read=lambda: _batched(query, labelled(), skipped, warnings, has_splits=False),
+        warnings=warnings,
+    )
+
+
+def _class_in(key: str, branches: tuple[Branch, ...], names: dict[str, str]) -> str | None:
+    for branch in branches:
+        top, slash, _ = key.removeprefix(branch.key).partition("/")
+        if key.startswith(branch.key) and branch.has_classes and slash and top != UNLABELED:
+            return names.get(top, top)
+    return None
 
 
 def _of_another_tool(query: Query) -> OpenedSource | None:
@@ -207,9 +246,22 @@ def _class_of_folder(query: Query, layout: Layout) -> dict[str, str]:
 
 def _read(query: Query, layout: Layout, warnings: list[str], *, has_splits: bool) -> Iterator[Rows]:
     skipped = Skipped()
-    keys = islice(_rows(query, layout, skipped, warnings), query.rows)
+    found = _rows(query, layout, skipped, warnings)
+    yield from _batched(query, found, skipped, warnings, has_splits=has_splits)
+
+
+def _batched(
+    query: Query,
+    found: Iterator[tuple[str, str | None, str | None]],
+    skipped: Skipped,
+    warnings: list[str],
+    *,
+    has_splits: bool,
+) -> Iterator[Rows]:
+    """Rows of keys, classes and splits; what was skipped on the way is named at the end."""
+    wanted = islice(found, query.rows)
     first = 0
-    while batch := list(islice(keys, BATCH_ROWS)):
+    while batch := list(islice(wanted, BATCH_ROWS)):
         names = strings([key for key, _, _ in batch], query.path, first)
         labels = strip_labels(strings([label for _, label, _ in batch], query.path, first))
         splits = pa.array([split for _, _, split in batch], pa.string())

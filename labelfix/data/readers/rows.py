@@ -49,6 +49,7 @@ class Query:
         require_labels: whether a source without a label column is an error.
         has_images: False for a table of whatever: then no image column is needed, and none is read; one of paths or
             ids names the rows.
+        every_image: whether every image in a folder is a row, whatever its folders are.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Query:
     label_column: str | None = None
     require_labels: bool = True
     has_images: bool = True
+    every_image: bool = False
 
     def check(self) -> None:
         """Refuse options that fit no source.

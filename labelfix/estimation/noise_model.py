@@ -100,8 +100,8 @@ def fit_noise_models(
 ) -> tuple[NoiseModel, ...]:
     """The three forms: predictions as they are, without an even background, and unmixed.
 
-    The last one is left out where it would be fitted on too few rows of a class to know one: under 5 on average, and
-    from about 900 classes on, where a few million predictions are looked at in all.
+    The last one is left out where it would be fitted on too few rows of a class to know what a sure one looks like:
+    where `anchor_share` of a class is under 5 rows on average. It then takes the errors of a network for swapped classes.
 
     Args:
         probs: (R, K) finite held-out predictions, rows sum to 1.
@@ -118,7 +118,7 @@ def fit_noise_models(
     flat = np.full((num_classes, num_classes), _FLAT_RATE / max(num_classes - 1, 1))
     np.fill_diagonal(flat, 1 - _FLAT_RATE)
     simple = tuple(_fitted(seen, labels, flat, sure, form) for form in ("plain", "even"))
-    if len(rows) < _LEAST_ANCHORS * num_classes:
+    if anchor_share * len(rows) < _LEAST_ANCHORS * num_classes:
         return simple
     start = _sure_transition(seen, labels, sure, anchor_share)
     return (*simple, _fitted(seen, labels, start, sure, "unmixed"))

@@ -18,7 +18,7 @@ from labelfix.estimation.expected_counts import best_expected_f1, changes_that_p
 from labelfix.estimation.noise_levels import Level, averaged, by_level, noise_levels, quantile
 from labelfix.estimation.noise_model import NoiseModel, fit_noise_models, normalised
 
-_LEAST_OF_EXPECTED = 0.75
+_LEAST_OF_EXPECTED = 0.5
 _LEAST_ERROR = 0.005  # of the rate, whatever it is
 _LEAST_CLASS_ROWS = 20  # from which on a class has a rate of its own
 

@@ -62,7 +62,10 @@ def made(changes: dict[str, str], dropout: float = 0.0) -> tuple[Meta, object, d
     source = digit_source(60)
     (batch,) = source.batches([np.arange(24)], ("weak", "strong"), [3])
     (probe,) = source.batches([np.flatnonzero(trusted >= 0)], ("weak",), [4])
-    batch, probe = (with_views(each, lambda view: view.double().cpu()) for each in (batch, probe))
+    batch, probe = (
+        dataclasses.replace(with_views(each, lambda view: view.cpu().double()), rows=each.rows.cpu())
+        for each in (batch, probe)
+    )
     velocity = {f"network.{name}": 0.1 * torch.randn_like(p) for name, p in method.network.named_parameters()}
     return method, dataclasses.replace(batch, trusted=probe), velocity
 

@@ -264,7 +264,7 @@ class TestAveragedWeights:
         images = digit_source(200)._on_device
         with torch.no_grad():
             wanted = averaged.eval()(trainer.source.augmentation.plain(images))
-        torch.testing.assert_close(trainer.predict(), wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(trainer.predict(), wanted.cpu(), rtol=1e-4, atol=1e-5)
 
     def test_without_a_decay_the_network_itself_predicts(self):
         trainer = trained("meta", epochs=2, ema_decay="0")

@@ -225,7 +225,7 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
                 test_store = decoded(test, config.image_size, reporter, is_trained_on=False, white=white)
         with clock.stage("encode" if config.is_frozen else "train"):
             seen = _Seen.of(store, test_store, planned, reporter)
-            around = Around.of(store, seen.images.features)
+            around = Around.of(store, seen.images.features, test_store)
         with clock.stage("train"):
             trained = _train(planned, seen, around.copies, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed

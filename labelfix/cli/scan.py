@@ -212,7 +212,9 @@ def _wants_encoder(run: Run) -> bool:
 
 
 def _print_copies(copies: dict[str, Any]) -> None:
-    """How many rows show the same picture, and which of them cannot all be right."""
+    """How many rows show the same picture, which of them cannot all be right, and how many are measured on too."""
+    if count := copies.get("in_test"):
+        say(f"{count} images are in --test too, so that its accuracy is too good")
     if not copies["groups"]:
         return
     say(

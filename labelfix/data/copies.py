@@ -25,6 +25,13 @@ def exact_copies(store: ImageStore) -> np.ndarray:
     return without_single(found)
 
 
+def num_shared(store: ImageStore, other: ImageStore) -> int:
+    """How many images of a store show the same picture as one of another store of the same image size."""
+    if store.facts is None or other.facts is None:
+        return 0
+    return int(np.isin(store.facts["digest"][store.valid], other.facts["digest"][other.valid]).sum())
+
+
 def merged(groups: np.ndarray | None, copies: np.ndarray) -> np.ndarray | None:
     """Groups (N,) of rows that are held out together, with all copies of any of their rows.
 

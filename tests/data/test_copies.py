@@ -121,13 +121,15 @@ def test_a_scan_names_contradicting_copies_and_leaks(tmp_path):
         shutil.copy(tmp_path / rows[row][0], tmp_path / "images" / f"copy-{row}.png")
         rows.append((f"images/copy-{row}.png", label, split))
     pd.DataFrame(rows, columns=["file_name", "label", "split"]).to_csv(tmp_path / "list.csv", index=False)
-    run = labelfix.scan(
-        tmp_path / "list.csv", method="cross-entropy", folds=3, epochs=2, image_size=8, out=tmp_path / "run"
-    )
+    listed = pd.DataFrame(rows, columns=["file_name", "label", "split"])
+    listed[listed["split"] == "test"].drop(columns="split").to_csv(tmp_path / "test.csv", index=False)
+    options = {"method": "cross-entropy", "folds": 3, "epochs": 2, "image_size": 8}
+    run = labelfix.scan(tmp_path / "list.csv", test=tmp_path / "test.csv", out=tmp_path / "run", **options)
     df = labelfix.read_corrections(run.out)
     group = df.duplicate_group
     assert group.dropna().astype(int).to_dict() == {0: 0, 1: 1, 2: 2, 40: 0, 41: 1, 42: 2}
     copies = run.summary["copies"]
+    assert copies["in_test"] == 6  # the five of the test split, and row 2
     assert (copies["rows"], copies["groups"], copies["largest_group"]) == (6, 3, 2)
     assert (copies["contradicting_groups"], copies["contradicting_rows"]) == (1, 2)
     assert (copies["leaking_groups"], copies["leaking_rows"]) == (1, 2)

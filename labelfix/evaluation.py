@@ -130,7 +130,8 @@ def _read_findings(opened: Corrections) -> _Findings:
 
     given = column("given_label")
     valid, trusted = column("is_valid").astype(bool), column("is_trusted").astype(bool)
-    eligible = eligible_rows(valid, given >= 0, trusted)
+    # Of a row that a person has removed nothing is corrected, whatever its label.
+    eligible = eligible_rows(valid, (given >= 0) & (column("corrected_label") >= 0), trusted)
     flagged = column("is_label_issue").astype(bool)
     return _Findings(file_names, given, column("corrected_label"), column("noise_score"), flagged, eligible)
 

@@ -123,6 +123,7 @@ class ScanPlan:
         for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
             reporter.message(f"warning: {warning}")
         trusted = Trusted.of(manifest, chosen.trusted)
+        manifest = manifest.without(trusted.removed)
         # Too few verified rows are refused before anything is decoded.
         trusted_stream_labels(chosen.method, manifest, ~manifest.held_out, trusted)
         folder = RunFolder(chosen.run_path(manifest))

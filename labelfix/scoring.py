@@ -182,13 +182,13 @@ def _trusted(trusted: Any, given: np.ndarray, names: Sequence[str]) -> Trusted:
     """Verified labels; half of those of a class check the findings where many differ, as with a --trusted file."""
     nowhere = np.zeros(len(given), dtype=bool)
     if trusted is None:
-        return Trusted(np.full(len(given), -1), nowhere, "")
+        return Trusted(np.full(len(given), -1), nowhere, "", nowhere)
     texts = [None if label < 0 else names[label] for label in given.tolist()]
     label = _indices(_verified(trusted, texts), names, "trusted")
     rows = np.flatnonzero(label >= 0)
     is_scored = nowhere.copy()
     is_scored[scored_rows(rows, label[rows], given, nowhere)] = True
-    return Trusted(label, is_scored, "")
+    return Trusted(label, is_scored, "", nowhere)
 
 
 def _verified(trusted: Any, texts: Sequence[str | None]) -> list[str | None]:

@@ -43,8 +43,9 @@ def check_count(n: int, question: str) -> None:
 
 
 def eligible(frame: pd.DataFrame) -> np.ndarray:
-    """(N,) bool: the valid, labelled, untrusted rows."""
-    masks = (frame["is_valid"], frame["given_label"].notna(), frame["is_trusted"])
+    """(N,) bool: the valid, labelled, untrusted rows that no person has removed."""
+    labelled = frame["given_label"].notna() & frame["corrected_label"].notna()
+    masks = (frame["is_valid"], labelled, frame["is_trusted"])
     return eligible_rows(*(mask.to_numpy(bool) for mask in masks))
 
 

@@ -115,10 +115,11 @@ def gather(
     truth = out / "truth.parquet"
     if not truth.is_file():
         write_table(truth, _truth_table(manifest))
-    left_out = np.flatnonzero(verified.label >= 0)
+    known = np.flatnonzero(verified.label >= 0)
+    left_out = np.flatnonzero((verified.label >= 0) | verified.removed)
     if trusted is not None:
-        names = pa.array(manifest.class_names, pa.string()).take(pa.array(verified.label[left_out]))
-        write_table(out / "trusted.parquet", pa.table({"sample_id": left_out, "label": names}))
+        names = pa.array(manifest.class_names, pa.string()).take(pa.array(verified.label[known]))
+        write_table(out / "trusted.parquet", pa.table({"sample_id": known, "label": names}))
     return Materials(
         out=out,
         source=source,

@@ -60,8 +60,14 @@ from labelfix.cli.terminal import say
     type=click.Choice(EXPORT_DEDUPES),
     help="keep-one: of copies only the first. drop-conflicts: the same, and none whose labels contradict each other.",
 )
-@options.one_file(
-    "--decisions", text="A decisions.csv of labelfix review: what a person decided outranks the method."
+@options.files(
+    "--decisions",
+    text="A decisions.csv of labelfix review: what a person decided outranks the method; repeatable, the newest first.",
+)
+@click.option(
+    "--keep-removed",
+    is_flag=True,
+    help="csv, jsonl, parquet: keep the rows that were decided to be removed, without a label.",
 )
 @click.option(
     "--source",

@@ -54,6 +54,18 @@ def one_file(*names: str, text: str) -> Option:
     )
 
 
+def files(*names: str, text: str) -> Option:
+    """An option that takes files and may be given again."""
+    return click.option(
+        *names,
+        type=click.Path(path_type=Path),
+        multiple=True,
+        callback=lambda _context, _parameter, found: list(found) or None,
+        metavar="FILE",
+        help=text,
+    )
+
+
 def _only_one(_context: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> Path | None:
     if len(files) > 1:
         raise click.BadParameter(

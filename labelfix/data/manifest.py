@@ -78,6 +78,7 @@ class Manifest:
         pass_through: names of the columns that pass through to the output.
         places: files and folders of the source, in which nothing is written, see `output_paths.source_places`.
         gone: rows that are not in the source any more, see `taken`.
+        removed: (N,) bool, rows that a person wants out of the data, see `without`; None for none.
         why_none: why there is no image where one is named, by row; filled when it is asked for.
     """
 
@@ -103,6 +104,8 @@ class Manifest:
     _image_bytes: ImageBytes | None
     _files: Files
     gone: frozenset[int] = frozenset()
+    removed: np.ndarray | None = None
+    _said: np.ndarray | None = None
     why_none: dict[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -236,6 +239,19 @@ class Manifest:
         """Whether there is something at the path of a row; at an address there always is."""
         path = self._table.column(1)[row].as_py()
         return path is not None and (is_address(path) or os.path.lexists(self._root / path))
+
+    def without(self, removed: np.ndarray) -> Manifest:
+        """The same rows, of which some (N,) bool have no label that anything is learned of or judged."""
+        if not removed.any():
+            return self
+        given = np.where(removed, -1, self.given)
+        given.flags.writeable = False
+        return replace(self, given=given, removed=removed, _said=self.given)
+
+    @property
+    def said(self) -> np.ndarray:
+        """(N,) int64: `given` as the source says it, of removed rows too."""
+        return self.given if self._said is None else self._said
 
     def taken(self, rows: np.ndarray) -> Manifest:
         """The same source with other rows: those at the places (n,) int64, -1 for rows that are gone.

@@ -21,8 +21,8 @@ from labelfix.errors import InputError
 from labelfix.output_paths import FINDINGS
 
 MIN_DIFFERENT = 20  # verified labels that differ from the given ones, from which half of the file is scored
-SKIP = "skip"
-DECISIONS = ("accept", "keep", "change", SKIP)
+SKIP, REMOVE = "skip", "remove"
+DECISIONS = ("accept", "keep", "change", REMOVE, SKIP)
 
 
 _COLUMNS = ("sample_id", "file_name", "label", "decision", "review_status")
@@ -41,11 +41,13 @@ class Trusted:
             label, these are its 2nd, 4th, ... row of each verified class by sample_id, among those that have a
             given label and are trained on; else none.
         sha256: hexadecimal SHA-256 of the --trusted file; "" without one.
+        removed: (N,) bool, rows that no label fits: a person wants them out of the data; read-only.
     """
 
     label: np.ndarray
     is_scored: np.ndarray
     sha256: str
+    removed: np.ndarray
 
     @classmethod
     def of(cls, manifest: Manifest, path: str | Path | None) -> Trusted:
@@ -54,28 +56,29 @@ class Trusted:
         Args:
             manifest: the source.
             path: .csv, .tsv, .jsonl, .json or .parquet with `sample_id` or `file_name`, `label`, and maybe `decision`:
-                accept, keep and change count, skip does not. Rows join by sample_id where that column is there.
-                Rows beyond the manifest's `limit` are skipped. Also an export of Label Studio, FiftyOne or cleanlab,
-                or a run, whose verified rows count. None: no file.
+                accept, keep and change count, remove takes the row out, skip does nothing. Rows join by sample_id
+                where that column is there. Rows beyond the manifest's `limit` are skipped. Also an export of Label
+                Studio, FiftyOne or cleanlab, or a run, whose verified rows count. None: no file.
 
         Raises:
             InputError: anything wrong with the file or one of its rows; says the way out.
         """
         label = np.where(manifest.is_trusted, manifest.given, -1)
-        is_scored = np.zeros(manifest.num_rows, bool)
+        is_scored, removed = (np.zeros(manifest.num_rows, bool) for _ in range(2))
         sha256 = ""
         if path is not None:
             file = verified_file(Path(os.path.abspath(Path(path).expanduser())))
             sha256 = sha256_of(file, "--trusted")
-            rows, verified = _read(file, manifest)
+            rows, verified, those = _read(file, manifest)
             label[rows] = verified
+            removed[those], label[those] = True, -1
             is_scored[scored_rows(rows, verified, manifest.given, manifest.held_out)] = True
-        label.flags.writeable = is_scored.flags.writeable = False
-        return cls(label, is_scored, sha256)
+        label.flags.writeable = is_scored.flags.writeable = removed.flags.writeable = False
+        return cls(label, is_scored, sha256, removed)
 
 
-def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the manifest and their verified classes, both (n,) int64."""
+def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the manifest and their verified classes, both (n,) int64; and the rows that are to be removed (m,)."""
     known = Known(
         str(manifest.source),
         manifest.class_names,
@@ -85,12 +88,12 @@ def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
         class_map=manifest.class_map,
     )
     found = read_verified(path, known)
-    counts = found.labels >= 0
-    if not counts.any():
+    counts, removed = found.labels >= 0, found.is_removed
+    if not (counts.any() or removed.any()):
         some = f"none of its rows is among the first {manifest.limit} of {manifest.source}; raise --rows"
         none = "it holds no row that counts; leave out --trusted"
         raise InputError(f"{path} verifies nothing: {some if found.num_left_out else none}")
-    return found.rows[counts], found.labels[counts]
+    return found.rows[counts], found.labels[counts], found.rows[removed]
 
 
 def scored_rows(
@@ -139,8 +142,8 @@ class Verified:
 
     Attributes:
         rows: (n,) int64, rows of what is known.
-        labels: (n,) int64 class index, -1 where the decision is to skip.
-        decisions: (n,) accept, keep, change or skip; None for a file without that column.
+        labels: (n,) int64 class index, -1 where the decision is to skip or to remove.
+        decisions: (n,) accept, keep, change, remove or skip; None for a file without that column.
         lines: (n,) the row of the file, from 0.
         num_left_out: how many lines are about rows beyond those known.
     """
@@ -150,6 +153,12 @@ class Verified:
     decisions: list[str] | None
     lines: list[int]
     num_left_out: int
+
+    @property
+    def is_removed(self) -> np.ndarray:
+        """(n,) bool: the lines that remove their row."""
+        decisions = self.decisions if self.decisions is not None else [""] * len(self.rows)
+        return np.array([decision == REMOVE for decision in decisions], bool)
 
 
 def sha256_of(path: Path, option: str) -> str:
@@ -210,17 +219,18 @@ class _Entries:
     sample_ids: list[str | None] | None
     file_names: list[str | None] | None
 
-    def is_skipped(self, entry: int) -> bool:
-        return self.decisions is not None and self.decisions[entry] == SKIP
+    def has_no_label(self, entry: int) -> bool:
+        """Whether the decision of a line gives its row no label."""
+        return self.decisions is not None and self.decisions[entry] in (SKIP, REMOVE)
 
     def verdict_of(self, entry: int) -> tuple[str | None, str | None]:
-        """Decision and label of a line; those who skip a row may write what they like beside it."""
+        """Decision and label of a line; those who skip or remove a row may write what they like beside it."""
         decision = None if self.decisions is None else self.decisions[entry]
-        return decision, None if decision == SKIP else self.labels[entry]
+        return decision, None if self.has_no_label(entry) else self.labels[entry]
 
     def shown(self, entry: int) -> str:
         decision, label = self.verdict_of(entry)
-        return " ".join([*filter(None, [decision]), *([] if decision == SKIP else [repr(label)])])
+        return " ".join([*filter(None, [decision]), *([] if self.has_no_label(entry) else [repr(label)])])
 
 
 def _entries(path: Path) -> _Entries:
@@ -283,9 +293,9 @@ def verified_file(path: Path) -> Path:
 
 
 def _label(entries: _Entries, entry: int, index: dict[str, int], known: Known) -> int:
-    """Class index of a line; -1 where it is skipped."""
+    """Class index of a line; -1 where it is skipped or removed."""
     label, row = entries.labels[entry], entries.lines[entry]
-    if entries.is_skipped(entry):
+    if entries.has_no_label(entry):
         return -1
     if label is None:
         raise InputError(f"{entries.path}: row {row} has no label; give it one, or take the row out")

@@ -7,7 +7,7 @@ A target is a module that offers what `labelfix.exports.base.Target` names. To a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +30,9 @@ __all__ = ["TARGETS", "Choice", "export"]
 TARGETS = {name: cast(Target, import_module(f"labelfix.exports.{name}")) for name in EXPORTS}
 
 
+_TABLES = ("csv", "jsonl", "parquet")  # with the column review_status
+
+
 def export(
     corrections: str | Path,
     *,
@@ -39,7 +42,8 @@ def export(
     only_issues: bool = False,
     top: int | None = None,
     action: str = "relabel",
-    decisions: str | Path | None = None,
+    decisions: str | Path | Sequence[str | Path] | None = None,
+    keep_removed: bool = False,
     dedupe: str | None = None,
     source: Any = None,
     images: str | None = None,
@@ -66,8 +70,9 @@ def export(
         only_issues: only flagged rows.
         top: only so many rows, those with the highest noise scores, highest first.
         action: "relabel", or "drop" to leave flagged rows out (before the filters) that nobody has decided on.
-        decisions: a decisions.csv of `labelfix review`, or a table like it: what a person decided outranks the method.
-            Tables get the columns `reviewed_label` and `review_status`.
+        decisions: a decisions.csv of `labelfix review`, or a table like it, or several, the newest first: what a person
+            decided outranks the method. Tables get the columns `reviewed_label` and `review_status`.
+        keep_removed: tables with decisions only: keep the rows that were removed, without a label.
         dedupe: "keep-one": of copies (`duplicate_group`) only the first; "drop-conflicts": the same, and none of those
             whose labels contradict each other, as they would be exported. Before `top`. None: all.
         source: where the images are now, or the source in memory itself, for formats that hold images; for
@@ -90,15 +95,15 @@ def export(
             that is not the one that was scanned, images without an address, an image that cannot be read, a column
             that the format cannot hold, or no row at all for anything but a table.
     """
-    (choice := Choice(min_score, only_issues, top, action, dedupe=dedupe)).check()
+    choice = Choice(min_score, only_issues, top, action, dedupe=dedupe, keep_removed=keep_removed)
+    choice.check()
     name = to if to is not None else "csv"
     if name not in TARGETS:
         raise InputError(f"--to {name}: it is one of {', '.join(TARGETS)}")
     target, opened = TARGETS[name], Corrections.open(corrections)
     path = checked_out(opened, TARGETS, name, out, source, decisions, overwrite=overwrite)
     _check_options(name, path, images, source, image_url_prefix, overwrite=overwrite)
-    if decisions is not None:
-        choice = replace(choice, decisions=Decisions.read(decisions, opened))
+    choice = _decided(choice, to, decisions, opened)
     columns = export_columns(opened, choice, with_findings=to is not None) | {n: n for n in target.NEEDS}
     images_of = read_originals(opened, source) if target.HOLDS_IMAGES else None
     tally, schema = _Tally(images_of), shown_schema(opened, choice, columns)
@@ -217,6 +222,13 @@ def _check_options(
     if not (target.HOLDS_IMAGES and is_folder(target, path)):
         holders = ", ".join(name for name, other in TARGETS.items() if other.HOLDS_IMAGES)
         raise InputError(f"--images {images} is for folders of images (--to {holders}); leave it out")
+
+
+def _decided(choice: Choice, to: str | None, decisions: Any, corrections: Corrections) -> Choice:
+    """The choice with what a person decided, if anybody did."""
+    if choice.keep_removed and (not decisions or to not in _TABLES):
+        raise InputError(f"--keep-removed is for --to {', '.join(_TABLES)} with --decisions; leave it out")
+    return replace(choice, decisions=Decisions.read(decisions, corrections)) if decisions else choice
 
 
 def _check_source(to: str, source: Any, image_url_prefix: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +154,7 @@ def checked_out(
     to: str,
     out: str | Path | None,
     source: Any,
-    decisions: str | Path | None,
+    decisions: str | Path | Sequence[str | Path] | None,
     *,
     overwrite: bool,
 ) -> Path:
@@ -166,7 +166,7 @@ def checked_out(
         to: the name of one.
         out: as the user says.
         source: where the images are now, as the user says; None: where the run found them.
-        decisions: the file of a person's decisions.
+        decisions: the files of a person's decisions.
         overwrite: whether a file there may be replaced that no export has written.
 
     Raises:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from labelfix.choices import EXPORT_ACTIONS, EXPORT_DEDUPES
 from labelfix.data.findings_schema import RESERVED_COLUMNS
+from labelfix.data.verified_labels import REMOVE
 from labelfix.errors import InputError
 from labelfix.exports.base import without_views
 from labelfix.exports.dedupe import COPY_COLUMNS, left_out
@@ -37,6 +38,7 @@ class Choice:
         decisions: of a person, which outrank the method; None for none.
         dedupe: "keep-one" or "drop-conflicts", see `dedupe.left_out`, before `top`; None keeps all copies.
         left_out: (n,) int64 sample_ids of copies that do not count, once they are known.
+        keep_removed: whether rows that a person has removed stay, without a label.
     """
 
     min_score: float | None = None
@@ -46,6 +48,7 @@ class Choice:
     decisions: Decisions | None = None
     dedupe: str | None = None
     left_out: np.ndarray | None = None
+    keep_removed: bool = False
 
     def check(self) -> None:
         """Refuse filters that make no sense, alone or together.
@@ -149,6 +152,7 @@ def _batches(corrections: Corrections, choice: Choice, needed: list[str]) -> Ite
         reviewed, status = choice.decisions.of(first, len(batch))
         first += len(batch)
         corrected = pc.coalesce(reviewed, as_text(batch.column("corrected_label")))
+        corrected = pc.if_else(_is_removed(status), pa.scalar(None, pa.string()), corrected)
         decided = batch.set_column(
             batch.schema.get_field_index("corrected_label"), "corrected_label", corrected
         )
@@ -168,6 +172,10 @@ def as_text(labels: pa.Array) -> pa.Array:
     return labels.cast(pa.string())
 
 
+def _is_removed(status: pa.Array) -> pa.Array:
+    return pc.fill_null(pc.equal(status, REMOVE), False)
+
+
 def _mask(batch: pa.RecordBatch, choice: Choice) -> pa.Array:
     flagged = batch.column("is_label_issue")
     labelled = pc.or_(pc.is_valid(batch.column("given_label")), batch.column("is_trusted"))
@@ -176,6 +184,8 @@ def _mask(batch: pa.RecordBatch, choice: Choice) -> pa.Array:
         decided = pc.is_valid(batch.column(REVIEWED_LABEL))
         labelled = pc.or_(labelled, decided)
     mask = pc.and_(pc.and_(batch.column("is_valid"), labelled), pc.is_valid(batch.column("corrected_label")))
+    if choice.keep_removed:
+        mask = pc.or_(mask, _is_removed(batch.column(REVIEW_STATUS)))
     if choice.action == "drop":
         mask = pc.and_(mask, pc.or_(pc.invert(flagged), decided))
     if choice.left_out is not None:

@@ -68,6 +68,8 @@ class Findings:
         errors: why a row is not valid, by row.
         trusted: (N,) int64 verified labels, -1 for none; None without any.
         around: what was seen of the rows beside their labels; None where nobody has looked.
+        removed: (N,) bool, rows that no label fits, as a person says; None for none.
+        said: (N,) int64 given labels as the source has them, where the removed rows count as having none.
     """
 
     evidence: Evidence
@@ -77,6 +79,8 @@ class Findings:
     errors: dict[int, str]
     trusted: np.ndarray | None = None
     around: Around | None = None
+    removed: np.ndarray | None = None
+    said: np.ndarray | None = None
 
     def is_trusted(self, rows: slice = slice(None)) -> np.ndarray:
         """Which of some rows a person has verified, bool."""
@@ -187,12 +191,15 @@ def columns(
     noise = findings.evidence.noise[rows]
     scored = valid & labelled & np.isfinite(noise)
     corrected = findings.verdicts.corrected[rows]
+    if findings.removed is not None:
+        corrected = np.where(findings.removed[rows], -1, corrected)
     decided = believed & (corrected >= 0)
     confidence = soft[np.arange(len(soft)), np.maximum(corrected, 0)]
     score = np.clip(noise, 0, 1).astype(np.float32)
     yield pa.array(np.arange(rows.start, rows.start + len(given)))
     yield file_names
-    yield label_array(given, labelled, names)
+    said = given if findings.said is None else findings.said[rows]
+    yield label_array(said, said >= 0, names)
     yield pa.array(score, mask=~scored)
     yield pa.array(1 - score, mask=~scored)
     yield pa.array(findings.verdicts.flagged[rows])
@@ -354,8 +361,10 @@ class Corrections:
 
 
 def eligible_in(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
-    """(n,) bool: the eligible rows, by the columns is_valid, given_label and is_trusted."""
-    masks = (rows["is_valid"], pc.is_valid(rows["given_label"]), rows["is_trusted"])
+    """(n,) bool: the eligible rows, by the columns is_valid, given_label, corrected_label and is_trusted."""
+    # A row that a person has removed has a given label, but none that would be right.
+    labelled = pc.and_(pc.is_valid(rows["given_label"]), pc.is_valid(rows["corrected_label"]))
+    masks = (rows["is_valid"], labelled, rows["is_trusted"])
     return eligible_rows(*(mask.to_numpy(zero_copy_only=False) for mask in masks))
 
 

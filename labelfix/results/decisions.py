@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from labelfix.data.verified_labels import DECISIONS, SKIP, Known, Verified, read_verified, sha256_of
+from labelfix.data.verified_labels import DECISIONS, REMOVE, SKIP, Known, Verified, read_verified, sha256_of
 from labelfix.errors import InputError
 from labelfix.results.corrections import Corrections
 
@@ -24,7 +25,7 @@ class Decisions:
 
     Attributes:
         rows: (n,) int64 sample_id, ascending.
-        labels: (n,) int64 class index, -1 where the decision is to skip.
+        labels: (n,) int64 class index, -1 where the decision is to skip or to remove.
         codes: (n,) int64 index into `DECISIONS`.
         class_names: of the run.
     """
@@ -35,17 +36,26 @@ class Decisions:
     class_names: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: str | Path, corrections: Corrections) -> Decisions:
+    def read(cls, path: str | Path | Sequence[str | Path], corrections: Corrections) -> Decisions:
         """Read `sample_id,file_name,decision,label`, as the review page downloads it (csv, tsv, jsonl or Parquet).
 
-        The decision is accept, keep, change or skip. Rows join by sample_id where that column is there, and then their
-        file_name has to be the right one; else by file_name.
+        The decision is accept, keep, change, remove or skip. Rows join by sample_id where that column is there, and
+        then their file_name has to be the right one; else by file_name. Of several files the first that speaks of a
+        row counts: the newest comes first.
 
         Raises:
-            InputError: an unknown row, class or decision; two decisions on one row; keep with another label than the
-                given one; a row that has no findings because its image is broken.
+            InputError: an unknown row, class or decision; two decisions on one row of a file; keep with another label
+                than the given one; a row that has no findings because its image is broken.
         """
-        file = Path(os.path.abspath(Path(path).expanduser()))
+        read = [cls._read(file, corrections) for file in decision_files(path)]
+        rows, first = np.unique(np.concatenate([each.rows for each in read]), return_index=True)
+        labels, codes = (
+            np.concatenate([getattr(each, name) for each in read]) for name in ("labels", "codes")
+        )
+        return cls(rows, labels[first], codes[first], read[0].class_names)
+
+    @classmethod
+    def _read(cls, file: Path, corrections: Corrections) -> Decisions:
         sha256_of(file, "--decisions")
         names = tuple(corrections.metadata["class_names"])
         found = read_verified(file, _known(corrections, names))
@@ -63,7 +73,7 @@ class Decisions:
         """What was decided on rows first..first+count-1, both string (count,).
 
         Returns:
-            `reviewed_label`, null where nothing was decided, or to skip; `review_status`, the decision itself, null
+            `reviewed_label`, null where nothing was decided, or to skip or remove; `review_status`, the decision itself, null
             where there is none.
         """
         left, right = np.searchsorted(self.rows, [first, first + count])
@@ -71,6 +81,12 @@ class Decisions:
         labels, codes = np.full(count, -1), np.full(count, -1)
         labels[places], codes[places] = self.labels[left:right], self.codes[left:right]
         return _named(labels, self.class_names), _named(codes, DECISIONS)
+
+
+def decision_files(given: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    """The absolute paths of the files of decisions that a user names, none or one or several."""
+    files = [given] if isinstance(given, str | os.PathLike) else list(given or ())
+    return [Path(os.path.abspath(Path(file).expanduser())) for file in files]
 
 
 def _named(indices: np.ndarray, names: tuple[str, ...]) -> pa.Array:
@@ -102,7 +118,7 @@ def _check(
 
 def _check_one(decisions: Decisions, place: int, given: str | None, where: str, *, is_valid: bool) -> None:
     sample_id, code, label = decisions.rows[place], decisions.codes[place], decisions.labels[place]
-    if DECISIONS[code] != SKIP and not is_valid:
+    if DECISIONS[code] not in (SKIP, REMOVE) and not is_valid:
         raise InputError(
             f"{where} decides on sample {sample_id}, whose image is not valid; take the row out, or skip it"
         )

@@ -74,7 +74,7 @@ def find(
         reason = f"training diverged in epoch {epoch}; give a lower --set learning_rate"
         nothing = np.full(manifest.num_rows, np.nan)
         evidence = Evidence(nothing, np.full(probs.shape, np.nan, np.float32), Fit(ok=False, reason=reason))
-    return conclude(
+    found = conclude(
         evidence,
         probs,
         manifest.given,
@@ -84,6 +84,7 @@ def find(
         kept=kept,
         around=around,
     )
+    return dataclasses.replace(found, removed=manifest.removed, said=manifest.said)
 
 
 @dataclass(frozen=True)

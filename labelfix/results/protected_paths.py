@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,22 @@ from labelfix.data.readers.image_places import folders_of
 from labelfix.errors import InputError
 from labelfix.output_paths import check_output, holding, identity, source_places
 from labelfix.results.corrections import METADATA_KEY, Corrections
+from labelfix.results.decisions import decision_files
 from labelfix.results.originals import scanned_source, source_options, verified_and_test
 
 _LONGEST_HEADER = 1 << 16
 
 
-def check_protected(corrections: Corrections, out: Path, source: Any, decisions: str | Path | None) -> None:
+def check_protected(
+    corrections: Corrections, out: Path, source: Any, decisions: str | Path | Sequence[str | Path] | None
+) -> None:
     """Refuse to write where something lies that has to stay.
 
     Args:
         corrections: that are exported.
         out: a file or folder, there or not.
         source: where the images are now, as the user gives it.
-        decisions: the file of a person's decisions.
+        decisions: the files of a person's decisions.
 
     Raises:
         InputError: `out` is the corrections, the decisions, a file of a run or one that it was given, holds other
@@ -37,10 +40,9 @@ def check_protected(corrections: Corrections, out: Path, source: Any, decisions:
     """
     if identity(out) == identity(corrections.path):
         raise InputError(f"--out {out} is the corrections file itself; choose another name")
-    given = verified_and_test(corrections.path)
-    if decisions is not None and Path(decisions).expanduser().is_file():
-        given["--decisions"] = Path(decisions).expanduser()
-    for option, place in given.items():
+    given = list(verified_and_test(corrections.path).items())
+    given += [("--decisions", file) for file in decision_files(decisions) if file.is_file()]
+    for option, place in given:
         if holding(out, [place]) is not None:
             where = f"lies in {place}, the source of" if place.is_dir() else "is the file of"
             raise InputError(f"--out {out} {where} {option}; choose another name")

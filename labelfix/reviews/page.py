@@ -26,8 +26,9 @@ STYLES = (
     "dialogs", "summary",
 )  # fmt: skip
 SCRIPTS = (
-    "elements", "samples", "findings", "decisions", "view", "csv", "storage", "shared", "wording", "thumbs", "card",
-    "quick", "grid", "score_range", "filters", "picker", "viewer", "dialogs", "notices", "counters", "keys", "app",
+    "elements", "samples", "findings", "decisions", "view", "csv", "opening", "storage", "shared", "wording", "thumbs",
+    "card", "quick", "grid", "score_range", "filters", "picker", "viewer", "dialogs", "notices", "counters", "keys",
+    "app",
 )  # fmt: skip
 THUMBS_IN_A_BLOCK = 16
 # Stands in the head of every page, behind the policy, which has some 500 bytes.

@@ -80,7 +80,8 @@ class Survey:
         )
         labelled = batch.column("given_label").is_valid().to_numpy(zero_copy_only=False)
         score = batch.column("noise_score").to_numpy(zero_copy_only=False)
-        eligible = eligible_rows(valid, labelled, trusted)
+        kept = labelled & batch.column("corrected_label").is_valid().to_numpy(zero_copy_only=False)
+        eligible = eligible_rows(valid, kept, trusted)
         changed = eligible & _changed(batch, is_multi=is_multi)
         self.counts += Counter(
             rows=len(batch),

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources import write_hf, write_rows
 
+import labelfix
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers import escape_cell
 from labelfix.data.verified_labels import Trusted
@@ -104,8 +105,8 @@ class TestEveryKind:
     @pytest.mark.parametrize(
         ("rows", "parts"),
         [
-            (decided("keep", "relabel"), ["row 1", "'relabel'", "accept, keep, change, skip"]),
-            (decided("keep", ""), ["row 1", "''", "accept, keep, change, skip"]),
+            (decided("keep", "relabel"), ["row 1", "'relabel'", "accept, keep, change, remove, skip"]),
+            (decided("keep", ""), ["row 1", "''", "accept, keep, change, remove, skip"]),
             (decided("skip"), ["no row that counts", "--trusted"]),
             ([{"sample_id": 0, "label": "cat"}, {"sample_id": 1, "label": "Cat"}],
              ["row 1", "'Cat'", "no class", "'cat', 'dog', 'eel'"]),
@@ -146,6 +147,28 @@ class TestEveryKind:
         whole = read(tmp_path, *[f"{i}.png,{CLASSES[i % 3]}" for i in range(9)], rows=10)
         refuses(whole, write(tmp_path, kind, [{"sample_id": 9, "label": "cat"}]), "sample_id '9'")
         refuses(whole, write(tmp_path, kind, [{"file_name": "9.png", "label": "cat"}]), "'9.png'")
+
+
+def test_removed_rows_are_neither_trained_on_nor_judged(digits, tmp_path):
+    names = sorted(str(path.relative_to(digits[0])) for path in digits[0].glob("*/*.png"))[:60]
+    source = tmp_path / "m.csv"
+    source.write_text("path,label\n" + "".join(f"{digits[0]}/{name},{name[0]}\n" for name in names))
+    decisions = tmp_path / "decisions.csv"
+    decisions.write_text("sample_id,decision,label\n3,remove,\n7,remove,x\n9,change,1\n")
+    manifest = Manifest.read(source)
+    trusted = Trusted.of(manifest, decisions)
+    assert np.flatnonzero(trusted.removed).tolist() == [3, 7]
+    assert np.flatnonzero(trusted.label >= 0).tolist() == [9]
+    run = labelfix.scan(source, method="cross-entropy", epochs=1, trusted=decisions, out=tmp_path / "run")
+    assert run.summary["counts"]["removed"] == 2
+    assert run.summary["counts"]["judged"] == 57
+    table = pq.read_table(run.corrections).to_pylist()
+    for row in (3, 7):
+        assert table[row]["given_label"] == names[row][0]
+        assert (table[row]["corrected_label"], table[row]["noise_score"]) == (None, None)
+        assert not table[row]["is_label_issue"]
+    assert labelfix.export(run.out, out=tmp_path / "x.csv")["left_out"] == 2
+    assert len(labelfix.read_corrections(run.out).labelfix.top(60)) <= 57
 
 
 def test_a_csv_with_cells_that_we_escaped_is_read_back(tmp_path):

@@ -87,6 +87,18 @@ class TestOutrank:
         decisions = decided(run, FOUR)
         refuses(exported, "'review_status'; rename it in the source", run=run, decisions=decisions)
 
+    def test_removed_rows_are_left_out_or_kept_without_a_label(self, run):
+        decisions = decided(
+            run, ["1,1.png,remove,", "5,5.png,remove,anything", "3,3.png,remove,", "4,4.png,remove,"]
+        )
+        rest = {row: label for row, label in METHOD.items() if row not in (1, 5)}
+        assert labels(exported(run, decisions)) == rest
+        kept = exported(run, decisions, keep_removed=True)
+        assert labels(kept) == rest | {1: None, 3: None, 4: None, 5: None}
+        statuses = {row["file_name"]: (row["reviewed_label"], row["review_status"]) for row in kept}
+        assert statuses["5.png"] == (None, "remove")
+        assert set(labels(exported(run, decisions, action="drop"))) == {0, 6}
+
 
 class TestExport:
     def test_the_option_reaches_every_kind_of_target(self, run, tmp_path):
@@ -104,6 +116,28 @@ class TestExport:
         names = json.loads((tmp_path / "arrays" / "class_names.json").read_text())
         labels = [names[label] for label in np.load(tmp_path / "arrays" / "corrected_labels.npy")]
         assert labels == ["cat", "dog", "eel", "eel", "dog"]
+
+    def test_several_files_are_joined_the_newest_first(self, run, tmp_path):
+        decided(run, FOUR)
+        decided(run, ["2,2.png,keep,dog", "6,6.png,remove,"], name="newer.csv")
+        files = [run.path.parent / "newer.csv", run.path.parent / "decisions.csv"]
+        line = ["export", str(run.path), "--to", "csv", "--out", str(tmp_path / "x.csv"), "--keep-removed"]
+        done = CliRunner().invoke(
+            cli, [*line, *(word for file in files for word in ("--decisions", str(file)))]
+        )
+        assert done.exit_code == 0, done.output
+        found = pd.read_csv(tmp_path / "x.csv", dtype=str).set_index("file_name").review_status
+        assert found.dropna().to_dict() == {
+            "0.png": "skip", "1.png": "accept", "2.png": "keep", "5.png": "keep", "6.png": "remove",
+        }  # fmt: skip
+        refuses(
+            export,
+            "is the file of --decisions",
+            corrections=run.path,
+            decisions=files,
+            out=files[1],
+            overwrite=True,
+        )
 
     def test_from_the_command_line(self, run, monkeypatch):
         decided(run, ["2,2.png,change,eel"])
@@ -143,7 +177,7 @@ class TestRead:
             (["1,2.png,keep,cat"], ["row 0 says '2.png', but sample_id 1 of ", " is '1.png'"]),
             (["1,1.png,keep,bird"], ["row 0 has the label 'bird', which is no class"]),
             (["1,1.png,change,"], ["row 0 has no label"]),
-            (["1,1.png,maybe,cat"], ["row 0 has the decision 'maybe'; write one of accept, keep, change, skip"]),
+            (["1,1.png,maybe,cat"], ["row 0 has the decision 'maybe'; write one of accept, keep, change, remove, skip"]),
             (["1,1.png,accept,dog", "1,1.png,change,eel"], ["rows 0 and 1 give one sample two labels or decisions"]),
             (["1,1.png,accept,dog", "1,1.png,skip,"], ["rows 0 and 1 give one sample two", "'dog' and skip"]),
             (["1,1.png,keep,dog"], ["row 0 keeps 'dog', but sample 1 was given 'cat'"]),
@@ -157,7 +191,7 @@ class TestRead:
     def test_no_decision_column(self, run):
         path = run.path.parent / "decisions.csv"
         path.write_text("sample_id,label\n1,dog\n")
-        words = "no column 'decision'; write one of accept, keep, change, skip"
+        words = "no column 'decision'; write one of accept, keep, change, remove, skip"
         refuses(Decisions.read, words, path=path, corrections=run)
 
     @pytest.mark.parametrize("name", ["decisions.txt", "missing.csv"])

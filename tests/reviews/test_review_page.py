@@ -193,6 +193,34 @@ def test_review_by_keyboard_and_download(visit):
     assert ids(it) == [31, 51, 71]
 
 
+def test_samples_are_removed_and_a_file_of_decisions_goes_on(visit, tmp_path):
+    it = visit()
+    it.press("x", "a", "3", "4", "x")
+    text = it.downloaded()
+    assert text.splitlines()[1] == "1,train/cat/0000.png,remove,"
+    it.page.check("[name=state][value=remove]")
+    assert len(ids(it)) == 2
+    it.page.check("[name=state][value=all]")
+    it.press(*"zzzzz")
+    assert it.texts("#progress-text") == ["0 decided, 24 left"]
+    file = tmp_path / "decisions.csv"
+    file.write_text(text + "999,elsewhere.png,keep,dog\n", encoding="utf-8")
+    it.page.set_input_files("#csv-file", file)
+    it.page.wait_for_function("document.querySelector('#status').textContent.includes('Opened 5 decisions')")
+    assert it.texts("#status") == ["Opened 5 decisions. 1 row of it is not of this page: keep that file too"]
+    assert it.downloaded() == text
+    it.press("z")
+    assert it.texts("#progress-text") == ["0 decided, 24 left"]
+    file.write_text("a,b\n1,2\n", encoding="utf-8")
+    it.page.set_input_files("#csv-file", file)
+    it.page.wait_for_function("document.querySelector('#status').textContent.includes('no decisions.csv')")
+    it.press("b")
+    it.page.check("[name=bulk][value=remove]")
+    it.page.click("#bulk-confirm")
+    assert it.texts("#progress-text") == ["24 decided, 0 left"]
+    assert {line.split(",")[-2] for line in it.downloaded().splitlines()[1:]} == {"remove"}
+
+
 def test_an_unlabelled_sample_has_nothing_to_keep(visit):
     it = visit(fragment="#sample=21")
     assert it.page.locator("[data-action=keep]").is_disabled()

@@ -218,6 +218,7 @@ class Review {
       'clear-all': () => this.clear.open(),
     };
     for (const [id, click] of Object.entries(clicks)) byId(id).addEventListener('click', click);
+    wireOpening(this.decisions, (changes, text) => this.#applyMany(changes, text), this.announcer);
     wireTheme();
   }
 

@@ -1,4 +1,4 @@
-// Decisions and their history. A decision is a text: "accept", "keep", "skip" or "change:CLASS".
+// Decisions and their history. A decision is a text: "accept", "keep", "remove", "skip" or "change:CLASS".
 
 /** What is decided, with undo and redo without limit; no element of the page, no storage. */
 class Decisions {
@@ -43,7 +43,7 @@ class Decisions {
   allows(sample, decision) {
     if (decision === 'keep') return sample.given !== null;
     if (decision === 'accept') return this.samples.hasChange(sample);
-    if (decision === 'skip') return true;
+    if (decision === 'skip' || decision === 'remove') return true;
     if (this.samples.isMulti || !/^change:\d+$/.test(decision)) return false;
     return Number(decision.slice(7)) < this.samples.names.length;
   }
@@ -106,16 +106,16 @@ class Decisions {
     return step.map(([id]) => id);
   }
 
-  /** The label that a decision gives a sample, null for skip. @param {Sample} sample @param {string} decision */
+  /** The label that a decision gives a sample, null for skip and remove. @param {Sample} sample @param {string} decision */
   labelOf(sample, decision) {
     if (decision === 'accept') return this.samples.suggestionFor(sample);
     if (decision === 'keep') return sample.given;
-    return decision === 'skip' ? null : Number(decision.slice(7));
+    return decision.startsWith('change') ? Number(decision.slice(7)) : null;
   }
 
-  /** @returns {Object<string, number>} samples by state: all, decided, undecided, accept, keep, change, skip */
+  /** @returns {Object<string, number>} samples by state: all, decided, undecided, accept, keep, change, remove, skip */
   tallies() {
-    const tallies = { all: this.samples.all.length, accept: 0, keep: 0, change: 0, skip: 0 };
+    const tallies = { all: this.samples.all.length, accept: 0, keep: 0, change: 0, remove: 0, skip: 0 };
     for (const decision of this.made.values()) tallies[kindOf(decision)] += 1;
     return { ...tallies, decided: this.made.size, undecided: tallies.all - this.made.size };
   }

@@ -79,13 +79,13 @@ class BulkDialog {
   }
 
   #sentence(count) {
-    const verbs = { accept: 'Accept', keep: 'Keep', skip: 'Skip', clear: 'Take away' };
+    const verbs = { accept: 'Accept', keep: 'Keep', remove: 'Remove', skip: 'Skip', clear: 'Take away' };
     return `${verbs[this.action]} ${this.action === 'clear' ? counted(count, 'decision') : counted(count, 'sample')}`;
   }
 
   #confirmed() {
     const changes = this.#changes();
-    const did = { accept: 'Accepted', keep: 'Kept', skip: 'Skipped', clear: 'Took away the decisions of' }[
+    const did = { accept: 'Accepted', keep: 'Kept', remove: 'Removed', skip: 'Skipped', clear: 'Took away the decisions of' }[
       this.action
     ];
     const stayed = this.action === 'accept' ? keptAmong(changes) : 0;

@@ -1,7 +1,7 @@
 // The keyboard: one handler for the page, and none of its keys while somebody types.
 
 /** What a key that is held down does but once; moving, undo and redo go on and on. */
-const ONCE = /^([agsbd0-9 ]|Backspace|Enter)$/;
+const ONCE = /^([agsxbd0-9 ]|Backspace|Enter)$/;
 
 /** @param {any} review @param {KeyboardEvent} event */
 function onKey(review, event) {
@@ -54,6 +54,7 @@ function plainKey(review, key, event) {
     a: () => review.decideActive('accept'),
     g: () => review.decideActive('keep'),
     s: () => review.decideActive('skip'),
+    x: () => review.decideActive('remove'),
     c: () => review.searchClasses(),
     z: () => (event.shiftKey ? review.redo() : review.undo()),
     y: () => review.redo(),

@@ -1,6 +1,6 @@
 // Buttons for the mouse on the card under it: one set, which goes where the pointer is.
 
-/** Accept, keep and skip at the foot of a card. */
+/** Accept, keep, remove and skip at the foot of a card. */
 class QuickActions {
   /**
    * @param {any} root of the grid

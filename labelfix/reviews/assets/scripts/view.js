@@ -3,7 +3,7 @@
 /**
  * @typedef {object} Filters
  * @property {string} text part of the file name, without blanks around it
- * @property {string} state all, undecided, decided, accept, keep, change or skip
+ * @property {string} state all, undecided, decided, accept, keep, change, remove or skip
  * @property {string} label class number, given or suggested; '' for all
  * @property {string} pair key; '' for all
  * @property {string} finding of `FINDINGS`; '' for all

@@ -1,7 +1,7 @@
 // Numbers, samples and decisions in words.
 
 /** What became of a sample, by kind of decision. */
-const DONE = { accept: 'Accepted', keep: 'Kept', change: 'Changed', skip: 'Skipped' };
+const DONE = { accept: 'Accepted', keep: 'Kept', change: 'Changed', remove: 'Removed', skip: 'Skipped' };
 
 /** @param {number} count @param {string} one @param {string} [many] as in "1 sample", "1,200 samples" */
 function counted(count, one, many = `${one}s`) {
@@ -30,7 +30,7 @@ function decided(decisions, sample) {
   const decision = decisions.made.get(sample.id);
   if (!decision) return 'Undecided';
   const kind = kindOf(decision);
-  if (kind === 'skip') return DONE.skip;
+  if (kind === 'skip' || kind === 'remove') return DONE[kind];
   const label = decisions.samples.nameOf(decisions.labelOf(sample, decision));
   return `${DONE[kind]}${kind === 'change' ? ' to' : ''} ${label}`;
 }

@@ -73,8 +73,8 @@ class Decisions:
         """What was decided on rows first..first+count-1, both string (count,).
 
         Returns:
-            `reviewed_label`, null where nothing was decided, or to skip or remove; `review_status`, the decision itself, null
-            where there is none.
+            `reviewed_label`, null where nothing was decided, or to skip or remove; `review_status`, what was decided,
+            null where there is none.
         """
         left, right = np.searchsorted(self.rows, [first, first + count])
         places = self.rows[left:right] - first

@@ -16,7 +16,8 @@ from labelfix.errors import InputError
 from labelfix.results.corrections import Corrections
 from labelfix.results.run_json import read_config
 
-_MOST_GONE = 0.5  # of the rows: beyond it, it is not the same source
+# Of the rows, but always a few: beyond it, it is another source with names like these.
+_MOST_GONE, _A_FEW = 0.05, 3
 
 
 def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
@@ -90,7 +91,7 @@ def _same_rows(manifest: Manifest, corrections: Corrections) -> Manifest | None:
     # A manifest names files that are not there any more; a folder does not.
     found[[row for row in np.flatnonzero(found >= 0).tolist() if not manifest.has_file(int(found[row]))]] = -1
     num_gone = int((valid & (found < 0)).sum())
-    return manifest.taken(found) if 0 < num_gone <= _MOST_GONE * len(rows) else None
+    return manifest.taken(found) if 0 < num_gone <= max(_A_FEW, _MOST_GONE * len(rows)) else None
 
 
 def _check_links(manifest: Manifest, corrections: Path) -> None:

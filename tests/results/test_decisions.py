@@ -177,7 +177,7 @@ class TestRead:
             (["1,2.png,keep,cat"], ["row 0 says '2.png', but sample_id 1 of ", " is '1.png'"]),
             (["1,1.png,keep,bird"], ["row 0 has the label 'bird', which is no class"]),
             (["1,1.png,change,"], ["row 0 has no label"]),
-            (["1,1.png,maybe,cat"], ["row 0 has the decision 'maybe'; write one of accept, keep, change, remove, skip"]),
+            (["1,1.png,maybe,cat"], ["row 0 has the decision 'maybe'; write one of accept, keep, change, remove,"]),
             (["1,1.png,accept,dog", "1,1.png,change,eel"], ["rows 0 and 1 give one sample two labels or decisions"]),
             (["1,1.png,accept,dog", "1,1.png,skip,"], ["rows 0 and 1 give one sample two", "'dog' and skip"]),
             (["1,1.png,keep,dog"], ["row 0 keeps 'dog', but sample 1 was given 'cat'"]),

@@ -101,7 +101,7 @@ def fit_noise_models(
     """The three forms: predictions as they are, without an even background, and unmixed.
 
     The last one is left out where it would be fitted on too few rows of a class to know what a sure one looks like:
-    where `anchor_share` of a class is under 5 rows on average. It then takes the errors of a network for swapped classes.
+    where `anchor_share` of a class is under 5 rows on average. It would take a network's errors for swapped classes.
 
     Args:
         probs: (R, K) finite held-out predictions, rows sum to 1.

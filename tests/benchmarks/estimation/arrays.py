@@ -62,7 +62,7 @@ def conditions() -> Iterator[Condition]:
             yield Condition("clothing", 5_096, noise, "lite0", method, 0)
             yield Condition("clothing", 1_000, noise, "lite0", method, 1)
             yield Condition("fashion", 5_000, noise, "lite0", method, 0)
-        for noise in ("clean", "symmetric:0.1", "symmetric:0.3", "pair:0.2"):
+        for noise in ("clean", "symmetric:0.1", "symmetric:0.2", "pair:0.2"):
             yield Condition("rotated", 5_000, noise, "lite0", method, 0)
             yield Condition("two", 2_000, noise.replace("pair:0.2", "pair:0.1"), "lite0", method, 0)
             yield Condition("rare", 3_000, noise, "lite0", method, 0)

@@ -175,3 +175,13 @@ def test_bad_hub_datasets_are_refused_in_one_line():
     refuses_source(lists, "'label'", "multi-label")
     renamed = dataset.rename_column("image", "img").rename_column("label", "fine")
     assert Manifest.read(renamed, image_column="img", label_column="fine").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow"])
+def test_images_as_bytes_in_a_table_are_decoded(kind):
+    images = [encode(np.full((3, 8, 8), 20 * shade, np.uint8)) for shade in range(6)]
+    columns = {"image": [{"bytes": image, "path": None} for image in images], "label": list("ababab")}
+    table = pd.DataFrame(columns) if kind == "pandas" else pa.table(columns)
+    store = stored(table)
+    assert store.valid.all()
+    assert [int(image[0, 0, 0]) for image in store.images] == [20 * shade for shade in range(6)]

@@ -23,7 +23,7 @@ _BATCH_IMAGES = 1000
 
 
 def open_dataframe(frame: Any, query: Query) -> OpenedSource:
-    """Open a pandas DataFrame of paths: a manifest, whose relative paths start at the root or the current folder.
+    """Open a pandas DataFrame: a manifest, whose relative paths start at the root or the current folder, or images.
 
     Raises:
         InputError: a column is missing, or holds what no column of a table can hold.
@@ -41,8 +41,7 @@ def open_dataframe(frame: Any, query: Query) -> OpenedSource:
         elif values.dtype == object and name == columns.label:
             values = label_texts(values, query.path)
         arrays.append(_array(values, name, query.path))
-    table = pa.Table.from_arrays(arrays, names)
-    return open_columns(query, table.schema, lambda wanted: _batches(table.select(wanted)), image_rows)
+    return _open(pa.Table.from_arrays(arrays, names), query)
 
 
 def open_table(table: Any, query: Query) -> OpenedSource:
@@ -61,7 +60,22 @@ def open_table(table: Any, query: Query) -> OpenedSource:
                 " columns text or numbers"
             ) from None
     check_names(table.column_names, query.path)
-    return open_columns(query, table.schema, lambda wanted: _batches(table.select(wanted)), image_rows)
+    return _open(table, query)
+
+
+def _open(table: pa.Table, query: Query) -> OpenedSource:
+    column = image_struct(query, table.schema)
+    rows = image_rows if column is None else _hashed_rows
+    source = open_columns(query, table.schema, lambda wanted: _batches(table.select(wanted)), rows)
+    if column is None:
+        return source
+
+    def image_bytes(wanted: np.ndarray) -> Iterator[list[bytes | None]]:
+        for start in range(0, len(wanted), _BATCH_IMAGES):
+            some = table.column(column).take(pa.array(wanted[start : start + _BATCH_IMAGES]))
+            yield _bytes_of(some.combine_chunks())
+
+    return replace(source, image_bytes=image_bytes)
 
 
 def open_hub_dataset(dataset: Any, query: Query) -> OpenedSource:
@@ -121,7 +135,8 @@ def _image_bytes(images: Any, wanted: np.ndarray) -> Iterator[list[bytes | None]
 def _bytes_of(image: pa.StructArray) -> list[bytes | None]:
     """The bytes of each image; a Dataset of local files has their paths instead."""
     data = pc.struct_field(image, "bytes").to_pylist()
-    paths = pc.struct_field(image, "path").to_pylist()
+    has_paths = image.type.get_field_index("path") >= 0
+    paths = pc.struct_field(image, "path").to_pylist() if has_paths else [None] * len(image)
     return [_file(path) if found is None else found for found, path in zip(data, paths, strict=True)]
 
 

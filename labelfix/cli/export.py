@@ -81,6 +81,11 @@ from labelfix.cli.terminal import say
     "  [default: copy]",
 )
 @click.option(
+    "--push",
+    metavar="REPO",
+    help="hf: push the folder to the dataset OWNER/NAME on the Hugging Face hub, with a card that lists what changed.",
+)
+@click.option(
     "--image-url-prefix",
     metavar="URL",
     help="labelstudio: the address of the folder that file names start from.  [default: Label Studio's local files]",
@@ -114,6 +119,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     say(f"{summary['path']}: {summary['rows']} rows {verb}, {summary['changed']} with a new label")
     if summary["left_out"]:
         say(f"{summary['left_out']} rows left out")
+    if summary.get("pushed"):
+        say(f"pushed to {summary['pushed']}")
     if summary.get("missing_images"):
         names = summary["missing_images"]
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -7,6 +7,7 @@ A target is a module that offers what `labelfix.exports.base.Target` names. To a
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -20,6 +21,7 @@ from labelfix.choices import EXPORTS, IMAGE_WAYS
 from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
 from labelfix.exports.base import Export, Target, check_no_bytes, checked_out, is_folder, written
+from labelfix.exports.hub import check_push, push_folder, write_card
 from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns, shown_schema
 from labelfix.results.corrections import Corrections
 from labelfix.results.decisions import Decisions
@@ -48,6 +50,7 @@ def export(
     source: Any = None,
     images: str | None = None,
     image_url_prefix: str | None = None,
+    push: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -80,6 +83,8 @@ def export(
         images: how images come into a folder: "copy" (default), "hardlink" or "symlink". Whoever edits a linked
             image edits the original. Images that are no files are always written.
         image_url_prefix: labelstudio only: the address of the folder that file names start from.
+        push: hf only, and a folder: the dataset on the Hugging Face hub that it is pushed to, OWNER/NAME, with a card
+            that lists what changed; by the user's own login.
         overwrite: replace a file that is there, whoever wrote it; folders have to be new or empty all the same.
         dry_run: count, but write nothing.
 
@@ -95,8 +100,7 @@ def export(
             that is not the one that was scanned, images without an address, an image that cannot be read, a column
             that the format cannot hold, or no row at all for anything but a table.
     """
-    choice = Choice(min_score, only_issues, top, action, dedupe=dedupe, keep_removed=keep_removed)
-    choice.check()
+    choice = Choice(min_score, only_issues, top, action, dedupe=dedupe, keep_removed=keep_removed).checked()
     name = to if to is not None else "csv"
     if name not in TARGETS:
         raise InputError(f"--to {name}: it is one of {', '.join(TARGETS)}")
@@ -119,7 +123,7 @@ def export(
         images=images or IMAGE_WAYS[0],
         image_url_prefix=image_url_prefix,
     )
-    report = _written(name, path, rows, tally, dry_run=dry_run)
+    report = _written(name, path, rows, tally, push, dry_run=dry_run)
     return {
         "path": str(path),
         "to": name,
@@ -129,8 +133,11 @@ def export(
     }
 
 
-def _written(to: str, path: Path, rows: Export, tally: _Tally, *, dry_run: bool) -> dict[str, Any]:
-    """Write the rows, or only go through them; the target's own part of the summary."""
+def _written(
+    to: str, path: Path, rows: Export, tally: _Tally, push: str | None, *, dry_run: bool
+) -> dict[str, Any]:
+    """Write the rows, and push them, or only go through them; the target's own part of the summary."""
+    check_push(to, path, push)
     if dry_run:
         for _ in rows.batches:
             pass
@@ -149,6 +156,11 @@ def _written(to: str, path: Path, rows: Export, tally: _Tally, *, dry_run: bool)
                     f"--to {to}: a value in {rows.corrections.path} cannot be written ({reason}); use --to parquet"
                 ) from None
             _check_rows(to, tally)
+            if push is not None:
+                found, num_rows = rows.corrections.metadata, rows.corrections.num_rows
+                write_card(temporary, found, tally.rows, num_rows - tally.rows, tally.changes)
+        if push is not None:
+            report["pushed"] = push_folder(path, push)
     if TARGETS[to].HOLDS_IMAGES:
         report["missing_images"] = tally.missing
     return report | ({"without_probs": tally.incomplete} if to == "cleanlab" else {})
@@ -172,6 +184,7 @@ class _Tally:
     changed: int = 0
     incomplete: int = 0
     missing: list[str] = field(default_factory=list)
+    changes: Counter[tuple[str | None, str]] = field(default_factory=Counter)
 
     def counts(self, num_rows: int) -> dict[str, int]:
         """What the summary says of `num_rows` rows."""
@@ -190,7 +203,10 @@ class _Tally:
             batch = self._with_image(batch)
             given, corrected = (as_text(batch.column(name)) for name in ("given_label", "corrected_label"))
             self.rows += len(batch)
-            self.changed += pc.sum(pc.fill_null(pc.not_equal(given, corrected), True)).as_py() or 0
+            is_changed = pc.fill_null(pc.not_equal(given, corrected), True)
+            self.changed += pc.sum(is_changed).as_py() or 0
+            pairs = (column.filter(is_changed).to_pylist() for column in (given, corrected))
+            self.changes.update(zip(*pairs, strict=True))
             yield shown_columns(batch, columns)
 
     def _with_image(self, batch: pa.RecordBatch) -> pa.RecordBatch:

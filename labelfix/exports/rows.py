@@ -50,8 +50,8 @@ class Choice:
     left_out: np.ndarray | None = None
     keep_removed: bool = False
 
-    def check(self) -> None:
-        """Refuse filters that make no sense, alone or together.
+    def checked(self) -> Choice:
+        """This choice, whose filters make sense, alone and together.
 
         Raises:
             InputError: names the option.
@@ -74,6 +74,7 @@ class Choice:
             raise InputError(f"--dedupe {self.dedupe}: it is one of {', '.join(EXPORT_DEDUPES)}")
         if self.action == "drop" and self.only_issues:
             raise InputError("--action drop leaves out what --only-issues asks for; give one of them")
+        return self
 
 
 def export_columns(corrections: Corrections, choice: Choice, *, with_findings: bool) -> dict[str, str]:

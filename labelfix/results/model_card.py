@@ -19,14 +19,9 @@ from labelfix.atomic_files import atomic_path
 from labelfix.config import ScanConfig
 from labelfix.methods import method_card, method_class
 from labelfix.networks.encoders import ONNX, encoder_facts, is_encoder
+from labelfix.results.markdown import Ready, markdown
 
 _MOST_CLASSES = 20
-# Whatever begins something in Markdown, in a table of it, or a link by its mere looks.
-_MARKS = re.compile(r"([\\`*_{}\[\]()<>#+!|&~$:@/^.])")
-
-
-class _Ready(str):
-    """Text that goes into the card as it is."""
 
 
 def write(
@@ -51,7 +46,7 @@ def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_escaped,
+        finalize=markdown,
         autoescape=False,  # noqa: S701  # nosec B701 # this is no HTML; `finalize` escapes it
     )
     environment.filters.update(percent=_percent, yaml=_yaml)
@@ -65,13 +60,13 @@ def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str
         summary=summary,
         source=source,
         test=test,
-        version=_Ready(version("labelfix")),
+        version=Ready(version("labelfix")),
         names=summary["class_names"],
         counts=summary["counts"],
         classes=noisiest[:_MOST_CLASSES],
         verified=summary["diagnostics"].get("trusted"),
-        summary_line=_Ready(card["summary"]),
-        paper=paper and _Ready(" ".join(paper[1].split())),
+        summary_line=Ready(card["summary"]),
+        paper=paper and Ready(" ".join(paper[1].split())),
         network=_network(config),
         is_encoder=is_encoder(config.backbone),
         is_onnx=config.backbone == ONNX,
@@ -116,21 +111,13 @@ def _as_text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _percent(share: float | None) -> _Ready:
-    return _Ready("unknown" if share is None else f"{100 * share:.1f} %")
+def _percent(share: float | None) -> Ready:
+    return Ready("unknown" if share is None else f"{100 * share:.1f} %")
 
 
-def _yaml(text: str) -> _Ready:
+def _yaml(text: str) -> Ready:
     """A double-quoted YAML scalar on one line."""
     parts = (
         char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in str(text)
     )
-    return _Ready(f'"{"".join(parts)}"')
-
-
-def _escaped(value: Any) -> Any:
-    """What an expression of the template gives, as Markdown that shows it as it is, on one line."""
-    if isinstance(value, _Ready) or not isinstance(value, str):
-        return value
-    line = "".join(char if char.isprintable() else " " for char in value)
-    return _MARKS.sub(r"\\\1", " ".join(line.split()))
+    return Ready(f'"{"".join(parts)}"')

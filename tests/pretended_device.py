@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 import labelfix
 
 aten = torch.ops.aten
+_MEMORY = 16 << 30
 _PACKAGE = str(Path(labelfix.__file__).parent)
 
 # Their result has a size, or a value, that only the device knows.
@@ -109,6 +110,9 @@ class Record(TorchDispatchMode):
         packet = func.overloadpacket
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         is_ours = any(isinstance(tensor, DeviceTensor) for tensor in tensors)
+        if torch.is_inference_mode_enabled() and func._can_decompose():
+            with self:  # which comes here whole in that mode
+                return func.decompose(*args, **kwargs)
         to = kwargs.get("device")
         to = None if to is None else torch.device(to)
         if not is_ours and (to is None or to.type not in self._names):
@@ -331,6 +335,10 @@ def pretended(kind: str = "cuda", *, has_values: bool = True) -> Iterator[Record
         patch.object(torch, "Generator", _HostGenerator),
         patch.object(torch.Tensor, "pin_memory", lambda tensor: record.pin(tensor)),
         patch.object(torch.cuda, "default_generators", (_HostGenerator(),)),
+        patch.object(torch.cuda, "get_rng_state", lambda _device: torch.zeros(16, dtype=torch.uint8)),
+        patch.object(torch.cuda, "set_rng_state", lambda _state, _device: None),
+        patch.object(torch.cuda, "mem_get_info", lambda _device: (_MEMORY, _MEMORY)),
+        patch.object(torch.cuda, "get_device_name", lambda _device: "pretended"),
         patch.object(torch.mps, "manual_seed", lambda _seed: None),
     ]
     for each in patches:

@@ -64,12 +64,14 @@ def command(corrections: str, as_json: bool, **options: Any) -> None:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    shown, flagged = summary["shown"], summary["flagged"]
+    shown, flagged = summary["shown"] - summary["beside"], summary["flagged"]
     size = f"{summary['bytes'] / 1e6:.1f} MB"
-    say(f"{summary['path']}: {shown} rows to review, {size}; open it in a browser")
+    say(f"{summary['path']}: {summary['shown']} rows to review, {size}; open it in a browser")
     if shown < flagged:
         say(f"{flagged} rows are flagged; --limit {flagged} shows them all")
     elif shown > flagged:
         say(f"{flagged} rows are flagged; the others have the highest scores of the rest")
-    if summary["without_picture"]:
+    if summary["beside"]:
+        say(f"{summary['beside']} rows are copies that contradict each other or leak, or outliers")
+    if summary["without_picture"] and summary["pictures"] != "none":
         say(f"{summary['without_picture']} rows without a thumbnail: their images cannot be read any more")

@@ -23,7 +23,7 @@ from labelfix.reviews.page import chunks, is_page
 from labelfix.reviews.pictures import Pictures
 from labelfix.reviews.report import report_of, source_name
 from labelfix.reviews.survey import Survey
-from labelfix.reviews.suspects import Sample, ordered, read_samples
+from labelfix.reviews.suspects import Sample, has_images, ordered, read_samples
 
 __all__ = ["review"]
 
@@ -56,8 +56,9 @@ def review(
         source: where the data are now, in case that they have moved; in Python also the data themselves.
 
     Returns:
-        JSON-able. path, shown (rows), flagged (rows of the run), without_picture (rows shown), pictures ("originals" or
-        "store"), bytes (size of the page), message (None, or why there are no originals, in a line).
+        JSON-able. path, shown (rows), beside (those of them that stand beside the suspects), flagged (rows of the run),
+        without_picture (rows shown), pictures ("originals", "store", or "none" of a table without images), bytes (size
+        of the page), message (None, or why there are no originals, in a line).
 
     Raises:
         InputError: not a corrections file, an option that makes no sense, an `out` that must not be written, images
@@ -95,9 +96,10 @@ def review(
     return {
         "path": str(path),
         "shown": len(samples),
+        "beside": len(beside),
         "flagged": survey.counts["flagged"],
         "without_picture": sum(sample["thumb"] is None for sample in samples),
-        "pictures": pictures.kind,
+        "pictures": pictures.kind if has_images(opened) else "none",
         "bytes": path.stat().st_size,
         "message": pictures.message,
     }

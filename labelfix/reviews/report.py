@@ -91,8 +91,8 @@ def _note(flagged: int, shown: int, beside: int, reason: str) -> str:
             sentences.append("No row is flagged: the page shows those with the highest noise scores.")
     if beside:
         sentences.append(
-            f"It also shows {beside:,} copies that contradict each other or lie on both sides of a split, and outliers:"
-            " see the filter of findings."
+            f"The page also shows {beside:,} copies that contradict each other or lie on both sides of a split, and"
+            " outliers: see the filter of findings."
         )
     return " ".join(sentences)
 

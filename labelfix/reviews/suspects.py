@@ -40,7 +40,7 @@ def read_samples(corrections: Corrections, rows: np.ndarray, noticed: Noticed) -
     is_multi = corrections.metadata["task"] == "multi"
     there = corrections.schema.names
     seen = [name for name in LATER_COLUMNS if name in there]
-    own = [] if _has_images(corrections) else [name for name in there if name not in RESERVED_COLUMNS]
+    own = [] if has_images(corrections) else [name for name in there if name not in RESERVED_COLUMNS]
     columns = [*_COLUMNS, *seen, *own, *(("added_labels", "removed_labels") if is_multi else ())]
     found: dict[int, Sample] = {}
     for batch in batches_of(corrections, rows, columns):
@@ -57,7 +57,8 @@ def read_samples(corrections: Corrections, rows: np.ndarray, noticed: Noticed) -
     return [found[row] for row in rows.tolist()]
 
 
-def _has_images(corrections: Corrections) -> bool:
+def has_images(corrections: Corrections) -> bool:
+    """Whether the source has images; else its columns are shown."""
     return source_options(corrections.path).get("has_images") is not False
 
 

@@ -99,7 +99,7 @@ class TestRows:
         frame = labelfix.read_corrections(run)
         flagged = frame[frame["is_label_issue"]].sort_values("noise_score", ascending=False)
         assert ids(summary) == flagged["sample_id"].tolist()
-        counts = {"shown": len(flagged), "flagged": len(flagged), "without_picture": 0}
+        counts = {"shown": len(flagged), "beside": 0, "flagged": len(flagged), "without_picture": 0}
         said = {"path": str(run / "review.html"), "pictures": "originals", "message": None}
         assert summary | {"bytes": 0} == {**said, **counts, "bytes": 0}
         assert summary["bytes"] == (run / "review.html").stat().st_size

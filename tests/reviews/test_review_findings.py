@@ -47,10 +47,10 @@ def test_findings_have_a_filter_and_copies_stand_beside_each_other(visit):
     ]  # fmt: skip
     it.page.select_option("#finding-filter", "copies")
     assert it.texts(".card .id") == ["#1", "#11", "#41"]
-    assert it.texts(".card .mark")[0] == "copy, two labels #1"
+    assert it.texts(".card .noticed")[0] == "copy, two labels #1"
     assert "<img src=x" in it.page.locator(".card[data-id='41'] .column").inner_text()
     it.page.select_option("#finding-filter", "outliers")
-    assert it.texts(".card .mark") == ["outlier · blurred"]
+    assert it.texts(".card .noticed") == ["outlier · blurred"]
     it.press("Escape")
     it.page.locator(".card").first.dblclick()
     facts = it.page.locator("#viewer-facts").inner_text()

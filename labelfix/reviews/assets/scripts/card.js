@@ -28,8 +28,8 @@ class Cards {
     part('id').href = `#sample=${sample.id}`;
     part('id').setAttribute('aria-label', `Large view of sample ${sample.id}`);
     const mark = markOf(sample);
-    part('mark').textContent = mark;
-    part('mark').hidden = !mark;
+    part('noticed').textContent = mark;
+    part('noticed').hidden = !mark;
     if (sample.columns.length) part('no-image').replaceChildren(...sample.columns.map(columnLine));
     this.state(card, sample);
     return card;

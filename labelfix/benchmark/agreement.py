@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         ("share_wrong", pa.list_(pa.float64())),
     ]
 )
-_COLUMNS = ["given_label", "noise_score", "is_label_issue", "is_trusted", "is_valid"]
+_COLUMNS = ["given_label", "corrected_label", "noise_score", "is_label_issue", "is_trusted", "is_valid"]
 
 
 def make_agreement(

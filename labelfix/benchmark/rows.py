@@ -187,7 +187,8 @@ def _predicted(run: Corrections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     classes = pa.array(run.metadata["class_names"], pa.string())
     rows, given, probs = [], [], []
     first = 0
-    for batch in run.batches(["given_label", "predicted_probs", "is_trusted", "is_valid"]):
+    columns = ["given_label", "corrected_label", "predicted_probs", "is_trusted", "is_valid"]
+    for batch in run.batches(columns):
         label, predicted = batch.column("given_label"), batch.column("predicted_probs")
         wanted = pc.and_(pa.array(eligible_in(batch)), pc.is_valid(predicted))
         rows.append(first + np.flatnonzero(wanted.to_numpy(zero_copy_only=False)))

@@ -25,6 +25,7 @@ from runs import COLUMNS, QUICK, StopAt, result_bytes
 
 import labelfix
 from labelfix.config import environment
+from labelfix.estimation.judgement import Thresholds
 
 
 @pytest.fixture
@@ -118,7 +119,8 @@ class TestFindings:
         assert saved["source"]["source"] == str((tmp_path / "images").resolve())
         config = saved["config"]
         settings = labelfix.config.resolve_settings("bmm", "fast", None, None, config["settings"])
-        made = labelfix.config.ScanConfig(**{**config, "settings": settings})
+        thresholds = Thresholds(**config["thresholds"])
+        made = labelfix.config.ScanConfig(**{**config, "settings": settings, "thresholds": thresholds})
         assert json.loads(json.dumps(made.to_json())) == config
         assert saved["environment"]["packages"]["torch"]
 
@@ -403,7 +405,7 @@ class TestOptions:
 
     def test_a_plan_writes_nothing_and_shows_what_a_scan_would_do(self, digits, tmp_path):
         settings = {"variant": "m-dyr-h", "average_from": "1"}
-        planned = labelfix.plan(digits[0], out=tmp_path / "run", settings=settings, **QUICK)
+        planned = labelfix.plan(digits[0], out=tmp_path / "run", settings=settings, holdout=0, **QUICK)
         assert not (tmp_path / "run").exists()
         assert (planned["rows"], planned["classes"], planned["image_size"]) == (300, 10, 8)
         assert planned["phases"] == {"mixup": 2, "bootstrap": 1}

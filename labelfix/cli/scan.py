@@ -159,9 +159,9 @@ def command(
 ) -> int:
     """Train on SOURCE with a method that survives wrong labels, and write what is wrong.
 
-    SOURCE is a folder of class folders, or of splits that hold some; a csv, tsv, json, jsonl or Parquet manifest; Hugging
-    Face image Parquet, saved datasets or hf://datasets/NAME; tar shards; or what Label Studio, FiftyOne and labelfix
-    export. With --pred-probs nothing is trained. The run folder gets
+    SOURCE is a folder of class folders, or of splits that hold some; a csv, tsv, json, jsonl or Parquet manifest;
+    Hugging Face image Parquet, saved datasets or hf://datasets/NAME; tar shards; or what Label Studio, FiftyOne and
+    labelfix export. With --pred-probs nothing is trained. The run folder gets
     corrections.parquet, classifier/, summary.json, epochs.parquet and config.json. The
     same command on an unfinished run goes on where it stopped.
     """

@@ -98,7 +98,7 @@ def holds_images(corrections: Path, source: Any) -> bool:
     if place is None:
         return bool(options) and options.get("root") is None
     path = Path(place).expanduser()
-    if not (path.is_dir() or (path.is_file() and path.suffix.lower() == ".parquet")):
+    if not (path.is_dir() or (path.is_file() and path.suffix.lower() in (".parquet", ".tar"))):
         return False
     columns = options.get("image_column"), options.get("label_column")
     return open_source(Query(path, None, None, *columns, require_labels=False)).holds_images

@@ -103,13 +103,25 @@ def images_below(
             yield key
 
 
-def holds_image(folder: Path | str) -> bool:
-    """Whether there is an image in a folder or below it.
+def holds_image(folder: Path | str, above: frozenset[tuple[int, int]] = frozenset()) -> bool:
+    """Whether there is an image in a folder or below it; those that lie in it directly are looked for first.
 
     Raises:
         InputError: a folder cannot be read.
     """
-    return next(images_below(folder, ""), None) is not None
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from None
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return False
+    folders = []
+    for key, entry in entries(folder, ""):
+        if not key.endswith("/"):
+            return True
+        folders.append(entry.path)
+    return any(holds_image(path, above | {here}) for path in sorted(folders))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -16,7 +16,7 @@ from labelfix.methods.cross_entropy import CrossEntropy
 from labelfix.training import predictions
 from labelfix.training.trainer import Trainer
 
-ROWS = 90
+ROWS = 60
 # What an epoch's end may wait for, at most; see docs/gpu.md.
 MOST_WAITS = {
     "bmm": 8,

@@ -62,7 +62,7 @@ def test_folds_hold_no_trusted_row_out(digits, tmp_path):
 
 def test_the_plan_knows_what_a_step_costs(digits, tmp_path):
     path, _ = trusted_file(digits)
-    plan = labelfix.plan(digits[0], method="meta", epochs=2, trusted=path, out=tmp_path / "run")
+    plan = labelfix.plan(digits[0], method="meta", epochs=2, trusted=path, out=tmp_path / "run", holdout=0)
     assert plan["forward_units_per_row"] == 3 + 22
 
 

@@ -28,7 +28,7 @@ from labelfix.output_paths import holding
 
 OWN_FEATURES = "features"  # where a backbone is named: there is none, the user's features are what is seen
 _GLYPHS_BELOW = 32  # pixels
-_HELD_OUT_ROWS, _HELD_OUT_SHARES = 500, (0.02, 0.1)
+_HELD_OUT_ROWS, _HELD_OUT_SHARES = 500, (0.02, 0.2)
 _SHARE = re.compile(r"\d*\.?\d+")
 _SMALLEST, _LARGEST = 8, 1024  # pixels
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
@@ -110,7 +110,7 @@ class ScanOptions(BaseModel):
         folds: cross-fitting: train so many times (2 or more), each time without a part of the rows, and score every
             row by a network that never saw it; None for the method's default, which is none for most.
         holdout: share of the rows that a single training leaves out, 0 to 0.5, to tell what the network remembers of
-            the given labels; auto: 500 rows, but at least a fiftieth and at most a tenth.
+            the given labels; auto: 500 rows, but at least a fiftieth and at most a fifth.
         batch_size: rows of a training step; None for the preset's.
         backbone: auto, or a network by name.
         encoder: a pretrained network that images are seen through: none, auto, lite0, timm:NAME or FILE.onnx.

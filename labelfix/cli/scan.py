@@ -55,7 +55,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         show_default=True,
         metavar="auto|SHARE",
         help="Without folds: share of the rows that training leaves out, to tell what the network remembers of "
-        "labels.  [auto: 500 rows, a fiftieth to a tenth of all]",
+        "labels.  [auto: 500 rows, a fiftieth to a fifth of all]",
     ),
     click.option("--batch-size", type=click.IntRange(2), help="Rows of a training step."),
     click.option(

@@ -20,6 +20,9 @@ from labelfix.estimation.noise_model import NoiseModel, fit_noise_models, normal
 
 _LEAST_OF_EXPECTED = 0.5
 _LEAST_ERROR = 0.005  # of the rate, whatever it is
+# Wrong labels that flags look for beyond those that are seen, as a share of these: people mislabel what is hard to see,
+# and of their errors a half to three quarters are seen.
+_UNSEEN = 0.6
 _LEAST_CLASS_ROWS = 20  # from which on a class has a rate of its own
 
 
@@ -41,8 +44,7 @@ class Thresholds:
         confidence: of the intervals, and of the bound that the gain of corrections must keep; 0.5 to 1.
         least_gain: share of all labels that corrections must make right on balance, at their lower bound, to be made.
         clean_at_most: upper bound of the noise rate under which the labels count as clean.
-        model_error: share by which the rate may be wrong because no model is right: it widens the interval, and flags
-            look for that many more wrong labels than are seen.
+        model_error: share by which the rate may be wrong because no model is right; it widens the interval.
         sure: belief from which a row is counted for the transition matrix.
         anchor_share: share of a class's own rows that show what a sure prediction of it looks like.
     """
@@ -139,19 +141,19 @@ def judge(
     beliefs = averaged(levels, seen, labels)
     noise, other = _noise_and_other(beliefs, labels)
     own, others = by_level(levels, seen, labels, other)
-    rate = _rate(1 - own, levels, thresholds.confidence, thresholds.model_error)
+    sample = 0 if told.all() else int(told.sum())
+    rate = _rate(1 - own, levels, thresholds, sample)
     best = levels[int(weights.argmax())]
     model = replace(best.model, sharpness=best.sharpness, transition=best.transition)
     surest = _surest(model, seen[told], labels[told], thresholds.anchor_share)
     if surest.is_above(rate[2], thresholds.confidence):
         rate = *rate[:2], surest.contradicted
-    flag_above = best_expected_f1(noise, thresholds.model_error)
+    flag_above = best_expected_f1(noise, _UNSEEN)
     changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
     if surest.are_too_few_contradicted:
         changed, gain, rate = np.zeros_like(changed), (0.0, 0.0, 0.0), (rate[0], 0.0, rate[2])
     corrected, kept = without_emptied(labels, np.where(changed, other, labels), num_classes)
-    gain = gain if (corrected != labels).any() else (0.0, 0.0, 0.0)
-    found = _found(rate, gain, thresholds)
+    found = _found(rate, gain := gain if (corrected != labels).any() else (0.0, 0.0, 0.0), thresholds)
     controls = virtual_controls(model, seen, labels, beliefs, flag_above)
     return Judgement(
         noise=_at(rows, noise, np.full(num_rows, np.nan)),
@@ -161,7 +163,7 @@ def judge(
         rate=rate[0],
         rate_low=rate[1],
         rate_high=rate[2],
-        class_rates=_class_rates(1 - own, labels, levels, thresholds, num_classes),
+        class_rates=_class_rates(1 - own, labels, levels, thresholds, num_classes, sample),
         flag_above=flag_above,
         gain=gain[0],
         gain_low=gain[1],
@@ -190,7 +192,7 @@ def _noise_and_other(beliefs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarra
 
 
 def _rate(
-    noise: np.ndarray, levels: Sequence[Level], confidence: float, model_error: float
+    noise: np.ndarray, levels: Sequence[Level], thresholds: Thresholds, sample: int = 0
 ) -> tuple[float, float, float]:
     """Share of wrong labels, and bounds that hold it: doubt about level and form, and about each row.
 
@@ -200,17 +202,21 @@ def _rate(
     Args:
         noise: (L, R) at every level.
         levels: L of them.
-        confidence: of the interval.
-        model_error: share of the rate by which any model may be wrong.
+        thresholds: confidence of the interval, and the share of the rate by which any model may be wrong.
+        sample: rows left out of training, where what the others say was only made like what these say: the rate is then
+            theirs. 0 where every row was.
     """
     by_level = noise.mean(axis=1)
     weights, free = (
         np.array(each) for each in zip(*((one.weight, one.free_weight) for one in levels), strict=True)
     )
-    tail, mean = (1 - confidence) / 2, float(weights @ by_level)
+    tail, mean = (1 - thresholds.confidence) / 2, float(weights @ by_level)
     row = weights @ noise
-    spread = float(ndtri(1 - tail)) * np.sqrt((row * (1 - row)).sum() + 1) / noise.shape[1]
-    spread = float(np.hypot(spread, model_error * mean + _LEAST_ERROR))
+    variance = ((row * (1 - row)).sum() + 1) / noise.shape[1] ** 2
+    if sample:
+        variance += mean * (1 - mean) / sample
+    spread = float(ndtri(1 - tail) * np.sqrt(variance))
+    spread = float(np.hypot(spread, thresholds.model_error * mean + _LEAST_ERROR))
     low = float(quantile(by_level, weights, tail))
     high = max(float(quantile(by_level, each, 1 - tail)) for each in (weights, free))
     below, above = np.hypot(mean - low, spread), np.hypot(high - mean, spread)
@@ -218,14 +224,19 @@ def _rate(
 
 
 def _class_rates(
-    noise: np.ndarray, labels: np.ndarray, levels: Sequence[Level], thresholds: Thresholds, num_classes: int
+    noise: np.ndarray,
+    labels: np.ndarray,
+    levels: Sequence[Level],
+    thresholds: Thresholds,
+    num_classes: int,
+    sample: int,
 ) -> np.ndarray:
     """(K, 3): rate and bounds of the rows given each class, see `_rate`; NaN of classes with few rows."""
     found = np.full((num_classes, 3), np.nan)
     for label in range(num_classes):
         rows = np.flatnonzero(labels == label)
         if len(rows) >= _LEAST_CLASS_ROWS:
-            found[label] = _rate(noise[:, rows], levels, thresholds.confidence, thresholds.model_error)
+            found[label] = _rate(noise[:, rows], levels, thresholds, sample * len(rows) // len(labels))
     return found
 
 

@@ -210,7 +210,7 @@ class TestBudget:
     @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=60))
     def test_the_interval_holds_95_percent(self, noise):
         """Against the exact distribution of the number of errors, one row after the other."""
-        marks = {"is_valid": True, "is_trusted": False, "given_label": "a"}
+        marks = {"is_valid": True, "is_trusted": False, "given_label": "a", "corrected_label": "a"}
         frame = pd.DataFrame({"noise_score": noise, **marks})
         found = budget(frame, len(noise))
         low, high = interval(np.array(noise))

@@ -70,7 +70,7 @@ def test_who_reads_photographs_badly_is_told_of_encoders(run_cli, digits, tmp_pa
     path.write_text(json.dumps({"config": {**config["config"], "backbone": "small"}}))
     for finding, is_told in (("unclear", True), ("noisy", False)):
         summary = {"diagnostics": {"estimate": {"finding": finding}}}
-        assert wants_encoder(SimpleNamespace(out=path.parent, summary=summary)) == is_told
+        assert wants_encoder(SimpleNamespace(out=path.parent, summary=summary, classifier=path)) == is_told
 
 
 def test_the_printed_next_commands_run(run_cli, digits, tmp_path):

@@ -24,7 +24,8 @@ def test_a_table_answers_as_its_arrays_do(label_type):
     valid, labelled, trusted = STATES.T
     label = ["cat"] if pa.types.is_list(label_type) else "cat"
     given = pa.array([label if known else None for known in labelled], label_type)
-    batch = pa.record_batch({"is_valid": valid, "given_label": given, "is_trusted": trusted})
+    columns = {"is_valid": valid, "given_label": given, "is_trusted": trusted}
+    batch = pa.record_batch({**columns, "corrected_label": given})
     table = pa.Table.from_batches([batch[:3], batch[3:]])
     assert eligible_in(batch).tolist() == eligible_in(table).tolist() == EXPECTED
     assert eligible_in(table[:0]).dtype == bool

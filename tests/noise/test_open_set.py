@@ -236,7 +236,7 @@ def test_from_the_command_line_to_evaluate_and_bench(tmp_path):
     write_digits(tmp_path / "images", 120)
     (tmp_path / "stripes").mkdir()
     for row in range(80):
-        stripes = np.random.default_rng(row).integers(0, 2, (8, 1)) * np.full((1, 8), 255)
+        stripes = np.random.default_rng(row).integers(0, 256, (8, 1)) * np.ones((1, 8), np.int64)
         (tmp_path / "stripes" / f"{row}.png").write_bytes(encode(stripes.astype(np.uint8)))
     noisy = tmp_path / "noisy.parquet"
     sources = [str(tmp_path / "images"), "--open-set", str(tmp_path / "stripes")]

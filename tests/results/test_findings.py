@@ -108,7 +108,7 @@ def test_rates_counts_and_evaluation_leave_trusted_rows_out(verified, tmp_path):
     changed = (eligible.corrected_label != eligible.given_label).sum()
     assert run.summary["counts"] == {
         "rows": 240, "judged": len(eligible), "flagged": df.is_label_issue.sum(), "corrected": changed,
-        "unlabelled": 3, "invalid": 3, "trusted": len(labels), "held_out": 0,
+        "unlabelled": 3, "removed": 0, "invalid": 3, "trusted": len(labels), "held_out": 0,
     }  # fmt: skip
     assert run.summary["noise_rate"] == pytest.approx(eligible.noise_score.mean(), abs=1e-6)
     assert df.attrs["labelfix"]["noise_rate"] == run.summary["noise_rate"]

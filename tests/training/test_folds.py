@@ -481,7 +481,7 @@ def test_without_folds_a_part_is_left_out_and_with_folds_or_the_paper_s_rule_non
     def planned(**options):
         return labelfix.plan(digits[0], out=tmp_path / "run", method="bmm", **options)["holdout"]
 
-    assert planned() == 0.1
+    assert planned() == 0.2
     assert planned(holdout="0.25") == 0.25
     assert planned(folds=3) == planned(settings={"score_from": "method"}) == planned(holdout=0) == 0
     for wrong in ("half", "0.7", -1, float("nan")):

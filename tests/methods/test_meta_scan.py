@@ -30,7 +30,7 @@ def scan(digits, tmp_path, **options):
 
 def test_trusted_samples_teach_and_are_taken_over(digits, tmp_path):
     path, rows = trusted_file(digits)
-    run = scan(digits, tmp_path, epochs=3, trusted=path)
+    run = scan(digits, tmp_path, epochs=3, trusted=path, holdout=0)
     table = pq.read_table(run.corrections).to_pandas()
     assert table.is_trusted.to_numpy().nonzero()[0].tolist() == sorted(rows)
     assert (table.corrected_label[rows].astype(int) == digits[1][rows]).all()

@@ -23,7 +23,7 @@ from labelfix.errors import InputError
 from labelfix.estimation.judgement import Thresholds
 from labelfix.methods import method_class
 from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
-from labelfix.networks.encoders import ONNX, encoder_and_weights, encoder_facts, is_encoder
+from labelfix.networks.encoders import LITE0, ONNX, encoder_and_weights, encoder_facts, is_encoder
 from labelfix.output_paths import holding
 
 OWN_FEATURES = "features"  # where a backbone is named: there is none, the user's features are what is seen
@@ -113,7 +113,8 @@ class ScanOptions(BaseModel):
             the given labels; auto: 500 rows, but at least a fiftieth and at most a fifth.
         batch_size: rows of a training step; None for the preset's.
         backbone: auto, or a network by name.
-        encoder: a pretrained network that images are seen through: none, auto, lite0, timm:NAME or FILE.onnx.
+        encoder: a pretrained network that images are seen through: none, lite0, timm:NAME, FILE.onnx, or auto: lite0
+            or none by a trial on some of the images, see `labelfix.training.trial`.
         tune: what of the encoder is trained: none (a head on its features), all, or auto: none on a CPU.
         weights: none, imagenet, or a file of weights.
         image_size: auto, or the side of the network's input in pixels.
@@ -155,7 +156,7 @@ class ScanOptions(BaseModel):
     )
     batch_size: int | None = None
     backbone: str = "auto"
-    encoder: str = "none"
+    encoder: str = "auto"
     tune: Literal["auto", "none", "all"] = Field("auto", description="use auto, none or all")
     weights: str = "none"
     image_size: Literal["auto"] | Annotated[int, Field(ge=_SMALLEST, le=_LARGEST)] = Field(
@@ -211,16 +212,26 @@ class ScanOptions(BaseModel):
     def _as_text(cls, name: Any) -> Any:
         return str(name) if isinstance(name, Path) else name
 
-    @field_validator("encoder")
-    @classmethod
-    def _no_encoder_yet(cls, encoder: str) -> str:
-        # No rule has been found that tells from the images alone who needs one.
-        return "none" if encoder == "auto" else encoder
+    @property
+    def may_try_encoder(self) -> bool:
+        """Whether `--encoder auto` asks the images: nothing else that was given names the network or its weights."""
+        return (
+            (self.encoder, self.backbone, self.weights, self.tune, self.preset)
+            == ("auto", "auto", "none", "auto", "fast")
+            and self.features is None
+            and not self.no_images
+        )
+
+    @property
+    def _named_encoder(self) -> str:
+        """What `auto` means where the images are not asked: `--tune none` wants one, all else none."""
+        return LITE0 if self.tune == "none" else "none"
 
     @property
     def asked(self) -> dict[str, str]:
         """Options that may be `auto`, as they were given."""
-        return {"image_size": str(self.image_size), "backbone": self.backbone, "tune": self.tune}
+        names = ("image_size", "backbone", "tune", "encoder")
+        return {name: str(getattr(self, name)) for name in names}
 
     def resolve(
         self,
@@ -241,6 +252,8 @@ class ScanOptions(BaseModel):
         """
         if features is not None:
             return self._on_features(manifest, features)
+        if self.encoder == "auto":
+            return self.model_copy(update={"encoder": self._named_encoder}).resolve(manifest, earlier)
         device = resolve_device(self.device)
         encoder, weights = encoder_and_weights(self.encoder, self.weights)
         self._check_encoder(encoder)
@@ -249,16 +262,14 @@ class ScanOptions(BaseModel):
         earlier = earlier or {}
         # A run through an encoder says nothing of one without.
         if is_encoder(earlier.get("backbone", "")) == (encoder != "none"):
-            chosen |= {name: value for name, value in earlier.items() if chosen[name] == "auto"}
+            chosen |= {name: earlier[name] for name in earlier.keys() & chosen if chosen[name] == "auto"}
         tune = _what_is_tuned(str(chosen["tune"]), device, encoder)
         size = self._image_size(chosen["image_size"], manifest, device, tune, encoder, weights)
         backbone = str(chosen["backbone"]) if encoder == "none" else encoder
         thresholds, changes = without_thresholds(self.settings)
         settings = resolve_settings(self.method, self._preset(tune), self.epochs, self.batch_size, changes)
-        method = method_class(self.method)
         backbone = resolve_backbone(backbone, device, size)
-        folds = method.head_folds if tune == "none" else method.default_folds
-        folds = folds if self.folds is None else self.folds
+        folds = self._folds(tune)
         return ScanConfig(
             method=self.method,
             preset=self._preset(tune),
@@ -280,7 +291,7 @@ class ScanOptions(BaseModel):
 
     def _on_features(self, manifest: Manifest, features: Numbers) -> ScanConfig:
         """The same for heads on the user's own features."""
-        device, method = resolve_device(self.device), method_class(self.method)
+        device = resolve_device(self.device)
         for name in ("backbone", "encoder", "tune", "weights", "test"):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise InputError(
@@ -290,7 +301,7 @@ class ScanOptions(BaseModel):
         size = self.image_size if manifest.has_images else 0
         thresholds, changes = without_thresholds(self.settings)
         settings = resolve_settings(self.method, preset, self.epochs, self.batch_size, changes)
-        folds = method.head_folds if self.folds is None else self.folds
+        folds = self._folds("none")
         return ScanConfig(
             method=self.method,
             preset=preset,
@@ -311,6 +322,13 @@ class ScanOptions(BaseModel):
             features=str(self.features) if isinstance(self.features, str | Path) else None,
             features_sha256=features.sha256,
         )
+
+    def _folds(self, tune: str) -> int:
+        """How many; of heads none where a share is to be left out instead."""
+        method = method_class(self.method)
+        if self.folds is not None:
+            return self.folds
+        return method.head_folds if tune == "none" and self.holdout == "auto" else method.default_folds
 
     def _holdout(self, manifest: Manifest, folds: int, settings: MethodSettings) -> float:
         """The share of rows that is left out of training; none where every row is held out once, or none is judged.

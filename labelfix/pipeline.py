@@ -21,6 +21,7 @@ from labelfix.data.manifest import Manifest
 from labelfix.data.own_numbers import FEATURES, checked_features, read_numbers
 from labelfix.data.verified_labels import Trusted
 from labelfix.device_errors import plain_device_errors
+from labelfix.devices import resolve_device
 from labelfix.errors import InputError
 from labelfix.methods import method_class
 from labelfix.methods.batch import Labels
@@ -51,6 +52,7 @@ from labelfix.training.setup import (
     watch,
 )
 from labelfix.training.trainer import EpochReport, Trainer
+from labelfix.training.trial import try_encoder
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class ScanPlan:
         folder: of the run.
         overwrite: whether a finished or different run there may be replaced.
         features: (N, D) float32 of the user; None where images are what is seen.
+        encoder_trial: what a trial said of `--encoder auto`, JSON-able; None without one.
     """
 
     manifest: Manifest
@@ -95,6 +98,7 @@ class ScanPlan:
     folder: RunFolder
     overwrite: bool
     features: np.ndarray | None = None
+    encoder_trial: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, source: Any, options: Mapping[str, Any], reporter: Reporter) -> ScanPlan:
@@ -130,16 +134,19 @@ class ScanPlan:
         check_output(
             folder.path, {"the source": manifest.places, "--test": () if test is None else test.places}
         )
+        earlier = {} if chosen.overwrite else run_folder.resolved_autos(folder)
+        settled, trial = _with_encoder(chosen, manifest, folder, earlier, reporter)
         return cls(
             manifest,
             trusted,
             None if chosen.trusted is None else Path(chosen.trusted).expanduser().absolute(),
             test,
-            chosen.resolve(manifest, {} if chosen.overwrite else run_folder.resolved_autos(folder), numbers),
+            settled.resolve(manifest, earlier, numbers),
             chosen.asked,
             folder,
             chosen.overwrite,
             None if numbers is None else checked_features(numbers, manifest.num_rows, manifest.limit),
+            trial,
         )
 
     def training_labels(self, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,6 +181,7 @@ class ScanPlan:
             self.trusted_path,
             self.test,
             environment(config.method, config.backbone, config.device),
+            self.encoder_trial,
         )
 
 
@@ -217,7 +225,7 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
     manifest, trusted, config, folder = planned.manifest, planned.trusted, planned.config, planned.folder
     with (
         run_folder.locked(folder, planned.facts(), overwrite=planned.overwrite) as begin,
-        on_device(config),
+        on_device(config.device),
     ):
         with clock.stage("decode"):
             store = decoded(manifest, config.image_size, reporter)
@@ -246,7 +254,8 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
                 "resumed_elsewhere": trained.is_other_environment,
             }
             corrections.write(folder.corrections, manifest, findings, metadata)
-        summary = summarise(manifest, findings, {**metadata, **effort, "elapsed_seconds": clock.seconds})
+        facts = {**metadata, **effort, "encoder_trial": planned.encoder_trial}
+        summary = summarise(manifest, findings, {**facts, "elapsed_seconds": clock.seconds})
         if planned.has_classifier:
             test_name = None if test is None else test.name
             model_card.write(folder.card, config, summary, source=manifest.name, test=test_name)
@@ -275,7 +284,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     manifest, config, folder = planned.manifest, planned.config, planned.folder
     run_folder.check_out(folder, overwrite=planned.overwrite)
     method = method_class(config.method)
-    with on_device(config):
+    with on_device(config.device):
         network, seconds_per_image = planned_network(
             config,
             len(manifest.class_names),
@@ -305,6 +314,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     return {
         "source": str(manifest.source),
         "out": str(folder.path),
+        "encoder_trial": planned.encoder_trial,
         **{name: value for name, value in config.to_json().items() if not name.endswith("_sha256")},
         "rows": manifest.num_rows,
         "classes": len(manifest.class_names),
@@ -398,12 +408,37 @@ def _train(
     return _Trained(trainer, held_out, crossed, reports, is_other_environment)
 
 
+def _with_encoder(
+    chosen: ScanOptions,
+    manifest: Manifest,
+    folder: RunFolder,
+    earlier: Mapping[str, Any],
+    reporter: Reporter,
+) -> tuple[ScanOptions, dict[str, Any] | None]:
+    """The options with `--encoder auto` replaced where that is for the images to say, and what a trial of them said."""
+    if not chosen.may_try_encoder:
+        return chosen, None
+    if "encoder" in earlier:
+        said = (folder.saved_config() or {}).get("encoder_trial")
+        return chosen.model_copy(update={"encoder": earlier["encoder"]}), said
+    run_folder.check_out(folder, overwrite=chosen.overwrite)  # before anything takes time
+    device, size = resolve_device(chosen.device), chosen.image_size
+    with on_device(device):
+        trial = try_encoder(
+            manifest, None if size == "auto" else int(size), device, chosen.seed, reporter.progress
+        )
+    if trial is None:
+        return chosen.model_copy(update={"encoder": "none"}), None
+    reporter.message(f"--encoder auto: {trial.reason}")
+    return chosen.model_copy(update={"encoder": trial.encoder}), trial.to_json()
+
+
 @contextmanager
-def on_device(config: ScanConfig) -> Iterator[None]:
+def on_device(device: str) -> Iterator[None]:
     """The device of a scan: the caller's random state stays as it was, and a device that fails is one line."""
     with (
-        plain_device_errors(config.device, "a smaller --batch-size or --image-size"),
-        own_random_state(torch.device(config.device)),
+        plain_device_errors(device, "a smaller --batch-size or --image-size"),
+        own_random_state(torch.device(device)),
     ):
         yield
 

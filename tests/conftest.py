@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from labelfix.data.images.decoding import encode
 from labelfix.noise.planting import parse_noise, plant
+from labelfix.training.trial import try_encoder
 
 # Two threads at most: the tests must give the same bytes wherever they run, and tiny steps gain from no more. Beside
 # another worker a single one, as its child processes: threads that wait for each other cost far more.
@@ -26,6 +27,21 @@ def cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("LABELFIX_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_encoder_trial():
+    """`--encoder auto` is none without a trial, which takes seconds of every scan."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("labelfix.pipeline.try_encoder", lambda *_: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def encoder_trial(request, monkeypatch):
+    """But for tests that are marked `trial`."""
+    if request.node.get_closest_marker("trial") is not None:
+        monkeypatch.setattr("labelfix.pipeline.try_encoder", try_encoder)
 
 
 def write_digits(folder: Path, rows: int, noise: str | None = None, seed: int = 0) -> np.ndarray:

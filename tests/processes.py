@@ -9,10 +9,17 @@ import sys
 from pathlib import Path
 
 
+def arguments(args: tuple) -> list[str]:
+    """As text; a scan is without a trial of the encoder, which takes seconds, unless it names one."""
+    given = [str(each) for each in args]
+    is_scan = given[:1] == ["scan"] and "--encoder" not in given
+    return [*given, "--encoder", "none"] if is_scan else given
+
+
 def labelfix(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
     """Run the program whole, with these environment variables besides."""
     return subprocess.run(
-        [sys.executable, "-m", "labelfix", *map(str, args)],
+        [sys.executable, "-m", "labelfix", *arguments(args)],
         cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **env},
     )  # fmt: skip
 
@@ -56,7 +63,7 @@ def start(
     place: before it a temporary file holds it whole.
     """
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, moment, str(count), str(int(number)), *map(str, args)],
+        [sys.executable, "-c", SCRIPT, moment, str(count), str(int(number)), *arguments(args)],
         cwd=cwd, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 

@@ -111,6 +111,13 @@ def truth_of(out: Path, row: dict) -> Path:
     return out / ("truth.parquet" if row["noise"] == "given" else "noisy/symmetric-0.4-seed0.parquet")
 
 
+def test_all_runs_see_through_one_network(made):
+    """No trial decides for each noise anew."""
+    _, out, result = made
+    configs = [json.loads((run_of(out, row) / "config.json").read_text()) for row in result["rows"]]
+    assert {config["asked"]["encoder"] for config in configs} == {"none"}
+
+
 refuses = partial(refusals.refuses, labelfix.bench)
 
 

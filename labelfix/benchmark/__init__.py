@@ -76,7 +76,8 @@ def bench(
         label_column: of a manifest or Parquet file.
         reporter: gets progress and messages.
         options: of all runs, unless the method's text says otherwise: device, precision, preset, epochs, folds,
-            batch_size, backbone, encoder, tune, weights and image_size, see `labelfix.config.ScanOptions`.
+            batch_size, backbone, encoder (auto is none: all runs are compared on one network), tune, weights and
+            image_size, see `labelfix.config.ScanOptions`.
 
     Returns:
         JSON-able: out, table, plot; rows, a dict for each noise, method and seed, by the
@@ -92,7 +93,7 @@ def bench(
         Interrupted: Ctrl-C; the same call goes on.
     """
     reporter = reporter or Silent()
-    _check_names(options)
+    options = _of_all_runs(options)
     cells = make_grid(methods, noise, seeds, options)
     if not isinstance(source, str | os.PathLike):
         raise InputError(
@@ -230,12 +231,18 @@ def _agreement(
     ]
 
 
-def _check_names(options: dict[str, Any]) -> None:
+def _of_all_runs(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of all runs, which see through one network whatever their noise.
+
+    Raises:
+        InputError: there is no option of this name.
+    """
     for name in options:
         if name not in SHARED_OPTIONS:
             raise InputError(
                 f"bench has no option {name}; for all runs there are {', '.join(SHARED_OPTIONS)}"
             )
+    return {**options, "encoder": "none"} if options.get("encoder") in (None, "auto") else options
 
 
 def _check_trusted(cell: Cell, trusted: str | Path | None) -> None:

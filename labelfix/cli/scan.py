@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from labelfix.pipeline import Run
 
 _DEGRADED = 3
-_PHOTOGRAPHS_FROM = 32  # pixels
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
@@ -66,10 +64,11 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--encoder",
-        default="none",
+        default="auto",
         show_default=True,
         metavar="none|auto|lite0|timm:NAME|FILE.onnx",
-        help="Pretrained network to see images through: lite0 comes with labelfix, timm's weights are downloaded.",
+        help="Pretrained network to see images through: lite0 comes with labelfix, timm's weights are downloaded.  "
+        "[auto: lite0 or none, by a trial on 500 images]",
     ),
     click.option(
         "--tune",
@@ -199,19 +198,6 @@ def _print_plan(planned: dict[str, Any]) -> None:
         say(f"{name.replace('_', ' ')}: {shown}")
 
 
-def _wants_encoder(run: Run) -> bool:
-    """Whether a network that was trained from nothing read images larger than glyphs, and read them badly."""
-    from labelfix.networks.encoders import is_encoder
-
-    if run.classifier is None:
-        return False
-    config = json.loads((run.out / "config.json").read_text(encoding="utf-8"))["config"]
-    if config["image_size"] < _PHOTOGRAPHS_FROM or is_encoder(config["backbone"]):
-        return False
-    estimate = run.summary["diagnostics"].get("estimate")
-    return estimate is not None and estimate["finding"] == "unclear"
-
-
 def _print_copies(copies: dict[str, Any]) -> None:
     """How many rows show the same picture, which of them cannot all be right, and how many are measured on too."""
     if count := copies.get("in_test"):
@@ -242,8 +228,6 @@ def _print_run(run: Run) -> None:
         say(f"estimated noise rate: {summary['noise_rate']:.1%}")
     if summary["fit_reason"]:
         say(("note: " if summary["fit_ok"] else "the fit failed: ") + summary["fit_reason"])
-    if _wants_encoder(run):
-        say("photographs want a pretrained network: try --encoder lite0")
     if "test_accuracy" in summary:
         say(f"accuracy on the test images: {summary['test_accuracy']:.1%}")
     _print_copies(summary["copies"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections import Counter
@@ -256,11 +257,13 @@ class Manifest:
     def taken(self, rows: np.ndarray) -> Manifest:
         """The same source with other rows: those at the places (n,) int64, -1 for rows that are gone.
 
-        Of those no image is found, and no label; for looking up what else there is.
+        Of those no image is found, and no label; for looking up what else there is. Of a source that holds images none
+        may be gone.
         """
         gone = rows < 0
         given = np.where(gone, -1, self.given[rows])
         table = self._table.take(pa.array(rows, mask=gone))
+        held = self._image_bytes
         return replace(
             self,
             given=given,
@@ -268,7 +271,10 @@ class Manifest:
             held_out=self.held_out[rows] & ~gone,
             groups=None,
             gone=frozenset(np.flatnonzero(gone).tolist()),
+            image_key=hashlib.sha256(self.image_key.encode() + rows.tobytes()).hexdigest(),
+            why_none={},
             _table=table,
+            _image_bytes=None if held is None else lambda asked: held(rows[asked]),
         )
 
     def images(self, first: int, stop: int) -> list[Image]:

@@ -42,9 +42,8 @@ def demo(
     folder = DemoFolder(Path(out))
     digits = noisy_digits(seed)
     folder.write(digits, overwrite=overwrite)
-    run = scan(
-        folder.images, method="joint", out=folder.run, seed=seed, overwrite=overwrite, reporter=reporter
-    )
+    options = {"method": "joint", "encoder": "none", "seed": seed, "overwrite": overwrite}
+    run = scan(folder.images, out=folder.run, reporter=reporter, **options)
     truth = evaluate(run.corrections, truth=folder.truth)
     exported = export(run.corrections, out=folder.corrected)
     return {

@@ -59,7 +59,7 @@ def relabel(
     config = dataclasses.replace(config, seed=seed_of(seed, _TRAINING_SEED))
     num_classes = len(manifest.class_names)
     assert noise.rate is not None
-    with on_device(config):
+    with on_device(config.device):
         store = decoded(manifest, config.image_size, reporter)
         usable = np.where(store.valid & ~manifest.held_out, manifest.given, -1)
         trained = share_of_classes(usable, noise.rate, num_classes, seed)

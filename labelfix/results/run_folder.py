@@ -23,6 +23,7 @@ from labelfix.atomic_files import write_json
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
+from labelfix.networks.encoders import is_encoder
 from labelfix.output_paths import (
     RUN_FILES,
     RUN_FOLDERS,
@@ -208,6 +209,7 @@ def config_json(
     trusted_path: Path | None,
     test: Manifest | None,
     environment: Mapping[str, Any],
+    encoder_trial: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of config.json; JSON-able.
 
@@ -219,6 +221,7 @@ def config_json(
         trusted_path: of their file, absolute; None without one.
         test: labelled images that are only measured on; None without any.
         environment: see `labelfix.config.environment`.
+        encoder_trial: what a trial said of `--encoder auto`, JSON-able; None without one.
     """
     return {
         "config": config,
@@ -240,6 +243,7 @@ def config_json(
             "test": None if test is None else test.options,
         },
         "environment": environment,
+        "encoder_trial": encoder_trial,
     }
 
 
@@ -310,11 +314,15 @@ def resolved_autos(folder: RunFolder) -> dict[str, Any]:
     asked = saved.get("asked") or {}
     names = ("image_size", "backbone", "tune")
     # A run of before encoders does not say what was tuned.
-    return {
+    found = {
         name: saved["config"][name]
         for name in names
         if asked.get(name) == "auto" and saved["config"].get(name) is not None
     }
+    if asked.get("encoder", "auto") == "auto":
+        backbone = saved["config"]["backbone"]
+        found["encoder"] = backbone if is_encoder(backbone) else "none"
+    return found
 
 
 def _begin(folder: RunFolder, facts: dict[str, Any], saved: dict[str, Any] | None) -> bool:

@@ -69,6 +69,7 @@ _CONFIG: Checks = {
         "test": maybe({"source": maybe(is_path)}),
     }),
     "environment": maybe({"packages": maybe(by_name(is_text))}),
+    "encoder_trial": maybe(is_object),
     "resumed_elsewhere": maybe(is_flag),
 }  # fmt: skip
 
@@ -85,6 +86,7 @@ SCANNED: Checks = {
         "holdout": maybe(is_share), "thresholds": maybe(is_object),
     },
     "source": is_object,
+    "encoder_trial": maybe(is_object),
 }  # fmt: skip
 
 

@@ -15,11 +15,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from conftest import write_digits
-from onnx_files import onnx_file
 from processes import labelfix
 
 from labelfix.cli import COMMANDS, main
-from labelfix.cli.scan import _wants_encoder as wants_encoder
 from labelfix.cli.terminal import Terminal, shown
 from labelfix.methods import method_names
 from labelfix.pipeline import scan as labelfix_scan
@@ -51,26 +49,6 @@ def test_the_two_commands_of_the_contract_work_verbatim_in_one_folder(digits, tm
     frame = pd.read_csv(tmp_path / "runs" / "images-bmm" / "corrected.csv", dtype=str)
     assert list(frame.columns) == ["file_name", "label"]
     assert len(frame) == 300
-
-
-def test_who_reads_photographs_badly_is_told_of_encoders(run_cli, digits, tmp_path):
-    """Not who scans glyphs, who has one already, or whose network reads well."""
-    onnx_file(tmp_path / "own.onnx", size=32)
-    quick = ("--method", "cross-entropy", "--rows", "100", "--epochs", "1")
-    for options, is_told in (
-        (("--image-size", "32"), True),
-        (("--image-size", "16"), False),
-        (("--image-size", "32", "--encoder", "own.onnx"), False),
-    ):
-        ended = run_cli("scan", "images", "--out", "run", "--overwrite", *quick, *options)
-        assert ended.returncode == 0, ended.err
-        assert ("--encoder lite0" in ended.out) == is_told, ended.out
-    path = tmp_path / "run" / "config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps({"config": {**config["config"], "backbone": "small"}}))
-    for finding, is_told in (("unclear", True), ("noisy", False)):
-        summary = {"diagnostics": {"estimate": {"finding": finding}}}
-        assert wants_encoder(SimpleNamespace(out=path.parent, summary=summary, classifier=path)) == is_told
 
 
 def test_the_printed_next_commands_run(run_cli, digits, tmp_path):

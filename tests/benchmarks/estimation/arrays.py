@@ -135,7 +135,7 @@ def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
     seen: dict[str, np.ndarray] = {}
     find = pipeline.find
 
-    def watching(manifest, store, trusted, trainer, reports, held_out, crossed, thresholds):
+    def watching(manifest, store, trusted, trainer, reports, held_out, crossed, *rest):
         if crossed is not None:
             seen["P"], seen["u"] = (
                 softmax(crossed.logits.astype(np.float64), axis=1),
@@ -145,7 +145,7 @@ def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
             averaged = trainer.method.ensembled_probs.double().numpy()
             averaged /= averaged.sum(axis=1, keepdims=True)
             seen["P"], seen["u"] = as_held_out(averaged, manifest.given, held_out), held_out
-        return find(manifest, store, trusted, trainer, reports, held_out, crossed, thresholds)
+        return find(manifest, store, trusted, trainer, reports, held_out, crossed, *rest)
 
     rows = [{"bytes": image, "path": None} for image in images]
     with tempfile.TemporaryDirectory() as place:

@@ -1,0 +1,136 @@
+"""The trial of `--encoder auto`: who wants the pretrained encoder, and what a scan makes of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from refusals import refuses
+from runs import StopAt
+from sklearn.datasets import load_sample_images
+
+import labelfix
+from labelfix.data.images.decoding import encode
+from labelfix.data.manifest import Manifest
+from labelfix.training.trial import Trial, try_encoder
+
+pytestmark = pytest.mark.trial
+SIDE = 48
+
+
+def write_textures(folder, rows, seed=0):
+    """Grey crops of two photographs, all equally bright and equally rich in contrast: a temple or a flower."""
+    rng = np.random.default_rng(seed)
+    for name, photograph in zip(("temple", "flower"), load_sample_images().images, strict=True):
+        grey = photograph.mean(axis=2)
+        (folder / name).mkdir(parents=True)
+        done = 0
+        while done < rows // 2:
+            top, left = (rng.integers(0, side - SIDE) for side in grey.shape)
+            crop = grey[top : top + SIDE, left : left + SIDE]
+            if crop.std() < 20:
+                continue  # sky
+            crop = np.rot90((crop - crop.mean()) / crop.std() * 50 + 128, rng.integers(4))
+            (folder / name / f"{done:03d}.png").write_bytes(encode(crop.clip(0, 255).astype(np.uint8)))
+            done += 1
+    return folder
+
+
+def tried(source, seed=0, **changes):
+    return try_encoder(Manifest.read(source, **changes), None, "cpu", seed, lambda *_: None)
+
+
+def test_glyphs_want_a_network_of_their_own(digits):
+    trial = tried(digits[0])
+    assert (trial.encoder, trial.rows) == ("none", 300)
+    assert trial.from_pixels > 2 * trial.commonest
+    assert "--encoder lite0" in trial.reason
+
+
+def test_textures_in_photographs_want_the_encoder(tmp_path):
+    trial = tried(write_textures(tmp_path / "photos", 80))
+    assert trial.encoder == "lite0"
+    assert trial.from_encoder > 0.85 > trial.from_pixels
+    assert tried(tmp_path / "photos") == trial
+
+
+def test_where_nothing_is_told_of_labels_chance_decides_nothing(tmp_path):
+    write_textures(tmp_path / "photos", 80)
+    rng, names = np.random.default_rng(1), sorted((tmp_path / "photos").rglob("*.png"))
+    lines = "".join(f"{name},{rng.integers(2)}\n" for name in names)
+    (tmp_path / "list.csv").write_text("file_name,label\n" + lines)
+    trial = tried(tmp_path / "list.csv")
+    assert trial.encoder == "none"
+    assert abs(trial.from_encoder - 0.5) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("pixels", "encoder", "is_chance", "chosen"),
+    [
+        (0.5, 0.9, False, "lite0"),
+        (0.8, 0.9, False, "none"),
+        (0.1, 0.12, True, "none"),
+        (0.9, 0.8, True, "none"),
+    ],
+)
+def test_pixels_that_tell_nearly_as_much_speak_against_the_encoder(pixels, encoder, is_chance, chosen):
+    assert Trial(500, 0.1, pixels, encoder, is_chance).encoder == chosen
+
+
+def test_images_of_a_group_are_never_on_both_sides(tmp_path):
+    """Copies of images under random labels: told by who has seen a copy, and by nobody else."""
+    write_textures(tmp_path / "photos", 24)
+    rng, lines = np.random.default_rng(0), []
+    for number, name in enumerate(sorted((tmp_path / "photos").rglob("*.png"))):
+        label = rng.integers(2)
+        for copy in range(4):
+            (tmp_path / f"{number}-{copy}.png").write_bytes(name.read_bytes())
+            lines.append(f"{number}-{copy}.png,{label},{number}\n")
+    rng.shuffle(lines)
+    (tmp_path / "list.csv").write_text("file_name,label,group\n" + "".join(lines))
+    (tmp_path / "loose.csv").write_text("file_name,label,other\n" + "".join(lines))
+    assert tried(tmp_path / "loose.csv").from_pixels > 0.9
+    assert tried(tmp_path / "list.csv").from_pixels < 0.75
+
+
+def test_a_class_needs_a_row_for_each_fold(tmp_path):
+    assert tried(write_textures(tmp_path / "photos", 8)) is None
+
+
+def test_a_scan_takes_what_the_trial_says_and_keeps_it(tmp_path, monkeypatch):
+    """In config.json, summary.json, the model card and a dry run; a resumed run does not try again."""
+    photos, out = write_textures(tmp_path / "photos", 60), tmp_path / "run"
+    options = {"method": "cross-entropy", "epochs": 3, "folds": 2}
+    planned = labelfix.plan(photos, **options)
+    assert (planned["backbone"], planned["encoder_trial"]["encoder"]) == ("lite0", "lite0")
+    with pytest.raises(KeyboardInterrupt):
+        labelfix.scan(photos, out=out, reporter=StopAt(1), **options)
+    saved = json.loads((out / "config.json").read_text())
+    assert saved["asked"]["encoder"] == "auto"
+    assert saved["encoder_trial"] == planned["encoder_trial"]
+    with monkeypatch.context() as patch:
+        patch.setattr("labelfix.pipeline.try_encoder", lambda *_: pytest.fail("tried again"))
+        run = labelfix.scan(photos, out=out, **options)
+    assert run.summary["encoder_trial"] == saved["encoder_trial"]
+    assert "lite0" in (out / "classifier" / "README.md").read_text()
+    refuses(labelfix.scan, "finished run", "--overwrite", source=photos, out=out, **options)
+
+
+@pytest.mark.parametrize(
+    "named", [{"encoder": "none"}, {"backbone": "small"}, {"preset": "paper"}, {"tune": "all"}]
+)
+def test_what_names_the_network_needs_no_trial(digits, named):
+    planned = labelfix.plan(digits[0], method="cross-entropy", **named)
+    assert planned["encoder_trial"] is None
+    assert planned["tune"] == "all"
+
+
+def test_a_frozen_encoder_that_is_not_named_is_the_embedded_one(digits):
+    planned = labelfix.plan(digits[0], method="cross-entropy", tune="none")
+    assert (planned["backbone"], planned["encoder_trial"]) == ("lite0", None)
+
+
+def test_rows_left_out_take_the_place_of_folds(digits):
+    planned = labelfix.plan(digits[0], method="cross-entropy", encoder="lite0", holdout=0.1)
+    assert (planned["folds"], planned["holdout"]) == (0, 0.1)

@@ -18,7 +18,11 @@ from labelfix.estimation.expected_counts import best_expected_f1, changes_that_p
 from labelfix.estimation.noise_levels import Level, averaged, by_level, noise_levels, quantile
 from labelfix.estimation.noise_model import NoiseModel, fit_noise_models, normalised
 
-_LEAST_OF_EXPECTED = 0.5
+# Of the contradictions that the model expects, what the surest rows must show: people mislabel what is hard to see more
+# often, and so these less. Chosen with each data set left out in turn (tests/benchmarks/estimation/left_out.py), as
+# `_UNSEEN`.
+_LEAST_OF_EXPECTED = 0.75
+_LEAST_SUREST = 100  # rows: of fewer chance says too much
 _LEAST_ERROR = 0.005  # of the rate, whatever it is
 # Wrong labels that flags look for beyond those that are seen, as a share of these: people mislabel what is hard to see,
 # and of their errors a half to three quarters are seen.
@@ -275,6 +279,7 @@ class _Surest:
 
 
 def _surest(model: NoiseModel, seen: np.ndarray, labels: np.ndarray, share: float) -> _Surest:
+    share = max(share, _LEAST_SUREST / len(labels))
     # By the lead of the likeliest class, as beliefs round to 1.
     logits = model.logits(seen)
     best, leading = logits.argmax(axis=1), np.partition(logits, -2, axis=1)[:, -2:]

@@ -21,13 +21,14 @@ sure; the bias is one number, by which a network shuns rare classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from labelfix.estimation.shrinkage import shrinkage
+from labelfix.estimation.shrinkage import Shrinkage, all_alike, shrinkage
 
 _ROUNDS = 8
 _STEPS_OF_A_ROUND = 8
@@ -36,8 +37,12 @@ _UNMIXED_FLOOR = 0.01  # shared out evenly: no class is ruled out by unmixing al
 _FLAT_RATE = (
     0.3  # where the search starts: from too much noise it comes down, from too little it may stay at none
 )
+_MUCH = (0.6, 0.85)  # other starts
 _MOST_ENTRIES = 4_000_000  # that the fit looks at: 400,000 rows of 10 classes, 4,000 of 1,000
 _LEAST_ANCHORS = 5
+# More wrong labels than right ones, and more to some classes than to others: so looks a network that confuses them.
+_MOST_STRUCTURED = 0.5
+_LEAST_SURE = 20  # rows a class on average: from fewer nobody knows where its wrong labels go
 _BIAS_STEP = 0.5
 _LEAST_PROB = 1e-7
 _LEFT_OF_NOTHING = 0.01
@@ -55,6 +60,8 @@ class NoiseModel:
         background: taken out of every prediction: what wrong labels that go anywhere add to each class.
         unmixed_by: (K, K), the matrix taken out instead; None in the two simpler forms.
         log_likelihood: of the given labels that it was fitted on, in nats.
+        sure_rows: how many rows the transition matrix was counted on.
+        rate: share of wrong labels that it expects.
     """
 
     sharpness: float
@@ -63,6 +70,8 @@ class NoiseModel:
     background: float
     unmixed_by: np.ndarray | None
     log_likelihood: float
+    sure_rows: float
+    rate: float
 
     def logits(self, probs: np.ndarray) -> np.ndarray:
         """(R, K) float64, log of the beliefs before they are sharpened; with the bias, less its sharpness."""
@@ -102,6 +111,8 @@ def fit_noise_models(
 
     The last one is left out where it would be fitted on too few rows of a class to know what a sure one looks like:
     where `anchor_share` of a class is under 5 rows on average. It would take a network's errors for swapped classes.
+    So would any of them where few rows are sure (under 20 a class on average), or more than half of the labels look
+    wrong: then classes differ in nothing, and the first two forms are all.
 
     Args:
         probs: (R, K) finite held-out predictions, rows sum to 1.
@@ -115,13 +126,31 @@ def fit_noise_models(
     # Sorted by label, so that counts are sums of neighbours.
     rows = rows[np.argsort(given[rows], kind="stable")]
     seen, labels = normalised(np.maximum(probs[rows].astype(np.float64), _LEAST_PROB)), given[rows]
-    flat = np.full((num_classes, num_classes), _FLAT_RATE / max(num_classes - 1, 1))
-    np.fill_diagonal(flat, 1 - _FLAT_RATE)
-    simple = tuple(_fitted(seen, labels, flat, sure, form) for form in ("plain", "even"))
-    if anchor_share * len(rows) < _LEAST_ANCHORS * num_classes:
-        return simple
-    start = _sure_transition(seen, labels, sure, anchor_share)
-    return (*simple, _fitted(seen, labels, start, sure, "unmixed"))
+    flat = _flat(_FLAT_RATE, num_classes)
+    models = [_fitted(seen, labels, flat, sure, "plain")]
+    if models[0].sure_rows >= _LEAST_SURE * num_classes:
+        models.append(_fitted(seen, labels, flat, sure, "even"))
+        if anchor_share * len(rows) >= _LEAST_ANCHORS * num_classes:
+            start = _sure_transition(seen, labels, sure, anchor_share)
+            models.append(_fitted(seen, labels, start, sure, "unmixed"))
+        if max(model.rate for model in models) <= _MOST_STRUCTURED:
+            return tuple(models)
+    return tuple(_fitted_alike(seen, labels, sure, form) for form in ("plain", "even"))
+
+
+def _flat(rate: float, num_classes: int) -> np.ndarray:
+    """T (K, K) of wrong labels that go everywhere alike."""
+    transition = np.full((num_classes, num_classes), rate / max(num_classes - 1, 1))
+    np.fill_diagonal(transition, 1 - rate)
+    return transition
+
+
+def _fitted_alike(seen: np.ndarray, labels: np.ndarray, sure: float, form: str) -> NoiseModel:
+    """The likeliest model in which classes differ in nothing, searched from little noise and from much."""
+    num_classes = seen.shape[1]
+    starts = [_flat(rate, num_classes) for rate in (_FLAT_RATE, *_MUCH)]
+    found = [_fitted(seen, labels, start, sure, form, all_alike) for start in starts]
+    return max(found, key=lambda model: model.log_likelihood)
 
 
 def best_sharpness(
@@ -145,7 +174,14 @@ def best_sharpness(
     return float(np.exp(found.x)), -float(found.fun)
 
 
-def _fitted(seen: np.ndarray, labels: np.ndarray, start: np.ndarray, sure: float, form: str) -> NoiseModel:
+def _fitted(
+    seen: np.ndarray,
+    labels: np.ndarray,
+    start: np.ndarray,
+    sure: float,
+    form: str,
+    shrink: Callable[[np.ndarray], Shrinkage] = shrinkage,
+) -> NoiseModel:
     num_classes = seen.shape[1]
     transition, sharpness, bias = start, 1.2, np.zeros(num_classes)
     background, unmixed_by = 0.0, None
@@ -166,14 +202,17 @@ def _fitted(seen: np.ndarray, labels: np.ndarray, start: np.ndarray, sure: float
             known[q.max(axis=1) < sure] = 0
             counts = np.zeros_like(transition)
             counts[:, labels[starts]] = np.add.reduceat(known, starts, axis=0).T
-            shrunk = shrunk or shrinkage(counts)
-            transition = shrunk.transition(counts)
+            if counts.sum() >= num_classes:  # else it stays what it was, until beliefs have grown sharper
+                shrunk = shrunk or shrink(counts)
+                transition = shrunk.transition(counts)
             # Each class as often believed in without the labels as with them.
             owed = np.log((of_class + 1) / (q.sum(axis=0) + 1)) / sharpness
             bias = bias + _BIAS_STEP * (owed @ rare) * rare
         rate = float(of_class @ (1 - np.diag(transition)) / len(labels))
     sharpness, likelihood = best_sharpness(logits + bias, labels, transition, sharpness, 0.3)
-    return NoiseModel(sharpness, bias, transition, background, unmixed_by, likelihood)
+    return NoiseModel(
+        sharpness, bias, transition, background, unmixed_by, likelihood, float(counts.sum()), rate
+    )
 
 
 def _rareness(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from scipy.special import gammaln, softmax
 
 _STRENGTHS = np.geomspace(0.5, 1000, 13)  # rows that the prior is worth: from "as counted" to "all alike"
 _MIXING_STEPS = 50
+_ALIKE = 3000.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def shrinkage(counts: np.ndarray) -> Shrinkage:
         up = gammaln(a + wrong) + gammaln(b + total - wrong) + gammaln(strength)
         return float((up - gammaln(a) - gammaln(b) - gammaln(strength + total)).sum())
 
-    strength = max(np.geomspace(2, 3000, 25).tolist(), key=likelihood)
+    strength = max(np.geomspace(2, _ALIKE, 25).tolist(), key=likelihood)
     off = ~np.eye(num_classes, dtype=bool)
     logs = np.empty((num_classes, len(_STRENGTHS)))
     for place, worth in enumerate(_STRENGTHS):
@@ -86,6 +87,18 @@ def shrinkage(counts: np.ndarray) -> Shrinkage:
         spread = softmax(logs + np.log(share), axis=1)
         share = (spread.sum(axis=0) + 0.02) / (num_classes + 0.02 * len(_STRENGTHS))
     return Shrinkage(rate, strength, softmax(logs + np.log(share), axis=1))
+
+
+def all_alike(counts: np.ndarray) -> Shrinkage:
+    """The strongest: every class as often wrong as all are, and its wrong labels everywhere alike.
+
+    >>> all_alike(np.array([[8.0, 2, 0], [0, 10, 0], [1, 0, 9]])).transition(np.zeros((3, 3))).round(2)[0].tolist()
+    [0.9, 0.05, 0.05]
+    """
+    _, wrong, total = _parts(counts)
+    spread = np.zeros((len(counts), len(_STRENGTHS)))
+    spread[:, -1] = 1
+    return Shrinkage(float((wrong.sum() + 0.1) / (total.sum() + 1)), _ALIKE, spread)
 
 
 def _parts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -124,6 +124,45 @@ def test_a_network_that_is_never_sure_is_too_weak_to_say():
     np.testing.assert_array_equal(found.corrected, given)
 
 
+@pytest.mark.parametrize(
+    ("likeness", "detail", "sharpness"), [(2.2, 0.6, 1.0), (3.0, 0.5, 1.0), (4.0, 0.6, 1.5), (2.0, 0.5, 0.7)]
+)
+def test_a_network_that_confuses_like_classes_does_not_make_wrong_labels_of_them(likeness, detail, sharpness):
+    """40 classes in ten fours, such as things and their turns: it knows which four, and hardly which of them."""
+    rng = np.random.default_rng(0)
+    true, classes = rng.integers(40, size=4000), np.arange(40)
+    same_four, turned = true[:, None] // 4 == classes // 4, (true[:, None] - classes) % 4 == 2
+    seen = likeness * same_four + detail * (true[:, None] == classes) + detail * (same_four & turned)
+    probs = softmax(sharpness * (seen + rng.normal(size=seen.shape)), axis=1)
+    assert 0.2 < (probs.argmax(axis=1) == true).mean() < 0.5
+    found = judge(probs, true)
+    assert (found.corrected == true).all()
+    assert found.found == "unclear"
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.6, 0.8])
+def test_more_wrong_labels_than_right_ones_are_seen_where_they_go_everywhere(rate):
+    """Of a network that is calibrated on them, and so never says more than the share of right labels."""
+    rng = np.random.default_rng(1)
+    true = rng.integers(10, size=3000)
+    sharp = softmax(rng.normal(size=(3000, 10)) + 4 * np.eye(10)[true], axis=1)
+    given = (even(10, rate)[true].cumsum(axis=1) > rng.random((3000, 1))).argmax(axis=1)
+    found = judge(sharp @ even(10, rate), given)
+    assert abs(found.rate - rate) < 0.03
+    assert (found.corrected == true).mean() > 0.9
+
+
+def test_where_wrong_labels_go_is_learned_from_enough_sure_rows_of_a_class():
+    probs, given, _ = simulated(3000, 10, pairs(10, 0.2), seed=4)
+    many, few = (fit_noise_models(probs[:rows], given[:rows], 0.8, 0.05) for rows in (3000, 200))
+    assert len(many) == 3
+    assert many[-1].transition[0].argsort()[-2] == 1
+    assert len(few) == 2
+    for model in few:  # everywhere alike
+        others = model.transition[~np.eye(10, dtype=bool)]
+        np.testing.assert_allclose(others, others[0], rtol=0.2)
+
+
 def test_rows_without_label_or_prediction_are_left_alone():
     probs, given, _ = simulated(1000, 4, even(4, 0.2))
     probs[3], given[5] = np.nan, -1

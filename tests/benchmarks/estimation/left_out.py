@@ -1,0 +1,94 @@
+"""The constants of the judgement, chosen on all data sets but one, and what they do on that one.
+
+    python tests/benchmarks/estimation/left_out.py FOLDER [FOLDER ...]
+
+FOLDER holds arrays of arrays.py. Two numbers in `judgement` cannot be estimated from the user's data: how many more
+wrong labels flags look for than are seen (chosen for the mean of F1 / best), and which part of the expected
+contradictions the surest rows must show (for the mean gain in label accuracy, a loss counting ten times).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from rules import judged, measured
+
+from labelfix.estimation import judgement
+from labelfix.estimation.expected_counts import best_expected_f1
+
+UNSEEN = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+LEAST = (0.0, 0.25, 0.5, 0.75)
+_A_LOSS = 10
+
+
+def figures_of(path: Path) -> tuple[list[float], list[float]]:
+    """F1 / best for each of UNSEEN, NaN under 5 % of wrong labels, and gain for each of LEAST."""
+    data = np.load(path)
+    probs = np.maximum(data["P"].astype(np.float64), 1e-7)
+    probs /= probs.sum(axis=1, keepdims=True)
+    given, true = data["g"].astype(np.int64), data["y"].astype(np.int64)
+    unseen = data["u"] if "u" in data and not data["u"].all() else None
+    gains = []
+    for least in LEAST:
+        with patch.object(judgement, "_LEAST_OF_EXPECTED", least):
+            found = judged(probs, given, unseen)
+        gains.append(measured(found, given, true)["gain"])
+    wrong = given != true
+    if wrong.mean() < 0.05:
+        return [np.nan] * len(UNSEEN), gains
+    best = measured(found, given, true)["f1_best"]
+    scores = []
+    for share in UNSEEN:
+        flagged = found.noise >= best_expected_f1(found.noise, share)
+        scores.append(2 * (flagged & wrong).sum() / (flagged.sum() + wrong.sum()) / best)
+    return scores, gains
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", type=Path, nargs="+")
+    args = parser.parse_args()
+    scores, gains = defaultdict(list), defaultdict(list)
+    for path in sorted(path for folder in args.folders for path in folder.glob("*.npz")):
+        found = figures_of(path)
+        data = path.name.partition("-")[0]
+        scores[data].append(found[0])
+        gains[data].append(found[1])
+    chosen(
+        "flags look for so many more",
+        UNSEEN,
+        {data: np.nanmean(each, axis=0) for data, each in scores.items()},
+    )
+    counted = {data: np.array(each) for data, each in gains.items()}
+    chosen(
+        "least of expected",
+        LEAST,
+        {data: np.where(each < 0, _A_LOSS * each, each).mean(axis=0) for data, each in counted.items()},
+    )
+    for data, each in counted.items():
+        print(f"{data:10s} worst gain at each: {each.min(axis=0).round(4).tolist()}")
+
+
+def chosen(what: str, values: tuple[float, ...], figures: dict[str, np.ndarray]) -> None:
+    """A line for each data set: every value's figure there, and the one that the others would choose."""
+    print(f"{what}: {values}")
+    for data, here in figures.items():
+        others = np.nanmean([each for name, each in figures.items() if name != data], axis=0)
+        print(f"{data:10s} {here.round(4).tolist()}, the others choose {best(others, values):g}")
+    everything = np.nanmean(list(figures.values()), axis=0)
+    print(f"{'all':10s} {everything.round(4).tolist()}, all choose {best(everything, values):g}")
+
+
+def best(figures: np.ndarray, values: tuple[float, ...]) -> float:
+    """The value with the highest figure, of equals the most cautious, which is the largest."""
+    return values[int(np.flatnonzero(figures >= figures.max() - 1e-9)[-1])]
+
+
+if __name__ == "__main__":
+    main()

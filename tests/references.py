@@ -80,6 +80,21 @@ def class_balance(mixed_logits: np.ndarray, prior: np.ndarray) -> float:
     return float(sum(p * np.log(p / m) for p, m in zip(prior, mean, strict=True)))
 
 
+def class_balance_gradient(logits: np.ndarray, prior: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Of equation 14 by the logits, sum_c (-p_c / m_c) dmean_c / dz, where m = .9 before + .1 mean stands for the mean.
+
+    dmean_c / dz_ik = f_ic ([c = k] - f_ik) / B: the whole gradient of the batch mean, whatever m is made of.
+    """
+    f = softmax(logits)
+    value = 0.9 * before + 0.1 * f.mean(axis=0)
+    gradient = np.zeros_like(f)
+    for i, row in enumerate(f):
+        for k in range(len(row)):
+            for c in range(len(row)):
+                gradient[i, k] -= prior[c] / value[c] * row[c] * ((c == k) - row[k]) / len(f)
+    return gradient
+
+
 def pencil_loss(
     logits, label_logits, given, *, alpha: float, beta: float, loss: str = "inverse-kl", compat: str = "paper"
 ) -> dict[str, float]:

@@ -19,16 +19,17 @@ guess (hard); m-dyr-s takes the softmax (soft). md-dyr-h and md-dyr-sh mix image
 temperature from 1 to 0.001 over `temperature_epochs`: for 85 % of wrong labels and more. dy-h and dy-s do without
 mixup and R, as do st-h and st-s, whose w is .2 and .05 for every row: the paper's yardsticks (table 1).
 
-Differences, all deliberate: the minus sign of equation 13 covers both terms; the mixture is fitted on a
-histogram, bounded, ordered by mean and evaluated exactly so that the posterior never falls as the loss rises;
-the class prior is the smoothed frequency of the given labels (`prior=uniform` is the paper's); an epoch has no
-remainder; m-dyr-s weighs both targets by the share of the images (equation 13), where the authors' code has a half
-each; without mixup the guess is the same forward, and a soft one has its gradient (equation 10 to the letter).
-The md variants take a half each, like that code, and before bootstrapping shares from Beta(32, 32) whatever
-`mixup_alpha` is. The findings (`score_from=trajectory`) rest on the predictions averaged over epochs (of the tracking
-passes; without mixup of the training forwards, which saves the passes), judged as those of every method
-(docs/estimation.md). The paper's own (`score_from=method`) are the mixture on the loss averaged over the last five
-tracking passes, flagged from a half on, and the label that is then most probable.
+Differences, all deliberate: the minus sign of equation 13 covers both terms; the mixture is fitted on a histogram,
+bounded, ordered by mean and evaluated exactly so that the posterior never falls as the loss rises; the class prior is
+the smoothed frequency of the given labels (`prior=uniform` is the paper's); where a batch has fewer than four rows a
+class the mean in R has the value of a moving one, with its own gradient; an epoch has no remainder; m-dyr-s weighs both
+targets by the share of the images (equation 13), where the authors' code has a half each; without mixup the guess is
+the same forward, and a soft one has its gradient (equation 10 to the letter). The md variants take a half each, like
+that code, and before bootstrapping shares from Beta(32, 32) whatever `mixup_alpha` is. The findings
+(`score_from=trajectory`) rest on the predictions averaged over epochs (of the tracking passes; without mixup of the
+training forwards, which saves the passes), judged as those of every method (docs/estimation.md). The paper's own
+(`score_from=method`) are the mixture on the loss averaged over the last five tracking passes, flagged from a half on,
+and the label that is then most probable.
 
 Settings: `weights_from=batch` weighs each batch with an extra forward of the current network, as the authors do;
 `epoch` reuses the posterior of the last tracking pass and saves that forward; `average` (the fast presets) fits
@@ -46,7 +47,9 @@ tests/benchmarks/README.md): without mixup and tracking passes 40 epochs fit int
 30, .681 (34 epochs, 134 passes) to .693; 4 epochs of bootstrapping instead of 8, .697. A learning rate of .02 or
 batches of 64 cost the baseline .016 to .019, a weight decay of 5e-4 costs .013. On digits, where mixup keeps the
 network from memorising, going without costs corrections (.94 to .82 of the labels right with 40 % noise): hence
-`fast-mixup`.
+`fast-mixup`. It was found with a tenth of the gradient of R (that of the moving mean itself); the whole of it changes
+little (digits, symmetric-exclusive noise of .4: average precision .9996 and .9996, .984 of the network's classes
+right).
 """
 
 from __future__ import annotations

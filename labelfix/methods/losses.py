@@ -58,7 +58,10 @@ def class_balance(mean_probs: torch.Tensor, prior: torch.Tensor) -> torch.Tensor
 
 
 def mean_probs(logits: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """Mean softmax of a batch; with many classes (K > B/4) a moving one, whose newest term has the gradient.
+    """Mean softmax of a batch; with many classes (K > B/4) the value of a moving one, with the gradient of the batch's.
+
+    A batch that cannot hold every class says little of how often each is predicted, hence the value; but the gradient
+    of the moving mean itself would be a tenth, and so would the penalty that is taken of it.
 
     Args:
         logits: (B, K).
@@ -68,7 +71,9 @@ def mean_probs(logits: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         (K,) the mean of the batch, or 0.9 before + 0.1 mean; sums to 1.
     """
     mean = logits.softmax(dim=1).mean(dim=0)
-    return mean if logits.shape[1] <= len(logits) / 4 else torch.lerp(mean, before, 0.9)
+    if logits.shape[1] <= len(logits) / 4:
+        return mean
+    return mean + 0.9 * (before - mean).detach()
 
 
 def mix(first: torch.Tensor, second: torch.Tensor, share: float | torch.Tensor) -> torch.Tensor:

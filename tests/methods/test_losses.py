@@ -7,7 +7,14 @@ import pytest
 import references
 import torch
 
-from labelfix.methods.losses import bootstrapped_targets, class_balance, clean_share, mix, soft_cross_entropy
+from labelfix.methods.losses import (
+    bootstrapped_targets,
+    class_balance,
+    clean_share,
+    mean_probs,
+    mix,
+    soft_cross_entropy,
+)
 
 
 @pytest.fixture
@@ -80,6 +87,21 @@ def test_class_balance_survives_an_abandoned_class():
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(mean.grad).all()
+
+
+@pytest.mark.parametrize("rows", [16, 20, 7])
+def test_the_moving_mean_has_the_value_of_many_batches_and_the_gradient_of_its_own(rows):
+    """K = 5 classes in at most 20 rows; with exactly 20 the mean is the batch's, gradient and all."""
+    rng = np.random.default_rng(4)
+    z, before, prior = rng.normal(size=(rows, 5)) * 3, rng.dirichlet(np.ones(5)), rng.dirichlet(np.ones(5))
+    logits = torch.from_numpy(z).requires_grad_()
+    found = mean_probs(logits, torch.from_numpy(before))
+    batch_mean = references.softmax(z).mean(axis=0)
+    held = batch_mean if rows == 20 else before  # of a mean that does not move nothing is held
+    np.testing.assert_allclose(found.detach(), 0.9 * held + 0.1 * batch_mean, rtol=1e-12)
+    class_balance(found, torch.from_numpy(prior)).backward()
+    expected = references.class_balance_gradient(z, prior, held)
+    np.testing.assert_allclose(logits.grad, expected, rtol=1e-10, atol=1e-14)
 
 
 def test_mixing_is_linear_and_keeps_the_ends():

@@ -18,7 +18,7 @@ def meta_by_double_backward(
         network: in training mode, statistics frozen.
         given: (B, K) one-hot y.
         velocity: momentum by parameter name.
-        step: (a, mu, weight decay).
+        step: (a, mu, weight decay by parameter name).
         share: lambda_0.
         follows: whether g depends on theta.
         guess_of: logits of both views to g.
@@ -33,7 +33,7 @@ def meta_by_double_backward(
     guess = guess if follows else guess.detach()
     targets = lambdas * given + (1 - lambdas) * guess
     losses = -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1)
-    penalty = sum((value**2).sum() for value in params.values()) * decay / 2
+    penalty = sum(decay[name] / 2 * (value**2).sum() for name, value in params.items())
     slopes = torch.autograd.grad((omega * losses).sum() + penalty, list(params.values()), create_graph=True)
     ahead = {
         name: value - rate * (momentum * velocity[name] + slope)
@@ -41,6 +41,6 @@ def meta_by_double_backward(
     }
     found = torch.log_softmax(functional_call(network, ahead, (trusted,)), dim=1)
     goal = -found[torch.arange(len(labels)), labels].mean()
-    goal = goal + sum((value**2).sum() for value in ahead.values()) * decay / 2
+    goal = goal + sum(decay[name] / 2 * (value**2).sum() for name, value in ahead.items())
     by_weight, by_label = torch.autograd.grad(goal, [omega, lambdas])
     return by_weight, by_label[:, 0]

@@ -192,6 +192,14 @@ def nnaqc_loss(
     return {"noise_aware": alpha * noise_aware / n, "clustering": (1 - alpha) * clustering / n}
 
 
+def linear_noise(clean: np.ndarray, layer: np.ndarray) -> np.ndarray:
+    """Equation 5: noisy_ni = sum_j q_nj softmax(W e_j)_i, entry by entry."""
+    columns = [softmax(layer[:, j][None])[0] for j in range(len(layer))]
+    return np.array(
+        [[sum(q[j] * columns[j][i] for j in range(len(layer))) for i in range(len(layer))] for q in clean]
+    )
+
+
 def counted_transition(clean: np.ndarray, given: np.ndarray) -> np.ndarray:
     """T[j, i] = sum_n q_nj [given_n = i] / sum_n q_nj, entry by entry."""
     rows, c = clean.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, cast, get_args, get_origin
@@ -71,7 +71,14 @@ class MethodSettings(BaseModel):
         ge=0,
     )
     momentum: float = setting(0.9, "momentum of SGD", source="Arazo 2019, 4.1", ge=0)
-    weight_decay: float = setting(1e-4, "L2 penalty of all weights", source="Arazo 2019, 4.1", ge=0)
+    weight_decay: float = setting(
+        1e-4, "L2 penalty of the weights that `weight_decay_on` names", source="Arazo 2019, 4.1", ge=0
+    )
+    weight_decay_on: Literal["all", "kernels"] = setting(
+        "all",
+        "weights that decay: all, or the kernels of convolutions and linear maps alone, no biases and no BatchNorm",
+        source="all in the papers' codes, kernels for one network of Zhang et al. 2020",
+    )
     flip: Literal["auto"] | Flag = setting(
         "auto",
         "mirror training images at random; auto: from 32 px up (smaller images are mostly glyphs)",
@@ -336,8 +343,23 @@ class Method(nn.Module, ABC):
         return step_decay(when.epoch, settings.learning_rate, settings.milestones, settings.decay)
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Parameters by their weight decay, as SGD takes them. Default: all with that of the settings."""
-        return [{"params": list(self.parameters()), "weight_decay": self.settings.weight_decay}]
+        """Parameters by their weight decay, as SGD takes them. Default: all, each with its `decay_of`.
+
+        A group may have a `rate`, what `learning_rate` is multiplied by for it; 1 where it has none.
+        """
+        return self.groups_by_decay(self.parameters())
+
+    def groups_by_decay(self, parameters: Iterable[nn.Parameter], **shared: Any) -> list[dict[str, Any]]:
+        """Groups of parameters, each of one `decay_of`, that share what else a group has."""
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in parameters:
+            groups.setdefault(self.decay_of(parameter), []).append(parameter)
+        return [{"params": those, "weight_decay": decay, **shared} for decay, those in groups.items()]
+
+    def decay_of(self, parameter: torch.Tensor) -> float:
+        """The weight decay of a parameter of the network; a kernel is what has more than one dimension."""
+        decays = self.settings.weight_decay_on == "all" or parameter.ndim > 1
+        return self.settings.weight_decay if decays else 0.0
 
     def trusted_slices(self, phase: Phase, steps: int, rng: np.random.Generator) -> list[np.ndarray] | None:
         """Rows of the trusted batch that goes with each step of an epoch, as `Batch.trusted`. Default: none.

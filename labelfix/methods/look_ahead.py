@@ -32,12 +32,12 @@ class Step(NamedTuple):
     Attributes:
         rate: a.
         momentum: mu.
-        weight_decay: of all parameters, in the step and in the trusted loss.
+        weight_decay: of each parameter by name, in the step and in the trusted loss.
     """
 
     rate: float
     momentum: float
-    weight_decay: float
+    weight_decay: Mapping[str, float]
 
 
 def stepped(
@@ -58,7 +58,8 @@ def stepped(
         New tensors without a graph, by name.
     """
     names, values = list(params), [value.detach() for value in params.values()]
-    directions = torch._foreach_add([gradient[name] for name in names], values, alpha=step.weight_decay)
+    decays = torch._foreach_mul(values, [step.weight_decay[name] for name in names])
+    directions = torch._foreach_add([gradient[name] for name in names], decays)
     moving = [place for place, name in enumerate(names) if name in velocity]
     if moving:
         torch._foreach_add_(
@@ -70,7 +71,11 @@ def stepped(
 
 
 def trusted_gradient(
-    network: nn.Module, params: Parameters, images: torch.Tensor, labels: torch.Tensor, weight_decay: float
+    network: nn.Module,
+    params: Parameters,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    weight_decay: Mapping[str, float],
 ) -> Parameters:
     """v: gradient of the mean cross-entropy of trusted samples, with weight decay, at other parameters.
 
@@ -79,14 +84,15 @@ def trusted_gradient(
         params: by name, in place of the network's own.
         images: (P, 3, H, H) of the trusted samples.
         labels: (P,) int64, verified.
-        weight_decay: L2 penalty.
+        weight_decay: L2 penalty of each parameter by name.
     """
     leaves = {name: value.requires_grad_() for name, value in params.items()}
     with torch.enable_grad():
         loss = F.cross_entropy(functional_call(network, leaves, (images,)), labels)
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     held = [value.detach() for value in leaves.values()]
-    return dict(zip(leaves, torch._foreach_add(found, held, alpha=weight_decay), strict=True))
+    decays = torch._foreach_mul(held, [weight_decay[name] for name in leaves])
+    return dict(zip(leaves, torch._foreach_add(found, decays), strict=True))
 
 
 Outputs = tuple[torch.Tensor, ...]

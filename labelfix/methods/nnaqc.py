@@ -21,7 +21,10 @@ figures of bootstrapping, whose large weight is on the label, and the printed fo
 was run. `noise_layer=linear` is the contrast of equation 5, `trace` its regulariser (table 1, Trace; with `alpha=1` as
 there): noisy labels follow T' q, row j of T the softmax of W's column j. Let it start from a few wrong labels, as
 `fast-linear` does: at `first_flips` of 5e-4 that softmax has no gradient to speak of, and T stays where it is.
-`dropout` is for Regu. NNAQC: it drops outputs of the layer in training.
+`dropout` is for Regu. NNAQC: it drops outputs of the layer in training. The outputs of the linear layer are
+probabilities, and a label whose own is dropped could not have been given: there it drops entries of W (Jindal,
+Nokleby, Chen 2016, "Learning Deep Networks from Noisy Labels with Dropout Regularization", drop weights of the noise
+model).
 
 Differences, all deliberate: W begins at s I with s = log((1 - p)(K - 1) / p), p = `first_flips`, so that its softmax
 says just that share of flips for any number of classes; the paper does not say where it begins. Its decay is its own:
@@ -39,8 +42,8 @@ further from the truth.
 
 Presets: `fast`, 40 epochs for a CPU; `fast-linear`, the same with the linear layer from 5 % of flips; `paper`, for
 `--backbone cifar-net`: the schedule that MatConvNet has for CIFAR-10, .05 for 30 epochs, .005 for 10, .0005 for 5, in
-batches of 100. There, weights learn at a tenth of that and biases at twice (the head: a hundredth and a fifth), which
-cannot be set here: `--set learning_rate=0.005` is what its weights see. It mirrors images and whitens them; here they
+batches of 100, with its rates by layer (`layer_rates=matconvnet`): kernels learn at a tenth of the schedule, biases at
+twice it, the head at a tenth of either, W at the schedule itself. It mirrors images and whitens them; here they
 are shifted too, and normalised. Schedules for CIFAR-100 (resnet44), ImageNet and Clothing1M the paper does not state.
 With `--encoder`, `fast` is `fast-head` (20 epochs of a head) or, where the encoder is trained too, `fast-tune` (6).
 
@@ -57,6 +60,7 @@ more than seeds do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import ceil, log
 from typing import Any, ClassVar, Literal
 
@@ -127,10 +131,15 @@ class Settings(OwnModelSettings):
     )
     dropout: float = setting(
         0.0,
-        "share of the noise layer's outputs that are dropped in training",
+        "share of the noise layer's outputs that are dropped in training; of the linear layer, of the entries of W",
         source=f"{_PAPER}, 4.1, without and with (Regu. NNAQC); the share is not stated",
         ge=0,
         lt=1,
+    )
+    layer_rates: Literal["equal", "matconvnet"] = setting(
+        "equal",
+        "what `learning_rate` is multiplied by: 1 everywhere; or .1 for kernels, 2 for biases, .01 and .2 in the head",
+        source="matconvnet in its example for CIFAR-10, which the paper's networks are",
     )
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
 
@@ -143,6 +152,7 @@ def presets() -> dict[str, MethodSettings]:
         milestones=(30, 40),
         average_from=5,
         average_until=30,
+        layer_rates="matconvnet",
         score_from="method",
     )
     return {
@@ -157,6 +167,8 @@ def presets() -> dict[str, MethodSettings]:
 _GRID_RATE = 0.1
 _GRID_CLASSES = 10
 _GRID_STEPS = 1_500
+# MatConvNet's multipliers of the learning rate: of kernels, of biases, and of both in the last layer.
+_KERNEL_RATE, _BIAS_RATE, _HEAD_RATE = 0.1, 2.0, 0.1
 _TINY = 1e-12
 
 
@@ -186,11 +198,25 @@ class NNAQC(OwnModel):
         return (Phase("train", self.settings.train_epochs, forward_units=3),)
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The network, and the layer with a decay of its own."""
+        """The network, by its rates, and the layer with a decay of its own and the whole rate."""
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter, rate in self._rates():
+            groups.setdefault(rate, []).append(parameter)
         return [
-            {"params": list(self.network.parameters()), "weight_decay": self.settings.weight_decay},
+            *(group for rate, those in groups.items() for group in self.groups_by_decay(those, rate=rate)),
             {"params": [self.layer], "weight_decay": self._layer_decay()},
         ]
+
+    def _rates(self) -> Iterator[tuple[nn.Parameter, float]]:
+        """Every parameter of the network, and what the learning rate is multiplied by for it."""
+        if self.settings.layer_rates == "equal":
+            yield from ((parameter, 1.0) for parameter in self.network.parameters())
+            return
+        layers = [module for module in self.network.modules() if [*module.parameters(recurse=False)]]
+        for layer in layers:
+            of_layer = _HEAD_RATE if layer is layers[-1] else 1.0
+            for parameter in layer.parameters(recurse=False):
+                yield parameter, of_layer * (_KERNEL_RATE if parameter.ndim > 1 else _BIAS_RATE)
 
     def _layer_decay(self) -> float:
         """`layer_decay` by what it was found with: as much a step at any learning rate, and never more in all.
@@ -227,13 +253,17 @@ class NNAQC(OwnModel):
         """Log probability (B, K) of every given label, from those of the true classes (B, K): equation 3, or 5."""
         with torch.autocast(probs.device.type, enabled=False):  # K x K numbers: there is no time to win
             if self.settings.noise_layer == "linear":
-                return (probs @ self.layer_transition()).clamp_min(_TINY).log()
-            noisy = F.dropout(F.linear(probs, self.layer), self.settings.dropout, self.training)
-            return F.log_softmax(noisy, dim=1)
+                # Its outputs are probabilities: a label whose own is dropped would be impossible.
+                transition = _rows_of(self._dropped(self.layer))
+                return (probs @ transition).clamp_min(_TINY).log()
+            return F.log_softmax(self._dropped(F.linear(probs, self.layer)), dim=1)
+
+    def _dropped(self, values: torch.Tensor) -> torch.Tensor:
+        return F.dropout(values, self.settings.dropout, self.training)
 
     def layer_transition(self) -> torch.Tensor:
         """Equation 4, (K, K): row j is the softmax of W's column j, given labels of true class j."""
-        return self.layer.softmax(dim=0).T
+        return _rows_of(self.layer)
 
     def diagnostics(self, logits: torch.Tensor) -> dict[str, Any]:
         """Both transition matrices, whichever findings are taken."""
@@ -257,3 +287,8 @@ class NNAQC(OwnModel):
         given, clean = self.given.cpu().numpy(), logits.double().softmax(dim=1).numpy()
         rows = np.flatnonzero((given >= 0) & np.isfinite(clean).all(axis=1))
         return transition_matrix(clean[rows], given[rows]), clean[rows], rows
+
+
+def _rows_of(layer: torch.Tensor) -> torch.Tensor:
+    """Rows (K, K) that sum to 1, the softmax of the columns of a layer (K, K)."""
+    return layer.softmax(dim=0).T

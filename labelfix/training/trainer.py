@@ -99,6 +99,7 @@ class Trainer:
         averages = any(phase.ema_decay for phase in self._epoch_phases)
         self._averaged = deepcopy(method.network).requires_grad_(False) if averages else None
         self._loss_sums = torch.zeros(0, device=source.device)
+        self._rate = 0.0  # of the last step
         self.steps_per_epoch = len(even_slices(trained_rows, method.settings.batch_size))
         self._names = {id(p): name for name, p in method.named_parameters()}
         settings = method.settings
@@ -257,8 +258,9 @@ class Trainer:
         if self._is_first_of(phase):
             self._begin(phase)
         when = self._train_state(phase)
+        self._rate = self.method.learning_rate(when)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.method.learning_rate(when)
+            group["lr"] = self._rate * group.get("rate", 1.0)
         with torch.autocast(
             self.source.device.type, torch.bfloat16, enabled=self._precision is torch.bfloat16
         ):
@@ -290,7 +292,6 @@ class Trainer:
 
     def _end_epoch(self, phase: Phase, started: float) -> EpochReport:
         when = self._train_state(phase)
-        rate = self.optimiser.param_groups[0]["lr"]
         predicted: list[str] = []
 
         def predict(view: str) -> torch.Tensor:
@@ -305,7 +306,7 @@ class Trainer:
         self.position.step = 0
         self.position.epoch_seconds = 0.0
         return EpochReport(
-            self.position.epoch, phase.name, rate, losses, reported, time.monotonic() - started
+            self.position.epoch, phase.name, self._rate, losses, reported, time.monotonic() - started
         )
 
     def _remember_unseen(self, when: TrainState) -> int:

@@ -72,8 +72,16 @@ def made(changes: dict[str, str], dropout: float = 0.0) -> tuple[Meta, object, d
 
 @pytest.mark.parametrize("guess_gradient", ["false", "true"])
 @pytest.mark.parametrize("has_velocity", [True, False])
-def test_the_meta_step_is_that_of_double_backward(guess_gradient, has_velocity):
-    method, batch, velocity = made({"guess_gradient": guess_gradient, "derivative": "forward-mode"})
+@pytest.mark.parametrize("decaying", ["all", "kernels"])
+def test_the_meta_step_is_that_of_double_backward(guess_gradient, has_velocity, decaying):
+    changes = {"guess_gradient": guess_gradient, "weight_decay_on": decaying, "weight_decay": "0.3"}
+    method, batch, velocity = made({**changes, "derivative": "forward-mode"})
+    kernels = [name for name, value in method.network.named_parameters() if value.ndim > 1]
+    assert 0 < len(kernels) < len(velocity)
+    decays = {
+        name: 0.3 if decaying == "all" or name in kernels else 0.0
+        for name, _ in method.network.named_parameters()
+    }
     given = torch.eye(10, dtype=torch.float64)[method.given[batch.rows]]
     zeros = {name: torch.zeros_like(value) for name, value in velocity.items()}
     when = TrainState(method.phases()[0], 1.5, velocity if has_velocity else {})
@@ -88,7 +96,7 @@ def test_the_meta_step_is_that_of_double_backward(guess_gradient, has_velocity):
             batch.trusted.views[0],
             method.verified[batch.trusted.rows],
             {n.removeprefix("network."): v for n, v in (velocity if has_velocity else zeros).items()},
-            step=(0.1, 0.9, 0.01),
+            step=(0.1, 0.9, decays),
             share=0.9,
             follows=guess_gradient == "true",
             guess_of=method._guess,
@@ -151,7 +159,8 @@ def test_where_no_sample_helps_none_has_a_weight_and_a_label_that_is_the_guess_i
 def test_the_look_ahead_is_a_step_of_sgd():
     torch.manual_seed(0)
     network = nn.Linear(4, 3)
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.02)
+    groups = [{"params": [network.weight], "weight_decay": 0.02}, {"params": [network.bias]}]
+    optimiser = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
     for _ in range(2):
         before = {name: value.detach().clone() for name, value in network.named_parameters()}
         states = {name: optimiser.state.get(value) for name, value in network.named_parameters()}
@@ -159,7 +168,7 @@ def test_the_look_ahead_is_a_step_of_sgd():
         optimiser.zero_grad()
         network(torch.randn(5, 4)).logsumexp(dim=1).mean().backward()
         gradient = {name: value.grad.clone() for name, value in network.named_parameters()}
-        ahead = look_ahead.stepped(before, gradient, velocity, Step(0.1, 0.9, 0.02))
+        ahead = look_ahead.stepped(before, gradient, velocity, Step(0.1, 0.9, {"weight": 0.02, "bias": 0.0}))
         optimiser.step()
         for name, value in network.named_parameters():
             torch.testing.assert_close(ahead[name], value.detach())

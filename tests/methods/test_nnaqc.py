@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score
 from labelfix.methods.base import TrainState
 from labelfix.methods.batch import Labels
 from labelfix.methods.nnaqc import NNAQC, presets
+from labelfix.networks import NetworkSpec, build
 from labelfix.noise.planting import realised_transition
 
 FAST, PAPER = presets()["fast"], presets()["paper"]
@@ -85,6 +86,23 @@ class TestLoss:
         whole = references.softmax(numpy(method.layer))
         np.testing.assert_allclose(np.exp(numpy(method.eval().noisy_log_probs(probs))), whole, rtol=1e-4)
 
+    def test_dropout_of_the_linear_layer_drops_entries_of_it_and_leaves_every_label_possible(self):
+        settings = FAST.model_copy(update={"dropout": 0.4, "noise_layer": "linear", "first_flips": 0.05})
+        method = alone(settings).train()
+        rng = np.random.default_rng(0)
+        probs, layer = rng.dirichlet(np.ones(10), 7), rng.normal(size=(10, 10)) * 2
+        with torch.no_grad():
+            method.double().layer.copy_(torch.from_numpy(layer))
+        torch.manual_seed(1)
+        found = method.noisy_log_probs(torch.from_numpy(probs)).exp().detach().numpy()
+        torch.manual_seed(1)
+        mask = torch.nn.functional.dropout(torch.ones(10, 10, dtype=torch.float64), 0.4).numpy()
+        assert 0 < (mask == 0).sum() < 100
+        np.testing.assert_allclose(found, references.linear_noise(probs, mask * layer), rtol=1e-10)
+        assert found.min() > 1e-4
+        whole = method.eval().noisy_log_probs(torch.from_numpy(probs)).exp().detach().numpy()
+        np.testing.assert_allclose(whole, references.linear_noise(probs, layer), rtol=1e-10)
+
     def test_a_surer_layer_costs_less_where_the_network_agrees(self):
         probs, given = torch.eye(10), torch.arange(10)
         losses = []
@@ -133,7 +151,7 @@ class TestLayer:
     def test_longer_runs_decay_less_a_step_and_as_much_in_all(self, settings, rows):
         """At most the setting at a rate of 0.1; rate x decay over all steps at most that of 1,500 such steps."""
         method = alone(settings, rows)
-        decay, (phase,) = method.param_groups()[1]["weight_decay"], method.phases()
+        decay, (phase,) = method.param_groups()[-1]["weight_decay"], method.phases()
         each = ceil(rows / settings.batch_size)
         rates = [method.learning_rate(TrainState(phase, float(epoch))) for epoch in range(settings.epochs)]
         total = decay * sum(rates) * each
@@ -146,11 +164,11 @@ class TestLayer:
 
     def test_the_linear_one_has_the_trace_instead(self):
         method = alone(FAST.model_copy(update={"noise_layer": "linear"}))
-        assert method.param_groups()[1]["weight_decay"] == 0
+        assert method.param_groups()[-1]["weight_decay"] == 0
 
     def test_its_decay_falls_with_the_classes(self):
         """As the rows do that a column of W learns from."""
-        decays = [alone(FAST, classes=classes).param_groups()[1]["weight_decay"] for classes in (10, 20, 100)]
+        decays = [alone(FAST, classes=classes).param_groups()[-1]["weight_decay"] for classes in (10, 20, 100)]
         np.testing.assert_allclose(decays, decays[0] * np.array([1, 0.5, 0.1]))
 
     @pytest.mark.parametrize("preset", ["fast", "fast-linear"])
@@ -208,6 +226,35 @@ class TestEvidence:
         assert (trainer.predict().argmax(dim=1).cpu().numpy() == true).mean() > 0.85  # given labels: 0.6
 
 
+class TestRates:
+    """MatConvNet multiplies the learning rate by layer: what its example for CIFAR-10 says of each."""
+
+    def test_they_are_those_of_the_example_in_the_paper_s_network(self):
+        network = build(NetworkSpec("cifar-net", 10, 32))
+        method = NNAQC(network, Labels.of(np.arange(50) % 10, 10, torch.device("cpu")), PAPER)
+        rates = {id(p): group.get("rate", 1.0) for group in method.param_groups() for p in group["params"]}
+        assert rates.pop(id(method.layer)) == 1
+        found = {name: rates.pop(id(p)) for name, p in network.named_parameters()}
+        assert not rates
+        for name, rate in found.items():
+            wanted = 0.1 if name.endswith("weight") else 2
+            assert rate == pytest.approx(wanted / 10 if name.startswith("head") else wanted), name
+
+    def test_a_step_goes_as_far_as_they_say(self):
+        """Reference: w - rate x multiplier (gradient + decay w), the first step of momentum SGD."""
+        trainer = make_trainer("nnaqc", layer_rates="matconvnet", learning_rate="0.05", weight_decay="0.2")
+        before = {name: numpy(p) for name, p in trainer.method.network.named_parameters()}
+        list(trainer.epochs(digit_training.stop_after(1)))
+        for name, p in trainer.method.network.named_parameters():
+            multiplier = (0.1 if p.ndim > 1 else 2) * (0.1 if name.startswith("head") else 1)
+            expected = before[name] - 0.05 * multiplier * (numpy(p.grad) + 0.2 * before[name])
+            np.testing.assert_allclose(numpy(p), expected, rtol=1e-5, atol=1e-6)
+
+    def test_the_reported_rate_is_that_of_the_schedule(self):
+        trainer = make_trainer("nnaqc", layer_rates="matconvnet", learning_rate="0.05", epochs=1)
+        assert [report.learning_rate for report in trainer.epochs()] == [0.05]
+
+
 class TestSettings:
     def test_the_paper_preset_is_the_schedule_of_matconvnet(self):
         method = alone(PAPER)
@@ -215,3 +262,4 @@ class TestSettings:
         rates = [method.learning_rate(TrainState(phase, float(epoch))) for epoch in range(45)]
         assert rates == pytest.approx([0.05] * 30 + [0.005] * 10 + [0.0005] * 5)
         assert (PAPER.batch_size, PAPER.momentum, PAPER.weight_decay) == (100, 0.9, 1e-4)
+        assert (PAPER.layer_rates, PAPER.weight_decay_on, FAST.layer_rates) == ("matconvnet", "all", "equal")

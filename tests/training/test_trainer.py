@@ -284,3 +284,15 @@ def test_the_state_of_a_step_holds_the_momentum():
         # The first momentum is the gradient at the first weights, decay included: those differ by one step.
         before = value.detach() + trainer.method.settings.learning_rate * velocity[name]
         torch.testing.assert_close(velocity[name], gradients[name] + decay * before, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("decaying", ["all", "kernels"])
+def test_weight_decay_holds_all_weights_or_the_kernels_alone(decaying):
+    """Reference: the first step of momentum SGD, w - rate (gradient + decay w)."""
+    trainer = make_trainer("cross-entropy", weight_decay="0.3", weight_decay_on=decaying)
+    before = {name: value.detach().clone() for name, value in trainer.method.named_parameters()}
+    list(trainer.epochs(stop_after(1)))
+    for name, value in trainer.method.named_parameters():
+        decay = 0.3 if decaying == "all" or value.ndim > 1 else 0.0
+        step = trainer.method.settings.learning_rate * (value.grad + decay * before[name])
+        torch.testing.assert_close(value.detach(), before[name] - step, rtol=1e-4, atol=1e-6)

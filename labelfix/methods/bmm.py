@@ -21,15 +21,15 @@ mixup and R, as do st-h and st-s, whose w is .2 and .05 for every row: the paper
 
 Differences, all deliberate: the minus sign of equation 13 covers both terms; the mixture is fitted on a histogram,
 bounded, ordered by mean and evaluated exactly so that the posterior never falls as the loss rises; the class prior is
-the smoothed frequency of the given labels (`prior=uniform` is the paper's); where a batch has fewer than four rows a
-class the mean in R has the value of a moving one, with its own gradient; an epoch has no remainder; m-dyr-s weighs both
-targets by the share of the images (equation 13), where the authors' code has a half each; without mixup the guess is
-the same forward, and a soft one has its gradient (equation 10 to the letter). The md variants take a half each, like
-that code, and before bootstrapping shares from Beta(32, 32) whatever `mixup_alpha` is. The findings
-(`score_from=trajectory`) rest on the predictions averaged over epochs (of the tracking passes; without mixup of the
-training forwards, which saves the passes), judged as those of every method (docs/estimation.md). The paper's own
-(`score_from=method`) are the mixture on the loss averaged over the last five tracking passes, flagged from a half on,
-and the label that is then most probable.
+the smoothed frequency of the given labels (`prior=uniform`, as in the paper presets, is the paper's); where a batch has
+fewer than four rows a class the mean in R has the value of a moving one, with its own gradient; an epoch has no
+remainder; m-dyr-s weighs both targets by the share of the images (equation 13), where the authors' code has a half
+each; without mixup the guess is the same forward, and a soft one has its gradient (equation 10 to the letter). The md
+variants take a half each, like that code, and before bootstrapping shares from Beta(32, 32) whatever `mixup_alpha` is.
+The findings (`score_from=trajectory`) rest on the predictions averaged over epochs (of the tracking passes; without
+mixup of the training forwards, which saves the passes), judged as those of every method (docs/estimation.md). The
+paper's own (`score_from=method`, as in the paper presets) are the mixture on the loss averaged over the last five
+tracking passes, flagged from a half on, and the label that is then most probable.
 
 Settings: `weights_from=batch` weighs each batch with an extra forward of the current network, as the authors do;
 `epoch` reuses the posterior of the last tracking pass and saves that forward; `average` (the fast presets) fits
@@ -221,7 +221,9 @@ def presets() -> dict[str, MethodSettings]:
         average_from=30,
         average_until=99,
         mixup_alpha=32.0,
+        prior="uniform",
         weights_from="batch",
+        score_from="method",
     )
     no_mixup = {
         "variant": "dy-h",

@@ -23,6 +23,7 @@ from digit_training import (
 from labelfix.errors import InputError
 from labelfix.estimation.mixture import NoiseModel
 from labelfix.methods.base import TrainState
+from labelfix.methods.batch import Labels
 from labelfix.methods.bmm import BMM, VARIANTS
 from labelfix.methods.losses import bootstrapped_targets, soft_cross_entropy
 
@@ -209,6 +210,17 @@ class TestPresets:
         assert lengths("paper-cifar10-md-dyr-sh") == {"mixup": 105, "dynamic-mixup": 5, "bootstrap": 190}
         assert lengths("paper-cifar10-dy-h") == {"cross-entropy": 30, "bootstrap": 90}
         assert BMM.presets()["paper-cifar100"] == BMM.presets()["paper"]
+
+    def test_the_paper_s_class_frequencies_are_equal(self):
+        """Whatever the given labels are: R of equation 14 holds every class to one of K."""
+        settings = {name: s for name, s in BMM.presets().items() if name.startswith("paper")}
+        given = np.array([0] * 150 + [1] * 50)
+        labels = Labels.of(given, 10, torch.device("cpu"))
+        for preset in settings.values():
+            np.testing.assert_allclose(
+                numpy(BMM(torch.nn.Linear(1, 1), labels, preset).prior), np.full(10, 0.1)
+            )
+        assert numpy(BMM(torch.nn.Linear(1, 1), labels, BMM.presets()["fast-mixup"]).prior)[0] > 0.7
 
     def test_everything_counted_in_epochs_is_scaled(self):
         scaled = BMM.presets()["paper-cifar10-md-dyr-sh"].with_epochs(100)

@@ -47,6 +47,14 @@ def test_presets_are_fast_and_paper_at_least(name):
     assert {"fast", "paper"} <= set(method_class(name).presets())
 
 
+@pytest.mark.parametrize("name", OWN_MODELS)
+def test_what_the_paper_presets_find_is_what_the_paper_does(name):
+    presets = method_class(name).presets()
+    found = {preset: s.score_from for preset, s in presets.items() if preset.startswith("paper")}
+    assert set(found.values()) == {"method"}, found
+    assert presets["fast"].score_from == "trajectory"
+
+
 def test_loss_is_finite_with_gradients_in_every_phase(name):
     trainer = make_trainer(name)
     method, epoch = trainer.method, 0

@@ -168,7 +168,9 @@ class TestLayer:
 
     def test_its_decay_falls_with_the_classes(self):
         """As the rows do that a column of W learns from."""
-        decays = [alone(FAST, classes=classes).param_groups()[-1]["weight_decay"] for classes in (10, 20, 100)]
+        decays = [
+            alone(FAST, classes=classes).param_groups()[-1]["weight_decay"] for classes in (10, 20, 100)
+        ]
         np.testing.assert_allclose(decays, decays[0] * np.array([1, 0.5, 0.1]))
 
     @pytest.mark.parametrize("preset", ["fast", "fast-linear"])

@@ -55,6 +55,7 @@ class ScanConfig:
         folds: trainings that each hold out a part of the rows, whose evidence then rests on what they never saw;
             0 for the usual single training.
         holdout: share of the rows that a single training leaves out, to tell what it remembers of labels.
+        check_trusted: whether findings are checked on a half of the --trusted file, where enough of it differs.
         thresholds: of the verdicts, what is not estimated from the data.
         features: path of the user's own features that heads are trained on; None without any, and in memory.
         features_sha256: of that file or array; None without any.
@@ -75,6 +76,7 @@ class ScanConfig:
     rows: int | None
     folds: int
     holdout: float
+    check_trusted: bool
     thresholds: Thresholds
     features: str | None = None
     features_sha256: str | None = None
@@ -127,6 +129,9 @@ class ScanOptions(BaseModel):
         class_order: the classes in the order of the columns of `pred_probs`: names with commas, a file with a name a
             line, or a sequence; None for the order of the classes of the source, or the names in the file.
         trusted: file of verified labels, see `labelfix.data.verified_labels`; None for none.
+        check_trusted: whether half of that file, where 20 or more of its labels differ from the given ones, is kept
+            from training to calibrate the scores and check the corrections on; None for yes, but with a method that
+            learns from verified samples in a stream of their own.
         test: source of labelled images for the accuracy after every epoch; None for the rows of a test split. The
             names of its columns are those of the source where it has them, else the usual ones.
         root: folder that a manifest's relative paths start from; None for the manifest's.
@@ -168,6 +173,7 @@ class ScanOptions(BaseModel):
     features: Any = None
     no_images: bool = False
     trusted: str | Path | None = None
+    check_trusted: bool | None = Field(None, description="use True, False or None")
     test: Any = None
     root: str | Path | None = None
     image_column: str | None = None
@@ -228,6 +234,13 @@ class ScanOptions(BaseModel):
         return LITE0 if self.tune == "none" else "none"
 
     @property
+    def checks_trusted(self) -> bool:
+        """Whether a half of the --trusted file is kept to check on; unasked not by methods that learn from it."""
+        if self.check_trusted is not None:
+            return self.check_trusted
+        return not method_class(self.method).needs_trusted
+
+    @property
     def asked(self) -> dict[str, str]:
         """Options that may be `auto`, as they were given."""
         names = ("image_size", "backbone", "tune", "encoder")
@@ -286,6 +299,7 @@ class ScanOptions(BaseModel):
             rows=self.rows,
             folds=folds,
             holdout=self._holdout(manifest, folds, settings),
+            check_trusted=self.checks_trusted,
             thresholds=thresholds,
         )
 
@@ -318,6 +332,7 @@ class ScanOptions(BaseModel):
             rows=self.rows,
             folds=folds,
             holdout=self._holdout(manifest, folds, settings),
+            check_trusted=self.checks_trusted,
             thresholds=thresholds,
             features=str(self.features) if isinstance(self.features, str | Path) else None,
             features_sha256=features.sha256,

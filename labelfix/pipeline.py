@@ -19,7 +19,7 @@ from labelfix.data.images.readable import look_warnings
 from labelfix.data.images.store import ImageStore, decoded
 from labelfix.data.manifest import Manifest
 from labelfix.data.own_numbers import FEATURES, checked_features, read_numbers
-from labelfix.data.verified_labels import Trusted
+from labelfix.data.verified_labels import MIN_DIFFERENT, Trusted
 from labelfix.device_errors import plain_device_errors
 from labelfix.devices import resolve_device
 from labelfix.errors import InputError
@@ -126,7 +126,7 @@ class ScanPlan:
         test = None if chosen.test is None else read_test(chosen.test, manifest, **columns)
         for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
             reporter.message(f"warning: {warning}")
-        trusted = Trusted.of(manifest, chosen.trusted)
+        trusted = _verified(manifest, chosen, reporter)
         manifest = manifest.without(trusted.removed)
         # Too few verified rows are refused before anything is decoded.
         trusted_stream_labels(chosen.method, manifest, ~manifest.held_out, trusted)
@@ -441,6 +441,23 @@ def on_device(device: str) -> Iterator[None]:
         own_random_state(torch.device(device)),
     ):
         yield
+
+
+def _verified(manifest: Manifest, chosen: ScanOptions, reporter: Reporter) -> Trusted:
+    """The verified labels; a wish to check on some of them that cannot be met is refused or said.
+
+    Raises:
+        InputError: a bad --trusted file, or --check-trusted without one.
+    """
+    if chosen.check_trusted and chosen.trusted is None:
+        raise InputError("--check-trusted: there is nothing to check on; add --trusted FILE")
+    trusted = Trusted.of(manifest, chosen.trusted, check=chosen.checks_trusted)
+    if chosen.check_trusted and not trusted.is_scored.any():
+        reporter.message(
+            f"warning: --check-trusted: fewer than {MIN_DIFFERENT} labels of {chosen.trusted} differ from the given "
+            "ones: all are trained on, none is checked on"
+        )
+    return trusted
 
 
 def read_test(test: Any, manifest: Manifest, **options: Any) -> Manifest:

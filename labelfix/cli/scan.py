@@ -112,6 +112,12 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         text="Labels that a person has verified: sample_id or file_name, label, and maybe decision.",
     ),
     click.option(
+        "--check-trusted/--no-check-trusted",
+        default=None,
+        help="Whether half of --trusted, where 20 or more of its labels differ from the given ones, is kept from "
+        "training, to calibrate the scores and check the corrections on.  [default: but for meta]",
+    ),
+    click.option(
         "--test",
         metavar="SOURCE",
         help="Labelled images to measure the accuracy on after every epoch.  [default: rows of a test split]",

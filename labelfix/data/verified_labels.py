@@ -38,8 +38,8 @@ class Trusted:
         label: (N,) int64 verified class index, -1 where the row is not trusted; read-only.
         is_scored: (N,) bool, trusted rows that are treated as ordinary rows with their given label, so that
             findings can be checked on them; read-only. Where 20 or more rows of the file differ from their given
-            label, these are its 2nd, 4th, ... row of each verified class by sample_id, among those that have a
-            given label and are trained on; else none.
+            label, and checking is wanted, these are its 2nd, 4th, ... row of each verified class by sample_id, among
+            those that have a given label and are trained on; else none.
         sha256: hexadecimal SHA-256 of the --trusted file; "" without one.
         removed: (N,) bool, rows that no label fits: a person wants them out of the data; read-only.
     """
@@ -50,7 +50,7 @@ class Trusted:
     removed: np.ndarray
 
     @classmethod
-    def of(cls, manifest: Manifest, path: str | Path | None) -> Trusted:
+    def of(cls, manifest: Manifest, path: str | Path | None, *, check: bool = True) -> Trusted:
         """The trusted rows of a manifest: those it marks itself, and those of a --trusted file, which outranks it.
 
         Args:
@@ -59,6 +59,7 @@ class Trusted:
                 accept, keep and change count, remove takes the row out, skip does nothing. Rows join by sample_id
                 where that column is there. Rows beyond the manifest's `limit` are skipped. Also an export of Label
                 Studio, FiftyOne or cleanlab, or a run, whose verified rows count. None: no file.
+            check: whether findings are to be checked on a part of the file, see `is_scored`.
 
         Raises:
             InputError: anything wrong with the file or one of its rows; says the way out.
@@ -72,7 +73,8 @@ class Trusted:
             rows, verified, those = _read(file, manifest)
             label[rows] = verified
             removed[those], label[those] = True, -1
-            is_scored[scored_rows(rows, verified, manifest.given, manifest.held_out)] = True
+            if check:
+                is_scored[scored_rows(rows, verified, manifest.given, manifest.held_out)] = True
         label.flags.writeable = is_scored.flags.writeable = removed.flags.writeable = False
         return cls(label, is_scored, sha256, removed)
 

@@ -52,7 +52,10 @@ def calibrate(noise: np.ndarray, scored: np.ndarray, wrong: np.ndarray) -> Calib
         The scores of all rows; unchanged under 10 wrong or 10 right verified rows.
     """
     if not scored.any():
-        reason = "not calibrated: that takes a --trusted file with 20 or more labels that differ from the given ones"
+        reason = (
+            "not calibrated: that takes a --trusted file with 20 or more labels that differ from the given ones, half "
+            "of it kept from training (--check-trusted)"
+        )
         return Calibration(noise, is_calibrated=False, reason=reason)
     rows = np.flatnonzero(scored & np.isfinite(noise))
     target = wrong[rows]

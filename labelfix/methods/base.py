@@ -85,6 +85,14 @@ class MethodSettings(BaseModel):
         source="the papers mirror CIFAR; auto is ours",
     )
 
+    crop_padding: float = setting(
+        0.125,
+        "what random crops pad on every side, as a share of the side (images under 96 px)",
+        source="4 of 32 px in the papers; 2 in Zhang et al. 2020",
+        ge=0,
+        le=0.5,
+    )
+
     milestones: tuple[int, ...] = setting(
         (33,),
         "epochs after which the learning rate falls by the factor `decay`",

@@ -2,7 +2,7 @@
 
 `plain` is the image as it is, `weak` a random crop and mirror of it, `strong` a distortion of that. A stored image
 is (3, S, S) uint8. A view is (B, 3, H, H) float32, normalised, in channels-last layout. Below 96 px S equals H and the
-random crop pads by an eighth of the side; from 96 px up S is 8/7 H and the crop moves inside the stored square.
+random crop pads by a share of the side; from 96 px up S is 8/7 H and the crop moves inside the stored square.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from labelfix.methods.batch import packed_to_device
 
-PAD_FRACTION = 8
+PADDING = 1 / 8
 _PROBABILITY = 0.5  # of each of the two operations
 _MAGNITUDES = (0.1, 0.9)  # of the largest, 1 to 9 of RandAugment's 10
 _LARGEST = {"rotate": np.pi / 6, "shear": 0.3, "translate": 0.45}  # radians, slope, share of the side
@@ -35,6 +35,7 @@ class Augmentation:
         mean: per channel, of pixel values in 0..1.
         std: per channel, of pixel values in 0..1.
         flip: whether the weak view is mirrored left to right at random.
+        padding: what a random crop pads on every side, as a share of H, 0 to 0.5.
         device: where batches live.
     """
 
@@ -45,9 +46,11 @@ class Augmentation:
         std: Sequence[float],
         *,
         flip: bool,
+        padding: float = PADDING,
         device: torch.device,
     ) -> None:
         self.image_size = image_size
+        self._pad = int(image_size * padding)
         self.flip = flip
         self.held_out = "plain"
         # Made once: a tensor made from Python numbers in the loop would wait for the device.
@@ -97,7 +100,7 @@ class Augmentation:
         """Random crop and, if `flip`, a random mirror, drawn per sample from `generator` on the device."""
         # Cropped and mirrored as bytes, a quarter of the memory that floats would move.
         if pixels.shape[-1] == self.image_size:
-            pixels = self._padded(pixels, self.image_size // PAD_FRACTION)
+            pixels = self._padded(pixels, self._pad)
         pixels = crop(pixels, self.image_size, generator)
         return mirror(pixels, generator) if self.flip else pixels
 

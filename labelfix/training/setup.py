@@ -211,7 +211,8 @@ def _augmentation(store: ImageStore, config: ScanConfig) -> Augmentation:
         mean, std = _IMAGENET
     else:
         mean, std = _channel_statistics(store)
-    return Augmentation(config.image_size, mean, std, flip=config.flip, device=torch.device(config.device))
+    device, padding = torch.device(config.device), config.settings.crop_padding
+    return Augmentation(config.image_size, mean, std, flip=config.flip, padding=padding, device=device)
 
 
 def make_trainer(

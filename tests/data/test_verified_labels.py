@@ -295,3 +295,6 @@ def test_the_twentieth_difference_is_what_makes_rows_scored(tmp_path):
     assert not Trusted.of(manifest, write(tmp_path, "csv", rows[:19])).is_scored.any()
     scored = np.flatnonzero(Trusted.of(manifest, write(tmp_path, "csv", rows)).is_scored)
     assert scored.tolist() == [3, 4, 5, 9, 10, 11, 15, 16, 17]
+    unchecked = Trusted.of(manifest, write(tmp_path, "csv", rows), check=False)
+    assert not unchecked.is_scored.any()
+    assert labels_of(unchecked) == labels_of(Trusted.of(manifest, write(tmp_path, "csv", rows)))

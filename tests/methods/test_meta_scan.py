@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from refusals import refuses
 
 import labelfix
+from labelfix.cli import main
+from labelfix.pipeline import ScanPlan
+from labelfix.reporting import Silent
 
 
 def trusted_file(digits, of_each=3, without=()):
@@ -64,6 +70,73 @@ def test_the_plan_knows_what_a_step_costs(digits, tmp_path):
     path, _ = trusted_file(digits)
     plan = labelfix.plan(digits[0], method="meta", epochs=2, trusted=path, out=tmp_path / "run", holdout=0)
     assert plan["forward_units_per_row"] == 3 + 22
+
+
+def verified_half(digits, of_each=12):
+    """A source of the digits with a third of them under another class, and a file that verifies some of each class."""
+    folder, truth = digits
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+    given = np.where(np.arange(len(truth)) % 3 == 0, (truth + 1) % 10, truth)
+    source = folder.parent / "noisy.csv"
+    pd.DataFrame({"file_name": names, "label": given}).to_csv(source, index=False)
+    rows = np.concatenate([np.flatnonzero(truth == label)[:of_each] for label in range(10)])
+    assert (given[rows] != truth[rows]).sum() >= 20
+    file = folder.parent / "verified.csv"
+    pd.DataFrame({"sample_id": rows, "label": truth[rows]}).to_csv(file, index=False)
+    return source, file, folder, rows
+
+
+@pytest.mark.parametrize(("asked", "share"), [(None, 1), (False, 1), (True, 0.5)])
+def test_all_verified_rows_are_learned_from_unless_some_are_wanted_to_check_on(
+    digits, tmp_path, asked, share
+):
+    source, file, root, rows = verified_half(digits)
+    options = {
+        "method": "meta",
+        "trusted": file,
+        "root": root,
+        "out": tmp_path / "run",
+        "check_trusted": asked,
+    }
+    planned = ScanPlan.of(source, options, Silent())
+    labels, stream = planned.training_labels(np.ones(planned.manifest.num_rows, dtype=bool))
+    assert (stream >= 0).sum() == share * len(rows)
+    assert (labels[rows] >= 0).sum() == (1 - share) * len(rows)  # with their given label, as ordinary rows
+    assert planned.config.check_trusted is (asked is True)
+
+
+def test_other_methods_check_on_half_of_it_unless_one_says_no(digits, tmp_path):
+    source, file, root, rows = verified_half(digits)
+    options = {"method": "bmm", "trusted": file, "root": root, "out": tmp_path / "run"}
+    for asked, share in ((None, 0.5), (True, 0.5), (False, 0)):
+        planned = ScanPlan.of(source, {**options, "check_trusted": asked}, Silent())
+        assert planned.trusted.is_scored.sum() == share * len(rows)
+
+
+def test_a_check_that_cannot_be_made_is_refused_or_said(digits, tmp_path, capsys, monkeypatch):
+    refused(
+        digits,
+        tmp_path,
+        "--check-trusted: there is nothing to check on; add --trusted FILE",
+        check_trusted=True,
+    )
+    path, _ = trusted_file(digits)  # the labels of the folders are right: none differs
+    command = [
+        "scan",
+        str(digits[0]),
+        "--method",
+        "meta",
+        "--trusted",
+        str(path),
+        "--dry-run",
+        "--no-progress",
+    ]
+    for options, is_said in (["--check-trusted"], True), ([], False), (["--no-check-trusted"], False):
+        monkeypatch.setattr(sys, "argv", ["labelfix", *command, *options])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code
+        assert ("fewer than 20 labels of" in capsys.readouterr().err) is is_said
 
 
 def refused(digits, tmp_path, *words, **options):

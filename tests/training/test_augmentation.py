@@ -63,6 +63,18 @@ def test_small_images_are_padded_by_an_eighth():
     assert len(borders.unique()) > 5
 
 
+def test_small_images_are_padded_by_the_share_that_is_asked_for():
+    """2 of 32 pixels, as meta's paper has it: borders of at most two columns, in some crops of both widths."""
+    pixels = torch.full((64, 3, 32, 32), 255, dtype=torch.uint8)
+    made = Augmentation(32, (0.5, 0.25, 0.0), (0.5, 0.25, 1.0), flip=False, padding=1 / 16, device=CPU)
+    view = weak_view(made, pixels, seeded())
+    assert (view[:, 0, 2:30, 2:30] == 1).all()
+    left = (view[:, 0, 16].abs() < 0.01)[:, :4].sum(dim=1)
+    assert sorted(left.unique().tolist()) == [0, 1, 2]
+    none = Augmentation(32, (0.5,) * 3, (0.5,) * 3, flip=False, padding=0, device=CPU)
+    torch.testing.assert_close(weak_view(none, pixels, seeded()), none.plain(pixels))
+
+
 def test_large_images_are_cropped_without_padding():
     pixels = torch.full((8, 3, 110, 110), 255, dtype=torch.uint8)
     assert (weak_view(augmentation(96), pixels, seeded())[:, 0] == 1).all()

@@ -17,6 +17,7 @@ from labelfix.config import ScanConfig, ScanOptions, environment
 from labelfix.data.copies import merged
 from labelfix.data.images.readable import look_warnings
 from labelfix.data.images.store import ImageStore, decoded
+from labelfix.data.known_truth import known_wrong
 from labelfix.data.manifest import Manifest
 from labelfix.data.own_numbers import FEATURES, checked_features, read_numbers
 from labelfix.data.verified_labels import MIN_DIFFERENT, Trusted
@@ -128,6 +129,12 @@ class ScanPlan:
             reporter.message(f"warning: {warning}")
         trusted = _verified(manifest, chosen, reporter)
         manifest = manifest.without(trusted.removed)
+        wrong = wrong_test_labels(manifest, trusted, test)
+        if wrong:
+            reporter.message(
+                f"warning: {wrong} test labels are not the true_label beside them: test_accuracy is measured against "
+                "wrong labels; name clean ones with --test"
+            )
         # Too few verified rows are refused before anything is decoded.
         trusted_stream_labels(chosen.method, manifest, ~manifest.held_out, trusted)
         folder = RunFolder(chosen.run_path(manifest))
@@ -164,6 +171,11 @@ class ScanPlan:
         labels = training_labels(self.manifest, valid, self.trusted)
         stream = trusted_stream_labels(self.config.method, self.manifest, labels >= 0, self.trusted)
         return np.where(stream >= 0, -1, labels), stream
+
+    @property
+    def wrong_test_labels(self) -> int | None:
+        """Test labels that are known to be wrong, see `wrong_test_labels`."""
+        return wrong_test_labels(self.manifest, self.trusted, self.test)
 
     @property
     def has_classifier(self) -> bool:
@@ -254,6 +266,8 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
                 "resumed_elsewhere": trained.is_other_environment,
             }
             corrections.write(folder.corrections, manifest, findings, metadata)
+        if "test_accuracy" in effort:
+            effort["test_labels_wrong"] = planned.wrong_test_labels
         facts = {**metadata, **effort, "encoder_trial": planned.encoder_trial}
         summary = summarise(manifest, findings, {**facts, "elapsed_seconds": clock.seconds})
         if planned.has_classifier:
@@ -458,6 +472,17 @@ def _verified(manifest: Manifest, chosen: ScanOptions, reporter: Reporter) -> Tr
             "ones: all are trained on, none is checked on"
         )
     return trusted
+
+
+def wrong_test_labels(manifest: Manifest, trusted: Trusted, test: Manifest | None) -> int | None:
+    """How many labels that the accuracy is measured by are known to be wrong; None where nothing is known of them.
+
+    Those of the test source, else of the rows of a test split that no person has verified.
+    """
+    if test is not None:
+        return known_wrong(test, np.flatnonzero(test.given >= 0))
+    rows = np.flatnonzero(manifest.held_out & (manifest.given >= 0) & (trusted.label < 0))
+    return known_wrong(manifest, rows) if len(rows) else None
 
 
 def read_test(test: Any, manifest: Manifest, **options: Any) -> Manifest:

@@ -228,6 +228,8 @@ class TestTable:
         assert noisy["true_label"].tolist() == truth["true_label"].tolist()
         assert noisy["split"].tolist() == truth["split"].tolist()
         moved = noisy["label"] != noisy["true_label"]
+        assert not moved[noisy["split"] == "test"].any()
+        assert moved[noisy["split"] != "test"].any()
         assert 0.2 < moved.mean() < 0.4
         assert noisy["is_corrupted"].tolist() == moved.tolist()
 

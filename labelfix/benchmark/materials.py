@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from labelfix.atomic_files import write_json, write_table
 from labelfix.benchmark.grid import CLEAN, GIVEN, Cell
-from labelfix.benchmark.plain import MARK, column_of, mark_of, write_plain
+from labelfix.benchmark.plain import MARK, mark_of, write_plain
+from labelfix.data.known_truth import column_of
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers.parquet import shards_in
 from labelfix.data.verified_labels import Trusted

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelfix.atomic_files import atomic_path
+from labelfix.data.known_truth import column_of
 from labelfix.data.manifest import Manifest
 
 MARK = b"labelfix-bench"
@@ -57,13 +58,6 @@ def write_plain(path: Path, manifest: Manifest, rows: np.ndarray, mark: str = ""
 def _picture(image: Path | bytes | None, name: str) -> dict[str, Any]:
     is_file = isinstance(image, Path)
     return {"bytes": None if is_file else image, "path": str(image) if is_file else name}
-
-
-def column_of(manifest: Manifest, name: str) -> pa.ChunkedArray:
-    """A pass-through column of a manifest, (N,)."""
-    place = 2 + manifest.pass_through.index(name)
-    chunks = [batch.column(place) for batch in manifest.batches()]
-    return pa.chunked_array(chunks, manifest.pass_through_fields[place - 2].type)
 
 
 def mark_of(path: Path) -> str | None:

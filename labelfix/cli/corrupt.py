@@ -63,7 +63,7 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
     """Plant label noise in SOURCE and write it, with the truth, as a Parquet file that `labelfix scan` reads.
 
     The file has the image path or bytes, label (noisy), true_label, is_corrupted and the source's own
-    columns.
+    columns. Rows of a test split keep their labels.
     """
     from labelfix.cli.terminal import Terminal, print_json
     from labelfix.noise.corruption import corrupt
@@ -79,9 +79,11 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
 
 
 def _print_result(result: dict[str, Any]) -> None:
+    tested = result["test_rows"]
     say(
-        f"{result['path']}: {result['corrupted']} of {result['labelled']} labels wrong"
+        f"{result['path']}: {result['corrupted']} of {result['labelled'] - tested} labels wrong"
         f" ({result['realised_rate']:.1%}), {result['rows']} rows"
+        + (f"; {tested} labels of a test split stay right" if tested else "")
     )
     if len(result["class_names"]) <= _LARGEST_MATRIX:
         _print_matrix(result["class_names"], result["transition_matrix"])

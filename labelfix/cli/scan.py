@@ -235,7 +235,9 @@ def _print_run(run: Run) -> None:
     if summary["fit_reason"]:
         say(("note: " if summary["fit_ok"] else "the fit failed: ") + summary["fit_reason"])
     if "test_accuracy" in summary:
-        say(f"accuracy on the test images: {summary['test_accuracy']:.1%}")
+        wrong = summary["test_labels_wrong"]
+        known = f", {wrong} of which are known to be wrong" if wrong else ""
+        say(f"accuracy on the test images: {summary['test_accuracy']:.1%}, by their own labels{known}")
     _print_copies(summary["copies"])
     if any(summary["image_issues"].values()):
         found = [f"{count} {name}" for name, count in summary["image_issues"].items() if count]

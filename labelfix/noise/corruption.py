@@ -38,8 +38,9 @@ def corrupt(
     """Plant label noise in a source and write the result as one Parquet file.
 
     The file has the image (`file_name` relative to the file's own folder, or `image` with the bytes where a source
-    holds them), `label` (noisy), `true_label`, `is_corrupted` and the source's pass-through columns. Unlabelled rows
-    stay unlabelled. With open-set noise a row whose image is replaced keeps its label and has no `true_label`.
+    holds them), `label` (noisy), `true_label`, `is_corrupted` and the source's pass-through columns. Unlabelled
+    rows stay unlabelled, and rows of a test split keep their image and label, so that what is measured on them is
+    right. With open-set noise a row whose image is replaced keeps its label and has no `true_label`.
 
     Args:
         source: class folders, a csv, tsv, jsonl or Parquet manifest, a folder of Parquet shards, or in memory (see
@@ -61,12 +62,13 @@ def corrupt(
         reporter: gets progress and messages.
 
     Returns:
-        JSON-able: path, noise, kind, rate (None with a file), noise_file_sha256 (None without), open_set (path or kind
-        of the second source, None without), seed, rows, labelled, corrupted (counts), realised_rate (share of the
-        labelled rows), network (of semantic noise, else None: trained_rows, epochs, backbone, image_size, device and
-        precision), class_names, class_rates (what the file asks of each class, for a matrix what it has off its
-        diagonal; None without), transition_matrix (K x K, from true to noisy, as it came out, over the rows that have
-        a true label) and warnings.
+        JSON-able: path, noise, kind, rate (None with a file), noise_file_sha256 (None without), open_set (path or
+        kind of the second source, None without), seed, rows, labelled, test_rows (labelled rows of a test split),
+        corrupted (counts), realised_rate (share of the labelled rows that are of no test split), network (of semantic
+        noise, else None: trained_rows, epochs, backbone, image_size, device and precision), class_names, class_rates
+        (what the file asks of each class, for a matrix what it has off its diagonal; None without), transition_matrix
+        (K x K, from true to noisy, as it came out, over the rows that have a true label and are of no test split) and
+        warnings.
 
     Raises:
         InputError: bad source, noise, noise file or seed; an existing `out`; an `out` inside a source; a column
@@ -113,10 +115,11 @@ def corrupt_manifest(
         InputError: noise that does not fit the source, or a column that has the name of one of ours.
     """
     reporter = reporter or Silent()
+    hittable = np.where(manifest.held_out, -1, manifest.given)
     extra = manifest.pass_through if columns is None else columns
     check_columns(manifest, extra)
     asked = None if file is None else asked_of(file, noise, manifest.class_names)
-    noisy, network = _noisy_labels(manifest, noise, asked, seed, reporter)
+    noisy, network = _noisy_labels(manifest, hittable, noise, asked, seed, reporter)
     incoming = (
         nullcontext() if open_set is None else foreign_images(manifest, open_set, noise, seed, reporter)
     )
@@ -126,7 +129,9 @@ def corrupt_manifest(
             true[foreign.rows] = -1
         write_noisy(path, manifest, noisy, true, extra, foreign)
     labelled = int((manifest.given >= 0).sum())
+    tested = int((manifest.held_out & (manifest.given >= 0)).sum())
     corrupted = int((noisy != true).sum())
+    trained = ~manifest.held_out
     return {
         "path": str(path),
         "noise": str(noise),
@@ -137,20 +142,31 @@ def corrupt_manifest(
         "seed": seed,
         "rows": manifest.num_rows,
         "labelled": labelled,
+        "test_rows": tested,
         "corrupted": corrupted,
-        "realised_rate": corrupted / labelled,
+        "realised_rate": corrupted / (labelled - tested),
         "network": network,
         "class_names": list(manifest.class_names),
         "class_rates": None if asked is None else flip_rates(asked).tolist(),
-        "transition_matrix": realised_transition(true, noisy, len(manifest.class_names)).tolist(),
+        "transition_matrix": realised_transition(
+            true[trained], noisy[trained], len(manifest.class_names)
+        ).tolist(),
         "warnings": [*manifest.warnings, *(open_set.warnings if open_set is not None else ())],
     }
 
 
 def _noisy_labels(
-    manifest: Manifest, noise: NoiseSpec, asked: np.ndarray | None, seed: int, reporter: Reporter
+    manifest: Manifest,
+    hittable: np.ndarray,
+    noise: NoiseSpec,
+    asked: np.ndarray | None,
+    seed: int,
+    reporter: Reporter,
 ) -> tuple[np.ndarray, dict[str, Any] | None]:
-    """(N,) int64 noisy labels, -1 where there is none, and what to report of the network of semantic noise."""
+    """(N,) int64 noisy labels, -1 where there is none, and what to report of the network of semantic noise.
+
+    `hittable` (N,) int64 holds the labels of the rows that noise may hit, -1 for all others.
+    """
     if noise.kind == "semantic":
         # Here, because it imports torch.
         from labelfix.noise.semantic import relabel
@@ -158,7 +174,8 @@ def _noisy_labels(
         return relabel(manifest, noise, seed, reporter)
     if noise.kind == "open-set":
         return manifest.given, None
-    return plant(manifest.given, manifest.class_names, noise, seed, asked), None
+    planted = plant(hittable, manifest.class_names, noise, seed, asked)
+    return np.where(hittable >= 0, planted, manifest.given), None
 
 
 def _check_open_set(noise: NoiseSpec, open_set: Any) -> None:

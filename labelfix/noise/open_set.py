@@ -114,7 +114,7 @@ def foreign_images(
     store = ImageStore.open_or_build(
         manifest, _SMALLEST, on_progress=lambda done, total: reporter.progress("decode", done, total)
     )
-    rows = rng.permutation(np.flatnonzero((manifest.given >= 0) & store.valid))
+    rows = rng.permutation(np.flatnonzero((manifest.given >= 0) & store.valid & ~manifest.held_out))
     assert noise.rate is not None
     hit = rows[: round(noise.rate * len(rows))]
     with cache_errors():

@@ -1,8 +1,8 @@
 """Semantic noise: labels that are wrong as a weak network is wrong, so that images of one kind share their error.
 
 A network is trained on a share S of the rows of each class (at least one), which keep their true labels, and relabels
-all other rows by what it finds most probable. Rows whose image cannot be read keep their label, rows of a test split
-are relabelled and never trained on.
+all other rows by what it finds most probable. Rows whose image cannot be read keep their label, and so do rows of a
+test split, on which it is not trained either.
 
 Source: Lee, Yun, Lee, Lee, Li, Shin 2019, "Robust Inference via Generative Classifiers for Handling Noisy Labels"
 (RoG), as Zhang et al. 2020 (table 4) use it: a VGG-13 trained on 5 % of CIFAR-10 (34 % wrong) or 20 % of CIFAR-100 (37
@@ -65,7 +65,7 @@ def relabel(
         trained = share_of_classes(usable, noise.rate, num_classes, seed)
         labels = np.full_like(usable, -1)
         labels[trained] = usable[trained]
-        rest = np.flatnonzero(store.valid & (manifest.given >= 0) & (labels < 0))
+        rest = np.flatnonzero((usable >= 0) & (labels < 0))
         if not len(rest):
             raise InputError(
                 f"--noise {noise}: the network trains on all {len(trained)} labelled images of {manifest.source}, none"

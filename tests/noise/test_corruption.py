@@ -124,6 +124,26 @@ class TestFiles:
         assert (result["rows"], result["labelled"], result["warnings"]) == (42, 41, [])
         assert Manifest.read(tmp_path / "noisy.parquet").given[40] == -1
 
+    @pytest.mark.parametrize("noise", ["symmetric-exclusive:1", "pair:1", "simplex:1", "confusion"])
+    def test_rows_of_a_test_split_stay_right(self, folder, tmp_path, noise):
+        """What a scan measures its accuracy on: every third row here; all others are hit."""
+        if noise == "confusion":
+            matrix = pd.DataFrame(np.roll(np.eye(4), 1, axis=1), index=CLASSES, columns=CLASSES)
+            matrix.to_csv(tmp_path / "matrix.csv", index_label="class")
+            noise = f"confusion:{tmp_path / 'matrix.csv'}"
+        lines = [
+            f"{name}/{n}.png,{name},{'val' if n % 3 == 0 else 'train'}" for name in CLASSES for n in range(10)
+        ]
+        (tmp_path / "train.csv").write_text("file_name,label,split\n" + "\n".join(lines))
+        result, table = corrupted(tmp_path / "train.csv", noise, tmp_path, root=folder)
+        frame = table.to_pandas()
+        assert (frame.is_corrupted == (frame.split == "train")).all()
+        assert (frame.label[frame.split == "val"] == frame.true_label[frame.split == "val"]).all()
+        counts = (result["rows"], result["labelled"], result["test_rows"], result["corrupted"])
+        assert counts == (40, 40, 16, 24)
+        assert result["realised_rate"] == 1
+        assert np.trace(result["transition_matrix"]) == 0
+
     def test_options_reach_the_source(self, folder, tmp_path):
         lines = [f'{{"photo": "{name}/1.png", "animal": "{name}"}}' for name in CLASSES]
         (tmp_path / "train.jsonl").write_text("\n".join(lines))

@@ -270,3 +270,17 @@ def test_from_the_command_line_to_evaluate_and_bench(tmp_path):
     assert found["recall"] == pytest.approx((flagged & wrong).sum() / 36)
     changed = findings["corrected_label"].astype(str) != findings["given_label"].astype(str)
     assert found["changed"] == (changed & ~wrong).sum()
+
+
+def test_images_of_a_test_split_stay(tmp_path):
+    source = write_ours(tmp_path, holds_bytes=False)
+    frame = pd.read_csv(source).assign(split=["test" if row % 2 else "train" for row in range(OURS)])
+    frame.to_csv(source, index=False)
+    out = tmp_path / "noisy.parquet"
+    result = corrupt(source, noise="open-set:1", open_set=write_theirs(tmp_path, holds_bytes=False), out=out)
+    table = pd.read_parquet(out)
+    # Even rows, but one without a label; the two that cannot be read are odd.
+    assert np.flatnonzero(table.is_corrupted).tolist() == [
+        row for row in range(0, OURS, 2) if row != UNLABELLED
+    ]
+    assert (result["test_rows"], result["realised_rate"]) == (OURS // 2, 1)

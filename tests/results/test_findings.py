@@ -273,6 +273,54 @@ def test_rows_of_a_split_are_read_as_rows_that_training_left_out(tmp_path):
     assert df.is_label_issue[held & wrong].mean() > 0.5 > 0.2 > df.is_label_issue[held & ~wrong].mean()
 
 
+class Listening(Silent):
+    """A reporter that keeps what it is told."""
+
+    def __init__(self):
+        self.said = []
+
+    def message(self, text):
+        self.said.append(text)
+
+
+def test_an_accuracy_against_labels_that_are_known_to_be_wrong_says_so(tmp_path):
+    """A column true_label beside the test labels tells; without it nobody knows."""
+    frame, true = table(tmp_path)
+    held_out = np.arange(240) % 4 == 1
+    split = with_split(frame, held_out)
+    wrong = int((frame.label.to_numpy(object) != true)[held_out].sum())
+    assert wrong > 5
+    counted = {}
+    for name, source in {
+        "known": split.assign(true_label=true),
+        "right": split.assign(true_label=frame.label),
+        "unknown": split,
+    }.items():
+        heard = Listening()
+        run = scan(write(tmp_path, source, f"{name}.csv"), tmp_path / name, reporter=heard, epochs=2)
+        counted[name] = run.summary["test_labels_wrong"]
+        warned = [text for text in heard.said if "test_accuracy is measured against wrong labels" in text]
+        assert [text.split()[1] for text in warned] == ([str(wrong)] if name == "known" else [])
+    assert counted == {"known": wrong, "right": 0, "unknown": None}
+    card = (tmp_path / "known" / "classifier" / "README.md").read_text()
+    assert f"by labels of which {wrong} are known to be wrong" in card
+
+
+def test_the_labels_of_a_test_source_are_compared_too_and_strange_images_count(tmp_path, digits):
+    write_test(tmp_path / "test")
+    names = sorted(str(p.relative_to(tmp_path / "test")) for p in (tmp_path / "test").rglob("*.png"))
+    test = pd.DataFrame({"file_name": names, "label": [name[0] for name in names]})
+    test["true_label"], test["is_corrupted"] = test.label, False
+    test.loc[:4, "true_label"] = ["9", "9", "9", "", ""]
+    test.loc[3, "is_corrupted"] = True  # of no class; of the fifth nothing is known
+    options = {"test": write(tmp_path, test, "test.csv"), "root": tmp_path / "test"}
+    source = pd.DataFrame({"file_name": sorted(map(str, digits[0].rglob("*.png")))})
+    source["label"] = [path.split("/")[-2] for path in source.file_name]
+    planned = ScanPlan.of(source, {**QUICK, **options, "out": tmp_path / "run"}, Silent())
+    assert (test.label[:3] != "9").all()
+    assert planned.wrong_test_labels == 4
+
+
 # ---------------------------------------------------------------- --test
 
 

@@ -49,7 +49,11 @@ def write_digits(folder: Path, rows: int, noise: str | None = None, seed: int = 
     in the row order of the folder."""
     digits = load_digits()
     true = digits.target[:rows].astype(np.int64)
-    given = true if noise is None else plant(true, [str(k) for k in range(10)], parse_noise(noise), seed)
+    given = (
+        true
+        if noise is None
+        else plant(true, [str(k) for k in range(10)], parse_noise(f"{noise}:exact"), seed)
+    )
     names = [f"{label}/{row:04d}.png" for row, label in enumerate(given)]
     for name, image in zip(names, digits.images, strict=False):
         path = folder / name

@@ -27,7 +27,7 @@ DEVICE = torch.device(os.environ.get("LABELFIX_TEST_DEVICE", "cpu"))
 def digit_labels(rows: int, noise: str = "symmetric-exclusive:0.3") -> tuple[np.ndarray, np.ndarray]:
     """Given and true labels (N,) of the first digits."""
     true = load_digits().target[:rows].astype(np.int64)
-    return plant(true, [str(k) for k in range(10)], parse_noise(noise), seed=0), true
+    return plant(true, [str(k) for k in range(10)], parse_noise(f"{noise}:exact"), seed=0), true
 
 
 def trusted_digits(rows: int, of_each: int = 3) -> np.ndarray:

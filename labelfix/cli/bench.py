@@ -34,6 +34,7 @@ Noises:
   clean          the labels of --truth-column
   given          the labels of --label-column
   symmetric:0.4  planted on the true labels, as by `labelfix corrupt --noise`
+                 (symmetric:0.4:exact for exact counts)
 
 \b
 Example:

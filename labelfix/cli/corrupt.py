@@ -29,6 +29,9 @@ Kinds of noise:
   open-set:0.3             30 % of the images become ones of --open-set; their
                            rows keep their label and have no true one
 
+Each row is hit with that probability, but for the last two kinds. With :exact
+behind it, as in symmetric:0.4:exact, or with --exact, so many rows are hit.
+
 \b
 Example:
   labelfix corrupt ./images --noise symmetric:0.4 --out noisy.parquet"""
@@ -41,6 +44,11 @@ Example:
     required=True,
     metavar="KIND:RATE|KIND:FILE",
     help="One of the kinds below, with a rate from 0 to 1 or a CSV file.",
+)
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Hit exactly so many rows, instead of each with that probability.",
 )
 @click.option(
     "--open-set",

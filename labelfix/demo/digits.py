@@ -11,7 +11,7 @@ import pandas as pd
 from labelfix.data.images.decoding import encode
 from labelfix.noise.planting import parse_noise, plant
 
-NOISE = "symmetric-exclusive:0.2"
+NOISE = "symmetric-exclusive:0.2:exact"
 
 
 @dataclass(frozen=True)

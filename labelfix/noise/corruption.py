@@ -13,7 +13,7 @@ from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
 from labelfix.noise.noise_file import NoiseFile, asked_of, read_noise_file
 from labelfix.noise.open_set import foreign_images, open_foreign
-from labelfix.noise.planting import NoiseSpec, flip_rates, parse_noise, plant, realised_transition
+from labelfix.noise.planting import EXACT, NoiseSpec, flip_rates, parse_noise, plant, realised_transition
 from labelfix.noise.writing import check_columns, check_out, write_noisy
 from labelfix.output_paths import check_output
 from labelfix.reporting import Reporter, Silent
@@ -25,6 +25,7 @@ def corrupt(
     source: Any,
     *,
     noise: str,
+    exact: bool = False,
     open_set: Any = None,
     out: str | Path | None = None,
     seed: int = 0,
@@ -48,7 +49,9 @@ def corrupt(
         noise: kind and rate, such as "symmetric:0.4", or kind and file: "confusion:matrix.csv" (class names as
             header and first column; a row holds the shares of a true class, from 0 to 1, sum 1 within 1e-6), or
             "pair:rates.csv" (columns class and rate; also for symmetric and symmetric-exclusive). Either names
-            every class once, in any order. See `labelfix.noise.planting`; for "semantic:0.2" `labelfix.noise.semantic`.
+            every class once, in any order. Each row is drawn on its own; with ":exact" behind it, counts are exact.
+            See `labelfix.noise.planting`; for "semantic:0.2" `labelfix.noise.semantic`.
+        exact: the same as ":exact" behind the noise.
         open_set: for "open-set:0.3", and for nothing else: the source of the images that come in. Its labels, if it
             has any, do not matter; images may lie in a folder without classes. Its image column is `image_column`
             where it has one of that name, else the usual ones.
@@ -74,7 +77,7 @@ def corrupt(
         InputError: bad source, noise, noise file or seed; an existing `out`; an `out` inside a source; a column
             of the source that has the name of one of ours; too few images in `open_set`.
     """
-    spec = parse_noise(noise)
+    spec = parse_noise(f"{noise}:{EXACT}" if exact and not noise.endswith(f":{EXACT}") else noise)
     _check_open_set(spec, open_set)
     file = read_noise_file(spec)
     path = Path(out if out is not None else DEFAULT_OUT)

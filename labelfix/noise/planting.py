@@ -1,15 +1,17 @@
 """Planted label noise: labels in, labels out; numpy only, no files.
 
-`plant` draws these kinds:
+`plant` draws these kinds, each row on its own:
 
-    symmetric:R            round(R N) rows get a label drawn from all K classes: true rate R (K-1)/K
-    symmetric-exclusive:R  round(R N) rows get a label drawn from the other classes: true rate R
-    pair:R                 round(R n_k) rows of each class k become the next class in class order
-    asymmetric:R           the CIFAR-10 pairs: round(R n_k) rows of truck, bird, deer, cat and dog
-    simplex:R              round(R n_k) rows of each class k get a label drawn from shares of the other classes
-                           that are themselves drawn, once a class: true rate R (NNAQC, eq. 1)
-    confusion:FILE         round(R_k n_k) rows of each class k, R_k what row k of a matrix has off its diagonal,
-                           get a label drawn from the rest of that row
+    symmetric:R            a row gets with probability R a label drawn from all K classes: true rate R (K-1)/K
+    symmetric-exclusive:R  a row gets with probability R a label drawn from the other classes: true rate R
+    pair:R                 a row becomes with probability R the next class in class order
+    asymmetric:R           the CIFAR-10 pairs: a row of truck, bird, deer, cat or dog moves with probability R
+    simplex:R              a row gets with probability R a label drawn from shares of the other classes that are
+                           themselves drawn, once a class: true rate R (NNAQC, eq. 1)
+    confusion:FILE         a row gets a label drawn from the row of a matrix that is its class's
+
+With `:exact` behind the rate or file so many rows are hit instead: round(R N) for symmetric and symmetric-exclusive,
+round(R n_k) of each class k for the others, R of `confusion` what a matrix has off its diagonal.
 
 These need images too, and are planted in `labelfix.noise.corruption`:
 
@@ -17,9 +19,12 @@ These need images too, and are planted in `labelfix.noise.corruption`:
     open-set:R             round(R N) rows, N those with a readable image, get an image of another source
 
 N counts the labelled rows, n_k those of class k. symmetric, symmetric-exclusive and pair also take a rate for each
-class, from a file: then round(R_k n_k) rows of each class k are hit. Which rows are hit depends on the seed and on
+class, from a file; `:exact` then is round(R_k n_k) rows of each class k. Which rows are hit depends on the seed and on
 how the rows fall into classes, never on how the classes are numbered; nor does what simplex and confusion draw, for
 they go by the names of the classes.
+
+Sources: each row on its own in PENCIL, Zhang et al. 2020 and Arazo et al. 2019 (their codes), exact counts in Tanaka et
+al. 2018 and DivideMix.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ from labelfix.errors import InputError
 
 DRAWN_KINDS = ("symmetric", "symmetric-exclusive", "pair", "asymmetric", "simplex", "confusion")
 KINDS = (*DRAWN_KINDS, "semantic", "open-set")
+EXACT = "exact"
 _WITH_CLASS_RATES = ("symmetric", "symmetric-exclusive", "pair")
 CIFAR10_PAIRS = {
     "truck": "automobile",
@@ -54,33 +60,42 @@ class NoiseSpec:
         rate: share in [0, 1] of the rows that the kind acts on, for `semantic` of those that are trained on, then
             neither 0 nor 1; None with a file.
         file: of the matrix of `confusion`, or of a rate for each class; None with a rate.
+        is_exact: whether the rate is a count of rows, for `DRAWN_KINDS` alone; else it is each row's probability.
     """
 
     kind: str
     rate: float | None = None
     file: str | None = None
+    is_exact: bool = False
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.rate:g}" if self.file is None else f"{self.kind}:{self.file}"
+        value = f"{self.rate:g}" if self.file is None else self.file
+        return f"{self.kind}:{value}" + (f":{EXACT}" if self.is_exact else "")
 
 
 def parse_noise(text: str) -> NoiseSpec:
-    """Read `KIND:RATE`, such as `symmetric:0.4`, or `KIND:FILE`, such as `pair:rates.csv`.
+    """Read `KIND:RATE`, such as `symmetric:0.4`, or `KIND:FILE`, such as `pair:rates.csv`, maybe with `:exact` behind.
 
     Raises:
-        InputError: unknown kind, `confusion` without a file, or what is neither a number from 0 to 1 (for `semantic`
-            between them) nor, where the kind takes a rate for each class, the name of a .csv file.
+        InputError: unknown kind, `confusion` without a file, what is neither a number from 0 to 1 (for `semantic`
+            between them) nor, where the kind takes a rate for each class, the name of a .csv file, or `:exact` behind
+            a kind that always is.
     """
     kind, _, value = text.partition(":")
     if kind not in KINDS:
         raise InputError(f"--noise {text}: unknown kind {kind!r}; it is one of {', '.join(KINDS)}")
+    value, is_exact = (
+        (value.removesuffix(f":{EXACT}"), True) if value.endswith(f":{EXACT}") else (value, False)
+    )
+    if is_exact and kind not in DRAWN_KINDS:
+        raise InputError(f"--noise {text}: {kind} always counts its rows exactly; leave out :{EXACT}")
     if kind == "confusion":
         if not value:
             raise InputError(f"--noise {text}: name the file of the matrix, as in confusion:matrix.csv")
-        return NoiseSpec(kind, file=value)
+        return NoiseSpec(kind, file=value, is_exact=is_exact)
     takes_file = kind in _WITH_CLASS_RATES
     if takes_file and value.lower().endswith(".csv"):
-        return NoiseSpec(kind, file=value)
+        return NoiseSpec(kind, file=value, is_exact=is_exact)
     try:
         rate = float(value)
     except ValueError:
@@ -94,7 +109,7 @@ def parse_noise(text: str) -> NoiseSpec:
             f"--noise {text}: the rate has to be a number from 0 to 1, as in {kind}:0.4"
             + (", or a .csv file with the columns class and rate" if takes_file else "")
         )
-    return NoiseSpec(kind, rate)
+    return NoiseSpec(kind, rate, is_exact=is_exact)
 
 
 def plant(
@@ -127,15 +142,12 @@ def plant(
     assert noise.kind in DRAWN_KINDS
     assert (asked is None) == (noise.file is None)
     rng = generator(seed)
-    # One shuffle of all labelled rows first: whatever is chosen next is the head of it.
-    order = rng.permutation(np.flatnonzero(labels >= 0))
     rates = np.full(num_classes, noise.rate, np.float64) if asked is None else flip_rates(asked)
     if noise.kind in ("symmetric", "symmetric-exclusive"):
-        together = order[: round(rates[0] * len(order))]
-        hit = together if asked is None else _heads(labels, order, rates)
+        hit = _hit(labels, rates, noise, rng, of_each=asked is not None)
         return _shifted(labels, hit, num_classes, noise, rng)
     shares = _shares(class_names, noise, seed, asked)
-    hit = _heads(labels, order, np.where(shares.any(axis=1), rates, 0))
+    hit = _hit(labels, np.where(shares.any(axis=1), rates, 0), noise, rng, of_each=True)
     return _drawn(labels, hit, shares, _by_name(class_names), rng)
 
 
@@ -215,6 +227,18 @@ def realised_transition(true: np.ndarray, noisy: np.ndarray, num_classes: int) -
     counts = np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
     mass = counts.sum(axis=1, keepdims=True)
     return np.where(mass > 0, counts / np.maximum(mass, 1), np.eye(num_classes))
+
+
+def _hit(
+    labels: np.ndarray, rates: np.ndarray, noise: NoiseSpec, rng: np.random.Generator, *, of_each: bool
+) -> np.ndarray:
+    """The rows that the noise hits: each with the rate of its class, or exact counts, `of_each` class or of all."""
+    rows = np.flatnonzero(labels >= 0)
+    if not noise.is_exact:
+        return rows[rng.random(len(rows)) < rates[labels[rows]]]
+    # One shuffle of all labelled rows first: whatever is chosen next is the head of it.
+    order = rng.permutation(rows)
+    return _heads(labels, order, rates) if of_each else order[: round(rates[0] * len(order))]
 
 
 def _heads(labels: np.ndarray, order: np.ndarray, rates: np.ndarray, least: int = 0) -> np.ndarray:

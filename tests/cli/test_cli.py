@@ -193,7 +193,9 @@ def test_help_imports_nothing_that_takes_long(tmp_path, args):
 
 def test_corrupt_scan_evaluate_on_a_manifest(run_cli, tmp_path):
     write_digits(tmp_path / "clean", 400)
-    corrupted = run_cli("corrupt", "clean", "--noise", "symmetric-exclusive:0.3", "--out", "noisy.parquet")
+    corrupted = run_cli(
+        "corrupt", "clean", "--noise", "symmetric-exclusive:0.3:exact", "--out", "noisy.parquet"
+    )
     assert corrupted.returncode == 0, corrupted.err
     scanned = run_cli("scan", "noisy.parquet", "--out", "run", "--epochs", "12")
     assert scanned.returncode == 0, scanned.err

@@ -66,7 +66,7 @@ def corrupted(source, noise, folder, **options):
 
 class TestFiles:
     def test_counts_are_exact_and_reported(self, folder, tmp_path):
-        result = corrupt(folder, noise="symmetric-exclusive:0.25", out=tmp_path / "noisy.parquet")
+        result = corrupt(folder, noise="symmetric-exclusive:0.25:exact", out=tmp_path / "noisy.parquet")
         table = pq.read_table(tmp_path / "noisy.parquet").to_pydict()
         wrong = [a != b for a, b in zip(table["label"], table["true_label"], strict=True)]
         assert table["is_corrupted"] == wrong
@@ -173,7 +173,7 @@ class TestFiles:
 class TestBytes:
     def test_images_stay_inside(self, tmp_path):
         source = write_hf(tmp_path / "hf.parquet", extra={"index": pa.array(range(12))})
-        result, table = corrupted(source, "symmetric-exclusive:0.5", tmp_path)
+        result, table = corrupted(source, "symmetric-exclusive:0.5:exact", tmp_path)
         assert table.column_names == ["image", "label", "true_label", "is_corrupted", "index"]
         clean, noisy = Manifest.read(source), Manifest.read(tmp_path / "noisy.parquet")
         assert noisy.images(0, 12) == clean.images(0, 12)
@@ -214,8 +214,8 @@ class TestRatesFiles:
     def test_each_class_has_its_rate(self, folder, tmp_path):
         rates = tmp_path / "rates.csv"
         rates.write_bytes(b"\xef\xbb\xbfclass,rate\r\nfox,1\r\n\r\ndog, .25 \r\ncat,0\r\neel,5e-1\r\n")
-        result = corrupt(folder, noise=f"pair:{rates}", out=tmp_path / "noisy.parquet")
-        assert (result["kind"], result["rate"], result["noise"]) == ("pair", None, f"pair:{rates}")
+        result = corrupt(folder, noise=f"pair:{rates}:exact", out=tmp_path / "noisy.parquet")
+        assert (result["kind"], result["rate"], result["noise"]) == ("pair", None, f"pair:{rates}:exact")
         assert result["noise_file_sha256"] == hashlib.sha256(rates.read_bytes()).hexdigest()
         assert result["class_names"] == CLASSES
         assert result["class_rates"] == [0, 0.25, 0.5, 1]
@@ -231,7 +231,7 @@ class TestRatesFiles:
         assert set(table["true_label"][table["is_corrupted"]]) == {"eel"}
 
     def test_a_rate_for_all_has_no_file(self, folder, tmp_path):
-        result = corrupt(folder, noise="simplex:0.3", out=tmp_path / "noisy.parquet")
+        result = corrupt(folder, noise="simplex:0.3:exact", out=tmp_path / "noisy.parquet")
         assert (result["rate"], result["corrupted"]) == (0.3, 12)
         assert (result["noise_file_sha256"], result["class_rates"]) == (None, None)
 
@@ -283,17 +283,19 @@ class TestConfusionFile:
 
     def test_any_order_of_any_names(self, source, tmp_path):
         file = self.write(tmp_path / "matrix.csv", order=(3, 1, 4, 0, 2), columns=(2, 4, 0, 1, 3))
-        result = corrupt(source, noise=f"confusion:{file}", out=tmp_path / "noisy.parquet")
+        result = corrupt(source, noise=f"confusion:{file}", exact=True, out=tmp_path / "noisy.parquet")
         ours = [self.NAMES.index(name) for name in result["class_names"]]
         expected = self.MATRIX[np.ix_(ours, ours)]
         assert result["class_rates"] == pytest.approx((1 - np.diag(expected)).tolist())
         np.testing.assert_allclose(np.diag(result["transition_matrix"]), np.diag(expected))
         assert (np.array(result["transition_matrix"])[expected == 0] == 0).all()
         clean = Manifest.read(source)
-        drawn = plant(clean.given, clean.class_names, parse_noise(f"confusion:{file}"), 0, expected)
+        drawn = plant(clean.given, clean.class_names, parse_noise(f"confusion:{file}:exact"), 0, expected)
         assert pq.read_table(tmp_path / "noisy.parquet")["label"].to_pylist() == texts(clean, drawn)
         again = corrupt(
-            source, noise=f"confusion:{self.write(tmp_path / 'other.csv')}", out=tmp_path / "again.parquet"
+            source,
+            noise=f"confusion:{self.write(tmp_path / 'other.csv')}:exact",
+            out=tmp_path / "again.parquet",
         )
         assert again["transition_matrix"] == result["transition_matrix"]
         assert again["noise_file_sha256"] != result["noise_file_sha256"]
@@ -411,12 +413,30 @@ class TestCommand:
         return CliRunner().invoke(command, [str(argument) for argument in arguments])
 
     def test_json_is_one_object(self, folder, tmp_path):
-        done = self.run(folder, "--noise", "pair:0.3", "--out", tmp_path / "noisy.parquet", "--json")
+        done = self.run(folder, "--noise", "pair:0.3:exact", "--out", tmp_path / "noisy.parquet", "--json")
         assert done.exit_code == 0
         assert json.loads(done.stdout)["corrupted"] == 12
 
+    def test_each_row_is_drawn_on_its_own_unless_counts_shall_be_exact(self, folder, tmp_path):
+        """The option says what the suffix does; without either 40 rows do not always have 12 wrong ones."""
+        found = {}
+        for name, noise, options in (
+            ("option", "pair:0.3", ["--exact"]), ("suffix", "pair:0.3:exact", []), ("neither", "pair:0.3", []),
+            ("both", "pair:0.3:exact", ["--exact"]),
+        ):  # fmt: skip
+            counts, files = [], []
+            for seed in range(6):
+                out = tmp_path / f"{name}-{seed}.parquet"
+                done = self.run(folder, "--noise", noise, *options, "--seed", seed, "--out", out, "--json")
+                counts.append(json.loads(done.stdout)["corrupted"])
+                files.append(out.read_bytes())
+            found[name] = counts, files
+        assert found["option"] == found["suffix"] == found["both"]
+        assert found["option"][0] == [12] * 6
+        assert len(set(found["neither"][0])) > 2
+
     def test_for_people(self, folder, tmp_path):
-        done = self.run(folder, "--noise", "pair:0.3", "--out", tmp_path / "noisy.parquet")
+        done = self.run(folder, "--noise", "pair:0.3", "--exact", "--out", tmp_path / "noisy.parquet")
         assert "12 of 40 labels wrong (30.0%)" in done.stdout
         assert "labelfix scan" in done.stdout
         assert "0.70" in done.stdout

@@ -1,4 +1,4 @@
-"""Planted noise: exact counts, the promised zeros, and nothing that depends on how classes are numbered."""
+"""Planted noise: rates and exact counts, the promised zeros, and nothing that depends on how classes are numbered."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy import stats
 from labelfix.errors import InputError
 from labelfix.noise.planting import (
     CIFAR10_PAIRS,
+    DRAWN_KINDS,
     KINDS,
     NoiseSpec,
     flip_rates,
@@ -39,8 +40,12 @@ def names_of(num_classes):
     return [f"class {label}" for label in range(num_classes)]
 
 
-def file_noise(kind):
-    return NoiseSpec(kind, file="asked.csv")
+def file_noise(kind, *, is_exact=False):
+    return NoiseSpec(kind, file="asked.csv", is_exact=is_exact)
+
+
+def exact(kind, rate):
+    return NoiseSpec(kind, rate, is_exact=True)
 
 
 def random_matrix(num_classes, seed=0):
@@ -56,6 +61,10 @@ class TestParse:
             *((f"{kind}:a folder/0:1.CSV", NoiseSpec(kind, file="a folder/0:1.CSV"))
               for kind in (*ROUND_KINDS, "confusion")),
             ("confusion:0.4", NoiseSpec("confusion", file="0.4")),  # a matrix may have any name
+            ("confusion:exact", NoiseSpec("confusion", file="exact")),
+            *((f"{kind}:0.4:exact", exact(kind, 0.4)) for kind in RATED if kind in DRAWN_KINDS),
+            *((f"{kind}:a.csv:exact", NoiseSpec(kind, file="a.csv", is_exact=True))
+              for kind in (*ROUND_KINDS, "confusion")),
         ],
     )  # fmt: skip
     def test_a_kind_and_its_rate_or_file(self, text, spec):
@@ -73,6 +82,9 @@ class TestParse:
             *((f"{kind}:rates.csv", f"--noise {kind}:.*from 0 to 1, as in {kind}:0.4$")
               for kind in ("asymmetric", "simplex")),
             ("pair:rates.txt", r"or a \.csv file with the columns class and rate"),
+            ("pair:0.4:Exact", "from 0 to 1"),
+            *((f"{kind}:0.4:exact", f"{kind} always counts its rows exactly; leave out :exact")
+              for kind in ("semantic", "open-set")),
         ],
     )  # fmt: skip
     def test_no_rate(self, text, message):
@@ -106,11 +118,48 @@ class TestShareOfClasses:
         assert stats.chisquare(drawn).pvalue > 1e-3
 
 
-class TestCounts:
+class TestEachRowOnItsOwn:
+    """Without :exact the rate is the probability of every row, and hits of one say nothing of another's."""
+
+    RATES = (("symmetric", 0.3), ("symmetric-exclusive", 0.4), ("pair", 0.4), ("simplex", 0.4))
+
+    @pytest.mark.parametrize(("kind", "true_rate"), RATES)
+    def test_counts_are_binomial(self, kind, true_rate):
+        """400 draws of 100 rows of four classes: mean and variance, where exact counts of hits would have none."""
+        labels = np.arange(100) % 4
+        rows = [plant(labels, names_of(4), NoiseSpec(kind, 0.4), seed) != labels for seed in range(400)]
+        reference = stats.binom(100, true_rate)
+        counts = np.sum(rows, axis=1)
+        assert abs(counts.mean() - reference.mean()) < 4 * reference.std() / 20
+        assert 0.75 < counts.var() / reference.var() < 1.3
+        # Any two rows: as uncorrelated as 400 draws can say.
+        others = np.corrcoef(np.array(rows, float).T)[~np.eye(100, dtype=bool)]
+        assert abs(others.mean()) < 0.01
+
+    def test_a_rate_of_each_class_is_that_of_its_rows(self):
+        labels = np.repeat([0, 1, 2], 20_000)
+        noisy = plant(labels, names_of(3), file_noise("pair"), 0, np.array([0.0, 0.3, 1.0]))
+        hit = [(noisy != labels)[labels == label].mean() for label in range(3)]
+        assert hit[0] == 0
+        assert hit[1] == pytest.approx(0.3, abs=0.013)
+        assert hit[1] != 0.3
+        assert hit[2] == 1
+
+    def test_asymmetric_moves_the_rows_of_five_classes(self):
+        labels = np.repeat(np.arange(10), 4_000)
+        moved = realised_transition(labels, plant(labels, CIFAR10, NoiseSpec("asymmetric", 0.4), 0), 10)
+        expected = np.eye(10)
+        for source, target in CIFAR10_PAIRS.items():
+            row = CIFAR10.index(source)
+            expected[row, row], expected[row, CIFAR10.index(target)] = 0.6, 0.4
+        np.testing.assert_allclose(moved, expected, atol=0.03)
+
+
+class TestExactCounts:
     @pytest.mark.parametrize("rate", [0.0, 0.13, 0.4, 1.0])
     def test_symmetric_exclusive_hits_its_rate_exactly(self, rate):
         labels = draw(997, 7)
-        noisy = plant(labels, names_of(7), NoiseSpec("symmetric-exclusive", rate), 0)
+        noisy = plant(labels, names_of(7), exact("symmetric-exclusive", rate), 0)
         assert (noisy != labels).sum() == round(rate * 997)
         assert noisy.min() >= 0
         assert noisy.max() < 7
@@ -130,7 +179,7 @@ class TestCounts:
 
     def test_pair_is_exact_in_each_class(self):
         labels = np.repeat([0, 1, 2], [10, 25, 41])
-        noisy = plant(labels, names_of(3), NoiseSpec("pair", 0.3), 0)
+        noisy = plant(labels, names_of(3), exact("pair", 0.3), 0)
         for label, count in enumerate([10, 25, 41]):
             of_class = noisy[labels == label]
             assert (of_class == (label + 1) % 3).sum() == round(0.3 * count)
@@ -138,7 +187,7 @@ class TestCounts:
 
     def test_asymmetric_is_the_cifar10_pairs(self):
         labels = np.repeat(np.arange(10), 50)
-        noisy = plant(labels, CIFAR10, NoiseSpec("asymmetric", 0.4), 0)
+        noisy = plant(labels, CIFAR10, exact("asymmetric", 0.4), 0)
         expected = np.eye(10)
         for source, target in CIFAR10_PAIRS.items():
             row, column = CIFAR10.index(source), CIFAR10.index(target)
@@ -150,14 +199,14 @@ class TestCounts:
     def test_simplex_hits_its_rate_in_each_class(self, rate):
         counts = [10, 25, 41, 0, 1]
         labels = np.repeat(np.arange(5), counts)
-        noisy = plant(labels, names_of(5), NoiseSpec("simplex", rate), 0)
+        noisy = plant(labels, names_of(5), exact("simplex", rate), 0)
         hit = np.bincount(labels[noisy != labels], minlength=5)
         assert hit.tolist() == [round(rate * count) for count in counts]
 
     def test_unlabelled_rows_stay_and_do_not_count(self):
         labels = draw(100, 4)
         labels[::2] = -1
-        noisy = plant(labels, names_of(4), NoiseSpec("symmetric-exclusive", 0.5), 0)
+        noisy = plant(labels, names_of(4), exact("symmetric-exclusive", 0.5), 0)
         assert (noisy[::2] == -1).all()
         assert (noisy != labels).sum() == 25
 
@@ -210,17 +259,18 @@ class TestSimplexShares:
 
 
 class TestConfusion:
-    @given(labels_of_four, seeds, st.integers(0, 100))
-    def test_pair_as_a_matrix_is_pair(self, labels, seed, percent):
+    @given(labels_of_four, seeds, st.integers(0, 100), st.booleans())
+    def test_pair_as_a_matrix_is_pair(self, labels, seed, percent, is_exact):
         rate = percent / 100
         matrix = (1 - rate) * np.eye(4) + rate * np.roll(np.eye(4), 1, axis=1)
-        noisy = plant(labels, names_of(4), file_noise("confusion"), seed, matrix)
-        np.testing.assert_array_equal(noisy, plant(labels, names_of(4), NoiseSpec("pair", rate), seed))
+        noisy = plant(labels, names_of(4), file_noise("confusion", is_exact=is_exact), seed, matrix)
+        pair = NoiseSpec("pair", rate, is_exact=is_exact)
+        np.testing.assert_array_equal(noisy, plant(labels, names_of(4), pair, seed))
 
     @given(labels_of_four, seeds, st.integers(0, 2**32))
     def test_counts_of_each_class_are_exact(self, labels, seed, matrix_seed):
         matrix = random_matrix(4, matrix_seed)
-        noisy = plant(labels, names_of(4), file_noise("confusion"), seed, matrix)
+        noisy = plant(labels, names_of(4), file_noise("confusion", is_exact=True), seed, matrix)
         for label in range(4):
             members = noisy[labels == label]
             asked = np.where(np.arange(4) == label, 0, matrix[label]).sum()
@@ -249,7 +299,7 @@ class TestClassRates:
     @pytest.mark.parametrize("kind", ["symmetric-exclusive", "pair"])
     def test_exact_in_each_class(self, kind):
         labels = np.repeat([0, 1, 2], [10, 25, 41])
-        noisy = plant(labels, names_of(3), file_noise(kind), 0, self.RATES)
+        noisy = plant(labels, names_of(3), file_noise(kind, is_exact=True), 0, self.RATES)
         assert np.bincount(labels[noisy != labels], minlength=3).tolist() == [0, round(0.3 * 25), 41]
 
     def test_symmetric_redraws_over_all_classes(self):
@@ -258,10 +308,11 @@ class TestClassRates:
         expected = (1 - self.RATES)[:, None] * np.eye(3) + self.RATES[:, None] / 3
         np.testing.assert_allclose(realised_transition(labels, noisy, 3), expected, atol=0.015)
 
-    @given(labels_of_four, rates, seeds)
-    def test_one_rate_for_all_is_the_rate(self, labels, rate, seed):
-        noisy = plant(labels, names_of(4), file_noise("pair"), seed, np.full(4, rate))
-        np.testing.assert_array_equal(noisy, plant(labels, names_of(4), NoiseSpec("pair", rate), seed))
+    @given(labels_of_four, rates, seeds, st.booleans())
+    def test_one_rate_for_all_is_the_rate(self, labels, rate, seed, is_exact):
+        noisy = plant(labels, names_of(4), file_noise("pair", is_exact=is_exact), seed, np.full(4, rate))
+        pair = NoiseSpec("pair", rate, is_exact=is_exact)
+        np.testing.assert_array_equal(noisy, plant(labels, names_of(4), pair, seed))
 
 
 class TestRefused:
@@ -293,9 +344,10 @@ def assert_permuted(labels, names, noise, seed, order, asked=None):
 
 
 class TestProperties:
-    @given(labels_of_four, st.sampled_from(ANY_CLASSES), rates, seeds)
-    def test_same_seed_same_labels(self, labels, kind, rate, seed):
-        first, second = (plant(labels, names_of(4), NoiseSpec(kind, rate), seed) for _ in range(2))
+    @given(labels_of_four, st.sampled_from(ANY_CLASSES), rates, seeds, st.booleans())
+    def test_same_seed_same_labels(self, labels, kind, rate, seed, is_exact):
+        noise = NoiseSpec(kind, rate, is_exact=is_exact)
+        first, second = (plant(labels, names_of(4), noise, seed) for _ in range(2))
         np.testing.assert_array_equal(first, second)
         assert ((first == -1) == (labels == -1)).all()
 
@@ -306,33 +358,40 @@ class TestProperties:
         assert (first != second).any()
 
     @given(labels_of_four, st.sampled_from(ROUND_KINDS), st.lists(rates, min_size=4, max_size=4), seeds,
-           st.integers(0, 3), st.booleans())  # fmt: skip
-    def test_rotating_the_classes_rotates_the_noise(self, labels, kind, asked, seed, turn, of_each):
+           st.integers(0, 3), st.booleans(), st.booleans())  # fmt: skip
+    def test_rotating_the_classes_rotates_the_noise(self, labels, kind, asked, seed, turn, of_each, is_exact):
         order = np.roll(range(4), turn)
         place = np.array([*np.argsort(order), -1])
-        noise = file_noise(kind) if of_each else NoiseSpec(kind, asked[0])
+        noise = NoiseSpec(kind, None if of_each else asked[0], "asked.csv" if of_each else None, is_exact)
         first, second = (np.array(asked), np.array(asked)[order]) if of_each else (None, None)
         noisy = plant(labels, names_of(4), noise, seed, first)
         np.testing.assert_array_equal(plant(place[labels], names_of(4), noise, seed, second), place[noisy])
 
-    @given(st.lists(st.integers(0, 9), max_size=80), rates, seeds, st.permutations(range(10)))
-    def test_permuting_the_class_names_permutes_asymmetric_noise(self, drawn, rate, seed, order):
-        assert_permuted(np.array(drawn, np.int64), CIFAR10, NoiseSpec("asymmetric", rate), seed, order)
+    @given(st.lists(st.integers(0, 9), max_size=80), rates, seeds, st.permutations(range(10)),
+           st.booleans())  # fmt: skip
+    def test_permuting_the_class_names_permutes_asymmetric_noise(self, drawn, rate, seed, order, is_exact):
+        noise = NoiseSpec("asymmetric", rate, is_exact=is_exact)
+        assert_permuted(np.array(drawn, np.int64), CIFAR10, noise, seed, order)
 
-    @given(labels_of_four, rates, seeds, st.permutations(range(4)))
-    def test_permuting_the_class_names_permutes_simplex_noise(self, labels, rate, seed, order):
-        assert_permuted(labels, ["fox", "Ape", "10", "9"], NoiseSpec("simplex", rate), seed, order)
+    @given(labels_of_four, rates, seeds, st.permutations(range(4)), st.booleans())
+    def test_permuting_the_class_names_permutes_simplex_noise(self, labels, rate, seed, order, is_exact):
+        noise = NoiseSpec("simplex", rate, is_exact=is_exact)
+        assert_permuted(labels, ["fox", "Ape", "10", "9"], noise, seed, order)
 
-    @given(labels_of_four, st.integers(0, 2**32), seeds, st.permutations(range(4)))
-    def test_permuting_the_class_names_permutes_confusion_noise(self, labels, matrix_seed, seed, order):
+    @given(labels_of_four, st.integers(0, 2**32), seeds, st.permutations(range(4)), st.booleans())
+    def test_permuting_the_class_names_permutes_confusion_noise(
+        self, labels, matrix_seed, seed, order, is_exact
+    ):
         # Eighths: sums are exact in any order, so that no count is rounded differently.
         matrix = np.random.default_rng(matrix_seed).multinomial(8, np.full(4, 0.25), 4) / 8
-        assert_permuted(labels, names_of(4), file_noise("confusion"), seed, order, matrix)
+        assert_permuted(labels, names_of(4), file_noise("confusion", is_exact=is_exact), seed, order, matrix)
 
     @given(labels_of_four, st.sampled_from(["symmetric-exclusive", "pair", "simplex"]), rates, seeds,
-           st.permutations(range(4)))  # fmt: skip
-    def test_which_rows_are_hit_does_not_depend_on_class_numbers(self, labels, kind, rate, seed, order):
-        permuted, noise = np.array([*order, -1])[labels], NoiseSpec(kind, rate)
+           st.permutations(range(4)), st.booleans())  # fmt: skip
+    def test_which_rows_are_hit_does_not_depend_on_class_numbers(
+        self, labels, kind, rate, seed, order, is_exact
+    ):
+        permuted, noise = np.array([*order, -1])[labels], NoiseSpec(kind, rate, is_exact=is_exact)
         hit = plant(labels, names_of(4), noise, seed) != labels
         np.testing.assert_array_equal(plant(permuted, names_of(4), noise, seed) != permuted, hit)
 

@@ -131,7 +131,7 @@ def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
     elif condition.noise == "clean":
         given = true
     else:
-        given = plant(true, names, parse_noise(condition.noise), seed=seed)
+        given = plant(true, names, parse_noise(f"{condition.noise}:exact"), seed=seed)
     seen: dict[str, np.ndarray] = {}
     find = pipeline.find
 

@@ -200,6 +200,57 @@ def linear_noise(clean: np.ndarray, layer: np.ndarray) -> np.ndarray:
     )
 
 
+def generalised_losses(logits: np.ndarray, labels: np.ndarray, q: float) -> np.ndarray:
+    """Zhang and Sabuncu 2018, L_q of every row: (1 - f_y^q) / q."""
+    probs = softmax(logits)
+    return np.array([(1 - probs[i, label] ** q) / q for i, label in enumerate(labels)])
+
+
+def fixed_bootstrapping_loss(logits: np.ndarray, labels: np.ndarray, guess: np.ndarray, beta: float) -> float:
+    """Reed et al. 2015: -sum_k (beta t_k + (1 - beta) g_k) log q_k, mean over the rows, entry by entry."""
+    probs, total = softmax(logits), 0.0
+    for i, label in enumerate(labels):
+        for k in range(probs.shape[1]):
+            total -= (beta * (label == k) + (1 - beta) * guess[i, k]) * np.log(probs[i, k])
+    return total / len(labels)
+
+
+def early_learning(
+    logits: np.ndarray, targets: np.ndarray, strength: float, decay: float
+) -> tuple[np.ndarray, float]:
+    """Liu et al. 2020: the targets t <- decay t + (1 - decay) p, and strength mean log(1 - <p, t>).
+
+    As in the authors' code p stays 1e-4 from 0 and 1, and what enters t sums to 1.
+    """
+    probs = np.clip(softmax(logits), 1e-4, 1 - 1e-4)
+    moved, total = np.empty_like(targets), 0.0
+    for i, row in enumerate(probs):
+        moved[i] = decay * targets[i] + (1 - decay) * row / row.sum()
+        total += np.log(1 - sum(row[k] * moved[i, k] for k in range(len(row))))
+    return moved, strength * total / len(probs)
+
+
+def forward_loss(logits: np.ndarray, labels: np.ndarray, transition: np.ndarray) -> float:
+    """Patrini et al. 2017, theorem 2: mean of -log sum_i p_i T[i, given]."""
+    probs = softmax(logits)
+    rows = [
+        -np.log(sum(probs[n, i] * transition[i, label] for i in range(probs.shape[1])))
+        for n, label in enumerate(labels)
+    ]
+    return float(np.mean(rows))
+
+
+def anchored_transition(probs: np.ndarray, quantile: float) -> np.ndarray:
+    """T of Patrini et al. 2017, class by class: the prediction at the place of the quantile in the sorted p_i."""
+    out = np.empty((probs.shape[1], probs.shape[1]))
+    for i in range(probs.shape[1]):
+        place = max(int(np.ceil(quantile * len(probs))), 1)  # how many rows have p_i up to the anchor's
+        wanted = sorted(probs[:, i])[place - 1]
+        (row, *_) = [n for n in range(len(probs)) if probs[n, i] == wanted]
+        out[i] = probs[row]
+    return out
+
+
 def counted_transition(clean: np.ndarray, given: np.ndarray) -> np.ndarray:
     """T[j, i] = sum_n q_nj [given_n = i] / sum_n q_nj, entry by entry."""
     rows, c = clean.shape

@@ -14,7 +14,7 @@ from labelfix.cli.terminal import say
 @click.argument("name", required=False)
 @options.as_json
 def command(name: str | None, as_json: bool) -> None:
-    """Show all methods, or the card, settings and presets of one."""
+    """Show what all methods are for, or the card, settings and presets of one."""
     from labelfix.cli.terminal import print_json
     from labelfix.methods import method_card, method_names
 
@@ -26,7 +26,7 @@ def command(name: str | None, as_json: bool) -> None:
     else:
         width = max(len(card["name"]) for card in cards) + 2
         for card in cards:
-            say(f"{card['name']:<{width}}{card['summary']}")
+            say(f"{card['name']:<{width}}{card['purpose']}")
 
 
 def _print_card(card: dict[str, Any]) -> None:

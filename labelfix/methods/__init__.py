@@ -6,6 +6,7 @@ A method's module docstring is its card; `labelfix methods NAME` prints it.
 from __future__ import annotations
 
 import inspect
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,12 @@ _REGISTRY = {
     "meta": ("labelfix.methods.meta", "Meta"),
     "nnaqc": ("labelfix.methods.nnaqc", "NNAQC"),
     "cross-entropy": ("labelfix.methods.cross_entropy", "CrossEntropy"),
-    "confident-learning": ("labelfix.methods.cross_entropy", "ConfidentLearning"),
+    "confident-learning": ("labelfix.methods.confident_learning", "ConfidentLearning"),
+    "forward-correction": ("labelfix.methods.forward_correction", "ForwardCorrection"),
+    "generalised-cross-entropy": ("labelfix.methods.generalised_cross_entropy", "GeneralisedCrossEntropy"),
+    "bootstrapping": ("labelfix.methods.bootstrapping", "Bootstrapping"),
+    "mixup": ("labelfix.methods.mixup", "Mixup"),
+    "early-learning": ("labelfix.methods.early_learning", "EarlyLearning"),
 }
 
 
@@ -43,13 +49,20 @@ def method_class(name: str) -> type[Method]:
 
 
 def method_card(name: str) -> dict[str, Any]:
-    """What a person should know of a method: card, settings (default, source, meaning) and presets."""
+    """What a person should know of a method: purpose, card, settings (default, source, meaning) and presets."""
     chosen = method_class(name)
     card = inspect.getdoc(inspect.getmodule(chosen)) or ""
     return {
         "name": name,
+        "purpose": _purpose(card),
         "summary": card.splitlines()[0],
         "card": card,
         "settings": chosen.settings_type.described(),
         "presets": list(chosen.presets()),
     }
+
+
+def _purpose(card: str) -> str:
+    """The first sentence of what a card says that its method is for, in one line."""
+    text = " ".join(card.partition("What it is for: ")[2].split())
+    return re.split(r"\.(?: |$)", text, maxsplit=1)[0]

@@ -242,7 +242,8 @@ def _limits(field: FieldInfo) -> str:
     if field.annotation is int:
         return "0 or more" if limit["ge"] == 0 else f"at least {limit['ge']}"
     if "le" in limit:
-        return f"a number from {limit['ge']} to {limit['le']}"
+        low = f"over {limit['gt']}, and at most" if "gt" in limit else f"from {limit['ge']} to"
+        return f"a number {low} {limit['le']}"
     text = f"a number over {limit['gt']}" if "gt" in limit else f"a number from {limit['ge']} up"
     return f"{text}, and below {limit['lt']}" if "lt" in limit else text
 

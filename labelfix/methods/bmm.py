@@ -1,9 +1,9 @@
 """BMM: a mixture over the losses says which labels are wrong while the network trains on.
 
-What it is for: the default. It needs no trusted samples and no noise rate, and stands 20 to 80 % of
-symmetric noise. A two-component mixture over the loss of every row gives the probability w that its label is
-wrong; from then on each row is trained towards (1 - w) given + w guess (dynamic bootstrapping). Mixup training,
-in most variants, keeps a network from learning wrong labels by heart, with a penalty R that keeps all classes in use.
+What it is for: the default, without trusted samples or a noise rate, for 20 to 80 % of symmetric noise. A two-component
+mixture over the loss of every row gives the probability w that its label is wrong; from then on each row is trained
+towards (1 - w) given + w guess (dynamic bootstrapping). Mixup training, in most variants, keeps a network from learning
+wrong labels by heart, with a penalty R that keeps all classes in use.
 
 When it fails: a pretrained network at a small learning rate learns wrong labels before the mixture sees them; a
 network that cannot learn the classes has no guess worth taking; nearly clean data is split in two all the same,

@@ -1,38 +1,28 @@
-"""Plain cross-entropy, and confident learning on top of it: the baselines that every method has to beat.
+"""Cross-entropy: plain training on the given labels as they are, the baseline that every method has to beat.
 
-What it is for: a yardstick, and a quick look. It trains on the given labels as they are; rows whose label the
-network finds improbable are suspects.
+What it is for: the baseline that every method has to beat, and a quick look. It trains on the given labels as they are;
+rows whose label the network finds improbable are suspects.
 
-When it fails: trained to the end of a low learning rate the network learns the wrong labels too, and its
-last-epoch loss says little (the reason why the other methods exist).
+When it fails: trained to the end of a low learning rate the network learns the wrong labels too, and its last-epoch
+loss says little (the reason why the other methods exist).
 
-Settings of cross-entropy: `score_from=loss` (default) ranks rows by the loss of the trained network;
-`score_from=trajectory` by the predictions averaged during the high-learning-rate part, a strong baseline of its own.
-Either way the estimates of how many labels are wrong, and of what they should be, are those of every method
-(docs/estimation.md).
+Settings: `score_from=loss` (default) ranks rows by the loss of the trained network; `score_from=trajectory` by the
+predictions averaged during the high-learning-rate part, a strong baseline of its own. Either way the estimates of how
+many labels are wrong, and of what they should be, are those of every method (docs/estimation.md).
 
-`confident-learning` is the strongest peer: cross-entropy in 5 folds, so that every row is predicted by a network that
-never saw it, and cleanlab's label quality of those predictions (self-confidence, the probability of the given label;
-Northcutt, Jiang, Chuang 2021, "Confident Learning"): rows are ranked by 1 - it. How many are wrong, and so the values
-of the noise scores, is estimated as for every method in folds. It needs the extra `baselines`. Its `fast` preset trains
-10 epochs a fold: 5 folds of 10 epochs cost what 40 epochs on all rows do.
-
-Presets: `fast`, the schedule of bmm's fast preset without its extra passes; `paper`, 120 epochs with the
-milestones of Arazo et al. 2019, table 1 (CIFAR-10). With `--encoder`, `fast` is `fast-head` (20 epochs of a head) or,
-where the encoder is trained too, `fast-tune` (6).
+Presets: `fast`, the schedule of bmm's fast preset without its extra passes; `paper`, 120 epochs with the milestones of
+Arazo et al. 2019, table 1 (CIFAR-10). With `--encoder`, `fast` is `fast-head` (20 epochs of a head) or, where the
+encoder is trained too, `fast-tune` (6).
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 
-from labelfix.errors import InputError
-from labelfix.estimation.evidence import scattered
 from labelfix.methods.base import Method, MethodSettings, Phase, TrainState, score_from, setting
 from labelfix.methods.batch import Batch
 
@@ -46,8 +36,14 @@ class Settings(MethodSettings):
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
 
 
+class RobustSettings(Settings):
+    """Settings of what trains as cross-entropy does with another loss: findings rest on averaged predictions."""
+
+    score_from: Literal["loss", "trajectory"] = score_from("trajectory")
+
+
 class CrossEntropy(Method):
-    """Cross-entropy on the given labels."""
+    """Cross-entropy on the given labels; what trains alike but for the loss inherits the rest."""
 
     settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
@@ -89,49 +85,3 @@ class CrossEntropy(Method):
             return None
         own = probs[np.arange(len(given)), np.maximum(given, 0)].astype(np.float64)
         return np.where(given >= 0, 1 - own, np.nan)
-
-
-class ConfidentSettings(MethodSettings):
-    """Settings of confident learning."""
-
-    train_epochs: int = setting(
-        10, "epochs of training in every fold", source="the passes of bmm over 5 folds", ge=1
-    )
-
-    phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
-    score_from: ClassVar[str] = "loss"
-
-    def check(self) -> None:
-        """Refuse numbers that no run can have, and a missing cleanlab before anything is trained.
-
-        Raises:
-            InputError: naming the setting, or the extra to install.
-        """
-        super().check()
-        if find_spec("cleanlab") is None:
-            raise InputError(
-                "--method confident-learning needs cleanlab: install it with pip install 'labelfix[baselines]'"
-            )
-
-
-class ConfidentLearning(CrossEntropy):
-    """Cross-entropy in folds, scored by cleanlab's label quality."""
-
-    settings_type: ClassVar[type[MethodSettings]] = ConfidentSettings
-    default_folds: ClassVar[int] = 5
-    packages: ClassVar[tuple[str, ...]] = ("cleanlab",)
-
-    @classmethod
-    def presets(cls) -> dict[str, MethodSettings]:
-        """`fast` for a CPU, `paper` with the schedule of plain cross-entropy's in every fold."""
-        paper = CrossEntropy.presets()["paper"]
-        shared = {name: getattr(paper, name) for name in ConfidentSettings.model_fields}
-        fast = ConfidentSettings(milestones=(8,), average_from=3, average_until=10)
-        return {"fast": fast, **fast.pretrained(), "paper": ConfidentSettings(**shared)}
-
-    def score(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray | None:
-        """1 - cleanlab's label quality; NaN where there is none."""
-        from cleanlab.rank import get_label_quality_scores
-
-        rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
-        return scattered(1 - get_label_quality_scores(given[rows], probs[rows]), rows, len(given))

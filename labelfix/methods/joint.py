@@ -1,9 +1,9 @@
 """Joint optimisation: network and labels are learned in turn, then the network is tuned on the labels they became.
 
-What it is for: labels that a good network can put right, without trusted samples or a noise rate, at half of the
-labels wrong and more. At a high, constant learning rate a network learns the easy rows first and does not learn wrong
-labels by heart; so from `update_from` on every label is replaced, after every epoch, by the average of what the network
-predicted of its row in the last epochs of training. The labels cost no pass of their own.
+What it is for: labels that a good network can put right all together, at half of them wrong and more. It needs no
+trusted samples and no noise rate. At a high, constant learning rate a network learns the easy rows first and does not
+learn wrong labels by heart; so from `update_from` on every label is replaced, after every epoch, by the average of what
+the network predicted of its row in the last epochs of training. The labels cost no pass of their own.
 
 When it fails: labels follow a network that is wrong, and it then learns its own errors; at a learning rate that is
 too low it has learned the wrong labels before the first update. L_p holds the classes to the frequencies of the given

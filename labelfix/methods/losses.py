@@ -17,6 +17,13 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
+def generalised_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, q: float) -> torch.Tensor:
+    """L_q = (1 - p_label^q) / q of every row (B,), in [0, 1 / q) (Zhang, Sabuncu 2018); q in (0, 1]."""
+    # By the logarithm: p^q has no finite gradient where p has run out of float32.
+    own = F.log_softmax(logits, dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+    return (1 - torch.exp(q * own)) / q
+
+
 def bootstrapped_targets(given: torch.Tensor, guess: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Dynamic bootstrapping: (1 - w) given + w guess (Arazo et al. 2019, equations 7 to 10).
 

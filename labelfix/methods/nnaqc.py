@@ -1,8 +1,8 @@
 """NNAQC: a noise layer behind the softmax learns how labels go wrong, so that the network need not.
 
-What it is for: labels of one class that are mistaken for others in a steady way, whatever the image, and classifiers:
-the network that is trained in front of the layer stays clear of the wrong labels. It needs no trusted samples and no
-noise rate, costs what cross-entropy does, and says where the labels of each class have gone.
+What it is for: labels of one class that are mistaken for others whatever the image, and a classifier that stays clear
+of them. The network is trained in front of the layer, which takes the wrong labels upon it. It needs no trusted samples
+and no noise rate, costs what cross-entropy does, and says where the labels of each class have gone.
 
 When it fails: noise that depends on the image has no place in the layer. Where the layer decays faster than it
 learns, it stays so diffuse that the network learns little and its findings do harm (figures below). Behind

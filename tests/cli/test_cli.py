@@ -70,6 +70,8 @@ def test_json_is_exactly_one_object_on_stdout(run_cli, digits):
     assert [card["name"] for card in json.loads(cards.out)["methods"]] == method_names()
     listed = run_cli("methods").out.splitlines()
     assert [line.split()[0] for line in listed] == method_names()
+    purposes = [line.split(maxsplit=1)[1] for line in listed]
+    assert len(set(purposes)) == len(purposes)
 
 
 def test_quiet_says_nothing_on_stderr_and_no_bar_without_a_terminal(run_cli, digits, tmp_path):

@@ -58,7 +58,7 @@ def test_it_has_five_folds_unless_another_number_is_asked_for(digits, tmp_path):
 
 
 def test_a_missing_cleanlab_is_one_line_that_names_the_extra(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("labelfix.methods.cross_entropy.find_spec", lambda _: None)
+    monkeypatch.setattr("labelfix.methods.confident_learning.find_spec", lambda _: None)
     words = "--method confident-learning needs cleanlab", "pip install 'labelfix[baselines]'"
     refuses(labelfix.scan, *words, source=digits[0], method="confident-learning", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,7 +1,7 @@
 """Meta re-labelling: a few trusted samples judge, one step ahead, every training label and how much it counts.
 
-What it is for: sources of which some labels have been verified, one image of each class to begin with, better ten
-(`--trusted FILE`, or a column `is_trusted`). Of every batch it asks which samples, and of each whether its given label
+What it is for: sources with some verified labels, one of each class to begin with, better ten. They come by `--trusted
+FILE` or a column `is_trusted`. Of every batch it asks which samples, and of each whether its given label
 or the network's guess, would help the trusted ones if the network took a step on them.
 
 When it fails: without trusted samples of every class it does not start, and wrong ones mislead it. A step costs seven
@@ -18,6 +18,12 @@ the half is the code's): cross-entropy to the blended labels by weight, to the c
 others where the larger part is a trusted image or is not, and KL of the strong view's prediction from the weak one's.
 Averaged weights predict. The threshold T is 1 in the paper, which sends every sample to the guesses; there is none
 here.
+
+Ablations (table 9), each with `--preset paper` and `--set`: M-4, without L_KL, `consistency=0`; M-6, without L_beta,
+`trusted_weight=0` and `mixup_weight=0`; M-7, without the policy (PA), `strong_view=cutout`; M-8, without lambda,
+`relabel=false`; M-9 and M-10, without mixup, `mixup=false` (with ten or one trusted image a class); M-3 is M-4 and M-6
+together, M-2 that and M-7, M-1 that and M-8: the weights alone, as in learning to reweight. Choices are made without
+`relabel` too, and the method's own findings rest on them, but nothing is trained towards them.
 
 Settings: `given_share` is lambda_0, `mixup_weight` p, `consistency` k, `temperature` tau. `warmup_epochs` of
 cross-entropy come first (fast preset), then `cycles` of the learning rate. `guess_gradient=true` lets the look-ahead
@@ -130,6 +136,27 @@ class Settings(MovingLabelSettings):
         "how the meta step takes its derivative: from two passes, to 1 to 3 %, or exactly from one with tangents",
         source="ours; on a CPU two passes are faster (tests/benchmarks/look_ahead.py)",
     )
+    relabel: Flag = setting(
+        True,
+        "lambda: whether labels are chosen; without it the weights act on the given labels, and L_lambda is left out",
+        source=f"{_PAPER}, equation 5; false for rows 1 and 8 of its table 9",
+    )
+    mixup: Flag = setting(
+        True,
+        "whether the images of L_beta are mixed; false: each stands alone with its label",
+        source=f"{_PAPER}, 4.4; false for rows 9 and 10 of its table 9",
+    )
+    strong_view: Literal["distorted", "cutout"] = setting(
+        "distorted",
+        "what the strong view has beside the weak one's crop and mirror: a map, colours and a cut-out, or this alone",
+        source=f"distorted in place of the learned policy of {_PAPER}; cutout for rows 1, 2 and 7 of its table 9",
+    )
+    trusted_weight: float = setting(
+        1.0,
+        "weight of the mixed images that are mostly trusted (L_beta^p)",
+        source=f"1 in {_PAPER}, algorithm 1; 0 for the rows of its table 9 without L_beta",
+        ge=0,
+    )
     mixup_weight: float = setting(
         1.0,
         "p: weight of the mixed images that are mostly untrusted",
@@ -152,6 +179,16 @@ class Settings(MovingLabelSettings):
     )
 
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether either part of L_beta counts."""
+        return self.trusted_weight > 0 or self.mixup_weight > 0
+
+    @property
+    def labelled_share(self) -> float:
+        """lambda_0, or 1 where labels are the given ones."""
+        return self.given_share if self.relabel else 1.0
 
     def with_epochs(self, total: int) -> Self:
         """As of every method; the warm-up keeps its share, and leaves an epoch."""
@@ -224,17 +261,18 @@ class Meta(MovingLabels):
         return presets()
 
     def phases(self) -> tuple[Phase, ...]:
-        """Cross-entropy, then the whole: 15 forwards a step and the meta step 7 or 8 more, with guesses 11 or 13."""
+        """Cross-entropy, then the whole: up to 15 forwards a step, and 7 to 13 of the meta step."""
         settings = self.settings
         views = 2 if settings.guess_gradient else 1
         # The loss of the look-ahead has a backward of its own, but no forward; tangents cost two passes.
         extra = 2 * views + (0 if settings.derivative == "differences" else 2 * views)
+        losses = 3 + (3 if settings.consistency else 1) + (9 if settings.is_mixed else 0)
         forwards = 2 * views if settings.derivative == "differences" else views
         meta = Phase(
             "meta",
             settings.train_epochs - settings.warmup_epochs,
-            forward_units=15 + forwards + extra,
-            views=("weak", "strong"),
+            forward_units=losses + forwards + extra,
+            views=("weak", "strong" if settings.strong_view == "distorted" else "cutout"),
             ema_decay=settings.ema_decay,
             trusted_units=3,
         )
@@ -258,7 +296,10 @@ class Meta(MovingLabels):
         )
 
     def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
-        """(L_omega + L_lambda) / 2 + L_beta^p + p L_beta^u + k L_KL (algorithm 1), or cross-entropy before it."""
+        """(L_omega + L_lambda) / 2 + L_beta^p + p L_beta^u + k L_KL (algorithm 1), or cross-entropy before it.
+
+        Without `relabel` L_omega stands alone and whole; parts of no weight are left out, and their forward too.
+        """
         settings, given = self.settings, self._one_hot(self.given[batch.rows])
         logits = self.network(batch.views[0]).float()
         self.remember(when, batch.rows, logits)
@@ -266,24 +307,27 @@ class Meta(MovingLabels):
             return {"cross_entropy": soft_cross_entropy(logits, given)}
         strong = batch.views[1]
         with frozen_statistics(self.network):
-            strong_logits = self.network(strong).float()
+            with torch.set_grad_enabled(settings.consistency > 0 or settings.guess_gradient):
+                strong_logits = self.network(strong).float()
             guess = self._guess(logits, strong_logits)
             choices = self._meta_step(when, batch, given, guess, logits)
             guess = guess.detach()
             self._remember_choices(when, batch.rows, guess, choices)
             log_probs = F.log_softmax(logits, dim=1)
             taught = guess if self.moves else given
-            chosen = torch.where(choices.keeps_given.bool().unsqueeze(1), given, taught)
-            blended = mix(given, taught, settings.given_share)
+            blended = mix(given, taught, settings.labelled_share)
             weighed = -(choices.weights.unsqueeze(1) * blended * log_probs).sum()
-            trusted, others = self._mixed(batch, taught)
-        return {
-            "relabelled": soft_cross_entropy(logits, chosen) / 2,
-            "reweighted": weighed / 2,
-            "mixup_trusted": trusted,
-            "mixup": settings.mixup_weight * others,
-            "consistency": settings.consistency * consistency(logits, strong_logits),
-        }
+            parts = {"reweighted": weighed}
+            if settings.relabel:
+                chosen = torch.where(choices.keeps_given.bool().unsqueeze(1), given, taught)
+                parts = {"relabelled": soft_cross_entropy(logits, chosen) / 2, "reweighted": weighed / 2}
+            if settings.is_mixed:
+                trusted, others = self._mixed(batch, taught)
+                parts["mixup_trusted"] = settings.trusted_weight * trusted
+                parts["mixup"] = settings.mixup_weight * others
+        if settings.consistency:
+            parts["consistency"] = settings.consistency * consistency(logits, strong_logits)
+        return parts
 
     def _guess(self, weak: torch.Tensor, strong: torch.Tensor) -> torch.Tensor:
         """Equation 3 for K = 2: (B, K) pseudo labels from the logits of both views."""
@@ -313,7 +357,7 @@ class Meta(MovingLabels):
             return log_probs, self._guess(found, functional_call(self.network, point, (strong,)))
 
         with torch.autocast(weak.device.type, enabled=False):
-            loss = soft_cross_entropy(logits, mix(given, guess, settings.given_share))
+            loss = soft_cross_entropy(logits, mix(given, guess, settings.labelled_share))
             slopes = torch.autograd.grad(
                 loss, list(params.values()), retain_graph=True, allow_unused=True, materialize_grads=True
             )
@@ -327,7 +371,7 @@ class Meta(MovingLabels):
         return look_ahead.meta_weights(
             given,
             guess.detach(),
-            settings.given_share,
+            settings.labelled_share,
             settings.look_ahead_rate,
             slope,
             F.log_softmax(logits.detach(), dim=1),
@@ -341,7 +385,11 @@ class Meta(MovingLabels):
         count = len(weak)
         choice, order = batch.rng.integers(len(trusted.rows), size=count), batch.rng.permutation(3 * count)
         shares = batch.rng.random(3 * count) ** 2 / 2  # or the rest, whichever is more: about Beta(.5, .5)
-        larger = np.maximum(shares, 1 - shares).astype(np.float32)
+        larger = (
+            np.maximum(shares, 1 - shares).astype(np.float32)
+            if self.settings.mixup
+            else np.ones(3 * count, np.float32)
+        )
         drawn, partner, share = packed_to_device(weak.device, choice, order, larger)
         images = torch.cat([trusted.views[0][drawn], weak, strong])
         labels = torch.cat([self._one_hot(self.verified[trusted.rows[drawn]]), taught, taught])

@@ -1,6 +1,7 @@
 """Augmented views of a batch: functions on the device, drawn per sample.
 
-`plain` is the image as it is, `weak` a random crop and mirror of it, `strong` a distortion of that. A stored image
+`plain` is the image as it is, `weak` a random crop and mirror of it, `strong` a distortion of that, `cutout` that
+without all of the distortion but its hole. A stored image
 is (3, S, S) uint8. A view is (B, 3, H, H) float32, normalised, in channels-last layout. Below 96 px S equals H and the
 random crop pads by a share of the side; from 96 px up S is 8/7 H and the crop moves inside the stored square.
 """
@@ -70,7 +71,7 @@ class Augmentation:
         """Views of one batch, in the order of their names.
 
         Args:
-            names: "plain", "weak", and "strong", which distorts the weak view before it.
+            names: "plain", "weak", and "strong" or "cutout", which distort the weak view before it.
             pixels: (B, 3, S, S) uint8.
             generator: on the device, for crops and mirrors.
             rng: on the host, for distortions.
@@ -86,6 +87,8 @@ class Augmentation:
             elif name == "weak":
                 moved = self._moved(pixels, generator)
                 made.append(self.normalise(moved))
+            elif name == "cutout":
+                made.append(self.normalise(cut_out(moved, self._border, rng)))
             else:
                 made.append(self.normalise(strong_augment(moved, self._border, rng)))
         return tuple(made)
@@ -158,6 +161,13 @@ def strong_augment(images: torch.Tensor, border: torch.Tensor, rng: np.random.Ge
     pixels, fill = images.float(), border.float()
     moved = _moved(pixels - fill, on_device[0]) + fill
     return torch.where(on_device[4].unsqueeze(1), fill, _recoloured(moved, colours.counts, *on_device[1:4]))
+
+
+def cut_out(images: torch.Tensor, border: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Every image with a square hole of half its side at a random place, as `strong_augment` ends; same types."""
+    count, side = len(images), images.shape[-1]
+    (holes,) = packed_to_device(images.device, _holes(count, side, rng))
+    return torch.where(holes.unsqueeze(1), border, images)
 
 
 def affine_maps(count: int, rng: np.random.Generator) -> np.ndarray:

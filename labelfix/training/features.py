@@ -95,7 +95,7 @@ class FeatureViews:
         """Views of one batch, in the order of their names.
 
         Args:
-            names: "plain", "averaged", "weak" or "strong".
+            names: "plain", "averaged", "weak", "strong" or "cutout".
             stored: (B, V, D) float16.
             generator: on the device.
             rng: unused.

@@ -193,13 +193,37 @@ class Linear(nn.Module):
         return self.head(images.flatten(1))
 
 
-def test_every_part_of_the_loss_is_that_of_its_equation():
+# What table 9 leaves out, by its rows, and the parts of the loss that are left.
+WEIGHTS_ALONE = {"trusted_weight": "0", "mixup_weight": "0", "consistency": "0"}
+ABLATIONS = {
+    "M-1": ({**WEIGHTS_ALONE, "strong_view": "cutout", "relabel": "false"}, {"reweighted"}),
+    "M-2": ({**WEIGHTS_ALONE, "strong_view": "cutout"}, {"relabelled", "reweighted"}),
+    "M-3": (WEIGHTS_ALONE, {"relabelled", "reweighted"}),
+    "M-4": ({"consistency": "0"}, {"relabelled", "reweighted", "mixup_trusted", "mixup"}),
+    "M-5": ({}, {"relabelled", "reweighted", "mixup_trusted", "mixup", "consistency"}),
+    "M-6": ({"trusted_weight": "0", "mixup_weight": "0"}, {"relabelled", "reweighted", "consistency"}),
+    "M-7": (
+        {"strong_view": "cutout"}, {"relabelled", "reweighted", "mixup_trusted", "mixup", "consistency"},
+    ),
+    "M-8": ({"relabel": "false"}, {"reweighted", "mixup_trusted", "mixup", "consistency"}),
+    "M-9": ({"mixup": "false"}, {"relabelled", "reweighted", "mixup_trusted", "mixup", "consistency"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ABLATIONS)
+def test_every_part_of_the_loss_is_that_of_its_equation(row):
+    """Of the whole (M-5), and of every row of the ablation table."""
     torch.manual_seed(1)
-    trainer = make_trainer("meta", rows=60, batch_size="30", warmup_epochs="0")
+    changes, wanted = ABLATIONS[row]
+    trainer = make_trainer("meta", rows=60, batch_size="30", warmup_epochs="0", **changes)
     labels = trainer.method.labels
     method = Meta(Linear(), labels, trainer.method.settings).to(DEVICE).train()
     trainer.method = method
     batch = next(trainer._epoch_batches(method.phases()[0]))
+    chosen_weights = []
+    method._remember_choices = lambda when, rows, guess, choices: (
+        chosen_weights.append(choices.weights), Meta._remember_choices(method, when, rows, guess, choices)
+    )  # fmt: skip
     draws = np.random.default_rng(0)
     draws.bit_generator.state = batch.rng.bit_generator.state
     found = method.loss(TrainState(method.phases()[0], 0.0), batch)
@@ -215,16 +239,18 @@ def test_every_part_of_the_loss_is_that_of_its_equation():
 
     keeps = method.keeps_given.cpu().numpy()[rows]  # of the first visit: the choice itself
     chosen = np.where(keeps[:, None] == 1, given, guess)
-    assert parts["relabelled"] == pytest.approx(-(chosen * log_p).sum(axis=1).mean() / 2, rel=1e-5)
+    assert parts.keys() == wanted
+    expected = {"relabelled": -(chosen * log_p).sum(axis=1).mean() / 2}
     divergence = (np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean()
-    assert parts["consistency"] == pytest.approx(settings.consistency * divergence, rel=1e-4)
-    blended = -((0.9 * given + 0.1 * guess) * log_p).sum(axis=1)
-    assert blended.min() / 2 <= parts["reweighted"] <= blended.max() / 2
+    expected["consistency"] = settings.consistency * divergence
+    share, part = (0.9, 0.5) if "relabelled" in wanted else (1, 1)
+    losses = -((share * given + (1 - share) * guess) * log_p).sum(axis=1)
+    expected["reweighted"] = part * (numpy(chosen_weights[0]) * losses).sum()
 
     count = len(rows)
     drawn, partner = draws.integers(len(probe), size=count), draws.permutation(3 * count)
     share = draws.random(3 * count) ** 2 / 2
-    share = np.maximum(share, 1 - share)
+    share = np.maximum(share, 1 - share) if row != "M-9" else np.ones(3 * count)
     assert share.min() >= 0.5
     pool = torch.cat([probe[drawn], weak, strong])
     verified = method.verified.cpu().numpy()[batch.trusted.rows.cpu().numpy()[drawn]]
@@ -236,8 +262,29 @@ def test_every_part_of_the_loss_is_that_of_its_equation():
         blocks = np.split(network(mixed).numpy(), 3)
     blocks = [block / np.sqrt((block**2).mean() + 1e-8) for block in blocks]
     losses = [references.cross_entropy(t, z) for t, z in zip(np.split(targets, 3), blocks, strict=True)]
-    assert parts["mixup_trusted"] == pytest.approx(losses[0], rel=1e-4)
-    assert parts["mixup"] == pytest.approx(settings.mixup_weight * (losses[1] + losses[2]) / 2, rel=1e-4)
+    expected["mixup_trusted"] = losses[0]
+    expected["mixup"] = settings.mixup_weight * (losses[1] + losses[2]) / 2
+    for name in wanted:
+        assert parts[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
+
+
+def test_without_choices_the_look_ahead_is_on_the_given_labels_alone():
+    """lambda_0 = 1, against double backward."""
+    method, batch, velocity = made({"relabel": "false", "derivative": "forward-mode"})
+    given = torch.eye(10, dtype=torch.float64)[method.given[batch.rows]]
+    with frozen_statistics(method.network):
+        logits, strong = (method.network(view) for view in batch.views)
+        found = method._meta_step(
+            TrainState(method.phases()[0], 1.5, velocity), batch, given, method._guess(logits, strong), logits
+        )
+        by_weight, _ = meta_by_double_backward(
+            method.network, *batch.views, given, batch.trusted.views[0],
+            method.verified[batch.trusted.rows], {n.removeprefix("network."): v for n, v in velocity.items()},
+            step=(0.1, 0.9, dict.fromkeys(dict(method.network.named_parameters()), 0.01)),
+            share=1.0, follows=False, guess_of=method._guess,
+        )  # fmt: skip
+    useful = (-by_weight).clamp_min(0)
+    torch.testing.assert_close(found.weights, useful / (useful.sum() + 1e-5), rtol=1e-10, atol=1e-14)
 
 
 def test_only_the_first_forward_moves_the_statistics():
@@ -262,7 +309,8 @@ def test_wrong_labels_are_kept_less_often_than_right_ones():
 
 def test_the_passes_counted_are_those_promised():
     exact = {"derivative": "forward-mode"}
-    for changes in ({}, exact, {"guess_gradient": "true"}, {"guess_gradient": "true", **exact}):
+    ablations = [changes for changes, _ in ABLATIONS.values() if "relabel" not in changes]
+    for changes in ({}, exact, {"guess_gradient": "true"}, {"guess_gradient": "true", **exact}, *ablations):
         for warmup in (0, 1):
             trainer = make_trainer("meta", epochs=2, average_from="0", warmup_epochs=str(warmup), **changes)
             passes, rows = watched_passes(trainer), trainer.num_trained_rows

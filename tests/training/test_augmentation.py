@@ -117,3 +117,19 @@ def test_every_strong_view_is_of_the_weak_one_before_it():
         same = ((strong - weak).abs() < 0.01).all(dim=1).float().mean(dim=(1, 2))
         assert 0.1 < (same >= 0.75).float().mean() < 0.45
     assert not torch.equal(first, second)
+
+
+def test_a_cut_out_view_is_the_weak_one_but_for_a_hole_of_half_its_side():
+    pixels = torch.randint(1, 256, (40, 3, 32, 32), dtype=torch.uint8)
+    weak, cut = augmentation(32, flip=True).views(
+        ("weak", "cutout"), pixels, seeded(), np.random.default_rng(0)
+    )
+    same = (weak == cut).all(dim=1)
+    holes = (~same).flatten(1).sum(dim=1)
+    assert holes.max() <= 256  # less where the place is near an edge
+    assert holes.float().mean() > 100
+    middle = cut[:, 0][~same]
+    assert (middle == middle[0]).all()  # the mean colour
+    assert middle[0].abs() < 0.01
+    tops = [torch.nonzero(~image).amin(dim=0).tolist() for image in same]
+    assert len({tuple(top) for top in tops}) > 20

@@ -26,6 +26,11 @@ MOST_WAITS = {
     "nnaqc": 1,
     "cross-entropy": 1,
     "confident-learning": 1,
+    "forward-correction": 4,
+    "generalised-cross-entropy": 4,
+    "bootstrapping": 1,
+    "mixup": 4,
+    "early-learning": 1,
 }
 CASES = [
     *((name, {}) for name in method_names()),
@@ -34,6 +39,7 @@ CASES = [
     ("pencil", {"compat": "reference", "repeats": "2", "balance_classes": "true"}),
     ("joint", {"average": "all", "finetune": "mixup", "warm_start": "false", "labels": "hard"}),
     ("meta", {"warmup_epochs": "0", "guess_gradient": "true"}),
+    ("meta", {"warmup_epochs": "0", "relabel": "false", "mixup": "false", "strong_view": "cutout"}),
     ("meta", {"warmup_epochs": "1", "derivative": "forward-mode", "guess_gradient": "true"}),
     ("nnaqc", {"noise_layer": "linear", "score_from": "method", "dropout": "0.1"}),
 ]  # fmt: skip

@@ -38,9 +38,11 @@ two gaussians in place of the betas everywhere, as DivideMix does (the paper fou
 
 Presets: `fast`, 40 epochs of dy-h for a CPU, and `fast-mixup`, 34 of m-dyr-h, for small, easy data that a network
 learns by heart; `paper`, the 300 epochs of m-dyr-h for CIFAR-10 (learning rate to a tenth after 99 and 249 epochs,
-bootstrapping from 105 on); `paper-cifar100`, the same; `paper-cifar10-md-dyr-sh`, dynamic mixup from 105 and
-bootstrapping from 110 on; `paper-cifar10-dy-h`, 120 epochs without mixup (table 1). With `--encoder`, `fast` is
-`fast-head` (20 epochs of a head) or, where the encoder is trained too, `fast-tune` (6).
+bootstrapping from 105 on), `paper-cifar100` and `paper-tinyimagenet`, the same; `paper-cifar10-m-dyr-s`, its soft form;
+`paper-cifar10-md-dyr-h` and `paper-cifar10-md-dyr-sh`, dynamic mixup from 105 and bootstrapping from 110 on, for 80 %
+of wrong labels and more, `paper-cifar100-md-dyr-sh` and `paper-tinyimagenet-md-dyr-sh`, the same; `paper-cifar10-dy-h`,
+`paper-cifar10-dy-s`, `paper-cifar10-st-h` and `paper-cifar10-st-s`, 120 epochs without mixup (table 1). With
+`--encoder`, `fast` is `fast-head` (20 epochs of a head) or, where the encoder is trained too, `fast-tune` (6).
 
 How `fast` was found (5,000 CIFAR-10 images, average precision on human labels, one seed; the table stands in
 tests/benchmarks/README.md): without mixup and tracking passes 40 epochs fit into 120 network passes a row instead of
@@ -233,6 +235,9 @@ def presets() -> dict[str, MethodSettings]:
         "average_from": 5,
         "average_until": 30,
     }
+    unmixed = Settings(**{**dict(paper), **no_mixup})
+    mixed = [name for name, recipe in VARIANTS.items() if recipe.mixup != "none" and name != paper.variant]
+    plain = [name for name, recipe in VARIANTS.items() if recipe.mixup == "none"]
     mixup = Settings(
         variant="m-dyr-h",
         warmup_epochs=25,
@@ -246,9 +251,12 @@ def presets() -> dict[str, MethodSettings]:
         **Settings().pretrained(),
         "fast-mixup": mixup,
         "paper": paper,
-        "paper-cifar10-md-dyr-sh": Settings(**{**dict(paper), "variant": "md-dyr-sh"}),
-        "paper-cifar10-dy-h": Settings(**{**dict(paper), **no_mixup}),
+        **{f"paper-cifar10-{name}": paper.changed({"variant": name}) for name in mixed},
+        **{f"paper-cifar10-{name}": unmixed.changed({"variant": name}) for name in plain},
         "paper-cifar100": paper,
+        "paper-cifar100-md-dyr-sh": paper.changed({"variant": "md-dyr-sh"}),
+        "paper-tinyimagenet": paper,
+        "paper-tinyimagenet-md-dyr-sh": paper.changed({"variant": "md-dyr-sh"}),
     }
 
 

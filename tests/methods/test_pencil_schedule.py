@@ -107,3 +107,13 @@ def test_without_a_last_stage_the_run_ends_with_the_labels():
     method = of(preset="fast", classifier_epochs="0")
     assert [phase.name for phase in method.phases()] == ["backbone", "labels"]
     assert method.settings.epochs == 33
+
+
+def test_on_clothing1m_the_label_step_falls_once_in_the_middle_of_the_labels():
+    method = of(preset="paper-clothing1m")
+    phase = method.phases()[1]
+    found = [method.label_step(TrainState(phase, 5 + epoch + 0.5)) for epoch in range(10)]
+    assert found == pytest.approx([3000 / (32 * 14)] * 5 + [500 / (32 * 14)] * 5)
+    method.settings = method.settings.with_epochs(50)
+    assert method.label_step(TrainState(method.phases()[1], 10 + 9.5)) == pytest.approx(1500 / (32 * 14))
+    assert method.label_step(TrainState(method.phases()[1], 10 + 10.5)) == pytest.approx(250 / (32 * 14))

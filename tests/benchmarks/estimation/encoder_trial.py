@@ -33,7 +33,7 @@ def labels_of(true: np.ndarray, human: np.ndarray | None) -> Iterator[tuple[str,
     """Labels (N,) by the name of their noise."""
     names = [f"{label:03d}" for label in range(true.max() + 1)]
     for noise in NOISES:
-        yield noise, true if noise == "clean" else plant(true, names, parse_noise(noise), seed=1)
+        yield noise, true if noise == "clean" else plant(true, names, parse_noise(f"{noise}:exact"), seed=1)
     if human is not None and len(np.unique(human)) == len(names):
         yield "human", human
 

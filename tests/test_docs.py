@@ -18,8 +18,11 @@ import labelfix
 from labelfix.accessor import FindingsAccessor
 from labelfix.benchmark import agreement, rows
 from labelfix.cli import COMMANDS, cli
+from labelfix.config import resolve_settings
 from labelfix.exports import TARGETS
 from labelfix.methods import method_card, method_names
+from labelfix.networks import check_backbone
+from labelfix.noise.planting import parse_noise
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -158,3 +161,32 @@ def test_contributors_run_bandit_and_every_exception_says_why():
 
 def test_the_changelog_names_this_version():
     assert f"[{labelfix.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_command_of_the_papers_page_is_one_of_ours():
+    """Its presets, settings and networks are there, and every paper preset that the page names."""
+    page, found = PAGES["papers.md"], 0
+    methods = [name for name in method_names() if f"--method {name} " in page]
+    assert set(methods) >= {"bmm", "pencil", "joint", "meta", "nnaqc"}
+    for line in page.splitlines():
+        if not line.startswith("$ labelfix "):
+            continue
+        name, *words = shlex.split(line.removeprefix("$ labelfix "))
+        chosen = command(name).make_context(name, words).params
+        if name == "corrupt":
+            parse_noise(chosen["noise"])
+            continue
+        changes = dict(change.split("=", 1) for change in chosen["changes"])
+        settings = resolve_settings(chosen["method"], chosen["preset"], None, None, changes)
+        assert settings.epochs > 0
+        check_backbone(chosen["backbone"])
+        found += 1
+    assert found >= 15
+    cards = " ".join(preset for name in methods for preset in method_card(name)["presets"])
+    for preset in set(re.findall(r"`(paper-[a-z0-9-]+)`", page)):
+        assert preset in cards.split(), preset
+    for row in re.findall(r"^\| M-.*`(--set .*)` *", page, re.MULTILINE):
+        changes = dict(
+            part.split("=", 1) for part in row.split("`")[0].removeprefix("--set ").split(" --set ")
+        )
+        resolve_settings("meta", "paper", None, None, changes)

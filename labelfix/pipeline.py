@@ -177,6 +177,12 @@ class ScanPlan:
         """Test labels that are known to be wrong, see `wrong_test_labels`."""
         return wrong_test_labels(self.manifest, self.trusted, self.test)
 
+    def with_wrong(self, effort: dict[str, Any]) -> dict[str, Any]:
+        """What a run cost and came to, and beside an accuracy on test labels how many of them are known to be wrong."""
+        return (
+            {**effort, "test_labels_wrong": self.wrong_test_labels} if "test_accuracy" in effort else effort
+        )
+
     @property
     def has_classifier(self) -> bool:
         """Whether what is trained sees images; a head on the user's features could not label any."""
@@ -266,9 +272,7 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
                 "resumed_elsewhere": trained.is_other_environment,
             }
             corrections.write(folder.corrections, manifest, findings, metadata)
-        if "test_accuracy" in effort:
-            effort["test_labels_wrong"] = planned.wrong_test_labels
-        facts = {**metadata, **effort, "encoder_trial": planned.encoder_trial}
+        facts = {**metadata, **planned.with_wrong(effort), "encoder_trial": planned.encoder_trial}
         summary = summarise(manifest, findings, {**facts, "elapsed_seconds": clock.seconds})
         if planned.has_classifier:
             test_name = None if test is None else test.name

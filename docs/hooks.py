@@ -60,6 +60,9 @@ def commands() -> str:
         assert command is not None
         context = click.Context(command, parent=parent, info_name=name, terminal_width=80)
         parts.append(f"## labelfix {name}\n\n```text\n{command.get_help(context)}\n```\n")
+        for inner, each in command.commands.items() if isinstance(command, click.Group) else ():
+            inside = click.Context(each, parent=context, info_name=inner, terminal_width=80)
+            parts.append(f"```text\n{each.get_help(inside)}\n```\n")
     return "\n".join(parts)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,12 @@ from labelfix.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_OF_DISKS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+)
+# How libraries that have errors of their own name the system's.
+_NUMBERED = re.compile(r"\(os error (\d+)\)")
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -22,10 +30,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         InputError: `path` is a device, FIFO or socket, which a rename would replace.
-        OSError: the folder cannot be made or written, or the disk is full; `path` is then untouched.
+        OSError: the folder cannot be made or written, or the disk is full, whichever library found out; it names
+            `path`, which is then untouched.
     """
     path = Path(path)
     check_regular(path)
+    with _named(path):
+        yield from _written(path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A disk that takes no more: the same error with the path of what was to be written."""
+    try:
+        yield
+    except Exception as error:
+        number, of = disk_error(error), getattr(error, "filename", None)
+        if number is None or (of is not None and not str(of).startswith(f"{path.parent / f'.{path.name}.'}")):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def disk_error(error: Exception) -> int | None:
+    """The number of an error that a disk or its permissions are to blame for; None for every other error."""
+    if isinstance(error, OSError):
+        return error.errno if error.errno in _OF_DISKS else None
+    found = _NUMBERED.search(str(error))
+    return int(found[1]) if found and int(found[1]) in _OF_DISKS else None
+
+
+def _written(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)

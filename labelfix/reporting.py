@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 
 class Reporter(Protocol):
@@ -23,3 +24,16 @@ class Silent:
 
     def message(self, text: str) -> None:
         """Say nothing."""
+
+
+def tell_epoch(reporter: Reporter, stage: str, epoch: Mapping[str, Any]) -> None:
+    """Tell a reporter that has a method `epoch(stage, facts)` what an epoch came to; those of others' may have none.
+
+    Args:
+        reporter: of a scan.
+        stage: of the progress that the epoch belongs to.
+        epoch: JSON-able facts: epoch and epochs (of the training), phase, loss, seconds, and what else was measured.
+    """
+    tell = getattr(reporter, "epoch", None)
+    if tell is not None:
+        tell(stage, epoch)

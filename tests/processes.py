@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,17 +27,23 @@ def labelfix(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
 
 # A run shows where it is in two ways: the progress that it reports, and the files and folders that it puts in place.
 SCRIPT = """
-import collections, os, pathlib, sys
+import atexit, collections, json, os, pathlib, sys, threading
 from labelfix.cli import main
 from labelfix.cli.terminal import Terminal
 
-moment, count, number, *arguments = sys.argv[1:]
+moment, count, number, delay, *arguments = sys.argv[1:]
 seen, put, shown = collections.Counter(), os.replace, Terminal.progress
+
+def end():
+    os.kill(os.getpid(), int(number))
 
 def at(name):
     seen[name] += 1
     if (name, seen[name]) == (moment, int(count)):
-        os.kill(os.getpid(), int(number))
+        threading.Timer(float(delay), end).start() if float(delay) else end()
+
+if moment == "trace":
+    atexit.register(lambda: pathlib.Path("trace.json").write_text(json.dumps(seen)))
 
 def replace(source, target, **options):
     name = pathlib.Path(target).name
@@ -55,17 +62,24 @@ main()
 
 
 def start(
-    moment: str, count: int, number: signal.Signals, *args: str, cwd: Path
+    moment: str, count: int, number: signal.Signals, *args: str, cwd: Path, delay: float = 0.0
 ) -> subprocess.CompletedProcess:
     """Run the program with a real signal at a moment, when it comes for the `count`-th time.
 
     A moment is a stage of the progress (every step of "train"), or "before" or "after" and the name of what is put in
-    place: before it a temporary file holds it whole.
+    place: before it a temporary file holds it whole. The signal comes `delay` seconds later.
     """
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, moment, str(count), str(int(number)), *arguments(args)],
+        [sys.executable, "-c", SCRIPT, moment, str(count), str(int(number)), str(delay), *arguments(args)],
         cwd=cwd, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
+
+
+def moments(*args: str, cwd: Path) -> dict[str, int]:
+    """Run the program whole; how often each moment comes, see `start`."""
+    whole = start("trace", 0, signal.SIGKILL, *args, cwd=cwd)
+    assert whole.returncode == 0, whole.stderr
+    return json.loads((cwd / "trace.json").read_text())
 
 
 def kill(moment: str, count: int, *args: str, cwd: Path) -> None:

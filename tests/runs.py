@@ -33,6 +33,16 @@ class StopAt(Silent):
             raise KeyboardInterrupt
 
 
+class Messages(Silent):
+    """A reporter that keeps what it was told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def message(self, text):
+        self.lines.append(text)
+
+
 def result_bytes(out: Path, *, with_card: bool = False) -> dict[str, bytes]:
     """What must be the same whenever a run is repeated; the model card names the source besides."""
     names = ["corrections.parquet", "classifier/model.safetensors", "classifier/classifier.json"]

@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from pictures import png_header
 from processes import kill, start
 from processes import labelfix as program
 from refusals import refuses
-from runs import COLUMNS, QUICK, StopAt, result_bytes
+from runs import COLUMNS, QUICK, Messages, StopAt, result_bytes
 
 import labelfix
 from labelfix.config import environment
@@ -297,6 +300,36 @@ class TestKills:
         assert again.returncode == 0, again.stderr
         assert result_bytes(tmp_path / "run", with_card=True) == expected
 
+    def test_a_moment_after_a_moment_with_folds(self, digits, tmp_path):
+        """As `tests/stress/kills.py` does for hours: somewhere between two moments that a program knows of."""
+        options = {**QUICK, "folds": 2, "method": "cross-entropy"}
+        expected = result_bytes(labelfix.scan(digits[0], out=tmp_path / "expected", **options).out)
+        command = (*COMMAND, "--folds", "2", "--method", "cross-entropy")
+        killed = start("fold 2 of 2", 6, signal.SIGKILL, *command, cwd=tmp_path, delay=0.013)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        labelfix.scan(digits[0], out=tmp_path / "run", **options)
+        assert result_bytes(tmp_path / "run") == expected
+
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "both"])
+    def test_a_damaged_checkpoint_costs_what_came_after_the_one_before_it(
+        self, expected, digits, tmp_path, monkeypatch, damage
+    ):
+        monkeypatch.setattr("labelfix.training.resume._CHECKPOINT_SHARE", float("inf"))
+        with pytest.raises(KeyboardInterrupt):
+            labelfix.scan(digits[0], out=tmp_path / "run", reporter=StopAt(11), **QUICK)
+        tensors = sorted((tmp_path / "run" / "checkpoint").glob("*.safetensors"))
+        assert len(tensors) == 2
+        for path in tensors if damage == "both" else tensors[-1:]:
+            data = path.read_bytes()
+            flipped = data[:-9] + bytes([data[-9] ^ 16]) + data[-8:]
+            path.write_bytes(flipped if damage == "flipped" else data[: len(data) // 2])
+        reporter = Messages()
+        labelfix.scan(digits[0], out=tmp_path / "run", reporter=reporter, **QUICK)
+        assert result_bytes(tmp_path / "run", with_card=True) == expected
+        said = [line for line in reporter.lines if "is damaged; the training is done again" in line]
+        assert len(said) == 1
+        assert ("from its start" in said[0]) == (damage == "both")
+
     @pytest.fixture
     def unfinished(self, digits, tmp_path):
         with pytest.raises(KeyboardInterrupt):
@@ -372,8 +405,38 @@ class TestOut:
         assert not (tmp_path / "run").exists()
         assert labelfix.scan(**options).corrections.is_file()
 
-    def test_two_scans_never_write_the_same_folder(self, digits, tmp_path):
+    def test_a_disk_that_is_full_is_named_and_nothing_is_lost(self, digits, tmp_path):
+        """As far as a program can tell: no file may be larger than a checkpoint is."""
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+        code = f"{limit}; import labelfix.cli; labelfix.cli.main()"
+        full = subprocess.run(
+            [sys.executable, "-c", code, *COMMAND], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert full.returncode == 1
+        assert "000000001.safetensors cannot be written (File too large)" in full.stderr
+        assert "give the same command to go on" in full.stderr
+        assert not any((tmp_path / "run").rglob("*.tmp"))
+        found = labelfix.scan(digits[0], out=tmp_path / "run", **QUICK)
+        assert result_bytes(found.out) == result_bytes(
+            labelfix.scan(digits[0], out=tmp_path / "x", **QUICK).out
+        )
+
+    def test_a_place_where_no_folder_can_be_made(self, digits):
+        refuses(labelfix.scan, "--out /proc/run cannot be made", source=digits[0], out="/proc/run", **QUICK)
+
+    def test_a_scan_that_is_still_dying_is_waited_for(self, digits, tmp_path):
         import fcntl
+
+        (tmp_path / "run").mkdir()
+        other = os.open(tmp_path / "run", os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        threading.Timer(0.5, os.close, [other]).start()
+        assert labelfix.scan(digits[0], out=tmp_path / "run", **QUICK).corrections.is_file()
+
+    def test_two_scans_never_write_the_same_folder(self, digits, tmp_path, monkeypatch):
+        import fcntl
+
+        monkeypatch.setattr("labelfix.results.run_folder.WAIT_SECONDS", 0.2)
 
         (tmp_path / "run").mkdir()
         other = os.open(tmp_path / "run", os.O_RDONLY)

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "Compare corrections with a known truth.",
     "corrupt": "Plant label noise of a known kind.",
     "bench": "Compare methods under noise of known truth.",
+    "cache": "See and empty the cache of decoded images and features.",
     "methods": "Show the methods, their cards, settings and presets.",
     "demo": "Real digits from scan to corrected labels, in about a minute.",
 }
@@ -84,7 +85,7 @@ def main() -> None:
     except Exception as error:  # the last resort: one line for the user, the rest on request
         if debug:
             raise
-        code = _complain(f"{type(error).__name__}: {error} (LABELFIX_DEBUG=1 shows where)", 1)
+        code = _complain(f"{_last_words(error)} (LABELFIX_DEBUG=1 shows where)", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -93,6 +94,13 @@ def _run(*, debug: bool) -> Any:
         if not debug:
             warnings.showwarning = _warn
         return cli.main(prog_name="labelfix", standalone_mode=False)
+
+
+def _last_words(error: Exception) -> str:
+    """What is said of an error that nobody has foreseen; of a file, what the system said of it."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}; see to its folder, disk and permissions"
+    return f"{type(error).__name__}: {error}"
 
 
 def _complain(text: str, code: int) -> int:

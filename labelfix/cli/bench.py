@@ -66,6 +66,7 @@ Example:
     show_default=True,
     help="Folder of the bench; an unfinished one goes on.",
 )
+@options.cache_dir
 @options.as_json
 @options.quiet
 @options.no_progress

@@ -64,6 +64,7 @@ Example:
 @options.image_column
 @options.label_column()
 @options.overwrite()
+@options.cache_dir
 @options.as_json
 @options.quiet
 @options.no_progress

@@ -20,6 +20,7 @@ from labelfix.cli import options
 )
 @options.seed()
 @options.overwrite("Replace an earlier demo, finished or of another seed.")
+@options.cache_dir
 @options.as_json
 @options.quiet
 @options.no_progress

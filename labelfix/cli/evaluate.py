@@ -29,6 +29,7 @@ _SECTIONS = {
 @click.option(
     "--truth-column", metavar="NAME", help="Its column of true labels.  [default: true_label, else label]"
 )
+@options.cache_dir
 @options.as_json
 def command(corrections: str, truth: str, truth_column: str | None, as_json: bool) -> None:
     """Compare CORRECTIONS, a corrections file or a run folder, with true labels.

@@ -92,6 +92,7 @@ from labelfix.cli.terminal import say
 )
 @options.overwrite("Replace a file that no export wrote, or that was changed since.")
 @click.option("--dry-run", is_flag=True, help="Count, write nothing.")
+@options.cache_dir
 @options.as_json
 def command(corrections: str, as_json: bool, **options: Any) -> None:
     """Write the corrected labels of CORRECTIONS, a row per valid sample with a given or verified label.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,22 @@ root = click.option(
     "--root", type=click.Path(path_type=Path), help="Where a manifest's relative paths start."
 )
 image_column = click.option("--image-column", help="Column of the images in a manifest or Parquet file.")
+
+
+def _set_cache(_context: click.Context, _parameter: click.Parameter, folder: Path | None) -> None:
+    """One way to name the cache: the variable, which the processes that decode inherit."""
+    if folder is not None:
+        os.environ["LABELFIX_CACHE"] = str(folder)
+
+
+cache_dir = click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=_set_cache,
+    expose_value=False,
+    is_eager=True,
+    help="Where decoded images and features are kept.  [default: LABELFIX_CACHE, else the user's cache folder]",
+)
 
 
 def label_column(text: str = "Column of the labels in a manifest or Parquet file.") -> Option:

@@ -31,6 +31,7 @@ from labelfix.cli.terminal import say
 @options.image_column
 @options.label_column("Column of the labels, if there are any.")
 @options.overwrite()
+@options.cache_dir
 @options.as_json
 @options.quiet
 @options.no_progress

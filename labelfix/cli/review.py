@@ -40,6 +40,7 @@ from labelfix.cli.terminal import say
 @click.option(
     "--source", metavar="SOURCE", help="Where the scanned data are now, in case that they have moved."
 )
+@options.cache_dir
 @options.as_json
 def command(corrections: str, as_json: bool, **options: Any) -> None:
     """Make a page to review the suspects of CORRECTIONS in a browser: one HTML file, no server.

@@ -156,11 +156,24 @@ def _with_options(function: Callable[..., int]) -> Callable[..., int]:
 @_with_options
 @click.option("--dry-run", is_flag=True, help="Say what it would do and about how long; write nothing.")
 @click.option("--strict", is_flag=True, help="Exit 3 when the fit failed or images are invalid.")
+@options.cache_dir
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    help="A line an epoch on stderr: as text, or everything that is said there as JSON objects, one a line.",
+)
 @options.as_json
 @options.quiet
 @options.no_progress
 def command(
-    source: str, dry_run: bool, strict: bool, as_json: bool, quiet: bool, no_progress: bool, **options: Any
+    source: str,
+    dry_run: bool,
+    strict: bool,
+    log_format: str | None,
+    as_json: bool,
+    quiet: bool,
+    no_progress: bool,
+    **options: Any,
 ) -> int:
     """Train on SOURCE with a method that survives wrong labels, and write what is wrong.
 
@@ -174,7 +187,7 @@ def command(
     from labelfix.pipeline import plan, scan
 
     options["settings"] = _settings(options.pop("changes"))
-    with Terminal(quiet=quiet, bar=not no_progress) as terminal:
+    with Terminal(quiet=quiet, bar=not no_progress, log=log_format) as terminal:
         if dry_run:
             planned = plan(source, reporter=terminal, **options)
             print_json(planned) if as_json else _print_plan(planned)

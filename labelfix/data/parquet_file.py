@@ -35,8 +35,13 @@ def open_parquet_file(path: Path) -> pq.ParquetFile:
         OSError: it cannot be read.
     """
     status = os.stat(path)
-    _check(path, status.st_size, status.st_mtime_ns)
-    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+    try:
+        _check(path, status.st_size, status.st_mtime_ns)
+        file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+        _ = file.schema_arrow.names
+    except UnicodeDecodeError:
+        raise pa.ArrowInvalid("the name of a column is no UTF-8") from None
+    return file
 
 
 @lru_cache(maxsize=1 << 14)

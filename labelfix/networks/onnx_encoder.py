@@ -50,6 +50,8 @@ class OnnxEncoder(nn.Module):
             content = path.read_bytes()
         except OSError as error:
             raise InputError(f"--encoder {path}: {error.strerror}; name a file that ends in .onnx") from None
+        if not content:
+            raise InputError(f"--encoder {path}: it is empty; give a whole ONNX file")
         return cls(torch.frombuffer(bytearray(content), dtype=torch.uint8), f"--encoder {path}")
 
     @property

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from labelfix.atomic_files import write_json
+from labelfix.atomic_files import disk_error, write_json
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
-from labelfix.errors import InputError
+from labelfix.errors import InputError, LabelfixError
 from labelfix.networks.encoders import is_encoder
 from labelfix.output_paths import (
     RUN_FILES,
@@ -37,6 +38,8 @@ from labelfix.results import corrections
 from labelfix.results.run_json import read_scan
 
 _DONE = ".checkpoint-done"
+# A scan that was just killed takes a moment to give back its memory, and holds its folder until then.
+WAIT_SECONDS = 5.0
 _CHECKPOINT = re.compile(r"[0-9]{9}\.(json|safetensors)|\.[0-9]{9}\.(json|safetensors)\..*\.tmp")
 _FOLD = re.compile(r"fold-[0-9]+")
 _CLASSIFIER_PARTS = ("classifier/model.safetensors", "classifier/classifier.json", "classifier/README.md")
@@ -273,19 +276,21 @@ def locked(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> Iter
         resumed on another device, with other packages or another thread count, so that its bytes may differ.
 
     Raises:
-        InputError: as `check_out`; another scan is writing here; the unfinished run has other options.
+        InputError: as `check_out`; the folder cannot be made; another scan is writing here, also after some seconds;
+            the unfinished run has other options.
+        LabelfixError: inside, the disk was full or could not be written.
     """
     check_out(folder, overwrite=overwrite)
     made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
-    folder.path.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out {folder.path} cannot be made ({error.strerror}); choose a folder that you may write to"
+        ) from None
     lock = os.open(folder.path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{folder.path}: another scan is writing here; wait for it, or use another --out"
-            ) from None
+        _wait_for(lock, folder.path)
         check_out(folder, overwrite=overwrite)  # again: what was there at the first check may have finished
         saved = None if folder.is_finished else folder.saved_config()
         changed = [] if saved is None else changes(saved, facts)
@@ -294,12 +299,43 @@ def locked(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> Iter
                 f"{folder.path} holds an unfinished run with another {', '.join(changed)}; "
                 "give the same options to resume it, or --overwrite to start anew"
             )
-        yield lambda: _begin(folder, facts, None if changed else saved)
+        with _plain_disk_errors():
+            yield lambda: _begin(folder, facts, None if changed else saved)
     finally:
         os.close(lock)
         for path in made:
             if not any(path.iterdir()):
                 path.rmdir()
+
+
+def _wait_for(lock: int, path: Path) -> None:
+    """Take the lock of a folder, a few seconds later where another process still has it."""
+    end = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > end:
+                raise InputError(
+                    f"{path}: another scan is writing here; wait for it, or use another --out"
+                ) from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+@contextmanager
+def _plain_disk_errors() -> Iterator[None]:
+    """A disk that is full, or may not be written, in one line that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if disk_error(error) is None or error.filename is None:
+            raise
+        raise LabelfixError(
+            f"{error.filename} cannot be written ({error.strerror}); what was done so far is saved: make room, or see"
+            " to the permissions, and give the same command to go on"
+        ) from error
 
 
 def _holds_more_than_a_half_written_config(out: Path) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,9 +107,27 @@ def cost(
         ),
         "training_seconds": round(seconds, 3),
         "images_per_second": round(images / seconds, 1) if seconds else None,
+        "data_wait_seconds": _data_wait(reports_of),
+        **_peak_memory(trainer.source.device),
         **{name: value for name, value in epochs[-1].reported.items() if name.endswith("_accuracy")},
         "hardware": _hardware(trainer.source.device),
     }
+
+
+def _data_wait(reports_of: Mapping[int | None, list[EpochReport]]) -> float:
+    """Seconds of all trainings in which their steps waited for images."""
+    known = [report.reported.get("data_wait_seconds") for some in reports_of.values() for report in some]
+    return round(sum(seconds for seconds in known if seconds is not None), 3)
+
+
+def _peak_memory(device: torch.device) -> dict[str, int]:
+    """The most bytes that this process, and on a GPU its tensors there, have held so far."""
+    # Only macOS counts in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        found["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return found
 
 
 def units_per_row(classifier: float, folds: float | None) -> dict[str, float]:

@@ -37,16 +37,25 @@ def save(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], facts: 
         path.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def newest_first(folder: Path) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any]]]:
-    """Yield tensors (on the CPU) and facts of the whole checkpoints; half-written or damaged ones are none."""
+def newest_first(
+    folder: Path, damaged: list[Path] | None = None
+) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any]]]:
+    """Yield tensors (on the CPU) and facts of the whole checkpoints; half-written ones are none.
+
+    Args:
+        folder: of the checkpoints.
+        damaged: takes those that counted once and cannot be read any more.
+    """
     for path in reversed(_records(folder)):
         tensors = path.with_suffix(".safetensors")
         try:
             record = load_object(path, {"sha256": is_text, "facts": is_object})
-            if not tensors.is_file() or _sha256(tensors) != record["sha256"]:
-                continue
+            if _sha256(tensors) != record["sha256"]:
+                raise ValueError("the tensors are others than were saved")
             found = load_file(tensors)
         except (OSError, ValueError, SafetensorError):
+            if damaged is not None:
+                damaged.append(path)
             continue
         yield found, record["facts"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -10,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from labelfix.errors import Interrupted
-from labelfix.reporting import Reporter
+from labelfix.reporting import Reporter, tell_epoch
 from labelfix.training import checkpoint
 from labelfix.training.setup import Watched
 from labelfix.training.trainer import EpochReport, Trainer
@@ -36,7 +38,7 @@ def train(
         watched: what the accuracy is measured on after every epoch.
         stage: its name for the reporter.
     """
-    number, reports = _restore(trainer, folder)
+    number, reports = _restore(trainer, folder, reporter)
     if reports and not reports[-1].is_finite:
         return reports  # it had diverged before it was killed
     steps = trainer.steps_per_epoch
@@ -52,7 +54,9 @@ def train(
 
         for report in trainer.epochs(keep_going):
             seen = {f"{name}_accuracy": trainer.accuracy(images, labels) for name, images, labels in watched}
+            seen["data_wait_seconds"] = round(trainer.data_wait_seconds, 3)
             reports.append(replace(report, reported={**report.reported, **seen}))
+            tell_epoch(reporter, stage, _told(reports[-1], trainer.num_epochs))
             if not report.is_finite:
                 break
             if save_seconds < _CHECKPOINT_SHARE * (time.monotonic() - saved_at):
@@ -67,6 +71,18 @@ def train(
     return reports
 
 
+def _told(report: EpochReport, num_epochs: int) -> dict[str, Any]:
+    """An epoch as `tell_epoch` has it; what is not finite is left out."""
+    numbers = {f"loss_{name}": value for name, value in report.losses.items()} | report.reported
+    return {
+        "epoch": report.epoch,
+        "epochs": num_epochs,
+        "phase": report.phase,
+        "seconds": round(report.elapsed_seconds, 3),
+        **{name: value for name, value in numbers.items() if value is not None and math.isfinite(value)},
+    }
+
+
 def _save(trainer: Trainer, folder: Path, reports: list[EpochReport], number: int) -> int:
     tensors, position = trainer.state()
     facts = {"position": position, "reports": [report.to_json() for report in reports]}
@@ -74,10 +90,20 @@ def _save(trainer: Trainer, folder: Path, reports: list[EpochReport], number: in
     return number + 1
 
 
-def _restore(trainer: Trainer, folder: Path) -> tuple[int, list[EpochReport]]:
+def _restore(trainer: Trainer, folder: Path, reporter: Reporter) -> tuple[int, list[EpochReport]]:
     """Go back to the newest checkpoint that fits; its number, or that of a newer one, and the epochs before it."""
-    number = checkpoint.newest_number(folder)
-    for tensors, facts in checkpoint.newest_first(folder):
+    damaged: list[Path] = []
+    reports = _newest_reports(trainer, folder, damaged)
+    if damaged:
+        since = f"from epoch {len(reports) + 1} on" if reports else "from its start"
+        reporter.message(
+            f"warning: {damaged[0]} is damaged; the training is done again {since}, with the same result"
+        )
+    return checkpoint.newest_number(folder), reports
+
+
+def _newest_reports(trainer: Trainer, folder: Path, damaged: list[Path]) -> list[EpochReport]:
+    for tensors, facts in checkpoint.newest_first(folder, damaged):
         try:
             reports = EpochReport.all_from_json(facts.get("reports"))
             position = facts.get("position")
@@ -85,9 +111,10 @@ def _restore(trainer: Trainer, folder: Path) -> tuple[int, list[EpochReport]]:
                 raise ValueError("there is a report for every epoch")
             trainer.restore(tensors, position)
         except ValueError:
-            continue  # of another kind than was saved here: the one before it counts
-        return number, reports
-    return number, []
+            damaged.append(folder)  # of another kind than was saved here: the one before it counts
+        else:
+            return reports
+    return []
 
 
 @contextmanager

@@ -89,6 +89,7 @@ class Trainer:
         self.method = method
         self.source = source
         self.position = Position()
+        self.data_wait_seconds = 0.0  # that the steps of this epoch have waited for their batches
         self._trained_rows = trained_rows
         self._predicted_rows = predicted_rows
         self._unseen_rows = np.zeros(0, np.int64) if unseen_rows is None else unseen_rows
@@ -144,12 +145,23 @@ class Trainer:
             started = time.monotonic() - self.position.epoch_seconds
             phase = self._epoch_phases[self.position.epoch]
             self.method.train()
-            for batch in self._epoch_batches(phase):
+            for batch in self._timed(self._epoch_batches(phase)):
                 if not keep_going():
                     self.position.epoch_seconds = time.monotonic() - started
                     return
                 self._step(phase, batch)
             yield self._end_epoch(phase, started)
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; how long each is waited for counts as waiting for data."""
+        self.data_wait_seconds = 0.0
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self.data_wait_seconds += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
 
     def predict(
         self, view: str = "plain", rows: np.ndarray | None = None, precision: torch.dtype = torch.float32

@@ -120,7 +120,7 @@ def _label_studio(path: Path, tasks: list[dict[str, Any]], root: Path) -> Annota
     records, verified = [], []
     for row, task in enumerate(tasks):
         data = {name: value for name, value in task["data"].items() if name != "image"}
-        choices = [_choice(path, row, annotation) for annotation in task.get("annotations") or ()]
+        choices = [_choice(path, row, annotation) for annotation in _listed(task.get("annotations"))]
         labels = list(dict.fromkeys(label for label in choices if label is not None))
         if len(labels) > 1:
             raise InputError(
@@ -142,10 +142,10 @@ def _choice(path: Path, row: int, annotation: Any) -> str | None:
         return None
     results = annotation.get("result")
     found: list[str] = []
-    for result in results if isinstance(results, list) else ():
+    for result in _listed(results):
         value = result.get("value") if isinstance(result, dict) else None
         choices = value.get("choices") if isinstance(value, dict) else None
-        found += [choice for choice in choices or () if isinstance(choice, str)]
+        found += [choice for choice in _listed(choices) if isinstance(choice, str)]
     if len(found) > 1:
         raise InputError(
             f"{path}: row {row} has {len(found)} labels, {found[0]!r} among them; one label per row"
@@ -192,7 +192,7 @@ def _fiftyone_samples(path: Path, samples: list[Any]) -> Annotations:
         label = next((label for name, label in labels if name == "ground_truth"), None)
         if label is None and len(labels) == 1:
             label = labels[0][1]
-        tags = [tag for tag in sample.get("tags") or () if isinstance(tag, str)]
+        tags = [tag for tag in _listed(sample.get("tags")) if isinstance(tag, str)]
         records.append(
             {"file_name": sample.get("filepath"), "label": label, "split": tags[0] if tags else None}
         )
@@ -204,7 +204,7 @@ def _fiftyone_samples(path: Path, samples: list[Any]) -> Annotations:
 
 def _coco(path: Path, content: dict[str, Any]) -> Annotations:
     """The category of each image, which has to be one."""
-    names = dict(_pairs(path, content.get("categories") or (), "categories", "id", "name"))
+    names = dict(_pairs(path, _listed(content.get("categories")), "categories", "id", "name"))
     label_of: dict[Any, str] = {}
     files = dict(_pairs(path, content["images"], "images", "id", "file_name"))
     for image, category in _pairs(path, content["annotations"], "annotations", "image_id", "category_id"):
@@ -221,6 +221,11 @@ def _coco(path: Path, content: dict[str, Any]) -> Annotations:
     declared = tuple(dict.fromkeys(str(name).strip() for name in names.values()))
     verified = [record["label"] is not None for record in records]
     return Annotations(records, verified, declared or None)
+
+
+def _listed(value: Any) -> list[Any]:
+    """A list as it is; of anything else, none."""
+    return value if isinstance(value, list) else []
 
 
 def _pairs(path: Path, rows: Iterable[Any], part: str, *keys: str) -> Iterator[tuple[Any, ...]]:

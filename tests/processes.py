@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+TIMEOUT = 300.0  # seconds; a machine on which much else runs may need more
+
 
 def arguments(args: tuple) -> list[str]:
     """As text; a scan is without a trial of the encoder, which takes seconds, unless it names one."""
@@ -21,7 +23,7 @@ def labelfix(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
     """Run the program whole, with these environment variables besides."""
     return subprocess.run(
         [sys.executable, "-m", "labelfix", *arguments(args)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **env},
+        cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT, env={**os.environ, **env},
     )  # fmt: skip
 
 
@@ -71,7 +73,7 @@ def start(
     """
     return subprocess.run(
         [sys.executable, "-c", SCRIPT, moment, str(count), str(int(number)), str(delay), *arguments(args)],
-        cwd=cwd, capture_output=True, text=True, timeout=300,
+        cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ with open(os.environ["STARTED"], "a") as file:
 """
 PLAIN = """
 import labelfix
-run = labelfix.scan("images", out="run", method="bmm", epochs=2, folds=2)
+run = labelfix.scan("images", out="run", method="bmm", encoder="none", epochs=2, folds=2)
 labelfix.scan("images", out="seen", method="cross-entropy", epochs=2, encoder="lite0", image_size=32, rows=20)
 for to in ("csv", "imagefolder", "hf"):
     labelfix.export(run.out, to=to)

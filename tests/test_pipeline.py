@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_digits
 from pictures import png_header
-from processes import kill, start
+from processes import arguments, kill, start
 from processes import labelfix as program
 from refusals import refuses
 from runs import COLUMNS, QUICK, Messages, StopAt, result_bytes
@@ -410,7 +410,11 @@ class TestOut:
         limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
         code = f"{limit}; import labelfix.cli; labelfix.cli.main()"
         full = subprocess.run(
-            [sys.executable, "-c", code, *COMMAND], cwd=tmp_path, capture_output=True, text=True, timeout=300
+            [sys.executable, "-c", code, *arguments(COMMAND)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
         assert full.returncode == 1
         assert "000000001.safetensors cannot be written (File too large)" in full.stderr

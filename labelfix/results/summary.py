@@ -19,6 +19,7 @@ from labelfix.estimation.evidence import transition_matrix
 from labelfix.results.around import Around
 from labelfix.results.copies import copies_summary
 from labelfix.results.corrections import Findings
+from labelfix.training.resume import DATA_WAIT
 from labelfix.training.trainer import EpochReport, Trainer
 
 
@@ -72,7 +73,8 @@ def epochs_table(reports_of: Mapping[int | None, list[EpochReport]]) -> pa.Table
     reports = [report for some in reports_of.values() for report in some]
     folds = [fold for fold, some in reports_of.items() for _ in some]
     losses = sorted({name for report in reports for name in report.losses})
-    reported = sorted({name for report in reports for name in report.reported})
+    # How long an epoch waited is for the summary: a table of what was learned is the same whenever it is repeated.
+    reported = sorted({name for report in reports for name in report.reported} - {DATA_WAIT})
     columns: dict[str, Any] = {
         "epoch": pa.array([r.epoch for r in reports], pa.int64()),
         "fold": pa.array(folds, pa.int64()),
@@ -116,7 +118,7 @@ def cost(
 
 def _data_wait(reports_of: Mapping[int | None, list[EpochReport]]) -> float:
     """Seconds of all trainings in which their steps waited for images."""
-    known = [report.reported.get("data_wait_seconds") for some in reports_of.values() for report in some]
+    known = [report.reported.get(DATA_WAIT) for some in reports_of.values() for report in some]
     return round(sum(seconds for seconds in known if seconds is not None), 3)
 
 

@@ -210,6 +210,11 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed
     rows = np.flatnonzero(labels >= 0)
     held_together = np.arange(len(labels)) if groups is None else groups
     _, first, unit_of_row = np.unique(held_together[rows], return_index=True, return_inverse=True)
+    if len(first) == 1 and groups is not None:
+        raise InputError(
+            f"--folds {folds}: all rows are of one group, or show the same picture, so that none can be held out; see"
+            " whether the images are what they should be"
+        )
     if len(first) < folds:
         what = "rows" if groups is None else "groups"
         raise InputError(f"--folds {folds}: there are only {len(first)} {what} to hold out; use fewer folds")

@@ -20,6 +20,7 @@ from labelfix.training.setup import Watched
 from labelfix.training.trainer import EpochReport, Trainer
 
 _CHECKPOINT_SHARE = 0.05
+DATA_WAIT = "data_wait_seconds"  # among what a report has measured
 
 
 def train(
@@ -54,7 +55,7 @@ def train(
 
         for report in trainer.epochs(keep_going):
             seen = {f"{name}_accuracy": trainer.accuracy(images, labels) for name, images, labels in watched}
-            seen["data_wait_seconds"] = round(trainer.data_wait_seconds, 3)
+            seen[DATA_WAIT] = round(trainer.data_wait_seconds, 3)
             reports.append(replace(report, reported={**report.reported, **seen}))
             tell_epoch(reporter, stage, _told(reports[-1], trainer.num_epochs))
             if not report.is_finite:

@@ -22,7 +22,7 @@ import labelfix
 
 Random = np.random.Generator
 QUICK: dict[str, Any] = {
-    "epochs": 2, "method": "cross-entropy", "batch_size": 16, "image_size": 8, "precision": "fp32",
+    "method": "cross-entropy", "encoder": "none", "epochs": 2, "batch_size": 16, "image_size": 8, "precision": "fp32",
 }  # fmt: skip
 SCAN = [str(word) for name, value in QUICK.items() for word in (f"--{name.replace('_', '-')}", value)]
 _SCRAPS: tuple[Any, ...] = (None, -1, 1e308, "x", "\0", [], {}, 10**400, True, "\ud800", [[1]], 0.5, 2**63)
@@ -42,7 +42,8 @@ def make_world(folder: Path) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         labelfix.scan(folder / "images", out=folder / "stopped", reporter=StopAt(None), **QUICK)
     onnx_file(folder / "own.onnx", size=8, cell=2)
-    labelfix.scan(folder / "images", out=folder / "seen", encoder=str(folder / "own.onnx"), folds=2, **QUICK)
+    through = {**QUICK, "encoder": str(folder / "own.onnx"), "folds": 2}
+    labelfix.scan(folder / "images", out=folder / "seen", **through)
     names = labelfix.read_corrections(folder / "run").file_name.tolist()
     lines = [f"{row},{name},{('keep', 'skip', 'remove')[row % 3]}," for row, name in enumerate(names)]
     (folder / "decisions.csv").write_text("\n".join(["sample_id,file_name,decision,label", *lines]) + "\n")
@@ -165,7 +166,7 @@ def classifier_on_onnx(random: Random, folder: Path) -> Case:
 
 def onnx(random: Random, folder: Path) -> Case:
     damage(random, folder / "own.onnx")
-    return Case("ONNX encoder", ["scan", "images", "--out", "new", "--encoder", "own.onnx", *SCAN])
+    return Case("ONNX encoder", ["scan", "images", "--out", "new", *SCAN, "--encoder", "own.onnx"])
 
 
 def numbers(random: Random, folder: Path) -> Case:
@@ -173,7 +174,7 @@ def numbers(random: Random, folder: Path) -> Case:
         damage(random, folder / "features.npy")
         return Case(
             "features",
-            ["scan", "images", "--out", "new", "--features", "features.npy", "--dry-run", *SCAN[:4]],
+            ["scan", "images", "--out", "new", "--features", "features.npy", "--dry-run", *SCAN[:2]],
         )
     damage(random, folder / "probs.npz")
     return Case("probabilities", ["scan", "images", "--out", "new", "--pred-probs", "probs.npz"])

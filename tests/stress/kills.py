@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import pandas as pd
+import processes
 from conftest import write_digits
 from processes import labelfix as program
 from processes import moments, start
@@ -110,6 +111,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    processes.TIMEOUT = 3600.0
     args.folder.mkdir(parents=True, exist_ok=True)
     record = args.folder / "kills.jsonl"
     results = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []

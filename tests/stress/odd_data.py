@@ -30,7 +30,9 @@ from labelfix.methods import method_names
 
 Data = tuple[np.ndarray, np.ndarray]
 _ROWS = 60
-WAYS: dict[str, dict[str, Any]] = {"plain": {}, "folds": {"folds": 2}, "encoder": {"encoder": "own.onnx"}}
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {"encoder": "none"}, "folds": {"encoder": "none", "folds": 2}, "encoder": {"encoder": "own.onnx"},
+}  # fmt: skip
 
 
 def _digits(rows: int) -> Data:

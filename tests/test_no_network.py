@@ -60,7 +60,7 @@ def run(tmp_path):
             **os.environ, "PYTHONPATH": os.pathsep.join(paths), "SEEN": str(seen), "STARTED": str(started),
         }  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+            [sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=900
         )
         assert done.returncode == 0, done.stderr
         return seen.read_text() if seen.exists() else "", len(set(started.read_text().split()))
@@ -76,4 +76,4 @@ def test_a_plain_scan_export_and_review_open_no_socket(run):
 
 def test_what_is_asked_for_by_name_is_seen(run):
     seen, _ = run(BY_NAME)
-    assert "pytorch.org" in seen
+    assert "socket.getaddrinfo" in seen

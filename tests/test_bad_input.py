@@ -216,7 +216,7 @@ BAD = {
     "scan images --features wide.npy --encoder lite0": ("--encoder: with --features", "leave one of them out"),
     "scan images --features wide.npy --test images": ("--test: with --features", "leave one of them out"),
     "scan images --encoder lite0 --pred-probs wide.npy": ("--encoder: with --pred-probs", "leave one of"),
-    "scan images --tune none": ("--tune none", "name one with --encoder"),
+    "scan images --encoder none --tune none": ("--tune none", "name one with --encoder"),
     "scan images --backbone resnet29 --encoder lite0": ("--backbone resnet29: --encoder lite0", "one of them"),
     "scan images --backbone lite0": ("--backbone lite0", "use --encoder lite0"),
     "scan images --weights imagenet --encoder lite0": ("--weights imagenet: --encoder lite0", "leave it out"),

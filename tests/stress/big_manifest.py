@@ -2,8 +2,8 @@
 
     python tests/stress/big_manifest.py FOLDER [--rows 1000000] [--kind csv|parquet]
 
-Rows name images that are not there: nothing is decoded. It reads and fingerprints, joins a file of verified labels, and
-exports as CSV findings that are made up. Prints a line for each step.
+Rows name images that are not there: nothing is decoded. It reads and fingerprints, and joins a file of verified labels.
+Prints a line for each step.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -46,6 +47,14 @@ class EncoderFacts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     licence: str
+
+
+def _timm() -> Any:
+    """The package, without the warning that its progress bars give in notebooks that cannot show them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import timm
+    return timm
 
 
 def is_encoder(backbone: str) -> bool:
@@ -91,7 +100,7 @@ def encoder_facts(name: str, weights: str = "none") -> EncoderFacts:
         raise InputError(
             f"--encoder {name}: unknown; use none, {LITE0}, {TIMM}NAME (a model of timm), or a FILE.onnx"
         )
-    import timm
+    timm = _timm()
 
     model = name.removeprefix(TIMM)
     if not timm.is_model(model.split(".")[0]):
@@ -116,7 +125,7 @@ def build_encoder(name: str, image_size: int, *, pretrained: bool = False) -> nn
     Raises:
         InputError: there is none of this name, or it does not take images of this size.
     """
-    import timm
+    timm = _timm()
 
     encoder_facts(name)
     model = "tf_efficientnet_lite0" if name == LITE0 else name.removeprefix(TIMM)
@@ -208,7 +217,7 @@ def num_features(encoder: nn.Module, image_size: int) -> int:
 
 def _takes_any_size(model: str) -> bool:
     """Whether a timm model is convolutional: then no option says how large its images are."""
-    import timm
+    timm = _timm()
 
     config = timm.get_pretrained_cfg(model, allow_unregistered=False)
     return config is None or not config.fixed_input_size

@@ -206,14 +206,18 @@ def test_samples_are_removed_and_a_file_of_decisions_goes_on(visit, tmp_path):
     file = tmp_path / "decisions.csv"
     file.write_text(text + "999,elsewhere.png,keep,dog\n", encoding="utf-8")
     it.page.set_input_files("#csv-file", file)
-    it.page.wait_for_function("document.querySelector('#status').textContent.includes('Opened 5 decisions')")
+    it.page.wait_for_function(
+        "() => document.querySelector('#status').textContent.includes('Opened 5 decisions')"
+    )
     assert it.texts("#status") == ["Opened 5 decisions. 1 row of it is not of this page: keep that file too"]
     assert it.downloaded() == text
     it.press("z")
     assert it.texts("#progress-text") == ["0 decided, 24 left"]
     file.write_text("a,b\n1,2\n", encoding="utf-8")
     it.page.set_input_files("#csv-file", file)
-    it.page.wait_for_function("document.querySelector('#status').textContent.includes('no decisions.csv')")
+    it.page.wait_for_function(
+        "() => document.querySelector('#status').textContent.includes('no decisions.csv')"
+    )
     it.press("b")
     it.page.check("[name=bulk][value=remove]")
     it.page.click("#bulk-confirm")

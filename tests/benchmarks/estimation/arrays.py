@@ -153,9 +153,9 @@ def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
         pd.DataFrame({"image": rows, "label": [names[label] for label in given]}).to_parquet(source)
         pipeline.find = watching
         try:
-            encoder = {} if condition.network == "small" else {"encoder": condition.network}
+            encoder = "none" if condition.network == "small" else condition.network
             labelfix.scan(
-                source, method=condition.method, out=Path(place) / "run", seed=condition.seed, **encoder
+                source, method=condition.method, out=Path(place) / "run", seed=condition.seed, encoder=encoder
             )
         finally:
             pipeline.find = find

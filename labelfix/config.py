@@ -21,7 +21,7 @@ from labelfix.data.own_numbers import Numbers
 from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 from labelfix.errors import InputError
 from labelfix.estimation.judgement import Thresholds
-from labelfix.methods import method_class
+from labelfix.methods import method_class, multi_label_methods
 from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
 from labelfix.networks.encoders import LITE0, ONNX, encoder_and_weights, encoder_facts, is_encoder
 from labelfix.output_paths import holding
@@ -59,6 +59,7 @@ class ScanConfig:
         thresholds: of the verdicts, what is not estimated from the data.
         features: path of the user's own features that heads are trained on; None without any, and in memory.
         features_sha256: of that file or array; None without any.
+        task: "single" for one label a row, "multi" for several.
     """
 
     method: str
@@ -80,11 +81,18 @@ class ScanConfig:
     thresholds: Thresholds
     features: str | None = None
     features_sha256: str | None = None
+    task: str = "single"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """As plain JSON values; without the task where it is the usual one, as runs always were."""
         plain = {"settings": self.settings.model_dump(), "thresholds": asdict(self.thresholds)}
-        return {**vars(self), **plain}
+        found = {**vars(self), **plain}
+        return {name: value for name, value in found.items() if (name, value) != ("task", "single")}
+
+    @property
+    def network_head(self) -> str:
+        """`NetworkSpec.head`: empty but where a row may have several labels."""
+        return self.settings.network_head
 
     @property
     def is_frozen(self) -> bool:
@@ -137,6 +145,10 @@ class ScanOptions(BaseModel):
         root: folder that a manifest's relative paths start from; None for the manifest's.
         image_column: of a manifest or Parquet file; None for the usual names.
         label_column: of a manifest or Parquet file; None for the usual names.
+        label_columns: columns with a number from 0 to 1 for a class each, names with commas or a sequence; None for a
+            label column.
+        label_separator: what stands between the labels of a row, in texts; None for one label.
+        task: "single" for one label a row, "multi" for any number of them, "auto" for what the source holds.
         merge_classes: whether classes whose names look alike are one.
         class_map: names that classes are to go by: a file, or a mapping, see `labelfix.data.class_names`.
         settings: settings of the method, and thresholds of the verdicts (`estimation.judgement.Thresholds`), by name,
@@ -178,6 +190,9 @@ class ScanOptions(BaseModel):
     root: str | Path | None = None
     image_column: str | None = None
     label_column: str | None = None
+    label_columns: tuple[str, ...] | None = None
+    label_separator: str | None = None
+    task: Literal["auto", "single", "multi"] = Field("auto", description="use auto, single or multi")
     merge_classes: bool = False
     class_map: str | Path | dict[str, str] | None = None
     settings: Mapping[str, Any] = Field(default_factory=dict)
@@ -213,6 +228,11 @@ class ScanOptions(BaseModel):
     def _as_share(cls, share: Any) -> Any:
         return float(share) if isinstance(share, str) and _SHARE.fullmatch(share) else share
 
+    @field_validator("label_columns", mode="before")
+    @classmethod
+    def _as_names(cls, names: Any) -> Any:
+        return tuple(filter(None, map(str.strip, names.split(",")))) if isinstance(names, str) else names
+
     @field_validator("encoder", "weights", mode="before")
     @classmethod
     def _as_text(cls, name: Any) -> Any:
@@ -232,6 +252,43 @@ class ScanOptions(BaseModel):
     def _named_encoder(self) -> str:
         """What `auto` means where the images are not asked: `--tune none` wants one, all else none."""
         return LITE0 if self.tune == "none" else "none"
+
+    def check_task(self) -> None:
+        """Refuse several labels a row where the method takes one.
+
+        Raises:
+            InputError: names the option and the methods that take them.
+        """
+        asked = {
+            "--label-columns": self.label_columns,
+            "--label-separator": self.label_separator,
+            "--task multi": self.task == "multi",
+        }
+        given = next((option for option, value in asked.items() if value), None)
+        if given is None:
+            return
+        if self.task == "single":
+            raise InputError(f"{given}: --task single takes one label per row; leave one of them out")
+        if self.pred_probs is not None:
+            raise InputError(
+                f"{given}: --pred-probs takes one label per row; leave it out to train a network"
+            )
+        if self.method not in multi_label_methods():
+            which = " or ".join(multi_label_methods())
+            raise InputError(
+                f"{given}: --method {self.method} takes one label per row; for several use --method {which}"
+            )
+
+    @property
+    def label_lists(self) -> dict[str, Any]:
+        """How `Manifest.read` takes several labels a row; where the method takes one, they are refused."""
+        if self.method not in multi_label_methods():
+            return {"task": "single"}
+        return {
+            "task": self.task,
+            "label_columns": self.label_columns,
+            "label_separator": self.label_separator,
+        }
 
     @property
     def checks_trusted(self) -> bool:
@@ -280,7 +337,7 @@ class ScanOptions(BaseModel):
         size = self._image_size(chosen["image_size"], manifest, device, tune, encoder, weights)
         backbone = str(chosen["backbone"]) if encoder == "none" else encoder
         thresholds, changes = without_thresholds(self.settings)
-        settings = resolve_settings(self.method, self._preset(tune), self.epochs, self.batch_size, changes)
+        settings = self._settings(self._preset(tune), manifest.task, changes, is_frozen=tune == "none")
         backbone = resolve_backbone(backbone, device, size)
         folds = self._folds(tune)
         return ScanConfig(
@@ -301,7 +358,24 @@ class ScanOptions(BaseModel):
             holdout=self._holdout(manifest, folds, settings),
             check_trusted=self.checks_trusted,
             thresholds=thresholds,
+            task=manifest.task,
         )
+
+    def _settings(
+        self, preset: str, task: str, changes: Mapping[str, Any], *, is_frozen: bool
+    ) -> MethodSettings:
+        """Of the method, see `resolve_settings`.
+
+        Raises:
+            InputError: also an attention head where no image has a map of features.
+        """
+        found = resolve_settings(self.method, preset, self.epochs, self.batch_size, changes, task)
+        if is_frozen and found.network_head:
+            raise InputError(
+                "--set head=attention: a frozen encoder, and --features, give one vector for an image and no map; use"
+                " head=pool, or an encoder with --tune all"
+            )
+        return found
 
     def _on_features(self, manifest: Manifest, features: Numbers) -> ScanConfig:
         """The same for heads on the user's own features."""
@@ -314,7 +388,7 @@ class ScanOptions(BaseModel):
         preset = FAST_HEAD if self.preset == "fast" else self.preset
         size = self.image_size if manifest.has_images else 0
         thresholds, changes = without_thresholds(self.settings)
-        settings = resolve_settings(self.method, preset, self.epochs, self.batch_size, changes)
+        settings = self._settings(preset, manifest.task, changes, is_frozen=True)
         folds = self._folds("none")
         return ScanConfig(
             method=self.method,
@@ -336,6 +410,7 @@ class ScanOptions(BaseModel):
             thresholds=thresholds,
             features=str(self.features) if isinstance(self.features, str | Path) else None,
             features_sha256=features.sha256,
+            task=manifest.task,
         )
 
     def _folds(self, tune: str) -> int:
@@ -456,14 +531,19 @@ def without_thresholds(settings: Mapping[str, Any]) -> tuple[Thresholds, dict[st
 
 
 def resolve_settings(
-    method: str, preset: str, epochs: int | None, batch_size: int | None, changes: Mapping[str, str]
+    method: str,
+    preset: str,
+    epochs: int | None,
+    batch_size: int | None,
+    changes: Mapping[str, str],
+    task: str = "single",
 ) -> MethodSettings:
     """Settings of a method: the preset, then --epochs and --batch-size, then every --set.
 
     Raises:
         InputError: an unknown method, preset or setting, or a value that does not fit.
     """
-    presets = method_class(method).presets()
+    presets = method_class(method, task).presets()
     if preset not in presets:
         raise InputError(f"--preset {preset}: {method} has the presets {', '.join(presets)}")
     settings = presets[preset]

@@ -15,8 +15,13 @@ from labelfix.data.manifest import Manifest
 from labelfix.data.readers import Query, open_source
 from labelfix.errors import InputError
 from labelfix.estimation.eligible import eligible_rows
-from labelfix.estimation.metrics import flag_metrics, label_metrics, score_metrics
-from labelfix.results.corrections import Corrections
+from labelfix.estimation.metrics import (
+    flag_metrics,
+    label_metrics,
+    mean_average_precision,
+    score_metrics,
+)
+from labelfix.results.corrections import Corrections, label_states, number_rows
 from labelfix.results.originals import source_options
 
 _COLUMNS = [
@@ -60,13 +65,18 @@ def evaluate(
         noise_rate_estimated; average_precision and auroc of the noise score; expected_calibration_error and
         reliability (ten bins: lower, upper, count, mean_score, share_wrong) of the same; precision, recall and
         f1 of the flags, flagged and flagged_share; label_accuracy_given, label_accuracy_corrected, changed,
-        changed_right, changed_wrong. None where undefined, then `reasons` says why.
+        changed_right, changed_wrong. None where undefined, then `reasons` says why. Where a row may have several
+        labels all of these count a state (a row has a class, or lacks it) where they else count a row, by
+        `class_noise_scores`; rows_right_given and rows_right_corrected are the shares of rows whose labels are all
+        right, mean_average_precision is that of `predicted_probs` over the classes.
 
     Raises:
         InputError: not a corrections file, no truth in `truth`, or rows that cannot be joined.
     """
     opened = Corrections.open(corrections)
     answers, column = _read_truth(opened, Path(truth).expanduser(), truth_column)
+    if opened.is_multi:
+        return _evaluate_multi(opened, answers, column, leave_out)
     findings = _read_findings(opened)
     place, joined_by = _join(findings.file_names, answers.file_names(), opened.path, answers.source)
     labels = _true_labels(answers, opened.metadata["class_names"])
@@ -102,6 +112,95 @@ def evaluate(
         **{name: value for part in parts for name, value in part.values.items()},
         "reasons": {name: reason for part in parts for name, reason in part.reasons.items()},
     }
+
+
+def _evaluate_multi(
+    opened: Corrections, answers: Manifest, column: str | None, leave_out: Sequence[int] | np.ndarray
+) -> dict[str, Any]:
+    """The same where a row may have several labels: a state of a class in a row counts as a row does else."""
+    names = opened.metadata["class_names"]
+    found = _read_states(opened)
+    place, joined_by = _join(found["file_names"], answers.file_names(), opened.path, answers.source)
+    true, known = _true_states(answers, names, place)
+    eligible = found["eligible"] & known & ~np.isin(np.arange(len(place)), leave_out)
+    copies = eligible & opened.has_copy()
+    eligible &= ~copies
+    if not eligible.any():
+        raise InputError(
+            f"{answers.source}: none of the valid, labelled, untrusted rows of {opened.path} has true labels, or all"
+            " have copies, which do not count"
+        )
+    given, corrected, true, noise, probs = (
+        part[eligible] for part in (found["given"], found["corrected"], true, found["noise"], found["probs"])
+    )
+    wrong = given != true
+    flagged = noise > np.array(opened.metadata.get("flag_above") or np.ones(len(names)), np.float32)
+    parts = (
+        score_metrics(noise.ravel(), wrong.ravel()),
+        flag_metrics(flagged.ravel(), wrong.ravel()),
+        label_metrics(*(part.astype(np.int64).ravel() for part in (given, corrected, true))),
+    )
+    ranked = mean_average_precision(probs, true)
+    return {
+        "corrections": str(opened.path),
+        "truth": str(answers.source),
+        "truth_column": column,
+        "joined_by": joined_by,
+        "method": opened.metadata.get("method"),
+        "fit_ok": opened.metadata.get("fit_ok"),
+        "task": "multi",
+        "rows": len(place),
+        "rows_evaluated": int(eligible.sum()),
+        "copies_left_out": int(copies.sum()),
+        "noise_rate_estimated": opened.metadata.get("noise_rate"),
+        **{name: value for part in parts for name, value in part.values.items()},
+        "rows_right_given": float((given == true).all(axis=1).mean()),
+        "rows_right_corrected": float((corrected == true).all(axis=1).mean()),
+        "mean_average_precision": ranked if np.isfinite(ranked) else None,
+        "reasons": {name: reason for part in parts for name, reason in part.reasons.items()},
+    }
+
+
+def _read_states(opened: Corrections) -> dict[str, Any]:
+    """File names; given, corrected (N, K) bool; noise and probs (N, K) float32, NaN for none; eligible (N,) bool."""
+    names = pa.array(opened.metadata["class_names"], pa.string())
+    columns = ["class_noise_scores", "predicted_probs", "is_trusted", "is_valid", "file_name"]
+    batches = list(opened.batches(["given_label", "corrected_label", *columns]))
+
+    def states(name: str) -> tuple[np.ndarray, np.ndarray]:
+        parts = [label_states(batch.column(name), names) for batch in batches]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def numbers(name: str) -> np.ndarray:
+        return np.concatenate([number_rows(batch.column(name)) for batch in batches])
+
+    def flags(name: str) -> np.ndarray:
+        return np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in batches])
+
+    (given, is_given), (corrected, is_corrected) = states("given_label"), states("corrected_label")
+    return {
+        "file_names": pa.chunked_array([batch.column("file_name") for batch in batches], pa.string()),
+        "given": given,
+        "corrected": corrected,
+        "noise": numbers("class_noise_scores"),
+        "probs": numbers("predicted_probs"),
+        "eligible": eligible_rows(flags("is_valid"), is_given & is_corrected, flags("is_trusted")),
+    }
+
+
+def _true_states(answers: Manifest, names: list[str], place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K) bool what the rows have in truth, by their place (N,) in the answers; (N,) bool where it is known."""
+    assert answers.targets is not None
+    strangers = [name for name in answers.class_names if name not in names]
+    if strangers:
+        raise InputError(
+            f"{answers.source}: some of its rows have {_shown(strangers)}, no class of the run ({_shown(names)}); take"
+            " those labels out"
+        )
+    known = ~np.isnan(answers.targets).any(axis=1)
+    true = np.zeros((answers.num_rows, len(names)), bool)
+    true[:, [names.index(name) for name in answers.class_names]] = np.nan_to_num(answers.targets) >= 0.5
+    return true[place], known[place] & (place >= 0)
 
 
 @dataclass(frozen=True)
@@ -154,10 +253,22 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
             label_column=column,
             class_map=options.get("class_map"),
             require_labels=False,
+            **_as_scanned(opened, options, column),
         )
     except InputError as error:
         raise InputError(str(error).replace("--label-column", "--truth-column")) from None
     return manifest, column
+
+
+def _as_scanned(opened: Corrections, options: dict[str, Any], column: str | None) -> dict[str, Any]:
+    """How several labels a row are read: as the run read them, but for columns where a truth column is named."""
+    if not opened.is_multi:
+        return {}
+    separator = options.get("label_separator")
+    if column is None or column == "label":
+        columns = options.get("label_columns")
+        return {"task": "multi", "label_columns": columns, "label_separator": None if columns else separator}
+    return {"task": "multi", "label_separator": separator}
 
 
 def _column_names(truth: Path, image_column: str | None) -> list[str] | None:

@@ -31,12 +31,11 @@ from labelfix.output_paths import check_output
 from labelfix.pred_probs import plan_pred_probs, scan_pred_probs
 from labelfix.random_state import own_random_state
 from labelfix.reporting import Reporter, Silent
-from labelfix.results import corrections, model_card, run_folder
+from labelfix.results import model_card, multi_label, run_folder, single_label
 from labelfix.results.around import Around
 from labelfix.results.classifier import make_classifier
-from labelfix.results.findings import find
 from labelfix.results.run_folder import RunFolder
-from labelfix.results.summary import cost, epochs_table, summarise, units_per_row
+from labelfix.results.summary import cost, epochs_table, units_per_row
 from labelfix.training.batches import Source
 from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out
 from labelfix.training.resume import train
@@ -49,6 +48,7 @@ from labelfix.training.setup import (
     planned_network,
     seconds_per_unit,
     training_labels,
+    training_targets,
     trusted_stream_labels,
     watch,
 )
@@ -110,7 +110,11 @@ class ScanPlan:
         """
         chosen = ScanOptions.of(options)
         method_class(chosen.method)
-        columns = {name: getattr(chosen, name) for name in ("root", "image_column", "label_column")}
+        chosen.check_task()
+        columns = {
+            **{name: getattr(chosen, name) for name in ("root", "image_column", "label_column")},
+            **chosen.label_lists,
+        }
         if chosen.no_images and chosen.features is None:
             raise InputError(
                 "--no-images: there is nothing to judge by; give --features FILE or --pred-probs FILE"
@@ -124,17 +128,13 @@ class ScanPlan:
             **columns,
         )
         numbers = None if chosen.features is None else read_numbers(chosen.features, FEATURES)
+        columns |= {"task": manifest.task}  # also where it was found out
         test = None if chosen.test is None else read_test(chosen.test, manifest, **columns)
         for warning in (*manifest.warnings, *(test.warnings if test is not None else ())):
             reporter.message(f"warning: {warning}")
         trusted = _verified(manifest, chosen, reporter)
         manifest = manifest.without(trusted.removed)
-        wrong = wrong_test_labels(manifest, trusted, test)
-        if wrong:
-            reporter.message(
-                f"warning: {wrong} test labels are not the true_label beside them: test_accuracy is measured against "
-                "wrong labels; name clean ones with --test"
-            )
+        _tell_of_wrong_test_labels(manifest, trusted, test, reporter)
         # Too few verified rows are refused before anything is decoded.
         trusted_stream_labels(chosen.method, manifest, ~manifest.held_out, trusted)
         folder = RunFolder(chosen.run_path(manifest))
@@ -178,10 +178,9 @@ class ScanPlan:
         return wrong_test_labels(self.manifest, self.trusted, self.test)
 
     def with_wrong(self, effort: dict[str, Any]) -> dict[str, Any]:
-        """What a run cost and came to, and beside an accuracy on test labels how many of them are known to be wrong."""
-        return (
-            {**effort, "test_labels_wrong": self.wrong_test_labels} if "test_accuracy" in effort else effort
-        )
+        """What a run cost and came to, and beside what test labels gave how many of them are known to be wrong."""
+        is_tested = not effort.keys().isdisjoint({"test_accuracy", "test_map"})
+        return {**effort, "test_labels_wrong": self.wrong_test_labels} if is_tested else effort
 
     @property
     def has_classifier(self) -> bool:
@@ -259,7 +258,8 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
         with clock.stage("findings"):
             seen_rows = trained.last_reports, trained.held_out, crossed
-            findings = find(manifest, store, trusted, trainer, *seen_rows, config.thresholds, around)
+            of_task = multi_label if manifest.task == "multi" else single_label
+            findings = of_task.find(manifest, store, trusted, trainer, *seen_rows, config.thresholds, around)
         with clock.stage("write"):
             if planned.has_classifier:
                 made = make_classifier(trainer, config, manifest.class_names, seen.encoder, white)
@@ -271,9 +271,9 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
                 "out_of_sample": crossed is not None,
                 "resumed_elsewhere": trained.is_other_environment,
             }
-            corrections.write(folder.corrections, manifest, findings, metadata)
+            of_task.write(folder.corrections, manifest, findings, metadata)
         facts = {**metadata, **planned.with_wrong(effort), "encoder_trial": planned.encoder_trial}
-        summary = summarise(manifest, findings, {**facts, "elapsed_seconds": clock.seconds})
+        summary = of_task.summarise(manifest, findings, {**facts, "elapsed_seconds": clock.seconds})
         if planned.has_classifier:
             test_name = None if test is None else test.name
             model_card.write(folder.card, config, summary, source=manifest.name, test=test_name)
@@ -301,7 +301,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         reporter.message(f"warning: {warning}")
     manifest, config, folder = planned.manifest, planned.config, planned.folder
     run_folder.check_out(folder, overwrite=planned.overwrite)
-    method = method_class(config.method)
+    method = method_class(config.method, config.task)
     with on_device(config.device):
         network, seconds_per_image = planned_network(
             config,
@@ -310,7 +310,8 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         )
         # Nothing is decoded: every image counts as readable.
         labels, trusted_labels = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
-        known = Labels.of(labels, len(manifest.class_names), torch.device(config.device), trusted_labels)
+        device, targets = torch.device(config.device), training_targets(manifest, planned.trusted)
+        known = Labels.of(labels, len(manifest.class_names), device, trusted_labels, targets)
         phases = method(network, known, config.settings).phases()
         units: float = sum(phase.units_per_row for phase in phases)
         held_out = hold_out(labels, manifest.groups, planned.trusted, config)
@@ -397,6 +398,7 @@ def _train(
     num_classes = len(manifest.class_names)
     images, store = seen.images, seen.store
     labels, trusted_labels = planned.training_labels(store.valid)
+    targets = training_targets(manifest, planned.trusted)
     watched = watch(images, manifest, store, planned.trusted, planned.test, seen.test_images, seen.test_valid)
     predicted = np.flatnonzero(store.valid)
     groups = merged(manifest.groups, copies)
@@ -408,8 +410,9 @@ def _train(
 
     def on_all_rows() -> Trainer:
         return make_trainer(
-            images, trained, num_classes, config, predicted, trusted_labels=trusted_labels, unseen=unseen
-        )
+            images, trained, num_classes, config, predicted,
+            trusted_labels=trusted_labels, unseen=unseen, targets=targets,
+        )  # fmt: skip
 
     trainer = on_all_rows()
     is_other_environment = begin()
@@ -418,7 +421,7 @@ def _train(
     if folds is not None:
         del trainer  # it has shown that the network can be built; the device has room for one at a time
         crossed = cross_fit(
-            images, labels, folds, num_classes, config, folder, reporter, watched, trusted_labels
+            images, labels, folds, num_classes, config, folder, reporter, watched, trusted_labels, targets
         )
         reports.update(crossed.reports.items())
         trainer = on_all_rows()
@@ -436,6 +439,9 @@ def _with_encoder(
     """The options with `--encoder auto` replaced where that is for the images to say, and what a trial of them said."""
     if not chosen.may_try_encoder:
         return chosen, None
+    if manifest.task == "multi":
+        # The trial tells one label from another.
+        return chosen.model_copy(update={"encoder": "none"}), None
     if "encoder" in earlier:
         said = (folder.saved_config() or {}).get("encoder_trial")
         return chosen.model_copy(update={"encoder": earlier["encoder"]}), said
@@ -478,6 +484,18 @@ def _verified(manifest: Manifest, chosen: ScanOptions, reporter: Reporter) -> Tr
     return trusted
 
 
+def _tell_of_wrong_test_labels(
+    manifest: Manifest, trusted: Trusted, test: Manifest | None, reporter: Reporter
+) -> None:
+    wrong = wrong_test_labels(manifest, trusted, test)
+    if wrong:
+        measure = "test_accuracy" if manifest.task == "single" else "test_map"
+        reporter.message(
+            f"warning: {wrong} test labels are not the true_label beside them: {measure} is measured against "
+            "wrong labels; name clean ones with --test"
+        )
+
+
 def wrong_test_labels(manifest: Manifest, trusted: Trusted, test: Manifest | None) -> int | None:
     """How many labels that the accuracy is measured by are known to be wrong; None where nothing is known of them.
 
@@ -497,18 +515,22 @@ def read_test(test: Any, manifest: Manifest, **options: Any) -> Manifest:
     Args:
         test: a source.
         manifest: of the source of the scan.
-        options: root, image_column and label_column of that source.
+        options: root, image_column and label_column of that source, and of several labels a row how they are written.
 
     Raises:
         InputError: a bad source, one without labels, or with a class that the scanned one lacks.
     """
     found = _with_columns(test, manifest.class_map, **options)
+    if found.task != manifest.task:
+        raise InputError(
+            f"--test {found.source}: it has one label per row, and {manifest.source} several; write both alike"
+        )
     labels = np.unique(found.given[found.given >= 0])
     if not len(labels):
         raise InputError(
             f"--test {found.source}: none of its rows has a label; give labels, or leave --test out"
         )
-    names = [found.class_names[label] for label in labels]
+    names = found.class_names if found.task == "multi" else [found.class_names[label] for label in labels]
     strangers = [name for name in names if name not in manifest.class_names]
     if strangers:
         raise InputError(
@@ -525,6 +547,7 @@ def _with_columns(
     root: str | Path | None,
     image_column: str | None,
     label_column: str | None,
+    **label_lists: Any,
 ) -> Manifest:
     tries = [(image_column, label_column), (image_column, None), (None, label_column), (None, None)]
     for image, label in dict.fromkeys(tries):
@@ -536,6 +559,7 @@ def _with_columns(
                 label_column=label,
                 class_map=class_map,
                 require_labels=False,
+                **label_lists,
             )
         except InputError as error:
             last = error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,15 @@ from labelfix.devices import resolve_device
 from labelfix.errors import InputError
 from labelfix.output_paths import check_new, check_no_folder, check_output
 from labelfix.reporting import Reporter, Silent
-from labelfix.results.classifier import Classifier, load_classifier
-from labelfix.results.corrections import METADATA_KEY, ROW_GROUP, distribution_array, label_array
+from labelfix.results.classifier import HALF, Classifier, load_classifier
+from labelfix.results.corrections import (
+    METADATA_KEY,
+    ROW_GROUP,
+    distribution_array,
+    label_array,
+    label_lists,
+    number_lists,
+)
 from labelfix.training.batches import Source
 from labelfix.training.predictions import batch_logits
 
@@ -41,10 +48,15 @@ def predict(
     root: str | Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    label_columns: Sequence[str] | str | None = None,
+    label_separator: str | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """Label images with a trained classifier and write a row for each, in the order of the source.
+
+    With a classifier for several labels an image the label columns are lists, and `confidence` is the smallest
+    probability of what is said of a class.
 
     Columns: `sample_id`, `file_name`, `given_label` (null without one), `predicted_label`, `confidence` (probability of
     that label, 0 to 1), `predicted_probs` (one probability per class), `is_valid`, `error`, then the columns that the
@@ -59,6 +71,8 @@ def predict(
         root: folder that a manifest's relative paths start from.
         image_column: of a manifest or Parquet file.
         label_column: of a manifest or Parquet file.
+        label_columns: several labels a row, see `Manifest.read`; names with commas, or a sequence.
+        label_separator: the same.
         overwrite: replace an existing file.
         reporter: shows progress and messages.
 
@@ -80,6 +94,7 @@ def predict(
         label_column=label_column,
         require_labels=False,
         every_image=True,
+        **_several(model, label_columns, label_separator),
     )
     _check_out(target, manifest, overwrite=overwrite)
     for warning in manifest.warnings:
@@ -102,6 +117,17 @@ def predict(
     }
 
 
+def _several(model: Classifier, columns: Sequence[str] | str | None, separator: str | None) -> dict[str, Any]:
+    """How the given labels are read: several of a row only with a classifier for several."""
+    if model.task == "single":
+        if columns or separator is not None:
+            option = "--label-columns" if columns else "--label-separator"
+            raise InputError(f"{option}: this classifier gives an image one label; leave it out")
+        return {}
+    names = columns.split(",") if isinstance(columns, str) else columns
+    return {"task": "auto", "label_columns": names, "label_separator": separator}
+
+
 def _write(
     target: Path,
     manifest: Manifest,
@@ -119,7 +145,7 @@ def _write(
             part = slice(first, first + batch.num_rows)
             probs = np.full((batch.num_rows, len(model.class_names)), np.nan, dtype=np.float32)
             for some, found in batch_logits(network, images, first + np.flatnonzero(store.valid[part])):
-                probs[some - first] = found.softmax(dim=1).cpu().numpy()
+                probs[some - first] = model.probs_of(found).cpu().numpy()
                 reporter.progress("predict", int(some[-1]) + 1, manifest.num_rows)
             columns = [*_columns(manifest, store, model, batch, part, probs), *batch.columns[2:]]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
@@ -140,11 +166,13 @@ def _check_out(out: Path, manifest: Manifest, *, overwrite: bool) -> None:
 
 
 def _schema(manifest: Manifest, model: Classifier) -> pa.Schema:
+    labels = LABEL_TYPE if model.task == "single" else pa.list_(pa.string())
+    given = labels if manifest.task == model.task else LABEL_TYPE
     fields = [
         pa.field("sample_id", pa.int64(), nullable=False),
         pa.field("file_name", pa.string()),
-        pa.field("given_label", LABEL_TYPE),
-        pa.field("predicted_label", LABEL_TYPE),
+        pa.field("given_label", given),
+        pa.field("predicted_label", labels),
         pa.field(_CONFIDENCE, pa.float32()),
         pa.field("predicted_probs", pa.list_(pa.float32(), len(model.class_names))),
         pa.field("is_valid", pa.bool_(), nullable=False),
@@ -156,6 +184,7 @@ def _schema(manifest: Manifest, model: Classifier) -> pa.Schema:
         "method": model.method,
         "class_names": list(model.class_names),
         "source_fingerprint": manifest.fingerprint,
+        **({} if model.task == "single" else {"task": model.task}),
     }
     text = json.dumps(facts, ensure_ascii=False, sort_keys=True)
     return pa.schema([*fields, *manifest.pass_through_fields], metadata={METADATA_KEY: text.encode()})
@@ -170,12 +199,22 @@ def _columns(
     probs: np.ndarray,
 ) -> Iterator[pa.Array]:
     given, seen = manifest.given[part], store.valid[part]
-    best = np.where(seen[:, None], probs, 0).argmax(axis=1)
+    names, theirs = pa.array(model.class_names, pa.string()), pa.array(manifest.class_names, pa.string())
     yield pa.array(np.arange(part.start, part.stop))
     yield batch.column("file_name")
-    yield label_array(given, given >= 0, pa.array(manifest.class_names, pa.string()))
-    yield label_array(best, seen, pa.array(model.class_names, pa.string()))
-    yield pa.array(probs[np.arange(len(probs)), best], mask=~seen)
-    yield distribution_array(probs, seen)
+    if manifest.targets is None:
+        yield label_array(given, given >= 0, theirs)
+    else:
+        yield label_lists(np.nan_to_num(manifest.targets[part]) >= HALF, given >= 0, theirs)
+    if model.task == "multi":
+        known = np.where(seen[:, None], probs, 0)
+        yield label_lists(known >= HALF, seen, names)
+        yield pa.array(np.maximum(known, 1 - known).min(axis=1), mask=~seen)
+        yield number_lists(probs, seen)
+    else:
+        best = np.where(seen[:, None], probs, 0).argmax(axis=1)
+        yield label_array(best, seen, names)
+        yield pa.array(probs[np.arange(len(probs)), best], mask=~seen)
+        yield distribution_array(probs, seen)
     yield pa.array(seen)
     yield pa.array([store.errors.get(row) for row in range(part.start, part.stop)], pa.string())

@@ -177,7 +177,7 @@ def test_every_command_of_the_papers_page_is_one_of_ours():
             parse_noise(chosen["noise"])
             continue
         changes = dict(change.split("=", 1) for change in chosen["changes"])
-        settings = resolve_settings(chosen["method"], chosen["preset"], None, None, changes)
+        settings = resolve_settings(chosen["method"], chosen["preset"], None, None, changes, chosen["task"])
         assert settings.epochs > 0
         check_backbone(chosen["backbone"])
         found += 1

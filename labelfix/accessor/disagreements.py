@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from labelfix.accessor.rows import eligible
+from labelfix.accessor.rows import check_one_label, eligible
 from labelfix.errors import InputError
 from labelfix.estimation.metrics import mean_rank
 
@@ -19,6 +19,7 @@ _WAY_OUT = "compare whole frames that labelfix.read_corrections gives of one sou
 
 def disagreements(frame: pd.DataFrame, other: pd.DataFrame | Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """See `FindingsAccessor.disagreements`."""
+    check_one_label(frame, "disagreements")
     runs = _runs(frame, other)
     counts = np.logical_and.reduce([eligible(run) for run in runs.values()])
     flags = np.stack([run["is_label_issue"].to_numpy(bool) for run in runs.values()])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
-from labelfix.accessor.rows import PATH, check_count, require
+from labelfix.accessor.rows import PATH, check_count, check_one_label, require
 from labelfix.data.images.thumbnails import Thumbnail, thumbnail, thumbnails
 from labelfix.errors import InputError
 from labelfix.results.corrections import Corrections
@@ -71,6 +71,7 @@ class ImageGrid:
 def image_grid(frame: pd.DataFrame, n: int, size: int, source: Any) -> ImageGrid:
     """See `FindingsAccessor.show`."""
     require(frame, _NEEDED, "show")
+    check_one_label(frame, "show")
     check_count(n, "show")
     if not _SIZES[0] <= size <= _SIZES[1]:
         raise InputError(f"show: size is {size}; give {_SIZES[0]} to {_SIZES[1]} pixels")

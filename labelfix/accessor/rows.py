@@ -32,6 +32,19 @@ def require(frame: pd.DataFrame, columns: Iterable[str], question: str) -> None:
             raise InputError(f"{question}: the frame has no column {column!r}; {_WAY_OUT}")
 
 
+def check_one_label(frame: pd.DataFrame, question: str) -> None:
+    """Refuse findings where a row may have several labels.
+
+    Raises:
+        InputError: says where to look instead.
+    """
+    if (frame.attrs.get(METADATA) or {}).get("task") == "multi":
+        raise InputError(
+            f"{question}: multi-label findings are not supported here; use top(), the columns added_labels,"
+            " removed_labels and class_noise_scores, or the review page"
+        )
+
+
 def check_count(n: int, question: str) -> None:
     """Refuse a number of rows that is none.
 
@@ -74,6 +87,7 @@ def class_indices(frame: pd.DataFrame, column: str, question: str) -> np.ndarray
     Raises:
         InputError: a label is no class of the run.
     """
+    check_one_label(frame, question)
     labels = pd.Categorical(frame[column])
     known = pd.Index(class_names(frame, question)).get_indexer(labels.categories)
     indices = np.append(known, -1)[labels.codes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from labelfix.accessor.rows import check_count, require
+from labelfix.accessor.rows import check_count, check_one_label, require
 from labelfix.errors import InputError
 
 GROUP, OUTLIER = "duplicate_group", "outlier_score"
@@ -17,6 +17,7 @@ def duplicates(frame: pd.DataFrame, *, contradicting: bool) -> pd.DataFrame:
     require(frame, (GROUP, "given_label"), "duplicates")
     found = _grouped(frame)
     if contradicting:
+        check_one_label(frame, "duplicates(contradicting=True)")
         labels = found["given_label"].astype(object).groupby(found[GROUP]).transform("nunique")
         found = found[labels > 1]
     return found

@@ -13,6 +13,12 @@ from labelfix.cli.terminal import print_table, say
 
 _LARGEST_MATRIX = 12
 _EPILOG = """\b
+For several labels a row:
+  dropped:0.2,added:0.05   20 % of the labels are taken away, 5 % of the
+                           classes that rows lack are given to them
+  softened:0.3             30 % of what is said of classes becomes a confidence
+
+\b
 Kinds of noise:
   symmetric:0.4            40 % of the rows get any label, also their own
   symmetric-exclusive:0.4  40 % of the rows get one of the other labels
@@ -29,8 +35,9 @@ Kinds of noise:
   open-set:0.3             30 % of the images become ones of --open-set; their
                            rows keep their label and have no true one
 
-Each row is hit with that probability, but for the last two kinds. With :exact
-behind it, as in symmetric:0.4:exact, or with --exact, so many rows are hit.
+Each row is hit with that probability, but for open-set and semantic noise, and
+for several labels a row. With :exact behind it, as in symmetric:0.4:exact, or
+with --exact, so many rows are hit.
 
 \b
 Example:
@@ -63,6 +70,8 @@ Example:
 @options.root
 @options.image_column
 @options.label_column()
+@options.label_lists[0]
+@options.label_lists[1]
 @options.overwrite()
 @options.cache_dir
 @options.as_json
@@ -88,6 +97,9 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
 
 
 def _print_result(result: dict[str, Any]) -> None:
+    if "dropped" in result:
+        _print_several(result)
+        return
     tested = result["test_rows"]
     say(
         f"{result['path']}: {result['corrupted']} of {result['labelled'] - tested} labels wrong"
@@ -98,6 +110,18 @@ def _print_result(result: dict[str, Any]) -> None:
         _print_matrix(result["class_names"], result["transition_matrix"])
     path = shlex.quote(result["path"])
     say("", "next:", f"  labelfix scan {path} --method bmm")
+
+
+def _print_several(result: dict[str, Any]) -> None:
+    tested = result["test_rows"]
+    say(
+        f"{result['path']}: {result['dropped']} labels dropped and {result['added']} added, in {result['corrupted']} of"
+        f" {result['labelled'] - tested} rows ({result['realised_rate']:.1%})"
+        + (f"; {tested} rows of a test split stay right" if tested else "")
+    )
+    columns = result["label_columns"]
+    more = "" if columns is None else f" --label-columns {shlex.quote(','.join(columns))}"
+    say("", "next:", f"  labelfix scan {shlex.quote(result['path'])} --method pencil{more}")
 
 
 def _print_matrix(names: list[str], matrix: list[list[float]]) -> None:

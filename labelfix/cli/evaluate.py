@@ -22,6 +22,11 @@ _SECTIONS = {
     ),
 }
 
+_OF_SEVERAL = {
+    "rows": ("rows_right_given", "rows_right_corrected"),
+    "classifier": ("mean_average_precision",),
+}
+
 
 @click.command("evaluate", epilog="\b\nExample:\n  labelfix evaluate runs/first --truth noisy.parquet")
 @click.argument("corrections")
@@ -35,7 +40,7 @@ def command(corrections: str, truth: str, truth_column: str | None, as_json: boo
     """Compare CORRECTIONS, a corrections file or a run folder, with true labels.
 
     Rows are joined by file name where names are unique, else by row. Only valid, labelled, untrusted rows
-    with a true label count.
+    with a true label count. Where a row may have several labels, a class in a row counts as a row does else.
     """
     from labelfix.cli.terminal import print_json
     from labelfix.evaluation import evaluate
@@ -58,6 +63,7 @@ def _print_result(result: dict[str, Any]) -> None:
         say(
             f"{result['copies_left_out']} rows left out: they have a copy, which gives away whose label is wrong"
         )
+    sections = _SECTIONS | (_OF_SEVERAL if result.get("task") == "multi" else {})
     rows = [
         [
             "" if place else section,
@@ -65,7 +71,7 @@ def _print_result(result: dict[str, Any]) -> None:
             _shown(result[name]),
             result["reasons"].get(name, ""),
         ]
-        for section, metrics in _SECTIONS.items()
+        for section, metrics in sections.items()
         for place, name in enumerate(metrics)
     ]
     names = ("section", "metric", "value", "reason")

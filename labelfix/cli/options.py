@@ -42,6 +42,20 @@ def label_column(text: str = "Column of the labels in a manifest or Parquet file
     return click.option("--label-column", help=text)
 
 
+label_lists = (
+    click.option(
+        "--label-columns",
+        metavar="A,B,...",
+        help="Several labels a row: columns with a number from 0 to 1 for a class each.",
+    ),
+    click.option(
+        "--label-separator",
+        metavar="SIGN",
+        help="Several labels a row: what stands between them in the label column, such as ';'.",
+    ),
+)
+
+
 def seed(text: str = "Of everything random.") -> Option:
     """The seed, and what is drawn by it."""
     return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help=text)

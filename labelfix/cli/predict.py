@@ -30,6 +30,8 @@ from labelfix.cli.terminal import say
 @options.root
 @options.image_column
 @options.label_column("Column of the labels, if there are any.")
+@options.label_lists[0]
+@options.label_lists[1]
 @options.overwrite()
 @options.cache_dir
 @options.as_json

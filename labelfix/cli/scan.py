@@ -125,6 +125,14 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     options.root,
     options.image_column,
     options.label_column(),
+    *options.label_lists,
+    click.option(
+        "--task",
+        type=click.Choice(["auto", "single", "multi"]),
+        default="auto",
+        show_default=True,
+        help="One label per row, or any number of them (pencil and cross-entropy); auto: what SOURCE holds.",
+    ),
     click.option(
         "--merge-classes", is_flag=True, help="Make one of classes whose names look alike: Cat, cat; 3, 3.0."
     ),
@@ -247,6 +255,8 @@ def _print_run(run: Run) -> None:
         say(f"estimated noise rate: {summary['noise_rate']:.1%}")
     if summary["fit_reason"]:
         say(("note: " if summary["fit_ok"] else "the fit failed: ") + summary["fit_reason"])
+    if "test_map" in summary:
+        say(f"mean average precision on the test images: {summary['test_map']:.1%}")
     if "test_accuracy" in summary:
         wrong = summary["test_labels_wrong"]
         known = f", {wrong} of which are known to be wrong" if wrong else ""

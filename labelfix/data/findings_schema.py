@@ -31,9 +31,23 @@ def findings_fields(num_classes: int) -> list[pa.Field]:
     ]
 
 
+def multi_label_fields(num_classes: int) -> list[pa.Field]:
+    """The same where a row may have several labels: lists of them, and what is found of every class."""
+    labels, numbers = pa.list_(pa.string()), pa.list_(pa.float32(), num_classes)
+    is_label = ("given_label", "corrected_label", "predicted_label")
+    fields = [
+        field.with_type(labels) if field.name in is_label else field for field in findings_fields(num_classes)
+    ]
+    added = {"class_noise_scores": numbers, "added_labels": labels, "removed_labels": labels}
+    return [*fields, *(pa.field(name, kind) for name, kind in added.items())]
+
+
 # Not in the files of earlier versions.
 LATER_COLUMNS = ("duplicate_group", "outlier_score", "image_issue")
 
+
+# Of findings on several labels a row, beside the others.
+MULTI_COLUMNS = frozenset(field.name for field in multi_label_fields(1)[len(findings_fields(1)) :])
 
 # No column of a source may pass through under one of these names.
 RESERVED_COLUMNS = frozenset(field.name for field in findings_fields(1))

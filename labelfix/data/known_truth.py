@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
 from labelfix.data.manifest import Manifest
+from labelfix.data.verified_labels import SEPARATOR
 
 TRUE, CORRUPTED = "true_label", "is_corrupted"
 
@@ -21,7 +25,7 @@ def known_wrong(manifest: Manifest, rows: np.ndarray) -> int | None:
     """How many labels of some rows (n,) int64 are not what the column `true_label` says; None without that column.
 
     A row without a true label is wrong where `is_corrupted` is true: its image belongs to no class. Else nothing is
-    known of it.
+    known of it. Where a row may have several labels it is wrong as soon as one of them is.
     """
     if TRUE not in manifest.pass_through:
         return None
@@ -34,9 +38,34 @@ def known_wrong(manifest: Manifest, rows: np.ndarray) -> int | None:
     )
     wrong = 0
     for row, value, is_corrupted in zip(rows.tolist(), true, corrupted, strict=True):
-        text = "" if value is None else str(value).strip()
-        if text:
-            wrong += manifest.class_map.get(text, text) != manifest.label_of(row)
-        else:
+        labels = _labels(manifest, value)
+        if labels is None:
             wrong += str(is_corrupted).lower() == "true"
+        else:
+            given = manifest.label_of(row)
+            said = given if isinstance(given, list) else [given]
+            wrong += {manifest.class_map.get(label, label) for label in labels} != set(said)
     return wrong
+
+
+def _labels(manifest: Manifest, value: Any) -> list[str] | None:
+    """The true labels of a row as they stand in a column; None without any that is known."""
+    if isinstance(value, list) and manifest.task == "multi":
+        found = value
+    else:
+        text = "" if value is None else str(value).strip()
+        if not text:
+            return None
+        if manifest.task == "single":
+            return [text]
+        found = _listed(text, manifest.options.get("label_separator") or SEPARATOR)
+    return [label for label in (str(each).strip() for each in found if each is not None) if label]
+
+
+def _listed(text: str, separator: str) -> list[Any]:
+    """The labels of a text: those of a JSON list, as a list of a .jsonl manifest passes through, or separated ones."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, list) else text.split(separator)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,6 +25,7 @@ from labelfix.data.readers import (
     BATCH_ROWS,
     OpenedSource,
     Query,
+    Rows,
     open_memory,
     open_source,
     picked,
@@ -33,16 +34,20 @@ from labelfix.data.readers import (
 )
 from labelfix.data.readers.addresses import is_address
 from labelfix.data.readers.checks import (
+    check_labels,
     check_one_label_per_path,
     check_trusted,
     check_two_classes,
     rare_classes,
+    rare_labels,
+    rows_alike,
 )
 from labelfix.data.readers.files import MISSING, Files, regular_file
 from labelfix.data.readers.image_places import ImagePlaces
 from labelfix.data.readers.keys import Keys
-from labelfix.data.readers.labels import Codes
+from labelfix.data.readers.labels import NO_LISTS, Codes
 from labelfix.data.readers.marks import MarkedRows
+from labelfix.data.readers.several_labels import LISTS, ClassColumns, ListCodes, is_list, strata
 from labelfix.data.remote import fetch
 from labelfix.errors import InputError
 
@@ -59,14 +64,15 @@ class Manifest:
         source: absolute path of the folder or file; in memory what messages call it, such as "the DataFrame".
         name: the folder's name, or the file's without its extension; the dataset's on the hub; "memory" in memory.
         class_names: the K classes; class indices follow this order everywhere.
-        given: (N,) int64, index into `class_names`, -1 where unlabelled; read-only.
+        given: (N,) int64, index into `class_names`, -1 where unlabelled; read-only. With several labels a row the
+            rarest of them, K for none of them: by which rows are dealt out, and no label.
         is_trusted: (N,) bool, rows whose given label a person has verified; read-only.
         held_out: (N,) bool, rows that are never trained on: their split is test, val, dev or so; read-only.
         groups: (N,) int64, group of each row in order of first appearance, a row without one being a group of
             its own; read-only; None without the column.
         has_images: False for a table that was read without them.
         limit: the number of rows that `rows` asked for; None for all.
-        task: "single" (one label per row).
+        task: "single" (one label per row), or "multi" (any number of them).
         fingerprint: SHA-256 (hex) over row order, file names, given labels and image sizes in bytes (pixels
             where they are in memory). No times and no absolute paths, so it stays when a dataset is copied or
             moved.
@@ -81,6 +87,8 @@ class Manifest:
         gone: rows that are not in the source any more, see `taken`.
         removed: (N,) bool, rows that a person wants out of the data, see `without`; None for none.
         why_none: why there is no image where one is named, by row; filled when it is asked for.
+        targets: (N, K) float32, 1 for the labels of a row and 0 for the others, or as sure as the source is of each;
+            NaN rows unlabelled; read-only. None for one label a row.
     """
 
     source: Path
@@ -107,7 +115,9 @@ class Manifest:
     gone: frozenset[int] = frozenset()
     removed: np.ndarray | None = None
     _said: np.ndarray | None = None
+    _said_targets: np.ndarray | None = None
     why_none: dict[int, str] = field(default_factory=dict)
+    targets: np.ndarray | None = None
 
     @classmethod
     def read(
@@ -123,6 +133,9 @@ class Manifest:
         require_labels: bool = True,
         has_images: bool = True,
         every_image: bool = False,
+        task: str = "single",
+        label_separator: str | None = None,
+        label_columns: Sequence[str] | None = None,
     ) -> Manifest:
         """Read a source: its rows and labels, not its pixels. An image that is not there is no error here.
 
@@ -141,6 +154,9 @@ class Manifest:
                 be missing, and a single class is fine, also where is_trusted or split say more.
             has_images: False for a table of whatever, whose image column, if it has one, only names the rows.
             every_image: whether every image in a folder is a row, whatever its folders are.
+            task: "single" for one label a row, others are refused; "multi" for several; "auto" for what it holds.
+            label_separator: what stands between the labels of a row, in texts; not with "single".
+            label_columns: columns with a number from 0 to 1 for a class each; not with "single".
 
         Raises:
             InputError: anything wrong with the source, one of its rows or an option; says the way out.
@@ -148,25 +164,24 @@ class Manifest:
         source, address = (load_hub(source), source) if is_hub_address(source) else (source, None)
         is_path = isinstance(source, str | os.PathLike)
         path = _absolute(source) if is_path else Path(title_of(source))
-        start = None if root is None else _absolute(root)
+        start, several = (None if root is None else _absolute(root)), tuple(label_columns or ())
         query = Query(path, rows, start, image_column, label_column, require_labels, has_images, every_image)
-        opened = open_source(query) if is_path else open_memory(source, query)
+        query = replace(query, task=task, label_separator=label_separator, label_columns=several)
+        opened = _checked_task(query, open_source(query) if is_path else open_memory(source, query))
         (table, read_bytes), labels, keys, marked, image_places = _collect(opened, query, is_path=is_path)
         found = _class_map(path, labels, opened.class_names, class_map, merge=merge_classes)
-        class_names, given = labels.indices(opened.class_names, found.names)
+        labelled, to_hash = _labelled(labels, opened.class_names, found.names)
         is_trusted, held_out, groups = marked.finished()
         manifest = cls(
             source=path,
             name=_name(path, address, is_path=is_path),
-            class_names=class_names,
-            given=given,
+            **labelled,
             is_trusted=is_trusted,
             held_out=held_out,
             groups=groups,
             has_images=has_images,
             limit=rows,
-            task="single",
-            fingerprint=keys.fingerprint(table.column(0), class_names, given),
+            fingerprint=keys.fingerprint(table.column(0), labelled["class_names"], to_hash),
             image_key=keys.image_key(opened, len(table)),
             num_linked_folders=image_places.num_linked_folders,
             warnings=(*opened.warnings, *image_places.files.warnings(path)),
@@ -178,11 +193,18 @@ class Manifest:
             _image_bytes=read_bytes,
             _files=image_places.files,
         )
-        _check(manifest, opened.one_class, require_labels=require_labels)
-        return manifest._with_warnings(found.warnings, marked) if require_labels else manifest
+        return manifest._checked(opened.one_class, found.warnings, marked, require_labels=require_labels)
 
-    def _with_warnings(self, about_classes: list[str], marked: MarkedRows) -> Manifest:
-        rare = rare_classes(self.source, self.given, self.held_out, self.class_names)
+    def _checked(
+        self, one_class: str, about_classes: list[str], marked: MarkedRows, *, require_labels: bool
+    ) -> Manifest:
+        _check(self, one_class, require_labels=require_labels)
+        if not require_labels:
+            return self
+        if self.targets is not None:
+            rare = rare_labels(self.source, self.targets, self.held_out, self.class_names)
+        else:
+            rare = rare_classes(self.source, self.given, self.held_out, self.class_names)
         return replace(self, warnings=(*self.warnings, *about_classes, *marked.warnings(self.source), *rare))
 
     @property
@@ -232,8 +254,10 @@ class Manifest:
         """Whether the images lie inside the source: they are no files."""
         return self._image_bytes is not None
 
-    def label_of(self, row: int) -> str | None:
-        """The given label of a row; None without one."""
+    def label_of(self, row: int) -> str | list[str] | None:
+        """The given label of a row, or the list of them; None without one."""
+        if self.targets is not None and self.given[row] >= 0:
+            return [self.class_names[label] for label in np.flatnonzero(self.targets[row] >= 0.5)]
         return None if self.given[row] < 0 else self.class_names[self.given[row]]
 
     def has_file(self, row: int) -> bool:
@@ -247,12 +271,25 @@ class Manifest:
             return self
         given = np.where(removed, -1, self.given)
         given.flags.writeable = False
-        return replace(self, given=given, removed=removed, _said=self.given)
+        targets = None
+        if self.targets is not None:
+            targets = np.where(removed[:, None], np.float32("nan"), self.targets)
+            targets.flags.writeable = False
+        return replace(
+            self, given=given, removed=removed, targets=targets, _said=self.given, _said_targets=self.targets
+        )
 
     @property
     def said(self) -> np.ndarray:
         """(N,) int64: `given` as the source says it, of removed rows too."""
         return self.given if self._said is None else self._said
+
+    @property
+    def said_targets(self) -> np.ndarray:
+        """(N, K) float32: `targets` as the source says them, of removed rows too."""
+        found = self.targets if self._said_targets is None else self._said_targets
+        assert found is not None
+        return found
 
     def taken(self, rows: np.ndarray) -> Manifest:
         """The same source with other rows: those at the places (n,) int64, -1 for rows that are gone.
@@ -270,6 +307,7 @@ class Manifest:
             is_trusted=self.is_trusted[rows] & ~gone,
             held_out=self.held_out[rows] & ~gone,
             groups=None,
+            targets=None if self.targets is None else self.targets[rows],
             gone=frozenset(np.flatnonzero(gone).tolist()),
             image_key=hashlib.sha256(self.image_key.encode() + rows.tobytes()).hexdigest(),
             why_none={},
@@ -369,12 +407,44 @@ def _options(
         "label_column": query.label_column,
         "class_map": names or None,
         **({} if query.has_images else {"has_images": False}),
+        **({} if not opened.is_multi else _multi_options(query)),
     }
+
+
+def _multi_options(query: Query) -> dict[str, Any]:
+    columns = list(query.label_columns) or None
+    return {"task": "multi", "label_separator": query.label_separator, "label_columns": columns}
+
+
+def _labelled(
+    labels: Codes | ListCodes | ClassColumns, declared: tuple[str, ...] | None, names: Mapping[str, str]
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What a manifest holds of the labels, and the array that its fingerprint is over."""
+    if isinstance(labels, Codes):
+        class_names, given = labels.indices(declared, names)
+        return {"class_names": class_names, "given": given, "task": "single"}, given
+    class_names, targets = labels.targets(declared, names)
+    given = strata(targets)
+    targets.flags.writeable = given.flags.writeable = False
+    return {"class_names": class_names, "given": given, "task": "multi", "targets": targets}, targets
+
+
+def _checked_task(query: Query, opened: OpenedSource) -> OpenedSource:
+    """The source; refuse options for several labels a row with one that has, or may have, only one."""
+    if query.is_surely_multi and not opened.is_multi and query.require_labels:
+        given = "--task multi"
+        if query.label_columns or query.label_separator is not None:
+            given = "--label-columns" if query.label_columns else "--label-separator"
+        why = NO_LISTS if not query.may_be_multi else "it has one label per row; leave the option out"
+        raise InputError(f"{given}: {query.path}: {why}")
+    return opened
 
 
 def _collect(
     source: OpenedSource, query: Query, *, is_path: bool
-) -> tuple[tuple[pa.Table, ImageBytes | None], Codes, Keys, MarkedRows, ImagePlaces]:
+) -> tuple[
+    tuple[pa.Table, ImageBytes | None], Codes | ListCodes | ClassColumns, Keys, MarkedRows, ImagePlaces
+]:
     """Write the rows to an Arrow file without a name, and map it; what reads spooled images comes beside it.
 
     Nothing is written before it is known that the cache lies outside of the source, whose places come last.
@@ -382,7 +452,7 @@ def _collect(
     image_places = ImagePlaces(source, is_path=is_path, is_root_given=query.root is not None)
     batches = image_places.checked()
     first = list(islice(batches, 1))
-    labels, keys, marked = Codes(), Keys(), MarkedRows()
+    labels, keys, marked = _gathered(source, query), Keys(), MarkedRows()
     text = pa.string()
     images = [pa.field("", pa.binary())] if source.is_spooled else []
     schema = pa.schema([("file_name", text), ("path", text), *source.extra, *images])
@@ -390,7 +460,7 @@ def _collect(
         # The stream format: the file format cannot hold dictionaries that change from batch to batch.
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
             for rows in chain(first, batches):
-                labels.add(rows.labels)
+                _add_labels(labels, rows)
                 marked.add(rows.marks, len(rows.file_names))
                 keys.add(rows)
                 spooled = [rows.images] if source.is_spooled else []
@@ -403,6 +473,24 @@ def _collect(
     ):
         table = table.set_column(0, schema.field(0), unique_file_names(table.column(0)))
     return _without_images(table, source), labels, keys, marked, image_places
+
+
+def _gathered(source: OpenedSource, query: Query) -> Codes | ListCodes | ClassColumns:
+    """What takes the labels of all rows."""
+    if not source.is_multi:
+        return Codes()
+    return ClassColumns(query.label_columns) if query.label_columns else ListCodes()
+
+
+def _add_labels(labels: Codes | ListCodes | ClassColumns, rows: Rows) -> None:
+    if isinstance(labels, Codes):
+        labels.add(rows.labels)
+    elif isinstance(labels, ListCodes):
+        # Without a label column there are nulls of another type.
+        labels.add(rows.labels if is_list(rows.labels.type) else pa.nulls(len(rows.labels), LISTS))
+    else:
+        nothing = np.full((len(rows.file_names), len(labels.names)), np.nan, np.float32)
+        labels.add(nothing if rows.class_values is None else rows.class_values)
 
 
 def _name(path: Path, address: str | None, *, is_path: bool) -> str:
@@ -420,7 +508,7 @@ class _ClassMap(NamedTuple):
 
 def _class_map(
     source: Path,
-    labels: Codes,
+    labels: Codes | ListCodes | ClassColumns,
     declared: tuple[str, ...] | None,
     given: str | Path | Mapping[str, str] | None,
     *,
@@ -469,7 +557,13 @@ def _check(manifest: Manifest, one_class: str, *, require_labels: bool) -> None:
     if manifest.num_rows == 0:
         raise InputError(f"{path} is empty: it holds no row")
     if manifest._image_bytes is None and manifest.has_images:
-        check_one_label_per_path(path, manifest.file_names(), given, names)
+        same = given if manifest.targets is None else rows_alike(manifest.targets)
+        check_one_label_per_path(
+            path, manifest.file_names(), same, names if manifest.targets is None else None
+        )
     if require_labels:
         check_trusted(path, given, manifest.is_trusted)
+        if manifest.targets is not None:
+            check_labels(path, manifest.targets, manifest.held_out, manifest.limit)
+            return
         check_two_classes(path, given, manifest.held_out, names, manifest.limit, one_class)

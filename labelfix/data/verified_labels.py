@@ -21,6 +21,7 @@ from labelfix.errors import InputError
 from labelfix.output_paths import FINDINGS
 
 MIN_DIFFERENT = 20  # verified labels that differ from the given ones, from which half of the file is scored
+SEPARATOR = ";"  # between the labels of a row in decisions, and where a source names no other
 SKIP, REMOVE = "skip", "remove"
 DECISIONS = ("accept", "keep", "change", REMOVE, SKIP)
 
@@ -42,12 +43,15 @@ class Trusted:
             those that have a given label and are trained on; else none.
         sha256: hexadecimal SHA-256 of the --trusted file; "" without one.
         removed: (N,) bool, rows that no label fits: a person wants them out of the data; read-only.
+        targets: (N, K) float32, 1 for the verified labels of a row and 0 for the others where it may have several, NaN
+            rows that are not trusted; `label` then only says by -1 which those are. None for one label a row.
     """
 
     label: np.ndarray
     is_scored: np.ndarray
     sha256: str
     removed: np.ndarray
+    targets: np.ndarray | None = None
 
     @classmethod
     def of(cls, manifest: Manifest, path: str | Path | None, *, check: bool = True) -> Trusted:
@@ -66,21 +70,30 @@ class Trusted:
         """
         label = np.where(manifest.is_trusted, manifest.given, -1)
         is_scored, removed = (np.zeros(manifest.num_rows, bool) for _ in range(2))
-        sha256 = ""
+        sha256, targets = "", None if manifest.targets is None else manifest.targets.copy()
         if path is not None:
             file = verified_file(Path(os.path.abspath(Path(path).expanduser())))
             sha256 = sha256_of(file, "--trusted")
-            rows, verified, those = _read(file, manifest)
+            rows, verified, those, states = _read(file, manifest)
             label[rows] = verified
             removed[those], label[those] = True, -1
-            if check:
+            if targets is not None:
+                targets[rows] = states
+            if check and targets is None:
                 is_scored[scored_rows(rows, verified, manifest.given, manifest.held_out)] = True
+            elif check:
+                is_scored[_scored_lists(rows, states, manifest)] = True
+        if targets is not None:
+            targets = np.where((label >= 0)[:, None], targets, np.float32("nan"))
         label.flags.writeable = is_scored.flags.writeable = removed.flags.writeable = False
-        return cls(label, is_scored, sha256, removed)
+        return cls(label, is_scored, sha256, removed, targets)
 
 
-def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of the manifest and their verified classes, both (n,) int64; and the rows that are to be removed (m,)."""
+def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the manifest and their verified classes, both (n,) int64; the rows that are to be removed (m,).
+
+    And (n, K) bool which classes they have, of several labels a row; of those the classes only say that there are some.
+    """
     known = Known(
         str(manifest.source),
         manifest.class_names,
@@ -88,6 +101,7 @@ def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.nd
         manifest.name_of,
         is_cut=manifest.limit == manifest.num_rows,
         class_map=manifest.class_map,
+        separator=None if manifest.task == "single" else manifest.options.get("label_separator") or SEPARATOR,
     )
     found = read_verified(path, known)
     counts, removed = found.labels >= 0, found.is_removed
@@ -95,7 +109,17 @@ def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.nd
         some = f"none of its rows is among the first {manifest.limit} of {manifest.source}; raise --rows"
         none = "it holds no row that counts; leave out --trusted"
         raise InputError(f"{path} verifies nothing: {some if found.num_left_out else none}")
-    return found.rows[counts], found.labels[counts], found.rows[removed]
+    return found.rows[counts], found.labels[counts], found.rows[removed], found.states[counts]
+
+
+def _scored_lists(rows: np.ndarray, states: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """As `scored_rows`, of verified states (n, K) bool: every second row, where 20 or more rows have a wrong label."""
+    assert manifest.targets is not None
+    labelled = manifest.given[rows] >= 0
+    wrong = ((np.nan_to_num(manifest.targets[rows]) >= 0.5) != states).any(axis=1)
+    if (labelled & wrong).sum() < MIN_DIFFERENT:
+        return np.empty(0, np.int64)
+    return np.sort(rows[labelled & ~manifest.held_out[rows]])[1::2]
 
 
 def scored_rows(
@@ -128,6 +152,7 @@ class Known:
         name_of: the file name that a path of the source has.
         is_cut: whether there may be rows beyond these; lines about those are left out.
         class_map: the class that a label stands for which is called otherwise.
+        separator: what stands between the labels of a row, where it may have several; None for one.
     """
 
     title: str
@@ -136,6 +161,7 @@ class Known:
     name_of: Callable[[str], str]
     is_cut: bool = False
     class_map: Mapping[str, str] = field(default_factory=dict)
+    separator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +174,7 @@ class Verified:
         decisions: (n,) accept, keep, change, remove or skip; None for a file without that column.
         lines: (n,) the row of the file, from 0.
         num_left_out: how many lines are about rows beyond those known.
+        states: (n, K) bool, which classes the rows have; where they have one label, that.
     """
 
     rows: np.ndarray
@@ -155,6 +182,7 @@ class Verified:
     decisions: list[str] | None
     lines: list[int]
     num_left_out: int
+    states: np.ndarray
 
     @property
     def is_removed(self) -> np.ndarray:
@@ -192,11 +220,14 @@ def read_verified(path: Path, known: Known) -> Verified:
     places = _by_name(entries, known) if entries.sample_ids is None else _by_id(entries, known)
     index = {name: number for number, name in enumerate(known.class_names)}
     found: dict[int, int] = {}
-    labels = np.full(len(places), -1)
+    labels, states = np.full(len(places), -1), np.zeros((len(places), len(index)), bool)
     for entry, place in enumerate(places.tolist()):
         if place < 0:
             continue
-        labels[entry] = _label(entries, entry, index, known)
+        classes = _labels(entries, entry, index, known)
+        states[entry, classes or []] = True
+        # Of several labels, or none of the classes, it only matters that they are known.
+        labels[entry] = -1 if classes is None else (classes[0] if classes else 0)
         first = found.setdefault(place, entry)
         if entries.verdict_of(first) != entries.verdict_of(entry):
             row, other = entries.lines[first], entries.lines[entry]
@@ -207,7 +238,7 @@ def read_verified(path: Path, known: Known) -> Verified:
     kept = np.array(list(found.values()), np.int64)
     decisions = None if entries.decisions is None else [entries.decisions[entry] for entry in kept]
     lines = [entries.lines[entry] for entry in kept]
-    return Verified(places[kept], labels[kept], decisions, lines, int((places < 0).sum()))
+    return Verified(places[kept], labels[kept], decisions, lines, int((places < 0).sum()), states[kept])
 
 
 @dataclass(frozen=True)
@@ -294,11 +325,21 @@ def verified_file(path: Path) -> Path:
     return path
 
 
-def _label(entries: _Entries, entry: int, index: dict[str, int], known: Known) -> int:
-    """Class index of a line; -1 where it is skipped or removed."""
-    label, row = entries.labels[entry], entries.lines[entry]
+def _labels(entries: _Entries, entry: int, index: dict[str, int], known: Known) -> list[int] | None:
+    """Class indices of a line, one unless there may be several; None where it is skipped or removed."""
+    label = entries.labels[entry]
     if entries.has_no_label(entry):
-        return -1
+        return None
+    if known.separator is None or (label is None and entries.decisions is None):
+        return [_label(entries, label, entry, index, known)]
+    # Who decided on a row and left it no label has said that it is none of the classes.
+    parts = filter(None, map(str.strip, (label or "").split(known.separator)))
+    return [_label(entries, part, entry, index, known) for part in parts]
+
+
+def _label(entries: _Entries, label: str | None, entry: int, index: dict[str, int], known: Known) -> int:
+    """Class index of a label."""
+    row = entries.lines[entry]
     if label is None:
         raise InputError(f"{entries.path}: row {row} has no label; give it one, or take the row out")
     label = known.class_map.get(label, label)

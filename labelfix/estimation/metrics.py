@@ -194,3 +194,21 @@ def flag_counts(flagged: np.ndarray, wrong: np.ndarray) -> dict[str, list[Any]]:
     errors = np.bincount(flagged_by[wrong], minlength=runs + 1).tolist()
     shares = [some / count if count else None for some, count in zip(errors, rows, strict=True)]
     return {"flagged_by": list(range(runs + 1)), "rows": rows, "share_wrong": shares}
+
+
+def mean_average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Mean over the classes of the average precision of their scores; classes with rows of one kind only are left out.
+
+    Args:
+        scores: (n, K) float, high = has the class.
+        positive: (n, K) bool.
+
+    Returns:
+        In 0..1; NaN where a score is not finite, or every class is left out.
+    """
+    known = np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0))
+    if not len(known) or not np.isfinite(scores).all():
+        return float("nan")
+    from sklearn.metrics import average_precision_score
+
+    return float(np.mean([average_precision_score(positive[:, k], scores[:, k]) for k in known]))

@@ -22,7 +22,15 @@ from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError
 from labelfix.exports.base import Export, Target, check_no_bytes, checked_out, is_folder, written
 from labelfix.exports.hub import check_push, push_folder, write_card
-from labelfix.exports.rows import Choice, as_text, chosen_rows, export_columns, shown_columns, shown_schema
+from labelfix.exports.rows import (
+    Choice,
+    as_text,
+    chosen_rows,
+    differ,
+    export_columns,
+    shown_columns,
+    shown_schema,
+)
 from labelfix.results.corrections import Corrections
 from labelfix.results.decisions import Decisions
 from labelfix.results.originals import read_originals
@@ -62,7 +70,9 @@ def export(
     `given_label`, `noise_score`, `is_label_issue`, what the run saw of copies, outliers and bad
     images (`duplicate_group`, `outlier_score`, `image_issue`) and the source's own columns; one called `label` becomes
     `source_label`. `label` is always the corrected one. The other formats have what they have a place for: see
-    their modules. Images are the original files, never encoded again.
+    their modules. Where a row may have several labels these are lists, in csv texts with semicolons (a lone one is none
+    of the classes), and `added_labels` and `removed_labels` stand beside them. Images are the original files, never
+    encoded again.
 
     Args:
         corrections: a corrections file or a run folder.
@@ -104,7 +114,7 @@ def export(
     name = to if to is not None else "csv"
     if name not in TARGETS:
         raise InputError(f"--to {name}: it is one of {', '.join(TARGETS)}")
-    target, opened = TARGETS[name], Corrections.open(corrections)
+    target, opened = TARGETS[name], _checked_task(name, Corrections.open(corrections))
     path = checked_out(opened, TARGETS, name, out, source, decisions, overwrite=overwrite)
     _check_options(name, path, images, source, image_url_prefix, overwrite=overwrite)
     choice = _decided(choice, to, decisions, opened)
@@ -203,9 +213,9 @@ class _Tally:
             batch = self._with_image(batch)
             given, corrected = (as_text(batch.column(name)) for name in ("given_label", "corrected_label"))
             self.rows += len(batch)
-            is_changed = pc.fill_null(pc.not_equal(given, corrected), True)
+            is_changed = differ(given, corrected)
             self.changed += pc.sum(is_changed).as_py() or 0
-            pairs = (column.filter(is_changed).to_pylist() for column in (given, corrected))
+            pairs = (_as_words(column.filter(is_changed)) for column in (given, corrected))
             self.changes.update(zip(*pairs, strict=True))
             yield shown_columns(batch, columns)
 
@@ -217,6 +227,23 @@ class _Tally:
         is_gone = pa.array([row in gone for row in batch.column("sample_id").to_pylist()], pa.bool_())
         self.missing += batch.column("file_name").filter(is_gone).to_pylist()
         return batch.filter(pc.invert(is_gone))
+
+
+def _as_words(labels: pa.Array) -> list[Any]:
+    """Labels as text; several of a row with commas."""
+    return [", ".join(label) if isinstance(label, list) else label for label in labels.to_pylist()]
+
+
+def _checked_task(to: str, corrections: Corrections) -> Corrections:
+    """The findings; refuse targets that have one label for an image where a row may have several.
+
+    Raises:
+        InputError: names those that take several.
+    """
+    if corrections.is_multi and not TARGETS[to].TAKES_SEVERAL:
+        several = [name for name, target in TARGETS.items() if target.TAKES_SEVERAL]
+        raise InputError(f"--to {to}: it has one label per image; for several use --to {', '.join(several)}")
+    return corrections
 
 
 def _check_options(

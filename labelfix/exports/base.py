@@ -53,6 +53,18 @@ class Export:
         """The K classes in their order."""
         return list(self.corrections.metadata["class_names"])
 
+    @property
+    def is_multi(self) -> bool:
+        """Whether a row may have several labels: then label columns are lists."""
+        return self.corrections.is_multi
+
+    def class_lists(self, labels: pa.Array) -> pa.ListArray:
+        """Class indices of lists of labels, list<int64>."""
+        lengths = pc.fill_null(pc.list_value_length(labels), 0).to_numpy()
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        flat = pa.array(self.class_indices(pc.list_flatten(labels)), pa.int64())
+        return pa.ListArray.from_arrays(pa.array(offsets), flat)
+
     def class_indices(self, labels: pa.Array) -> np.ndarray:
         """Class indices (n,) int64 of labels as text, none of them null."""
         found = pc.index_in(labels, value_set=pa.array(self.class_names, pa.string()))
@@ -68,12 +80,14 @@ class Target(Protocol):
         NEEDS: columns of the corrections that it cannot do without; rows that have nothing there are left out.
         HOLDS_IMAGES: whether it writes the images themselves.
         IS_TEXT: whether it writes the source's own columns as text, which cannot hold raw bytes.
+        TAKES_SEVERAL: whether an image may have several labels.
     """
 
     SUFFIXES: tuple[str, ...]
     NEEDS: tuple[str, ...]
     HOLDS_IMAGES: bool
     IS_TEXT: bool
+    TAKES_SEVERAL: bool
 
     def write(self, path: Path, export: Export) -> dict[str, Any]:
         """Write to `path`, a new file or an empty folder; return the target's own part of the summary."""

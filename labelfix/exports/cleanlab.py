@@ -18,6 +18,7 @@ SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id", "given_label", "predicted_probs")
 HOLDS_IMAGES = False
 IS_TEXT = False
+TAKES_SEVERAL = False
 
 
 def write(path: Path, export: Export) -> dict[str, Any]:

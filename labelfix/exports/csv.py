@@ -18,12 +18,17 @@ from pyarrow.csv import WriteOptions, write_csv
 
 from labelfix.data.readers import escape_cell
 from labelfix.data.readers.delimited import INSIDE, SEPARATORS
+from labelfix.errors import InputError
 from labelfix.exports.base import Export, holds, is_text, utf8
 
 SUFFIXES: tuple[str, ...] = (".csv",)
 NEEDS: tuple[str, ...] = ()
 HOLDS_IMAGES = False
 IS_TEXT = True
+TAKES_SEVERAL = True
+SEPARATOR = ";"  # between the labels of a row
+_WHOLE = ("label", "given_label", "reviewed_label")
+_LABEL_LISTS = (*_WHOLE, "added_labels", "removed_labels")
 # The last one begins the UTF-8 of wide signs.
 _MAY_RUN = b"'=+-@\t\r\n\xef"
 _NEEDS_QUOTES = b'",' + SEPARATORS.encode()
@@ -37,18 +42,41 @@ def write(path: Path, export: Export) -> dict[str, Any]:
     """
     schema = export.schema
     escaped = 0
+    if export.is_multi:
+        _check_names(export.class_names)
     with path.open("wb") as file:
         names = [escape_cell(name) for name in schema.names]
         escaped += sum(name != cell for name, cell in zip(schema.names, names, strict=True))
         file.write(_header(names))
         for batch in export.batches:
             columns = []
-            for place, column in enumerate(batch.columns):
+            for place, (name, column) in enumerate(zip(schema.names, batch.columns, strict=True)):
+                if export.is_multi and name in _LABEL_LISTS:
+                    column = _joined(column, empty=SEPARATOR if name in _WHOLE else "")
                 cells, count = _cells(column, is_first=not place)
                 columns.append(cells)
                 escaped += count
             file.write(_lines(pa.RecordBatch.from_arrays(columns, names=schema.names)))
     return {"escaped_cells": escaped}
+
+
+def _check_names(names: list[str]) -> None:
+    """Refuse classes that could not be told apart again.
+
+    Raises:
+        InputError: names one.
+    """
+    bad = next((name for name in names if SEPARATOR in name), None)
+    if bad is not None:
+        raise InputError(
+            f"--to csv: the class name {bad!r} holds the {SEPARATOR!r} that separates labels; use --to jsonl"
+        )
+
+
+def _joined(lists: pa.Array, empty: str) -> pa.Array:
+    """Lists of labels as text; what stands for an empty one tells it from an empty cell, which is unlabelled."""
+    texts = [None if labels is None else SEPARATOR.join(labels) or empty for labels in lists.to_pylist()]
+    return pa.array(texts, pa.string())
 
 
 def _header(names: list[str]) -> bytes:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 
 COPY_COLUMNS = ("sample_id", "duplicate_group")
+
+
+def _alike(label: str | list[str] | None) -> str | None:
+    """The same text for the same labels."""
+    return json.dumps(sorted(label)) if isinstance(label, list) else label
 
 
 def left_out(batches: Iterable[pa.RecordBatch], dedupe: str) -> np.ndarray:
@@ -22,7 +28,7 @@ def left_out(batches: Iterable[pa.RecordBatch], dedupe: str) -> np.ndarray:
     for batch in batches:
         known = batch.filter(batch.column("duplicate_group").is_valid())
         columns = (known.column(name).to_numpy() for name in COPY_COLUMNS)
-        parts.append((*columns, known.column("corrected_label").cast(pa.string()).to_pylist()))
+        parts.append((*columns, list(map(_alike, known.column("corrected_label").to_pylist()))))
     if not parts:
         return np.empty(0, np.int64)
     rows, groups = (np.concatenate([part[place] for part in parts]) for place in (0, 1))

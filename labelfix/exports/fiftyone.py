@@ -1,7 +1,8 @@
 """FiftyOneImageClassificationDataset: images in `data/`, their labels in `labels.json`.
 
 `labels.json` holds `classes`, the class names, and `labels`: the class index of each image by the name of its file
-without its extension, which is why no two files may have the same name up to that.
+without its extension, which is why no two files may have the same name up to that. Where an image may have several
+labels that is a list of indices.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id",)
 HOLDS_IMAGES = True
 IS_TEXT = False
+TAKES_SEVERAL = True
 
 
 def write(path: Path, export: Export) -> dict[str, Any]:
@@ -34,7 +36,10 @@ def write(path: Path, export: Export) -> dict[str, Any]:
         separator = "\n"
         for batch in export.batches:
             rows = batch.column("sample_id").to_numpy()
-            labels = export.class_indices(batch.column("label"))
+            column = batch.column("label")
+            labels = (
+                export.class_lists(column).to_pylist() if export.is_multi else export.class_indices(column)
+            )
             file_names = batch.column("file_name").to_pylist()
             for image, row, label, file_name in zip(
                 originals(export.originals, rows), rows, labels, file_names, strict=True

@@ -1,7 +1,8 @@
 """Hugging Face datasets: a folder for `load_dataset("imagefolder", data_dir=DIR)`, or one Parquet file with its images.
 
-Labels are a ClassLabel with the class names of the run. The source's own columns come along, findings do not: what was
-corrected is the next source, and labelfix scans both as they are.
+Labels are a ClassLabel with the class names of the run, or a Sequence of them where an image may have several. The
+source's own columns come along, findings do not: what was corrected is the next source, and labelfix scans both as
+they are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelfix.data.findings_schema import RESERVED_COLUMNS
+from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS
 from labelfix.errors import InputError
 from labelfix.exports.base import Export
 from labelfix.exports.images import Original, originals
@@ -25,6 +26,7 @@ SUFFIXES: tuple[str, ...] = ("", ".parquet")
 NEEDS: tuple[str, ...] = ("sample_id",)
 HOLDS_IMAGES = True
 IS_TEXT = False
+TAKES_SEVERAL = True
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _FILES_A_FOLDER = 10_000  # the most that the Hub takes well
@@ -48,7 +50,7 @@ def write(path: Path, export: Export) -> dict[str, Any]:
 def _write_folder(path: Path, export: Export, extra: dict[str, str]) -> None:
     """`metadata.parquet`, and the images by sample_id: in another name `datasets` might see a split, such as test."""
     named = {} if "source_name" in extra else {"source_name": "file_name"}
-    columns = {"file_name": pa.string(), "label": pa.int64()}
+    columns = {"file_name": pa.string(), "label": _label_type(export)}
     schema = _schema(export, columns, named | extra)
     with pq.ParquetWriter(path / "metadata.parquet", schema) as metadata:
         for batch in export.batches:
@@ -66,7 +68,7 @@ def _write_folder(path: Path, export: Export, extra: dict[str, str]) -> None:
 
 
 def _write_file(path: Path, export: Export, extra: dict[str, str]) -> None:
-    schema = _schema(export, {"image": _IMAGE, "label": pa.int64()}, extra)
+    schema = _schema(export, {"image": _IMAGE, "label": _label_type(export)}, extra)
     with pq.ParquetWriter(path, schema) as writer:
         for batch in export.batches:
             found = originals(export.originals, batch.column("sample_id").to_numpy())
@@ -101,13 +103,23 @@ def _write_rows(
     export: Export,
     extra: dict[str, str],
 ) -> None:
-    labels = pa.array(export.class_indices(batch.column("label")), pa.int64())
+    column = batch.column("label")
+    labels = (
+        export.class_lists(column) if export.is_multi else pa.array(export.class_indices(column), pa.int64())
+    )
     others = [batch.column(name) for name in extra.values()]
     writer.write_batch(pa.RecordBatch.from_arrays([first, labels, *others], names=schema.names).cast(schema))
 
 
+def _label_type(export: Export) -> pa.DataType:
+    return pa.list_(pa.int64()) if export.is_multi else pa.int64()
+
+
 def _schema(export: Export, columns: dict[str, pa.DataType], extra: dict[str, str]) -> pa.Schema:
-    features: dict[str, Any] = {"label": {"_type": "ClassLabel", "names": export.class_names}}
+    label: dict[str, Any] = {"_type": "ClassLabel", "names": export.class_names}
+    features: dict[str, Any] = {
+        "label": {"_type": "Sequence", "feature": label} if export.is_multi else label
+    }
     if "image" in columns:
         features["image"] = {"_type": "Image"}
     others = [export.schema.field(name).with_name(shown) for shown, name in extra.items()]
@@ -121,7 +133,12 @@ def _extra(export: Export) -> dict[str, str]:
     `datasets` takes a column of the name X_file_name for images X: such a one becomes X_file. `image` becomes
     source_image.
     """
-    ours = RESERVED_COLUMNS | {"label"} | ({REVIEWED_LABEL, REVIEW_STATUS} if export.is_reviewed else set())
+    ours = (
+        RESERVED_COLUMNS
+        | (MULTI_COLUMNS if export.is_multi else set())
+        | {"label"}
+        | ({REVIEWED_LABEL, REVIEW_STATUS} if export.is_reviewed else set())
+    )
     extra: dict[str, str] = {}
     for name in export.schema.names:
         if name in ours:

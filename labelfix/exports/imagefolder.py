@@ -18,6 +18,7 @@ SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id",)
 HOLDS_IMAGES = True
 IS_TEXT = False
+TAKES_SEVERAL = False
 
 CLASSES = "classes.json"
 

@@ -17,6 +17,7 @@ SUFFIXES: tuple[str, ...] = (".jsonl",)
 NEEDS: tuple[str, ...] = ()
 HOLDS_IMAGES = False
 IS_TEXT = True
+TAKES_SEVERAL = True
 
 _PART = 8192  # rows; what is joined has to stay under 2 GiB
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str).encode

@@ -33,6 +33,7 @@ SUFFIXES: tuple[str, ...] = ("",)
 NEEDS: tuple[str, ...] = ("sample_id", "is_trusted")
 HOLDS_IMAGES = False
 IS_TEXT = True
+TAKES_SEVERAL = True
 
 LOCAL_FILES = "/data/local-files/?d="
 _MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -52,7 +53,8 @@ def write(path: Path, export: Export) -> dict[str, Any]:
         InputError: a class name that XML cannot hold, columns of the same name, or images that are no files below
             the source where there is no prefix for addresses of theirs.
     """
-    (path / "config.xml").write_text(_configuration(export.class_names), encoding="utf-8")
+    kind = "multiple" if export.is_multi else "single"
+    (path / "config.xml").write_text(_configuration(export.class_names, kind), encoding="utf-8")
     names, prefix = _data_names(export), _prefix(export)
     found = export.corrections.metadata
     model = json.dumps(f"labelfix {found['labelfix_version']} {found['method']}")
@@ -102,10 +104,10 @@ def _scores(batch: pa.RecordBatch) -> pa.Array:
     return pc.if_else(batch.column("is_trusted"), one, pc.subtract(one, batch.column("noise_score")))
 
 
-def _configuration(class_names: list[str]) -> str:
+def _configuration(class_names: list[str], kind: str) -> str:
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", name="image", value="$image")
-    choices = ElementTree.SubElement(view, "Choices", name="label", toName="image", choice="single")
+    choices = ElementTree.SubElement(view, "Choices", name="label", toName="image", choice=kind)
     for name in class_names:
         if _NO_XML.search(name):
             raise InputError(
@@ -133,8 +135,11 @@ def _task(batch: pa.RecordBatch, names: dict[str, str], prefix: str, model: str)
     for name, column in names.items():
         pieces += [f", {json.dumps(name, ensure_ascii=False)}: ", batch.column(column)]
     pieces += [f'}}, "predictions": [{{"model_version": {model}, "score": ', _scores(batch)]
-    result = '"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ['
-    return [*pieces, f', "result": [{{{result}', batch.column("label"), "]}}]}]}"]
+    result = '"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": '
+    labels = batch.column("label")
+    if pa.types.is_list(labels.type):
+        return [*pieces, f', "result": [{{{result}', labels, "}}]}]}"]
+    return [*pieces, f', "result": [{{{result}[', labels, "]}}]}]}"]
 
 
 def _prefix(export: Export) -> str:

@@ -13,6 +13,7 @@ SUFFIXES: tuple[str, ...] = (".parquet",)
 NEEDS: tuple[str, ...] = ()
 HOLDS_IMAGES = False
 IS_TEXT = False
+TAKES_SEVERAL = True
 
 
 def write(path: Path, export: Export) -> dict[str, Any]:

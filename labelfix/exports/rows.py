@@ -10,17 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.choices import EXPORT_ACTIONS, EXPORT_DEDUPES
-from labelfix.data.findings_schema import RESERVED_COLUMNS
+from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS
 from labelfix.data.verified_labels import REMOVE
 from labelfix.errors import InputError
 from labelfix.exports.base import without_views
 from labelfix.exports.dedupe import COPY_COLUMNS, left_out
-from labelfix.results.corrections import ROW_GROUP, Corrections
+from labelfix.results.corrections import ROW_GROUP, Corrections, label_lists, label_states
 from labelfix.results.decisions import REVIEW_STATUS, REVIEWED_LABEL, Decisions
 
 _DECISIVE = ("is_valid", "given_label", "corrected_label", "is_label_issue", "noise_score", "is_trusted")
 _REVIEWED = (REVIEWED_LABEL, REVIEW_STATUS)
 _LABELS = ("given_label", "corrected_label", "image_issue")
+_CHANGES = ("added_labels", "removed_labels")
 _FINDINGS = ("given_label", "noise_score", "is_label_issue")
 # Shown where a run has them.
 _SEEN = ("duplicate_group", "outlier_score", "image_issue")
@@ -91,12 +92,12 @@ def export_columns(corrections: Corrections, choice: Choice, *, with_findings: b
     columns = {"file_name": "file_name", "label": "corrected_label"}
     if not with_findings:
         return columns
-    columns |= {name: name for name in _FINDINGS}
+    columns |= {name: name for name in (*_FINDINGS, *(_CHANGES if corrections.is_multi else ()))}
     if choice.decisions is not None:
         columns |= {name: name for name in _REVIEWED}
     columns |= {name: name for name in _SEEN if corrections.has_values(name)}
     for name in corrections.schema.names:
-        if name in RESERVED_COLUMNS:
+        if name in RESERVED_COLUMNS or (corrections.is_multi and name in MULTI_COLUMNS):
             continue
         shown = "source_label" if name == "label" else name
         if shown in columns:
@@ -139,7 +140,8 @@ def shown_schema(corrections: Corrections, choice: Choice, columns: dict[str, st
     """The schema of `shown_columns` of the batches of `chosen_rows`."""
     found = corrections.schema.remove_metadata()
     if choice.decisions is not None:
-        found = pa.schema([*found, *(pa.field(name, pa.string()) for name in _REVIEWED)])
+        kinds = pa.list_(pa.string()) if corrections.is_multi else pa.string(), pa.string()
+        found = pa.schema([*found, *map(pa.field, _REVIEWED, kinds)])
     return shown_columns(without_views(pa.RecordBatch.from_pylist([], schema=found)), columns).schema
 
 
@@ -152,11 +154,14 @@ def _batches(corrections: Corrections, choice: Choice, needed: list[str]) -> Ite
     for batch in map(without_views, corrections.batches([name for name in needed if name not in _REVIEWED])):
         reviewed, status = choice.decisions.of(first, len(batch))
         first += len(batch)
-        corrected = pc.coalesce(reviewed, as_text(batch.column("corrected_label")))
-        corrected = pc.if_else(_is_removed(status), pa.scalar(None, pa.string()), corrected)
+        corrected = as_text(batch.column("corrected_label"))
+        corrected = pc.if_else(reviewed.is_valid(), reviewed, corrected)
+        corrected = pc.if_else(_is_removed(status), pa.scalar(None, corrected.type), corrected)
         decided = batch.set_column(
             batch.schema.get_field_index("corrected_label"), "corrected_label", corrected
         )
+        if corrections.is_multi:
+            decided = _with_changes(decided, corrections)
         yield decided.append_column(REVIEWED_LABEL, reviewed).append_column(REVIEW_STATUS, status)
 
 
@@ -169,8 +174,31 @@ def shown_columns(batch: pa.RecordBatch, columns: dict[str, str]) -> pa.RecordBa
 
 
 def as_text(labels: pa.Array) -> pa.Array:
-    """A label column as plain strings."""
-    return labels.cast(pa.string())
+    """A label column as plain strings; lists of labels as they are."""
+    return labels if pa.types.is_list(labels.type) else labels.cast(pa.string())
+
+
+def differ(first: pa.Array, second: pa.Array) -> pa.Array:
+    """Which of two label columns (n,) are not the same, bool; null is none of any."""
+    if not pa.types.is_list(first.type):
+        return pc.fill_null(pc.not_equal(first, second), True)
+    pairs = zip(first.to_pylist(), second.to_pylist(), strict=True)
+    return pa.array(
+        [one is None or other is None or set(one) != set(other) for one, other in pairs], pa.bool_()
+    )
+
+
+def _with_changes(batch: pa.RecordBatch, corrections: Corrections) -> pa.RecordBatch:
+    """The rows with the labels that are added and removed by what a person decided too."""
+    names = pa.array(corrections.metadata["class_names"], pa.string())
+    (before, given), (after, decided) = (
+        label_states(batch.column(name), names) for name in ("given_label", "corrected_label")
+    )
+    for name, changed in zip(_CHANGES, (after & ~before, before & ~after), strict=True):
+        place = batch.schema.get_field_index(name)
+        if place >= 0:
+            batch = batch.set_column(place, name, label_lists(changed, given & decided, names))
+    return batch
 
 
 def _is_removed(status: pa.Array) -> pa.Array:

@@ -30,21 +30,37 @@ _REGISTRY = {
     "early-learning": ("labelfix.methods.early_learning", "EarlyLearning"),
 }
 
+# What takes the place of a method where a row may have several labels.
+_MULTI_LABEL = {
+    "pencil": ("labelfix.methods.pencil_multi_label", "MultiLabelPencil"),
+    "cross-entropy": ("labelfix.methods.binary_cross_entropy", "BinaryCrossEntropy"),
+}
+
 
 def method_names() -> list[str]:
     """Names of all methods; imports no torch."""
     return list(_REGISTRY)
 
 
-def method_class(name: str) -> type[Method]:
-    """The class of a method.
+def multi_label_methods() -> list[str]:
+    """Names of the methods for several labels a row; imports no torch."""
+    return list(_MULTI_LABEL)
+
+
+def method_class(name: str, task: str = "single") -> type[Method]:
+    """The class of a method for a task: "single" for one label a row, "multi" for several.
 
     Raises:
-        InputError: there is no such method.
+        InputError: there is no such method, or it takes one label a row only.
     """
     if name not in _REGISTRY:
         raise InputError(f"--method {name}: unknown; choose one of {', '.join(_REGISTRY)}")
-    module, attribute = _REGISTRY[name]
+    if task == "multi" and name not in _MULTI_LABEL:
+        raise InputError(
+            f"--method {name}: it takes one label per row; for multi-label sources use --method"
+            f" {' or '.join(_MULTI_LABEL)}"
+        )
+    module, attribute = (_MULTI_LABEL if task == "multi" else _REGISTRY)[name]
     return getattr(import_module(module), attribute)
 
 
@@ -52,13 +68,19 @@ def method_card(name: str) -> dict[str, Any]:
     """What a person should know of a method: purpose, card, settings (default, source, meaning) and presets."""
     chosen = method_class(name)
     card = inspect.getdoc(inspect.getmodule(chosen)) or ""
+    settings, presets = chosen.settings_type.described(), list(chosen.presets())
+    if name in _MULTI_LABEL:
+        several = method_class(name, "multi")
+        known = {setting["name"] for setting in settings}
+        settings += [setting for setting in several.settings_type.described() if setting["name"] not in known]
+        presets += [preset for preset in several.presets() if preset not in presets]
     return {
         "name": name,
         "purpose": _purpose(card),
         "summary": card.splitlines()[0],
         "card": card,
-        "settings": chosen.settings_type.described(),
-        "presets": list(chosen.presets()),
+        "settings": settings,
+        "presets": presets,
     }
 
 

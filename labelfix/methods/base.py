@@ -132,6 +132,11 @@ class MethodSettings(BaseModel):
         return self.model_copy(update=changes)
 
     @property
+    def network_head(self) -> str:
+        """What takes the place of pooling and a linear layer in the network, see `NetworkSpec.head`; empty for none."""
+        return ""
+
+    @property
     def averaged(self) -> range:
         """Epochs whose predictions are averaged, counted from 0."""
         return range(self.average_from, min(self.average_until, self.epochs))
@@ -321,10 +326,13 @@ class Method(nn.Module, ABC):
     """Whether it learns from trusted samples: then a scan must have some."""
     packages: ClassVar[tuple[str, ...]] = ()
     """What its results depend on beside the packages of every run."""
+    optimiser: str = "sgd"
+    """What moves the weights: sgd, or rmsprop with a smoothing of 0.9."""
 
     network: nn.Module
     ensembled_probs: torch.Tensor
     given: torch.Tensor
+    targets: torch.Tensor | None
     settings: MethodSettings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: MethodSettings) -> None:
@@ -333,6 +341,7 @@ class Method(nn.Module, ABC):
         self.labels = labels
         self.settings = settings
         self.register_buffer("given", labels.given, persistent=False)
+        self.register_buffer("targets", labels.targets, persistent=False)
         # Running mean of the softmax of each row, the best detector that costs nothing (see `remember`).
         shape = (len(labels.given), labels.num_classes)
         self.register_buffer("ensembled_probs", torch.zeros(shape, device=labels.given.device))
@@ -408,6 +417,10 @@ class Method(nn.Module, ABC):
         """
         return {}
 
+    def probs_of(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, K) of logits: softmax, or sigmoid where a row may have several labels."""
+        return logits.softmax(dim=1) if self.targets is None else logits.sigmoid()
+
     def remember(self, when: TrainState, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """Add the softmax of some rows to their running mean, within the window of the settings.
 
@@ -422,7 +435,7 @@ class Method(nn.Module, ABC):
         epoch = int(when.epoch)
         if epoch in self.settings.averaged:
             mean = self.ensembled_probs[rows]
-            probs = logits.detach().float().softmax(dim=1)
+            probs = self.probs_of(logits.detach().float())
             self.ensembled_probs[rows] = torch.lerp(
                 mean, probs, 1.0 / (epoch - self.settings.average_from + 1)
             )

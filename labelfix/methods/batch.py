@@ -22,21 +22,38 @@ class Labels:
         given: (N,) int64 on the device, -1 for rows that are not trained on.
         class_prior: (K,) float32 on the device, frequencies of the given labels with add-one smoothing.
         trusted: (N,) int64 in main memory, verified labels for methods that learn from them separately, -1 for none.
+        targets: (N, K) float32 on the device, how sure each class of a row is, where it may have several; `given` then
+            only says by -1 which rows are not trained on. None for one label a row.
     """
 
     given: torch.Tensor
     class_prior: torch.Tensor
     trusted: np.ndarray
+    targets: torch.Tensor | None = None
 
     @classmethod
     def of(
-        cls, given: np.ndarray, num_classes: int, device: torch.device, trusted: np.ndarray | None = None
+        cls,
+        given: np.ndarray,
+        num_classes: int,
+        device: torch.device,
+        trusted: np.ndarray | None = None,
+        targets: np.ndarray | None = None,
     ) -> Labels:
-        """From given labels (N,) int64 with -1 for rows that are not trained on, and trusted ones, default none."""
-        counts = np.bincount(given[given >= 0], minlength=num_classes) + 1.0
+        """From given labels (N,) int64 with -1 for rows that are not trained on, and trusted ones, default none.
+
+        `targets` are (N, K) float32 where a row may have several labels; `class_prior` then counts them all.
+        """
+        if targets is None:
+            counts = np.bincount(given[given >= 0], minlength=num_classes) + 1.0
+        else:
+            counts = targets[given >= 0].sum(axis=0, dtype=np.float64) + 1.0
         prior = torch.tensor(counts / counts.sum(), dtype=torch.float32, device=device)
         return cls(
-            torch.tensor(given, device=device), prior, np.full_like(given, -1) if trusted is None else trusted
+            torch.tensor(given, device=device),
+            prior,
+            np.full_like(given, -1) if trusted is None else trusted,
+            None if targets is None else torch.tensor(targets, device=device),
         )
 
     @property

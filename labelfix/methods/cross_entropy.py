@@ -10,6 +10,12 @@ Settings: `score_from=loss` (default) ranks rows by the loss of the trained netw
 predictions averaged during the high-learning-rate part, a strong baseline of its own. Either way the estimates of how
 many labels are wrong, and of what they should be, are those of every method (docs/estimation.md).
 
+Several labels a row: `cross-entropy` is binary cross-entropy of every class, summed over the classes, on soft given
+values as they are; `head=attention` (as of `pencil`) or `head=pool`. Its presets are the baselines of Yi, Wang, Wu
+2022, 4.2: `paper-ms-coco` (60 epochs at .01, a tenth after 20 and 40, batches of 24, SGD; `paper` is this),
+`paper-open-images` (90 epochs at .05 times .94 every 2 epochs, batches of 128, RMSprop, the head at five times the
+rate) and `paper-open-images-pool` (without the head, at .1).
+
 Presets: `fast`, the schedule of bmm's fast preset without its extra passes; `paper`, 120 epochs with the milestones of
 Arazo et al. 2019, table 1 (CIFAR-10). With `--encoder`, `fast` is `fast-head` (20 epochs of a head) or, where the
 encoder is trained too, `fast-tune` (6).

@@ -73,6 +73,7 @@ from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainSta
 from labelfix.methods.batch import Batch, Labels, Prior, to_device
 from labelfix.methods.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
+from labelfix.methods.own_model import OwnModel
 from labelfix.methods.schedules import step_decay
 
 _PAPER = "the mixup paper, 4.2"
@@ -245,7 +246,7 @@ def _cifar10(alpha: float, beta: float, rate: float, mixup_alpha: float) -> Sett
 _TINY = 1e-12
 
 
-class Joint(MovingLabels):
+class Joint(MovingLabels, OwnModel):
     """Labels that follow the averaged predictions of the epochs before, and a second training on what they became.
 
     `past`, in main memory wherever the network is, holds what the labels are averaged from. For `average=ring` it is

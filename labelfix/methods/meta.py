@@ -81,6 +81,7 @@ from labelfix.methods.batch import Batch, Labels, packed_to_device
 from labelfix.methods.look_ahead import MetaWeights, Outputs, Parameters, Step
 from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
+from labelfix.methods.own_model import OwnModel
 from labelfix.methods.schedules import cosine_cycles, step_decay
 from labelfix.networks.statistics import frozen_statistics
 from labelfix.random_state import seed_generators
@@ -237,7 +238,7 @@ def presets() -> dict[str, MethodSettings]:
 _VISIT_DECAY = 0.9
 
 
-class Meta(MovingLabels):
+class Meta(MovingLabels, OwnModel):
     """Two views with pseudo labels, a look-ahead that weighs and re-labels, mixup anchored at trusted samples."""
 
     keeps_given: torch.Tensor

@@ -13,7 +13,7 @@ from labelfix.estimation.evidence import Fit
 from labelfix.estimation.weak_network import network_is_weak
 from labelfix.methods.base import Predict, TrainState, setting
 from labelfix.methods.batch import Labels
-from labelfix.methods.own_model import OwnModel, OwnModelSettings
+from labelfix.methods.own_model import HasOwnModel, OwnModelSettings
 
 _MOVES = "_moves._extra_state"  # as checkpoints have always named it
 
@@ -28,7 +28,7 @@ class MovingLabelSettings(OwnModelSettings):
     )
 
 
-class MovingLabels(OwnModel):
+class MovingLabels(HasOwnModel):
     """A method whose labels follow its network, once that can be trusted with them.
 
     Labels that a weak network moves drag it along, and its averaged predictions then find nothing any more.
@@ -74,4 +74,4 @@ class MovingLabels(OwnModel):
     def probs_so_far(self, when: TrainState, predict: Predict) -> np.ndarray:
         """(N, K) averaged predictions, or the current ones where the window has not begun."""
         is_averaged = when.epoch > self.settings.average_from
-        return (self.ensembled_probs if is_averaged else predict("plain").softmax(dim=1)).cpu().numpy()
+        return (self.ensembled_probs if is_averaged else self.probs_of(predict("plain"))).cpu().numpy()

@@ -19,8 +19,8 @@ class OwnModelSettings(MethodSettings):
     score_from: ScoreFrom = score_from("trajectory")
 
 
-class OwnModel(Method):
-    """A method with a model of its own of what the labels are."""
+class HasOwnModel(Method):
+    """A method that may speak for itself, however many labels a row has."""
 
     settings: OwnModelSettings
 
@@ -28,6 +28,10 @@ class OwnModel(Method):
     def speaks_for_itself(self) -> bool:
         """Whether the findings are those of its own model, as in its paper."""
         return self.settings.score_from == "method"
+
+
+class OwnModel(HasOwnModel):
+    """A method with a model of its own of what the labels are, one of a row."""
 
     @abstractmethod
     def own_evidence(self, logits: torch.Tensor) -> Evidence:

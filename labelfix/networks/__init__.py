@@ -36,6 +36,7 @@ class NetworkSpec:
         image_size: side of the input in pixels.
         views: of an image that a frozen encoder sees: 1, or 2 with its mirror image; 0 for every other network.
         onnx_shape: bytes of the file of an ONNX encoder, and how many features it has; empty for every other network.
+        head: empty for pooling and a linear layer, else one of `attention.HEADS`.
     """
 
     backbone: str
@@ -43,9 +44,10 @@ class NetworkSpec:
     image_size: int
     views: int = 0
     onnx_shape: Sequence[int] = ()
+    head: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; what only encoders have is left out where it is empty."""
+        """As plain JSON values; what only some networks have is left out where it is empty."""
         return {name: value for name, value in asdict(self).items() if value}
 
 
@@ -78,8 +80,39 @@ def build(spec: NetworkSpec) -> nn.Module:
     """A freshly initialised network: (B, 3, H, H) float32 to logits (B, K).
 
     Raises:
-        InputError: an unknown backbone, or one that cannot be built for this image size.
+        InputError: an unknown backbone, or one that cannot be built for this image size, or not with this head.
     """
+    check_head(spec, spec.head, is_frozen=spec.views > 0)
+    network = _pooled(spec)
+    return with_head(network, spec) if spec.head else network
+
+
+def check_head(spec: NetworkSpec, head: str, *, is_frozen: bool) -> None:
+    """Refuse an attention head on a frozen encoder.
+
+    Raises:
+        InputError: says the way out.
+    """
+    if head and is_frozen:
+        raise InputError(
+            f"--encoder {spec.backbone}: a frozen encoder gives one vector for an image, and no map for an attention"
+            " head; use --set head=pool, or --tune all"
+        )
+
+
+def with_head(network: nn.Module, spec: NetworkSpec) -> nn.Module:
+    """A network that `build` made without a head of `attention.HEADS` with that of its specification.
+
+    Raises:
+        InputError: it has no map of features that is pooled.
+    """
+    from labelfix.networks.attention import with_attention
+
+    return with_attention(network, spec.backbone, spec.num_classes, spec.image_size, spec.head)
+
+
+def _pooled(spec: NetworkSpec) -> nn.Module:
+    """The network with its own pooling and a linear layer."""
     if is_encoder(spec.backbone):
         from labelfix.networks.heads import encoded_network
 

@@ -81,6 +81,9 @@ class ResNet29(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) to logits (B, K)."""
+        return self.head(self.feature_map(images).mean(dim=(2, 3)))
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) to (B, 256, H / 4, W / 4), what is averaged."""
         activated = F.relu(self.stem_norm(self.stem(images)))
-        features = F.relu(self.norm(self.blocks(activated)))
-        return self.head(features.mean(dim=(2, 3)))
+        return F.relu(self.norm(self.blocks(activated)))

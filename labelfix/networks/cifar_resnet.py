@@ -70,8 +70,11 @@ class ResNet44(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) to logits (B, K)."""
-        features = self.blocks(F.relu(self.norm(self.stem(images))))
-        return self.head(features.mean(dim=(2, 3)))
+        return self.head(self.feature_map(images).mean(dim=(2, 3)))
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) to (B, 64, H / 4, W / 4), what is averaged."""
+        return self.blocks(F.relu(self.norm(self.stem(images))))
 
 
 def cifar_resnet34(num_classes: int) -> nn.Module:

@@ -71,8 +71,11 @@ class PreActResNet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) to logits (B, K)."""
-        features = F.relu(self.norm(self.blocks(self.stem(images))))
-        return self.head(features.mean(dim=(2, 3)))
+        return self.head(self.feature_map(images).mean(dim=(2, 3)))
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) to the last map of features (B, D, H', W'), what is averaged."""
+        return F.relu(self.norm(self.blocks(self.stem(images))))
 
 
 def preact_resnet18(num_classes: int) -> PreActResNet:

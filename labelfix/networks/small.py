@@ -28,7 +28,11 @@ class SmallNetwork(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) to logits (B, K)."""
-        return self.head(self.features(images).mean(dim=(2, 3)))
+        return self.head(self.feature_map(images).mean(dim=(2, 3)))
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) to (B, 128, H / 4, W / 4), what is averaged."""
+        return self.features(images)
 
 
 def _stage(channels_in: int, channels_out: int, *, pool: bool) -> nn.Sequential:

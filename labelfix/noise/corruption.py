@@ -14,6 +14,7 @@ from labelfix.errors import InputError
 from labelfix.noise.noise_file import NoiseFile, asked_of, read_noise_file
 from labelfix.noise.open_set import foreign_images, open_foreign
 from labelfix.noise.planting import EXACT, NoiseSpec, flip_rates, parse_noise, plant, realised_transition
+from labelfix.noise.several_labels import Part, is_for_several, parse_parts, plant_parts
 from labelfix.noise.writing import check_columns, check_out, write_noisy
 from labelfix.output_paths import check_output
 from labelfix.reporting import Reporter, Silent
@@ -33,6 +34,8 @@ def corrupt(
     root: str | Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    label_columns: Sequence[str] | str | None = None,
+    label_separator: str | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def corrupt(
             "pair:rates.csv" (columns class and rate; also for symmetric and symmetric-exclusive). Either names
             every class once, in any order. Each row is drawn on its own; with ":exact" behind it, counts are exact.
             See `labelfix.noise.planting`; for "semantic:0.2" `labelfix.noise.semantic`.
-        exact: the same as ":exact" behind the noise.
+        exact: the same as ":exact" behind the noise; noise of several labels a row is exact as it is.
         open_set: for "open-set:0.3", and for nothing else: the source of the images that come in. Its labels, if it
             has any, do not matter; images may lie in a folder without classes. Its image column is `image_column`
             where it has one of that name, else the usual ones.
@@ -61,8 +64,14 @@ def corrupt(
         root: folder that a manifest's relative paths start from.
         image_column: of a manifest or Parquet file.
         label_column: of a manifest or Parquet file.
+        label_columns: several labels a row, see `Manifest.read`; names with commas, or a sequence.
+        label_separator: the same.
         overwrite: replace an existing file.
         reporter: gets progress and messages.
+
+    Where a row may have several labels the noise is as in "dropped:0.2,added:0.05" (`labelfix.noise.several_labels`);
+    `label` and `true_label` are lists then, and with confidences there is a column for each class in place of `label`.
+    There are no rates and no matrix of classes, and `corrupted` counts rows, `dropped` and `added` the labels.
 
     Returns:
         JSON-able: path, noise, kind, rate (None with a file), noise_file_sha256 (None without), open_set (path or
@@ -77,6 +86,24 @@ def corrupt(
         InputError: bad source, noise, noise file or seed; an existing `out`; an `out` inside a source; a column
             of the source that has the name of one of ours; too few images in `open_set`.
     """
+    if is_for_several(noise):
+        names = label_columns.split(",") if isinstance(label_columns, str) else label_columns
+        columns: dict[str, Any] = {"root": root, "image_column": image_column, "label_column": label_column}
+        several: dict[str, Any] = {
+            "task": "multi",
+            "label_columns": names,
+            "label_separator": label_separator,
+        }
+        if open_set is not None:
+            raise InputError(f"--open-set: --noise {noise} needs no second source; leave it out")
+        parts = parse_parts(noise)
+        source = Manifest.read(source, rows=rows, **columns, **several)
+        return _corrupt_several(source, noise, parts, out or DEFAULT_OUT, seed, overwrite=overwrite)
+    if label_columns or label_separator is not None:
+        option = "--label-columns" if label_columns else "--label-separator"
+        raise InputError(
+            f"{option}: --noise {noise} is for one label per row; for several use dropped:R,added:R"
+        )
     spec = parse_noise(f"{noise}:{EXACT}" if exact and not noise.endswith(f":{EXACT}") else noise)
     _check_open_set(spec, open_set)
     file = read_noise_file(spec)
@@ -89,6 +116,40 @@ def corrupt(
     check_output(path, {"the source": manifest.places, **other})
     check_out(path, overwrite=overwrite)
     return corrupt_manifest(manifest, spec, path, file=file, open_set=foreign, seed=seed, reporter=reporter)
+
+
+def _corrupt_several(
+    manifest: Manifest, noise: str, parts: tuple[Part, ...], out: str | Path, seed: int, *, overwrite: bool
+) -> dict[str, Any]:
+    """The same for a source of several labels a row."""
+    assert manifest.targets is not None
+    path = Path(out)
+    check_output(path, {"the source": manifest.places})
+    check_out(path, overwrite=overwrite)
+    tested = manifest.held_out & (manifest.given >= 0)
+    hittable = np.where(manifest.held_out[:, None], np.float32("nan"), manifest.targets)
+    noisy = np.where(manifest.held_out[:, None], manifest.targets, plant_parts(hittable, parts, seed))
+    as_columns = any(part.kind == "softened" for part in parts)
+    check_columns(manifest, manifest.pass_through, manifest.class_names if as_columns else ())
+    write_noisy(path, manifest, noisy, manifest.targets, manifest.pass_through, None, as_columns=as_columns)
+    labelled = int((manifest.given >= 0).sum())
+    before, after = (np.nan_to_num(values) >= 0.5 for values in (manifest.targets, noisy))
+    corrupted = int((before != after).any(axis=1).sum())
+    return {
+        "path": str(path),
+        "noise": noise,
+        "seed": seed,
+        "rows": manifest.num_rows,
+        "labelled": labelled,
+        "test_rows": int(tested.sum()),
+        "corrupted": corrupted,
+        "dropped": int((before & ~after).sum()),
+        "added": int((after & ~before).sum()),
+        "realised_rate": corrupted / (labelled - int(tested.sum())),
+        "class_names": list(manifest.class_names),
+        "label_columns": list(manifest.class_names) if as_columns else None,
+        "warnings": list(manifest.warnings),
+    }
 
 
 def corrupt_manifest(

@@ -17,6 +17,7 @@ from labelfix.data.manifest import Image, Manifest
 from labelfix.errors import InputError
 from labelfix.noise.open_set import ForeignImages
 from labelfix.output_paths import check_new, check_no_folder
+from labelfix.results.corrections import label_lists
 
 _ADDED = ("label", "true_label", "is_corrupted")
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -41,8 +42,8 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     check_new(out, "exists already; choose another, or add --overwrite", overwrite=overwrite)
 
 
-def check_columns(manifest: Manifest, extra: Sequence[str]) -> None:
-    """Refuse pass-through columns that are called as one of ours.
+def check_columns(manifest: Manifest, extra: Sequence[str], classes: Sequence[str] = ()) -> None:
+    """Refuse pass-through columns that are called as one of ours, or as a class that has a column.
 
     Raises:
         InputError: naming the column.
@@ -51,7 +52,7 @@ def check_columns(manifest: Manifest, extra: Sequence[str]) -> None:
     for field in _fields(manifest, extra):
         # A second picture would be taken for the image when the file is scanned.
         is_picture = field.name == "image" and (holds_bytes or pa.types.is_struct(field.type))
-        if field.name in _ADDED or is_picture:
+        if field.name in (*_ADDED, *classes) or is_picture:
             raise InputError(
                 f"{manifest.source}: the column {field.name!r} would pass through, but the result has one of"
                 " that name; rename or remove it, or name it with --image-column or --label-column"
@@ -65,23 +66,25 @@ def write_noisy(
     true: np.ndarray,
     extra: Sequence[str],
     foreign: ForeignImages | None,
+    *,
+    as_columns: bool = False,
 ) -> None:
     """Write every row of a manifest: image, both labels, whether they differ, and columns that pass through.
 
     Args:
         path: the file, written atomically.
         manifest: of the rows.
-        noisy: (N,) int64, -1 for none.
-        true: (N,) int64, -1 for none.
+        noisy: (N,) int64, -1 for none; or (N, K) float32 of several labels a row, NaN rows for none.
+        true: the same.
         extra: names of the columns that pass through.
         foreign: images that take the place of the manifest's; where they or the manifest's are no files, the bytes
             of all go into the file.
+        as_columns: whether several labels a row become a column of numbers for each class, and no list.
     """
     holds_bytes = _holds_bytes(manifest) or (foreign is not None and foreign.holds_bytes)
     fields = [
         pa.field("image", _PICTURE) if holds_bytes else pa.field("file_name", pa.string()),
-        pa.field("label", pa.string()),
-        pa.field("true_label", pa.string()),
+        *_label_fields(noisy, manifest.class_names, as_columns=as_columns),
         pa.field("is_corrupted", pa.bool_(), nullable=False),
         *_fields(manifest, extra),
     ]
@@ -96,12 +99,35 @@ def write_noisy(
                 _pictures(images, _names(first, batch.column(0), foreign))
                 if holds_bytes
                 else _relative_paths(images, start),
-                _texts(noisy[rows], manifest.class_names),
-                _texts(true[rows], manifest.class_names),
-                pa.array(noisy[rows] != true[rows]),
+                *_labels(noisy[rows], true[rows], manifest.class_names, as_columns=as_columns),
                 *(batch.column(place) for place in places),
             ]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+
+
+def _label_fields(noisy: np.ndarray, names: Sequence[str], *, as_columns: bool) -> list[pa.Field]:
+    """Of the labels with noise, and of the true ones."""
+    kind = pa.string() if noisy.ndim == 1 else pa.list_(pa.string())
+    own = [pa.field(name, pa.float32()) for name in names] if as_columns else [pa.field("label", kind)]
+    return [*own, pa.field("true_label", kind)]
+
+
+def _labels(
+    noisy: np.ndarray, true: np.ndarray, names: Sequence[str], *, as_columns: bool
+) -> Iterator[pa.Array]:
+    """The columns of `_label_fields`, and whether both are not the same."""
+    if noisy.ndim == 1:
+        yield from (_texts(labels, names) for labels in (noisy, true))
+        yield pa.array(noisy != true)
+        return
+    known = ~np.isnan(true).any(axis=1)
+    before, after = (np.nan_to_num(values) >= 0.5 for values in (true, noisy))
+    if as_columns:
+        yield from (pa.array(values, pa.float32(), from_pandas=True) for values in noisy.T)
+    else:
+        yield label_lists(after, known, pa.array(names, pa.string()))
+    yield label_lists(before, known, pa.array(names, pa.string()))
+    yield pa.array((before != after).any(axis=1))
 
 
 def _holds_bytes(manifest: Manifest) -> bool:

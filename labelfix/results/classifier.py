@@ -24,6 +24,7 @@ from labelfix.data.images.store import ImageStore, stored_size
 from labelfix.errors import InputError
 from labelfix.json_files import Checks, are, are_names, is_count, is_number, is_text, load_object, maybe
 from labelfix.networks import NetworkSpec
+from labelfix.networks.attention import HEADS
 from labelfix.networks.heads import FrozenEncoder, FrozenNetwork, Head
 from labelfix.networks.onnx_encoder import OnnxEncoder
 from labelfix.results.onnx import write_onnx
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from labelfix.training.trainer import Trainer
 
 
+HALF = 0.5  # probability from which an image has a class
 _BATCH = 500
 _MOST_VIEWS = 2
 
@@ -55,6 +57,7 @@ class Classifier:
         std: per channel, of pixel values in 0..1.
         method: that trained it.
         white: the value of 16-bit grey that was 255 in the images that it was trained on.
+        task: "single" for one label an image, "multi" for any number of them.
     """
 
     network: nn.Module
@@ -64,6 +67,7 @@ class Classifier:
     std: tuple[float, ...]
     method: str
     white: int = WHITE
+    task: str = "single"
 
     def save(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `classifier.json` atomically into `folder`."""
@@ -80,6 +84,7 @@ class Classifier:
             "normalisation": {"mean": list(self.mean), "std": list(self.std), "white": self.white},
             "method": self.method,
             "labelfix_version": version("labelfix"),
+            **({} if self.task == "single" else {"task": self.task}),
         }
 
     def to_onnx(self, path: str | Path) -> Path:
@@ -96,9 +101,13 @@ class Classifier:
 
         Raises:
             InputError: another name, a folder, a place that cannot be written, a package of the extra `onnx` that is
-                missing, or an ONNX encoder, whose graph is its own.
+                missing, an ONNX encoder, whose graph is its own, or a classifier for several labels an image.
             LabelfixError: a network that ONNX cannot hold, or whose file answers otherwise than the network.
         """
+        if self.task == "multi":
+            raise InputError(
+                "to_onnx: a multi-label classifier is not written as ONNX; use its classifier/ folder"
+            )
         path = Path(path)
         notes = {"class_names": json.dumps(self.class_names, ensure_ascii=False), "method": self.method}
         write_onnx(path, self.network, self.spec, self.mean, self.std, notes)
@@ -113,7 +122,8 @@ class Classifier:
         Returns:
             A frame with a row per path: `file_name`, `predicted_label`, `confidence` (probability of that
             label, 0 to 1), `predicted_probs` (list of K floats in the order of `class_names`), `error`
-            (text where the image could not be read, else None).
+            (text where the image could not be read, else None). Where an image may have several labels,
+            `predicted_label` is the list of them and `confidence` the smallest probability of what is said of a class.
 
         Raises:
             InputError: a single path in place of several.
@@ -144,6 +154,9 @@ class Classifier:
     def _row(self, name: str, probs: np.ndarray | None, error: str | None) -> tuple[Any, ...]:
         if probs is None or not np.isfinite(probs).all():
             return name, None, None, None, error
+        if self.task == "multi":
+            names = [self.class_names[label] for label in np.flatnonzero(probs >= HALF)]
+            return name, names, float(np.maximum(probs, 1 - probs).min()), probs.tolist(), error
         best = int(probs.argmax())
         return name, self.class_names[best], float(probs[best]), probs.tolist(), error
 
@@ -158,7 +171,11 @@ class Classifier:
             Rows (B,) int64 and their probabilities (B, K) float32, not finite where the logits are not.
         """
         for some, found in batch_logits(self.network, source, rows):
-            yield some, found.softmax(dim=1).cpu().numpy()
+            yield some, self.probs_of(found).cpu().numpy()
+
+    def probs_of(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, K) of logits: they sum to 1, but where an image may have several labels."""
+        return logits.softmax(dim=1) if self.task == "single" else logits.sigmoid()
 
     def augmentation(self, device: torch.device) -> Augmentation:
         """The views this network expects, without mirroring."""
@@ -204,7 +221,8 @@ def load_classifier(folder: str | Path) -> Classifier:
             f"{folder}: the classifier cannot be read ({reason}); name another run, or scan again"
         ) from error
     mean, std, white = tuple(norm["mean"]), tuple(norm["std"]), norm.get("white", WHITE)
-    return Classifier(network, spec, tuple(names), mean, std, facts["method"], white)
+    task = facts.get("task") or "single"
+    return Classifier(network, spec, tuple(names), mean, std, facts["method"], white, task)
 
 
 def _load_network(spec: NetworkSpec, path: Path) -> nn.Module:
@@ -235,6 +253,7 @@ _FACTS: Checks = {
         "image_size": is_image_size,
         "views": maybe(lambda value: is_count(value) and value <= _MOST_VIEWS),
         "onnx_shape": maybe(are(is_count)),
+        "head": maybe(lambda value: value in HEADS),
     },
     "class_names": are_names,
     "normalisation": {
@@ -243,6 +262,7 @@ _FACTS: Checks = {
         "white": maybe(lambda value: is_count(value) and 0 < value <= WHITE),
     },
     "method": is_text,
+    "task": maybe(lambda value: value in ("single", "multi")),
 }
 
 
@@ -262,8 +282,10 @@ def make_classifier(
     onnx_shape: tuple[int, ...] = ()
     if encoder is not None and isinstance(encoder.encoder, OnnxEncoder):
         onnx_shape = len(encoder.encoder.content), len(cast("Head", trainer.network).mean)
-    spec = NetworkSpec(config.backbone, len(class_names), config.image_size, seen, onnx_shape)
+    spec = NetworkSpec(
+        config.backbone, len(class_names), config.image_size, seen, onnx_shape, config.network_head
+    )
     network = trainer.network
     if encoder is not None:
         network = FrozenNetwork(encoder, cast("Head", network), mirrored=seen == 2)
-    return Classifier(network, spec, class_names, views.mean, views.std, config.method, white)
+    return Classifier(network, spec, class_names, views.mean, views.std, config.method, white, config.task)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from labelfix.data.manifest import Manifest
+from labelfix.data.readers.checks import rows_alike
 
 _EXAMPLES = 3
 _FILES_OF_AN_EXAMPLE = 4
@@ -24,7 +25,8 @@ def copies_summary(manifest: Manifest, copies: np.ndarray) -> dict[str, Any]:
     rows = rows[np.argsort(copies[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(copies[rows], prepend=-1))
     groups = np.split(rows, starts[1:]) if len(rows) else []
-    contradicting = [group for group in groups if is_contradicting(manifest.given[group])]
+    labels = manifest.given if manifest.targets is None else rows_alike(manifest.targets)
+    contradicting = [group for group in groups if is_contradicting(labels[group])]
     leaking = [group for group in groups if len(np.unique(manifest.held_out[group])) > 1]
     return {
         "rows": len(rows),
@@ -46,9 +48,8 @@ def is_contradicting(given: np.ndarray) -> bool:
 
 def _example(manifest: Manifest, group: np.ndarray) -> dict[str, list[Any]]:
     some = group[:_FILES_OF_AN_EXAMPLE]
-    labels = manifest.given[some].tolist()
     return {
         "sample_ids": some.tolist(),
         "file_names": manifest.file_names().take(pa.array(some)).to_pylist(),
-        "given_labels": [None if label < 0 else manifest.class_names[label] for label in labels],
+        "given_labels": [manifest.label_of(row) for row in some.tolist()],
     }

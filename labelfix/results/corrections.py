@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelfix.atomic_files import atomic_path
-from labelfix.data.findings_schema import LABEL_TYPE, LATER_COLUMNS, findings_fields
+from labelfix.data.findings_schema import LATER_COLUMNS, findings_fields, multi_label_fields
 from labelfix.data.images.issues import ISSUES
 from labelfix.data.manifest import Manifest
 from labelfix.data.parquet_file import open_parquet_file
@@ -232,6 +232,37 @@ def distribution_array(probs: np.ndarray, known: np.ndarray) -> pa.FixedSizeList
     return pa.FixedSizeListArray.from_arrays(filled.ravel(), probs.shape[1], mask=pa.array(~known))
 
 
+def label_lists(has: np.ndarray, known: np.ndarray, names: pa.Array) -> pa.ListArray:
+    """The names of the classes that rows have (n, K) bool, list<string>; null where not known (n,) bool."""
+    rows, classes = np.nonzero(has & known[:, None])
+    ends = np.cumsum(np.bincount(rows, minlength=len(has)))
+    # A missing offset makes a null of its row.
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32), mask=np.append(~known, False))
+    return pa.ListArray.from_arrays(offsets, names.take(pa.array(classes)))
+
+
+def label_states(labels: pa.Array, names: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `label_lists`: (n, K) bool which classes rows have, and (n,) bool which are known."""
+    found = np.zeros((len(labels), len(names)), bool)
+    classes = pc.index_in(pc.list_flatten(labels), value_set=names)
+    found[pc.list_parent_indices(labels).to_numpy(), classes.to_numpy(zero_copy_only=False)] = True
+    return found, labels.is_valid().to_numpy(zero_copy_only=False)
+
+
+def number_lists(values: np.ndarray, known: np.ndarray) -> pa.FixedSizeListArray:
+    """Numbers (n, K) as lists of float32; null where not known (n,) bool."""
+    filled = np.where(known[:, None], values, 0).astype(np.float32)
+    return pa.FixedSizeListArray.from_arrays(filled.ravel(), values.shape[1], mask=pa.array(~known))
+
+
+def number_rows(lists: pa.FixedSizeListArray) -> np.ndarray:
+    """The inverse of `number_lists`: (n, K) float32, NaN rows where there is none."""
+    known = lists.is_valid().to_numpy(zero_copy_only=False)
+    found = np.full((len(lists), lists.type.list_size), np.nan, np.float32)
+    found[known] = lists.drop_null().flatten().to_numpy().reshape(-1, lists.type.list_size)
+    return found
+
+
 def error_array(errors: dict[int, str], first: int, valid: np.ndarray) -> pa.Array:
     """Why rows are not valid, string (n,), null where they are: `errors` by row, from row `first` on."""
     if valid.all():
@@ -279,6 +310,11 @@ class Corrections:
         except ValueError as error:
             raise InputError(f"{path} is not as labelfix writes it: {error}; {_WAY_OUT}") from None
         return opened
+
+    @property
+    def is_multi(self) -> bool:
+        """Whether a row may have several labels."""
+        return bool(self.metadata["task"] == "multi")
 
     @property
     def schema(self) -> pa.Schema:
@@ -345,13 +381,8 @@ class Corrections:
         return batch
 
     def _check_schema(self, found: pa.Schema) -> None:
-        num_classes, labels = len(self.metadata["class_names"]), pa.list_(pa.string())
-        kinds = {field.name: field.type for field in findings_fields(num_classes)}
-        if self.metadata["task"] == "multi":
-            ours = [name for name, kind in kinds.items() if kind == LABEL_TYPE and name != "image_issue"]
-            kinds |= dict.fromkeys(ours, labels)
-            kinds |= {"added_labels": labels, "removed_labels": labels}
-            kinds["class_noise_scores"] = pa.list_(pa.float32(), num_classes)
+        fields = multi_label_fields if self.is_multi else findings_fields
+        kinds = {field.name: field.type for field in fields(len(self.metadata["class_names"]))}
         for name, kind in kinds.items():
             # Runs of before it was written are whole without it.
             if name in LATER_COLUMNS and name not in found.names:

@@ -10,9 +10,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from labelfix.data.verified_labels import DECISIONS, REMOVE, SKIP, Known, Verified, read_verified, sha256_of
+from labelfix.data.verified_labels import (
+    DECISIONS,
+    REMOVE,
+    SEPARATOR,
+    SKIP,
+    Known,
+    Verified,
+    read_verified,
+    sha256_of,
+)
 from labelfix.errors import InputError
-from labelfix.results.corrections import Corrections
+from labelfix.results.corrections import Corrections, label_lists
 
 REVIEWED_LABEL = "reviewed_label"
 REVIEW_STATUS = "review_status"
@@ -28,12 +37,14 @@ class Decisions:
         labels: (n,) int64 class index, -1 where the decision is to skip or to remove.
         codes: (n,) int64 index into `DECISIONS`.
         class_names: of the run.
+        states: (n, K) bool, the classes of the rows where they may have several; None for one label a row.
     """
 
     rows: np.ndarray
     labels: np.ndarray
     codes: np.ndarray
     class_names: tuple[str, ...]
+    states: np.ndarray | None = None
 
     @classmethod
     def read(cls, path: str | Path | Sequence[str | Path], corrections: Corrections) -> Decisions:
@@ -52,7 +63,10 @@ class Decisions:
         labels, codes = (
             np.concatenate([getattr(each, name) for each in read]) for name in ("labels", "codes")
         )
-        return cls(rows, labels[first], codes[first], read[0].class_names)
+        states = None
+        if corrections.is_multi:
+            states = np.concatenate([each.states for each in read if each.states is not None])[first]
+        return cls(rows, labels[first], codes[first], read[0].class_names, states)
 
     @classmethod
     def _read(cls, file: Path, corrections: Corrections) -> Decisions:
@@ -65,12 +79,13 @@ class Decisions:
             )
         codes = np.array([DECISIONS.index(decision) for decision in found.decisions], np.int64)
         order = np.argsort(found.rows)
-        decisions = cls(found.rows[order], found.labels[order], codes[order], names)
+        states = found.states[order] if corrections.is_multi else None
+        decisions = cls(found.rows[order], found.labels[order], codes[order], names, states)
         _check(decisions, found, order, corrections, file)
         return decisions
 
     def of(self, first: int, count: int) -> tuple[pa.Array, pa.Array]:
-        """What was decided on rows first..first+count-1, both string (count,).
+        """What was decided on rows first..first+count-1, both string (count,); the first lists of labels of several.
 
         Returns:
             `reviewed_label`, null where nothing was decided, or to skip or remove; `review_status`, what was decided,
@@ -80,6 +95,11 @@ class Decisions:
         places = self.rows[left:right] - first
         labels, codes = np.full(count, -1), np.full(count, -1)
         labels[places], codes[places] = self.labels[left:right], self.codes[left:right]
+        if self.states is not None:
+            states = np.zeros((count, len(self.class_names)), bool)
+            states[places] = self.states[left:right]
+            lists = label_lists(states, labels >= 0, pa.array(self.class_names, pa.string()))
+            return lists, _named(codes, DECISIONS)
         return _named(labels, self.class_names), _named(codes, DECISIONS)
 
 
@@ -96,7 +116,8 @@ def _named(indices: np.ndarray, names: tuple[str, ...]) -> pa.Array:
 def _known(corrections: Corrections, class_names: tuple[str, ...]) -> Known:
     batches = corrections.batches(["file_name"])
     file_names = pa.chunked_array([batch.column(0) for batch in batches], pa.string())
-    return Known(str(corrections.path), class_names, file_names, str)
+    separator = SEPARATOR if corrections.is_multi else None
+    return Known(str(corrections.path), class_names, file_names, str, separator=separator)
 
 
 def _check(
@@ -107,7 +128,7 @@ def _check(
     for batch in corrections.batches(["given_label", "is_valid"]):
         left, right = np.searchsorted(decisions.rows, [first, first + len(batch)])
         places = pa.array(decisions.rows[left:right] - first)
-        given = batch.column("given_label").cast(pa.string()).take(places)
+        given = batch.column("given_label").take(places)
         valid = batch.column("is_valid").take(places)
         for place, name, is_valid in zip(
             range(left, right), given.to_pylist(), valid.to_pylist(), strict=True
@@ -116,12 +137,22 @@ def _check(
         first += len(batch)
 
 
-def _check_one(decisions: Decisions, place: int, given: str | None, where: str, *, is_valid: bool) -> None:
+def _check_one(
+    decisions: Decisions, place: int, given: str | list[str] | None, where: str, *, is_valid: bool
+) -> None:
     sample_id, code, label = decisions.rows[place], decisions.codes[place], decisions.labels[place]
     if DECISIONS[code] not in (SKIP, REMOVE) and not is_valid:
         raise InputError(
             f"{where} decides on sample {sample_id}, whose image is not valid; take the row out, or skip it"
         )
+    if decisions.states is not None:
+        own = [decisions.class_names[label] for label in np.flatnonzero(decisions.states[place])]
+        if code == _KEPT and own != (given or []):
+            raise InputError(
+                f"{where} keeps {SEPARATOR.join(own)!r}, but sample {sample_id} was given other labels; is it of"
+                " another run? Write change, or the given labels"
+            )
+        return
     if code == _KEPT and decisions.class_names[label] != given:
         shown = "no label" if given is None else repr(given)
         raise InputError(

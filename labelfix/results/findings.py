@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from scipy.special import softmax
 
 from labelfix.data.images.store import ImageStore
@@ -18,7 +17,6 @@ from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.in_sample import as_held_out
 from labelfix.estimation.judgement import Thresholds
-from labelfix.methods.base import Method
 from labelfix.methods.own_model import OwnModel
 from labelfix.results.around import Around
 from labelfix.results.conclude import Readable, conclude
@@ -58,20 +56,20 @@ def find(
         logits = np.where((crossed.fold_of_row >= 0)[:, None], crossed.logits, logits)
     probs = softmax(logits.astype(np.float64), axis=1).astype(np.float32)
     kept = np.zeros(manifest.num_rows, dtype=bool)
-    diverged = next((report for report in last_reports if not report.is_finite), None)
-    if diverged is None and np.isfinite(probs[store.valid]).all():
-        rows = _Rows.of(manifest, store, trusted, held_out)
-        if crossed is not None:
-            evidence = _of_folds(rows, trainer.method, thresholds, crossed, probs)
-        elif isinstance(trainer.method, OwnModel) and trainer.method.speaks_for_itself:
-            evidence = _of_own_model(rows, trainer.method, thresholds, plain, probs)
+    reason, method = diverged(last_reports, probs[store.valid]), trainer.method
+    if not reason:
+        rows = Rows.of(manifest, store, trusted, held_out)
+        averaged = method.ensembled_probs.cpu().numpy()
+        folds = None if crossed is None else crossed.fold_of_row
+        if folds is not None:
+            evidence = of_folds(rows, averaged, method.score, thresholds, folds, probs)
+        elif isinstance(method, OwnModel) and method.speaks_for_itself:
+            evidence = of_own_model(rows, method.own_evidence(plain), thresholds, probs)
         else:
-            evidence = _of_training(rows, trainer.method, thresholds, probs)
-        kept = _of_unknown_class(rows, None if crossed is None else crossed.fold_of_row)
-        evidence.diagnostics.update(trainer.method.diagnostics(plain))
+            evidence = of_training(rows, averaged, method.score(probs, rows.given), thresholds)
+        kept = rows.of_unknown_class(folds)
+        evidence.diagnostics.update(method.diagnostics(plain))
     else:
-        epoch = last_reports[-1].epoch if diverged is None else diverged.epoch
-        reason = f"training diverged in epoch {epoch}; give a lower --set learning_rate"
         nothing = np.full(manifest.num_rows, np.nan)
         evidence = Evidence(nothing, np.full(probs.shape, np.nan, np.float32), Fit(ok=False, reason=reason))
     found = conclude(
@@ -87,8 +85,22 @@ def find(
     return dataclasses.replace(found, removed=manifest.removed, said=manifest.said)
 
 
+def diverged(last_reports: Sequence[EpochReport], probs: np.ndarray) -> str:
+    """Why a training has no findings: its losses, or what it says of the valid rows (V, K), are not finite; else empty.
+
+    Args:
+        last_reports: of the last epoch of every training.
+        probs: of the network.
+    """
+    bad = next((report for report in last_reports if not report.is_finite), None)
+    if bad is None and np.isfinite(probs).all():
+        return ""
+    epoch = last_reports[-1].epoch if bad is None else bad.epoch
+    return f"training diverged in epoch {epoch}; give a lower --set learning_rate"
+
+
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """What became of the rows.
 
     Attributes:
@@ -106,7 +118,8 @@ class _Rows:
     num_classes: int
 
     @classmethod
-    def of(cls, manifest: Manifest, store: ImageStore, trusted: Trusted, held_out: np.ndarray) -> _Rows:
+    def of(cls, manifest: Manifest, store: ImageStore, trusted: Trusted, held_out: np.ndarray) -> Rows:
+        """From the source, which images of it can be read, verified labels, and the rows left out of training."""
         labels = training_labels(manifest, store.valid, trusted)
         of_split = held_out_rows(manifest, store.valid, manifest.given)
         is_judged = ((labels >= 0) | of_split) & ((trusted.label < 0) | trusted.is_scored)
@@ -118,22 +131,36 @@ class _Rows:
             len(manifest.class_names),
         )
 
+    def of_unknown_class(self, fold_of_row: np.ndarray | None) -> np.ndarray:
+        """(N,) bool, rows whose given class no row had on which their network was trained: it knows nothing of it."""
+        folds = np.full(len(self.trained), -1) if fold_of_row is None else fold_of_row
+        unknown = np.zeros(len(self.trained), dtype=bool)
+        for label in range(self.num_classes):
+            of_class = self.given == label
+            holding = np.unique(folds[self.trained == label])
+            if len(holding) == 0:
+                unknown |= of_class
+            elif len(holding) == 1 and holding[0] >= 0:
+                unknown |= of_class & (folds == holding[0])
+        return unknown
 
-def _of_training(rows: _Rows, method: Method, thresholds: Thresholds, probs: np.ndarray) -> Evidence:
+
+def of_training(
+    rows: Rows, averaged: np.ndarray, score: np.ndarray | None, thresholds: Thresholds
+) -> Evidence:
     """The evidence of a single training: what it remembers of labels is told from the rows that it left out.
 
     Args:
         rows: what became of them.
-        method: after its last epoch.
+        averaged: (N, K) predictions averaged over the training, zeros where there are none.
+        score: (N,) by which rows are ranked; None for what is best known.
         thresholds: of the verdicts.
-        probs: (N, K) of the trained network.
     """
-    averaged = method.ensembled_probs.cpu().double().numpy()
+    averaged = averaged.astype(np.float64)
     mass = averaged.sum(axis=1, keepdims=True)
     averaged = np.where(mass > 0, averaged / np.where(mass > 0, mass, 1), np.nan)
     trained = np.where(rows.of_split, -1, rows.given)
     averaged = as_held_out(averaged, trained, rows.held_out)
-    score = method.score(probs, rows.given)
     judged = partial(judged_evidence, score=score, thresholds=thresholds)
     evidence = judged(averaged, trained, unseen=rows.held_out)
     if not rows.of_split.any():
@@ -143,19 +170,15 @@ def _of_training(rows: _Rows, method: Method, thresholds: Thresholds, probs: np.
     return _with_rows(evidence, judged(averaged, rows.given, unseen=unseen), rows.of_split)
 
 
-def _of_own_model(
-    rows: _Rows, method: OwnModel, thresholds: Thresholds, logits: torch.Tensor, probs: np.ndarray
-) -> Evidence:
-    """What the method's own model says; of rows that it was not trained on, what their predictions say.
+def of_own_model(rows: Rows, evidence: Evidence, thresholds: Thresholds, probs: np.ndarray) -> Evidence:
+    """What a method's own model says; of rows that it was not trained on, what their predictions say.
 
     Args:
         rows: what became of them.
-        method: after its last epoch.
+        evidence: of the method's own model.
         thresholds: of the verdicts.
-        logits: (N, K) of the trained network, on its device.
-        probs: (N, K), their softmax.
+        probs: (N, K) of the trained network.
     """
-    evidence = method.own_evidence(logits)
     unseen = rows.of_split | rows.held_out
     if not unseen.any():
         return evidence
@@ -172,34 +195,25 @@ def _with_rows(evidence: Evidence, others: Evidence, rows: np.ndarray) -> Eviden
     )
 
 
-def _of_folds(
-    rows: _Rows, method: Method, thresholds: Thresholds, crossed: CrossFit, probs: np.ndarray
+def of_folds(
+    rows: Rows,
+    averaged: np.ndarray,
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
+    thresholds: Thresholds,
+    fold_of_row: np.ndarray,
+    probs: np.ndarray,
 ) -> Evidence:
     """The evidence of rows that were held out: of the folds, and of `split`.
 
     Args:
         rows: what became of them.
-        method: of the training on all rows.
+        averaged: (N, K) predictions averaged over the training on all rows.
+        score: by which rows are ranked, see `Method.score`.
         thresholds: of the verdicts.
-        crossed: the folds.
+        fold_of_row: (N,) int64, the fold that held a row out, -1 for none.
         probs: (N, K) of the folds' networks, or of that training.
     """
-    held_out = (crossed.fold_of_row >= 0) | rows.of_split
+    held_out = (fold_of_row >= 0) | rows.of_split
     given = np.where(held_out, rows.given, -1)
     shown = np.where(held_out[:, None], probs.astype(np.float64), np.nan)
-    averaged = method.ensembled_probs.cpu().numpy()
-    return judged_evidence(shown, given, averaged, method.score(shown, given), thresholds=thresholds)
-
-
-def _of_unknown_class(rows: _Rows, fold_of_row: np.ndarray | None) -> np.ndarray:
-    """(N,) bool, rows whose given class no row had on which their network was trained: it knows nothing of it."""
-    folds = np.full(len(rows.trained), -1) if fold_of_row is None else fold_of_row
-    unknown = np.zeros(len(rows.trained), dtype=bool)
-    for label in range(rows.num_classes):
-        of_class = rows.given == label
-        holding = np.unique(folds[rows.trained == label])
-        if len(holding) == 0:
-            unknown |= of_class
-        elif len(holding) == 1 and holding[0] >= 0:
-            unknown |= of_class & (folds == holding[0])
-    return unknown
+    return judged_evidence(shown, given, averaged, score(shown, given), thresholds=thresholds)

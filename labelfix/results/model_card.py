@@ -102,7 +102,7 @@ def _weights(config: ScanConfig) -> str:
 
 def _changed(config: ScanConfig) -> list[tuple[str, str, str]]:
     """Settings that differ from the preset: name, value here, value there."""
-    preset = method_class(config.method).presets()[config.preset].model_dump()
+    preset = method_class(config.method, config.task).presets()[config.preset].model_dump()
     pairs = [(name, here, preset[name]) for name, here in config.settings.model_dump().items()]
     return [(name, _as_text(here), _as_text(there)) for name, here, there in pairs if here != there]
 

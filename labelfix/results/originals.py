@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from labelfix.data.hub import is_hub_address
 from labelfix.data.images.store import ImageStore
@@ -57,6 +56,9 @@ def read_originals(corrections: Corrections, source: Any = None) -> Manifest:
             class_map=options.get("class_map"),
             require_labels=False,
             has_images=options.get("has_images") is not False,
+            task=options.get("task") or "single",
+            label_columns=options.get("label_columns"),
+            label_separator=options.get("label_separator"),
         )
         found = _same_rows(manifest, corrections)
         if found is not None:
@@ -78,7 +80,7 @@ def _same_rows(manifest: Manifest, corrections: Corrections) -> Manifest | None:
     places = {name: row for row, name in enumerate(manifest.file_names().to_pylist())}
     rows, is_valid = [], []
     for batch in corrections.batches(["file_name", "given_label", "is_valid"]):
-        given = batch.column("given_label").cast(pa.string()).to_pylist()
+        given = batch.column("given_label").to_pylist()
         for name, label in zip(batch.column("file_name").to_pylist(), given, strict=True):
             place = places.get(name, -1)
             if place >= 0 and manifest.label_of(place) != label:

@@ -49,6 +49,9 @@ _SOURCE: Checks = {
     "label_column": maybe(is_text),
     "class_map": maybe(by_name(is_text)),
     "has_images": maybe(is_flag),
+    "task": maybe(lambda value: value in ("single", "multi")),
+    "label_columns": maybe(are(is_text)),
+    "label_separator": maybe(is_text),
 }
 _CONFIG: Checks = {
     "config": maybe({

@@ -57,7 +57,7 @@ def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> 
             "held_out": int(manifest.held_out.sum()),
             "invalid": int((~valid).sum()),
         },
-        "image_issues": _image_issues(around),
+        "image_issues": image_issue_counts(around),
         "copies": {**copies_summary(manifest, around.copies), **around.facts},
         "diagnostics": findings.evidence.diagnostics,
     }
@@ -111,7 +111,9 @@ def cost(
         "images_per_second": round(images / seconds, 1) if seconds else None,
         "data_wait_seconds": _data_wait(reports_of),
         **_peak_memory(trainer.source.device),
-        **{name: value for name, value in epochs[-1].reported.items() if name.endswith("_accuracy")},
+        **{
+            name: value for name, value in epochs[-1].reported.items() if name.endswith(("_accuracy", "_map"))
+        },
         "hardware": _hardware(trainer.source.device),
     }
 
@@ -150,7 +152,7 @@ def _hardware(device: torch.device) -> dict[str, Any]:
     return {"device": str(device), "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
 
 
-def _image_issues(around: Around) -> dict[str, int]:
+def image_issue_counts(around: Around) -> dict[str, int]:
     """How many images have each issue."""
     found = np.full(0, -1) if around.image_issue is None else around.image_issue
     return {name: int((found == place).sum()) for place, name in enumerate(ISSUES)}

@@ -119,6 +119,7 @@ def cross_fit(
     reporter: Reporter,
     watched: Sequence[Watched] = (),
     trusted_labels: np.ndarray | None = None,
+    targets: np.ndarray | None = None,
 ) -> CrossFit:
     """Train once per fold with its labels masked, and collect the predictions for them.
 
@@ -134,6 +135,7 @@ def cross_fit(
         reporter: shows progress.
         watched: what the accuracy is measured on after every epoch.
         trusted_labels: (N,) int64, labels of rows with a stream of their own: `setup.trusted_stream_labels`.
+        targets: (N, K) float32 where a row may have several labels: `setup.training_targets`.
     """
     logits = np.full((len(labels), num_classes), np.nan, np.float32)
     reports: dict[int, list[EpochReport]] = {}
@@ -147,7 +149,9 @@ def cross_fit(
             trained = np.flatnonzero(masked >= 0)
             # No name here: the trainer leaves the device before the next comes.
             found = _held_out(
-                make_trainer(source, masked, num_classes, config, trained, fold, trusted_labels),
+                make_trainer(
+                    source, masked, num_classes, config, trained, fold, trusted_labels, targets=targets
+                ),
                 rows, kept, reporter, watched, stage,
             )  # fmt: skip
         logits[rows] = found[0].numpy()

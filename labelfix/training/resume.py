@@ -13,9 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from labelfix.errors import Interrupted
 from labelfix.reporting import Reporter, tell_epoch
 from labelfix.training import checkpoint
+from labelfix.training.batches import Source
 from labelfix.training.setup import Watched
 from labelfix.training.trainer import EpochReport, Trainer
 
@@ -54,7 +57,7 @@ def train(
             return not interrupted.is_set()
 
         for report in trainer.epochs(keep_going):
-            seen = {f"{name}_accuracy": trainer.accuracy(images, labels) for name, images, labels in watched}
+            seen: dict[str, float] = dict(_measured(trainer, *each) for each in watched)
             seen[DATA_WAIT] = round(trainer.data_wait_seconds, 3)
             reports.append(replace(report, reported={**report.reported, **seen}))
             tell_epoch(reporter, stage, _told(reports[-1], trainer.num_epochs))
@@ -82,6 +85,13 @@ def _told(report: EpochReport, num_epochs: int) -> dict[str, Any]:
         "seconds": round(report.elapsed_seconds, 3),
         **{name: value for name, value in numbers.items() if value is not None and math.isfinite(value)},
     }
+
+
+def _measured(trainer: Trainer, name: str, images: Source, labels: np.ndarray) -> tuple[str, float]:
+    """What is reported of some labelled rows: accuracy, or of several labels a row the mean average precision."""
+    if labels.ndim == 2:
+        return f"{name}_map", trainer.mean_average_precision(images, labels)
+    return f"{name}_accuracy", trainer.accuracy(images, labels)
 
 
 def _save(trainer: Trainer, folder: Path, reports: list[EpochReport], number: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -54,12 +55,23 @@ class Watched(NamedTuple):
     Attributes:
         name: "test" or "trusted".
         source: of the images.
-        labels: (N,) int64, -1 for rows that do not count.
+        labels: (N,) int64, -1 for rows that do not count; or (N, K) float32 of several labels a row, NaN for those.
     """
 
     name: str
     source: Source
     labels: np.ndarray
+
+
+def training_targets(manifest: Manifest, trusted: Trusted) -> np.ndarray | None:
+    """(N, K) float32: how sure each class of a row is, where a row may have several; else None.
+
+    A trusted row counts with its verified labels, unless it is kept for scoring.
+    """
+    if manifest.targets is None or trusted.targets is None:
+        return manifest.targets
+    rows = ((trusted.label >= 0) & ~trusted.is_scored)[:, None]
+    return np.where(rows, trusted.targets, manifest.targets)
 
 
 def training_labels(manifest: Manifest, valid: np.ndarray, trusted: Trusted) -> np.ndarray:
@@ -126,6 +138,8 @@ def watch(
     Raises:
         InputError: none of the labelled images of the test source can be read.
     """
+    if manifest.targets is not None:
+        return _watch_targets(source, manifest, store, trusted, test, test_source, test_valid)
     found = [Watched("trusted", source, np.where(store.valid, trusted.label, -1))]
     if test is None or test_source is None or test_valid is None:
         best_known = np.where(trusted.label >= 0, trusted.label, manifest.given)
@@ -139,6 +153,46 @@ def watch(
         if not (found[0].labels >= 0).any():
             raise InputError(f"--test {test.name}: none of its labelled images can be read")
     return [watched for watched in found if (watched.labels >= 0).any()]
+
+
+def _watch_targets(
+    source: Source,
+    manifest: Manifest,
+    store: ImageStore,
+    trusted: Trusted,
+    test: Manifest | None,
+    test_source: Source | None,
+    test_valid: np.ndarray | None,
+) -> list[Watched]:
+    """The same where a row may have several labels."""
+    assert manifest.targets is not None
+    known, rows = manifest.targets, trusted.label >= 0
+    if trusted.targets is not None:
+        known = np.where(rows[:, None], trusted.targets, known)
+    seen = manifest.held_out & store.valid
+    found = [Watched("trusted", source, _only(known, store.valid & rows))]
+    if test is None or test_source is None or test_valid is None:
+        found.insert(0, Watched("test", source, _only(known, seen)))
+    else:
+        assert test.targets is not None
+        ours = np.zeros((test.num_rows, len(manifest.class_names)), np.float32)
+        ours[:, [manifest.class_names.index(name) for name in test.class_names]] = test.targets
+        labelled = np.isfinite(test.targets).all(axis=1)
+        found.insert(0, Watched("test", test_source, _only(ours, test_valid & labelled)))
+        if not np.isfinite(found[0].labels).any():
+            raise InputError(f"--test {test.name}: none of its labelled images can be read")
+    return [watched for watched in found if _can_be_ranked(watched.labels)]
+
+
+def _can_be_ranked(targets: np.ndarray) -> bool:
+    """Whether some labelled rows have a class and others lack it."""
+    has = targets[np.isfinite(targets).all(axis=1)] >= 0.5
+    return bool((has.any(axis=0) & ~has.all(axis=0)).any()) if len(has) else False
+
+
+def _only(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(N, K) with NaN but in some rows (N,) bool."""
+    return np.where(rows[:, None], targets, np.float32("nan"))
 
 
 def open_encoder(config: ScanConfig) -> FrozenEncoder | None:
@@ -224,6 +278,7 @@ def make_trainer(
     fold: int | None = None,
     trusted_labels: np.ndarray | None = None,
     unseen: np.ndarray | None = None,
+    targets: np.ndarray | None = None,
 ) -> Trainer:
     """The trainer of a scan, or of one of its folds, with a network, an order and views of its own.
 
@@ -236,6 +291,7 @@ def make_trainer(
         fold: its number; None for the training on all rows.
         trusted_labels: (N,) int64, verified labels of rows with a stream of their own, see `trusted_stream_labels`.
         unseen: (U,) int64, rows that are not trained on, whose predictions are averaged all the same.
+        targets: (N, K) float32 where a row may have several labels, see `training_targets`.
 
     Raises:
         InputError: a network that does not take images of this size, or fewer than two rows to train on.
@@ -244,8 +300,8 @@ def make_trainer(
     views = source.augmentation
     network = build_network(config, num_classes, seed, views if isinstance(views, FeatureViews) else None)
     device = torch.device(config.device)
-    known = Labels.of(labels, num_classes, device, trusted_labels)
-    method = method_class(config.method)(network, known, config.settings)
+    known = Labels.of(labels, num_classes, device, trusted_labels, targets)
+    method = method_class(config.method, config.task)(network, known, config.settings)
     return Trainer(
         method.to(device),
         source,
@@ -263,17 +319,21 @@ def build_network(
 ) -> nn.Module:
     """The network of a scan on its device, with its first weights; of a frozen encoder, the head on its `features`."""
     seed_generators(seed_of(seed, _NETWORK_SEED), torch.device(config.device))
+    spec = NetworkSpec(config.backbone, num_classes, config.image_size)
     if features is not None:
+        networks.check_head(spec, config.network_head, is_frozen=True)
         head = Head(len(features.centre), num_classes).to(config.device)
         head.standardise(features.centre, features.spread)
         return head
-    network = networks.build(NetworkSpec(config.backbone, num_classes, config.image_size))
+    network = networks.build(spec)
     if is_encoder(config.backbone):
         load_encoder(
             cast("TunedNetwork", network).encoder, config.backbone, config.image_size, config.weights
         )
     elif config.weights != "none":
         load_weights(network, config.backbone, config.weights)
+    if config.network_head:
+        network = networks.with_head(network, replace(spec, head=config.network_head))
     network = network.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         with torch.no_grad():

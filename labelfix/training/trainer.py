@@ -16,8 +16,9 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from labelfix.errors import InputError
+from labelfix.estimation.metrics import mean_average_precision
 from labelfix.json_files import Checks, are, by_name, is_count, is_number, is_text, maybe, wrong_key
-from labelfix.methods.base import Method, Phase, TrainState
+from labelfix.methods.base import Method, MethodSettings, Phase, TrainState
 from labelfix.methods.batch import Batch, to_device
 from labelfix.random_state import seed_generators
 from labelfix.training.batches import Source, even_slices, seed_of
@@ -25,6 +26,9 @@ from labelfix.training.predictions import batch_logits, logits
 
 # Draws of different kinds must never share a seed.
 _ORDER, _STEP, _TRACKING, _TRUSTED = 1, 2, 3, 4
+# What an optimiser knows of a parameter, by its name in a checkpoint.
+_SAVED = {"momentum": "momentum_buffer", "squares": "square_avg", "steps": "step"}
+_SMOOTHING = 0.9  # of RMSprop, the alpha of Yi, Wang, Wu 2022, 4.2
 
 
 @dataclass
@@ -104,13 +108,7 @@ class Trainer:
         self.steps_per_epoch = len(even_slices(trained_rows, method.settings.batch_size))
         self._names = {id(p): name for name, p in method.named_parameters()}
         settings = method.settings
-        self.optimiser = torch.optim.SGD(
-            method.param_groups(),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            # One kernel for all parameters, where every launch counts; a processor keeps the bytes it always had.
-            fused=True if source.device.type == "cuda" else None,
-        )
+        self.optimiser = _optimiser(method, settings, source.device)
 
     @property
     def num_trained_rows(self) -> int:
@@ -191,11 +189,24 @@ class Trainer:
             right += (found.argmax(dim=1) == to_device(labels[some], source.device)).sum()
         return int(right) / len(rows)
 
+    def mean_average_precision(self, source: Source, targets: np.ndarray) -> float:
+        """How well the network ranks the rows of every class first, in evaluation mode, see `estimation.metrics`.
+
+        Args:
+            source: of the images.
+            targets: (N, K) float32, NaN for rows that do not count; at least one does.
+        """
+        rows, most = np.flatnonzero(np.isfinite(targets).all(axis=1)), self.method.settings.batch_size
+        batches = batch_logits(self.network, source, rows, most_rows=most)
+        scores = np.concatenate([found.cpu().numpy() for _, found in batches])
+        return mean_average_precision(scores, targets[rows] >= 0.5)
+
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything that `restore` needs: tensors by name, and JSON-able facts."""
         tensors = {f"method.{name}": value for name, value in self.method.state_dict().items()}
         for parameter, state in self.optimiser.state.items():
-            tensors[f"momentum.{self._names[id(parameter)]}"] = state["momentum_buffer"]
+            name = self._names[id(parameter)]
+            tensors |= {f"{part}.{name}": state[key] for part, key in _SAVED.items() if key in state}
         for name, value in () if self._averaged is None else self._averaged.state_dict().items():
             tensors[f"averaged.{name}"] = value
         tensors["loss_sums"] = self._loss_sums
@@ -215,10 +226,12 @@ class Trainer:
         if self._averaged is not None:
             self._averaged.load_state_dict(_under("averaged.", tensors))
         for name, parameter in self.method.named_parameters():
-            momentum = tensors.get(f"momentum.{name}")
-            if momentum is not None:
-                buffer = torch.empty_like(parameter.detach()).copy_(momentum)
-                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+            for part, key in _SAVED.items():
+                saved = tensors.get(f"{part}.{name}")
+                if saved is not None:
+                    # The count of steps stays in main memory, as the optimiser keeps it.
+                    like = parameter.detach() if saved.ndim else saved
+                    self.optimiser.state[parameter][key] = torch.empty_like(like).copy_(saved)
 
     def _checked(self, facts: Any) -> Position:
         if not isinstance(facts, dict) or facts.keys() != _POSITION.keys() or wrong_key(facts, _POSITION):
@@ -234,8 +247,13 @@ class Trainer:
         expected = {f"method.{name}": value for name, value in self.method.state_dict().items()}
         for name, value in () if self._averaged is None else self._averaged.state_dict().items():
             expected[f"averaged.{name}"] = value
-        momentum = {f"momentum.{name}": value for name, value in self.method.named_parameters()}
-        expected |= {name: value for name, value in momentum.items() if name in tensors}
+        steps = torch.zeros(())
+        optional = {
+            f"{part}.{name}": steps if part == "steps" else value
+            for name, value in self.method.named_parameters()
+            for part in (_SAVED if self.method.optimiser == "rmsprop" else ("momentum",))
+        }
+        expected |= {name: value for name, value in optional.items() if name in tensors}
         shapes = {name: (value.shape, value.dtype) for name, value in expected.items()}
         shapes["loss_sums"] = (torch.Size([num_losses]), torch.float32)
         if {name: (value.shape, value.dtype) for name, value in tensors.items()} != shapes:
@@ -352,6 +370,15 @@ class Trainer:
         states = {name: self.optimiser.state.get(p) for name, p in self.method.named_parameters()}
         velocity = {name: state["momentum_buffer"] for name, state in states.items() if state}
         return TrainState(phase, epoch, velocity)
+
+
+def _optimiser(method: Method, settings: MethodSettings, device: torch.device) -> torch.optim.Optimizer:
+    groups, rate = method.param_groups(), settings.learning_rate
+    if method.optimiser == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=rate, momentum=settings.momentum, alpha=_SMOOTHING)
+    # One kernel for all parameters, where every launch counts; a processor keeps the bytes it always had.
+    fused = True if device.type == "cuda" else None
+    return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, fused=fused)
 
 
 def _copied(network: nn.Module) -> dict[str, torch.Tensor]:

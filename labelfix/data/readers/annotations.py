@@ -42,7 +42,7 @@ def open_json(query: Query) -> OpenedSource:
     Raises:
         InputError: no JSON, none of these, or an image with two labels.
     """
-    found = _annotations(query.path, root_of(query))
+    found = _annotations(query.path, root_of(query), query.task)
     return open_records(query, _again(found.records), found.class_names)
 
 
@@ -52,7 +52,7 @@ def open_fiftyone(query: Query) -> OpenedSource:
     Raises:
         InputError: as `open_json`.
     """
-    found = _annotations(query.path / FIFTYONE_LABELS, query.path)
+    found = _annotations(query.path / FIFTYONE_LABELS, query.path, query.task)
     query = replace(query, root=query.root or query.path)
     return open_records(query, _again(found.records), found.class_names)
 
@@ -80,18 +80,18 @@ def _again(records: list[dict[str, Any]]) -> Records:
     return lambda: iter(records)
 
 
-def _annotations(path: Path, root: Path) -> Annotations:
+def _annotations(path: Path, root: Path, task: str = "single") -> Annotations:
     content = _load(path)
     if isinstance(content, dict):
         if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
-            return _coco(path, content)
+            return _coco(path, content, task)
         if isinstance(content.get("samples"), list):
-            return _fiftyone_samples(path, content["samples"])
+            return _fiftyone_samples(path, content["samples"], task)
         if isinstance(content.get("labels"), dict):
-            return _fiftyone_labels(path, content)
+            return _fiftyone_labels(path, content, task)
     elif isinstance(content, list) and all(isinstance(record, dict) for record in content):
         if content and all(isinstance(task.get("data"), dict) for task in content):
-            return _label_studio(path, content, root)
+            return _label_studio(path, content, root, task)
         return Annotations(content, [True] * len(content))
     raise InputError(
         f"{path} is no list of images: write a list of objects with file_name and label, or what Label Studio,"
@@ -115,18 +115,22 @@ def _load(path: Path) -> Any:
     return content
 
 
-def _label_studio(path: Path, tasks: list[dict[str, Any]], root: Path) -> Annotations:
+def _label_studio(path: Path, tasks: list[dict[str, Any]], root: Path, kind: str = "single") -> Annotations:
     """Tasks with annotations; those that nobody has annotated keep the label that they were given, if they tell."""
+    chosen = [[_choices(each) for each in _listed(task.get("annotations"))] for task in tasks]
+    lists = [[labels for labels in each if labels is not None] for each in chosen]
+    are_several = any(len(labels) > 1 for each in lists for labels in each)
+    are_several |= any(isinstance(task["data"].get("given_label"), list) for task in tasks)
+    is_multi = kind == "multi" or (kind == "auto" and are_several)
     records, verified = [], []
-    for row, task in enumerate(tasks):
+    for row, (task, found) in enumerate(zip(tasks, lists, strict=True)):
         data = {name: value for name, value in task["data"].items() if name != "image"}
-        choices = [_choice(path, row, annotation) for annotation in _listed(task.get("annotations"))]
-        labels = list(dict.fromkeys(label for label in choices if label is not None))
+        labels: list[Any] = [*dict.fromkeys(map(tuple, found))] if is_multi else _single(path, row, found)
         if len(labels) > 1:
             raise InputError(
                 f"{path}: row {row} has two labels, {labels[0]!r} and {labels[1]!r}; keep one of its annotations"
             )
-        label = labels[0] if labels else data.get("given_label")
+        label = (list(labels[0]) if is_multi else labels[0]) if labels else data.get("given_label")
         name = data.pop("file_name", None)
         if not isinstance(name, str) or not os.path.isfile(root / name):
             address = task["data"].get("image")
@@ -136,24 +140,29 @@ def _label_studio(path: Path, tasks: list[dict[str, Any]], root: Path) -> Annota
     return Annotations(records, verified)
 
 
-def _choice(path: Path, row: int, annotation: Any) -> str | None:
-    """The one choice of an annotation; None where it was skipped."""
+def _single(path: Path, row: int, lists: list[list[str]]) -> list[str]:
+    """The different labels of a row whose annotations have one each, or none."""
+    for found in lists:
+        if len(found) > 1:
+            raise InputError(
+                f"{path}: row {row} has {len(found)} labels, {found[0]!r} among them; one label per row"
+            )
+    return list(dict.fromkeys(found[0] for found in lists if found))
+
+
+def _choices(annotation: Any) -> list[str] | None:
+    """The choices of an annotation; None where it was skipped."""
     if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
         return None
-    results = annotation.get("result")
     found: list[str] = []
-    for result in _listed(results):
+    for result in _listed(annotation.get("result")):
         value = result.get("value") if isinstance(result, dict) else None
         choices = value.get("choices") if isinstance(value, dict) else None
         found += [choice for choice in _listed(choices) if isinstance(choice, str)]
-    if len(found) > 1:
-        raise InputError(
-            f"{path}: row {row} has {len(found)} labels, {found[0]!r} among them; one label per row"
-        )
-    return found[0] if found else None
+    return found
 
 
-def _fiftyone_labels(path: Path, content: dict[str, Any]) -> Annotations:
+def _fiftyone_labels(path: Path, content: dict[str, Any], task: str = "single") -> Annotations:
     """The images in `data/` beside the file, by their name without its extension."""
     names, labels = content.get("classes"), content["labels"]
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
@@ -165,12 +174,10 @@ def _fiftyone_labels(path: Path, content: dict[str, Any]) -> Annotations:
         stem = os.path.splitext(key)[0]
         label = labels.get(stem)
         left.discard(stem)
-        if isinstance(label, int) and not isinstance(label, bool) and names is not None:
-            if not 0 <= label < len(names):
-                raise InputError(
-                    f"{path}: {stem!r} has the label {label}, but there are {len(names)} classes"
-                )
-            label = names[label]
+        if isinstance(label, list) and task != "single":
+            label = [_named_class(path, stem, each, names) for each in label]
+        else:
+            label = _named_class(path, stem, label, names)
         records.append({"file_name": f"{FIFTYONE_IMAGES}/{key}", "label": label})
     # Their images are gone, and that is for the rows to say.
     records += [{"file_name": f"{FIFTYONE_IMAGES}/{stem}", "label": None} for stem in sorted(left)]
@@ -178,7 +185,16 @@ def _fiftyone_labels(path: Path, content: dict[str, Any]) -> Annotations:
     return Annotations(records, [record["label"] is not None for record in records], declared)
 
 
-def _fiftyone_samples(path: Path, samples: list[Any]) -> Annotations:
+def _named_class(path: Path, stem: str, label: Any, names: list[str] | None) -> Any:
+    """The class that a label of FiftyOne is, where it is an index."""
+    if not isinstance(label, int) or isinstance(label, bool) or names is None:
+        return label
+    if not 0 <= label < len(names):
+        raise InputError(f"{path}: {stem!r} has the label {label}, but there are {len(names)} classes")
+    return names[label]
+
+
+def _fiftyone_samples(path: Path, samples: list[Any], task: str = "single") -> Annotations:
     records = []
     for row, sample in enumerate(samples):
         if not isinstance(sample, dict):
@@ -188,6 +204,10 @@ def _fiftyone_samples(path: Path, samples: list[Any]) -> Annotations:
             for name, value in sample.items()
             if isinstance(value, dict) and value.get("_cls") == "Classification"
         ]
+        if task != "single":
+            labels += [
+                (name, _of_classifications(value)) for name, value in sample.items() if _are_several(value)
+            ]
         # Predictions of models stand beside it under other names.
         label = next((label for name, label in labels if name == "ground_truth"), None)
         if label is None and len(labels) == 1:
@@ -202,22 +222,43 @@ def _fiftyone_samples(path: Path, samples: list[Any]) -> Annotations:
     return Annotations(records, [record["label"] is not None for record in records])
 
 
-def _coco(path: Path, content: dict[str, Any]) -> Annotations:
-    """The category of each image, which has to be one."""
+def _are_several(value: Any) -> bool:
+    """Whether a field of a FiftyOne sample holds several labels of an image."""
+    return isinstance(value, dict) and value.get("_cls") == "Classifications"
+
+
+def _of_classifications(value: dict[str, Any]) -> list[str]:
+    each = _listed(value.get("classifications"))
+    return [one["label"] for one in each if isinstance(one, dict) and isinstance(one.get("label"), str)]
+
+
+def _coco(path: Path, content: dict[str, Any], task: str = "single") -> Annotations:
+    """The category of each image, which has to be one; or the categories, where several are taken."""
     names = dict(_pairs(path, _listed(content.get("categories")), "categories", "id", "name"))
     label_of: dict[Any, str] = {}
+    several: dict[Any, dict[str, None]] = {}
+    is_multi = task == "multi"
     files = dict(_pairs(path, content["images"], "images", "id", "file_name"))
     for image, category in _pairs(path, content["annotations"], "annotations", "image_id", "category_id"):
         if image not in files or category not in names:
             what = f"image {image}" if image not in files else f"category {category}"
             raise InputError(f"{path}: an annotation is of the {what}, which is not there; correct it")
         label = names[category]
+        several.setdefault(image, {})[label] = None
+        is_multi |= task == "auto" and len(several[image]) > 1
+        if task != "single":
+            continue
         if label_of.setdefault(image, label) != label:
             raise InputError(
                 f"{path}: {files[image]!r} has two labels, {label_of[image]!r} and {label!r}: it holds objects, not"
                 " one label per image"
             )
-    records = [{"file_name": file, "label": label_of.get(image)} for image, file in files.items()]
+    if task != "single" and not is_multi:
+        label_of = {image: next(iter(labels)) for image, labels in several.items()}
+    records: list[dict[str, Any]] = [
+        {"file_name": file, "label": list(several.get(image, ())) if is_multi else label_of.get(image)}
+        for image, file in files.items()
+    ]
     declared = tuple(dict.fromkeys(str(name).strip() for name in names.values()))
     verified = [record["label"] is not None for record in records]
     return Annotations(records, verified, declared or None)

@@ -13,7 +13,7 @@ from labelfix.errors import InputError
 
 
 def check_one_label_per_path(
-    path: Path, names: pa.ChunkedArray, given: np.ndarray, class_names: tuple[str, ...]
+    path: Path, names: pa.ChunkedArray, given: np.ndarray, class_names: tuple[str, ...] | None
 ) -> None:
     """Refuse a file name with two labels; an empty name and a row without a label do not count.
 
@@ -21,10 +21,10 @@ def check_one_label_per_path(
         path: the source, for messages.
         names: string (N,), the file names.
         given: (N,) int64, index into `class_names`, -1 where unlabelled.
-        class_names: the classes.
+        class_names: the classes; None where the numbers stand for several labels.
 
     Raises:
-        InputError: names the file and both labels.
+        InputError: names the file, and both labels where there is one for a row.
     """
     rows = _perhaps_repeated(names)
     if not len(rows):
@@ -35,6 +35,8 @@ def check_one_label_per_path(
     twice = groups.filter(pc.not_equal(groups["given_min"], groups["given_max"])).sort_by("name")
     if len(twice):
         row = twice.slice(0, 1).to_pylist()[0]
+        if class_names is None:
+            raise InputError(f"{path}: {row['name']!r} stands there twice, with other labels; keep one")
         labels = [class_names[row[key]] for key in ("given_min", "given_max")]
         raise InputError(f"{path}: {row['name']!r} has two labels, {labels[0]!r} and {labels[1]!r}; keep one")
 
@@ -116,3 +118,48 @@ def rare_classes(
     shown = ", ".join(rare[:20]) + (f" and {len(rare) - 20} more" if len(rare) > 20 else "")
     what = "samples to train on" if held_out.any() else "samples"
     return [f"{path}: fewer than 2 {what} in {'class' if len(rare) == 1 else 'the classes'} {shown}"]
+
+
+def rows_alike(targets: np.ndarray) -> np.ndarray:
+    """(N,) int64: the same number for rows with the same labels (N, K) float32; -1 for NaN rows."""
+    labelled = ~np.isnan(targets).any(axis=1)
+    _, number = np.unique(np.where(labelled[:, None], targets, -1), axis=0, return_inverse=True)
+    return np.where(labelled, number.reshape(-1), -1)
+
+
+def check_labels(path: Path, targets: np.ndarray, held_out: np.ndarray, limit: int | None) -> None:
+    """Refuse a source of several labels a row of which nothing can be learned.
+
+    Args:
+        path: the source, for messages.
+        targets: (N, K) float32, NaN rows unlabelled.
+        held_out: (N,) bool, rows that are not trained on.
+        limit: how many rows were asked for; None for all.
+
+    Raises:
+        InputError: no labelled row, or no class that some trained rows have and others lack.
+    """
+    more = f" among the first {limit} rows; raise --rows" if limit == len(targets) else ""
+    labelled = ~np.isnan(targets).any(axis=1)
+    if not labelled.any():
+        raise InputError(
+            f"{path} holds no label{more or '; an empty list is an image with none of the classes'}"
+        )
+    positive = targets[labelled & ~held_out] >= 0.5
+    if not (positive.any(axis=0) & ~positive.all(axis=0)).any():
+        raise InputError(
+            f"{path} has no class that some of the rows to train on have and others lack"
+            f"{more or '; give the labels of every image'}"
+        )
+
+
+def rare_labels(
+    path: Path, targets: np.ndarray, held_out: np.ndarray, class_names: tuple[str, ...]
+) -> list[str]:
+    """A sentence naming the classes that fewer than 2 rows to train on have; arguments as `check_labels`."""
+    counts = (np.nan_to_num(targets[~held_out]) >= 0.5).sum(axis=0)
+    rare = [repr(name) for name, count in zip(class_names, counts, strict=True) if count < 2]
+    if not rare:
+        return []
+    shown = ", ".join(rare[:20]) + (f" and {len(rare) - 20} more" if len(rare) > 20 else "")
+    return [f"{path}: fewer than 2 rows to train on have the label{'s' if len(rare) > 1 else ''} {shown}"]

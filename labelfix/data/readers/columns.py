@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from labelfix.data.readers.rows import (
     pick_columns,
     root_of,
 )
+from labelfix.data.readers.several_labels import class_values, column_lists, is_list, json_lists
 from labelfix.errors import InputError
 from labelfix.json_files import are, is_text
 
@@ -65,9 +67,12 @@ def open_columns(query: Query, schema: pa.Schema, batches: Batches, byte_rows: B
             f"{query.path}: the image column {columns.image!r} holds {kind}, neither paths as text nor"
             f" struct{{bytes, path}}; name another with --image-column (usual: {', '.join(IMAGE_COLUMNS)})"
         )
-    names = None
+    names, is_multi = None, query.may_be_multi and query.is_surely_multi
     if columns.label is not None:
-        check_label_type(schema.field(columns.label).type, columns.label, query.path)
+        kind = schema.field(columns.label).type
+        is_multi = is_multi or (query.may_be_multi and is_list(kind))
+        if not (is_multi and is_list(kind)):
+            check_label_type(kind, columns.label, query.path)
         names = class_names(schema, columns.label, query.path)
     return OpenedSource(
         path=query.path,
@@ -76,6 +81,7 @@ def open_columns(query: Query, schema: pa.Schema, batches: Batches, byte_rows: B
         extra=pa.schema([schema.field(name) for name in columns.extra]),
         class_names=names,
         warnings=columns.warnings(query.path),
+        is_multi=is_multi,
     )
 
 
@@ -131,9 +137,14 @@ def class_names(schema: pa.Schema, column: str, path: Path) -> tuple[str, ...] |
     Raises:
         InputError: they are no texts, too many, empty or repeated.
     """
-    if not pa.types.is_integer(schema.field(column).type):
+    kind, feature = schema.field(column).type, _feature(schema, column)
+    if is_list(kind):
+        # What `datasets` calls a List, or a Sequence, of ClassLabel.
+        kind, inner = kind.value_type, feature.get("feature")
+        feature = inner if isinstance(inner, dict) else {}
+    if not pa.types.is_integer(kind):
         return None
-    names = _feature(schema, column).get("names")
+    names = feature.get("names")
     if names is None:
         return None
     if not are(is_text)(names) or len(names) > _MOST_CLASSES:
@@ -206,24 +217,44 @@ def _read(
     batches: Batches,
     byte_rows: ByteRows | None,
 ) -> Iterator[Rows]:
-    named = (columns.image, columns.label, *columns.extra, *columns.marks)
+    named = (columns.image, columns.label, *columns.labels, *columns.extra, *columns.marks)
     first = 0
     for batch in batches(list(dict.fromkeys(name for name in named if name is not None))):
         if query.rows is not None:
             batch = batch.slice(0, query.rows - first)
-        labels = pa.nulls(len(batch), pa.string())
+        labels, values = pa.nulls(len(batch), pa.string()), None
         if columns.label is not None:
-            labels = column_labels(batch.column(columns.label), names, query.path, first)
+            labels = _labels(batch.column(columns.label), names, query, first)
+        elif columns.labels:
+            cells = partial(_cells, batch)
+            values = class_values(columns.labels, cells, query.path, first)
         image = pa.nulls(len(batch), pa.string()) if columns.image is None else batch.column(columns.image)
         extra = tuple(batch.column(name) for name in columns.extra)
         marks = read_marks(columns.marks, batch.column, query.path, first)
         if byte_rows is not None:
-            yield replace(byte_rows(image, first), labels=labels, extra=extra, marks=marks)
+            yield replace(
+                byte_rows(image, first), labels=labels, extra=extra, marks=marks, class_values=values
+            )
         else:
-            yield path_rows(pc.cast(image, pa.string()).to_pylist(), labels, extra, query, first, marks)
+            texts = pc.cast(image, pa.string()).to_pylist()
+            yield path_rows(texts, labels, extra, query, first, marks, values)
         first += len(batch)
         if first == query.rows:
             return
+
+
+def _cells(batch: pa.RecordBatch, name: str) -> list[Any]:
+    return batch.column(name).to_pylist()
+
+
+def _labels(column: pa.Array, names: tuple[str, ...] | None, query: Query, first: int) -> pa.Array:
+    """One label of each row, or the several that it holds."""
+    if query.may_be_multi and is_list(column.type):
+        return column_lists(column, names, query.path, first)
+    texts = column_labels(column, names, query.path, first)
+    if not (query.may_be_multi and query.is_surely_multi):
+        return texts
+    return json_lists(texts.to_pylist(), query.label_separator, query.path, first)
 
 
 def extension_of(head: bytes | None) -> str:

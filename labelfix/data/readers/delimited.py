@@ -25,6 +25,7 @@ from labelfix.data.readers.rows import (
     root_of,
     strings,
 )
+from labelfix.data.readers.several_labels import class_values, split_texts
 from labelfix.errors import InputError
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas"}
@@ -56,6 +57,7 @@ def open_delimited(query: Query) -> OpenedSource:
         read=lambda: _read(query, names, columns, warnings),
         extra=pa.schema([(name, pa.string()) for name in columns.extra]),
         warnings=warnings,
+        is_multi=query.may_be_multi and query.is_surely_multi,
     )
 
 
@@ -102,14 +104,27 @@ def _read(query: Query, names: list[str], columns: Columns, warnings: list[str])
     while batch := list(islice(records, _wanted(query.rows, first))):
         table = dict(zip(names, zip(*batch, strict=True), strict=True))
         cells = {name: strings(table[name], query.path, first) for name in {*columns.extra, *columns.marks}}
-        labels = pa.nulls(len(batch), pa.string())
+        labels, values = pa.nulls(len(batch), pa.string()), None
         if columns.label is not None:
-            labels = strip_labels(strings(table[columns.label], query.path, first))
+            labels = _labels(strings(table[columns.label], query.path, first), query)
+        elif columns.labels:
+            values = class_values(columns.labels, table.__getitem__, query.path, first)
         extra = tuple(cells[name] for name in columns.extra)
         marks = read_marks(columns.marks, cells.__getitem__, query.path, first)
         images = [None] * len(batch) if columns.image is None else table[columns.image]
-        yield path_rows(images, labels, extra, query, first, marks)
+        yield path_rows(images, labels, extra, query, first, marks, values)
         first += len(batch)
+
+
+def _labels(texts: pa.Array, query: Query) -> pa.Array:
+    """One label of each cell, or the several that it holds."""
+    if not (query.may_be_multi and query.is_surely_multi):
+        return strip_labels(texts)
+    if query.label_separator is None:
+        raise InputError(
+            f"{query.path}: say how its labels are separated with --label-separator, such as ';'"
+        )
+    return split_texts(texts, query.label_separator)
 
 
 def _wanted(rows: int | None, first: int) -> int:

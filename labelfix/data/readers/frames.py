@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from labelfix.data.readers.columns import image_rows, image_struct, open_columns
 from labelfix.data.readers.labels import label_texts
 from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, check_names, pick_columns
+from labelfix.data.readers.several_labels import holds_lists, json_lists
 from labelfix.errors import InputError
 
 _BATCH_IMAGES = 1000
@@ -39,7 +40,9 @@ def open_dataframe(frame: Any, query: Query) -> OpenedSource:
         if values.dtype == object and name == columns.image:
             values = [os.fspath(x) if isinstance(x, os.PathLike) else x for x in values]
         elif values.dtype == object and name == columns.label:
-            values = label_texts(values, query.path)
+            is_multi = query.may_be_multi and holds_lists(values.tolist())
+            lists = json_lists(values.tolist(), query.label_separator, query.path, 0) if is_multi else None
+            values = label_texts(values, query.path) if lists is None else lists
         arrays.append(_array(values, name, query.path))
     return _open(pa.Table.from_arrays(arrays, names), query)
 

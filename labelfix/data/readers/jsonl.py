@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from labelfix.data.readers.rows import (
     root_of,
     strings,
 )
+from labelfix.data.readers.several_labels import class_values, is_list, json_lists
 from labelfix.errors import InputError
 
 Records = Callable[[], Iterator[dict[str, Any]]]
@@ -64,13 +66,16 @@ def open_records(
     columns = pick_columns(list(types), query)
     extra = pa.schema([(name, types[name] or pa.string()) for name in columns.extra])
     as_text = frozenset(name for name in columns.extra if types[name] is None)
+    label_type = None if columns.label is None else types[columns.label]
+    is_multi = query.may_be_multi and (query.is_surely_multi or is_list(label_type))
     return OpenedSource(
         path=query.path,
         root=root_of(query),
-        read=lambda: _read(query, records, columns, extra, as_text),
+        read=lambda: _read(query, records, columns, extra, as_text, is_multi=is_multi),
         extra=extra,
         class_names=class_names,
         warnings=[*warnings, *columns.warnings(query.path)],
+        is_multi=is_multi,
     )
 
 
@@ -102,7 +107,13 @@ def record_columns(
 
 
 def _read(
-    query: Query, records: Records, columns: Columns, extra: pa.Schema, as_text: frozenset[str]
+    query: Query,
+    records: Records,
+    columns: Columns,
+    extra: pa.Schema,
+    as_text: frozenset[str],
+    *,
+    is_multi: bool,
 ) -> Iterator[Rows]:
     path = query.path
     for first, batch in _batches(query, records):
@@ -111,15 +122,27 @@ def _read(
             cells = [
                 _image_cell(record.get(columns.image), path, first + i) for i, record in enumerate(batch)
             ]
-        labels: list[str | None] = [None] * len(batch)
-        if columns.label is not None:
-            labels = [
-                json_label(record.get(columns.label), path, first + i) for i, record in enumerate(batch)
-            ]
+        labels, values = pa.nulls(len(batch), pa.string()), None
+        if columns.labels:
+            values = class_values(columns.labels, partial(_values, batch), path, first)
+        elif columns.label is not None:
+            cells_of_label = [record.get(columns.label) for record in batch]
+            labels = _labels(cells_of_label, query, first, is_multi=is_multi)
         others = tuple(_column(batch, column, path, first, column.name in as_text) for column in extra)
         texts = {name: _texts(batch, name, path, first) for name in columns.marks}
         marks = read_marks(columns.marks, texts.__getitem__, path, first)
-        yield path_rows(cells, strip_labels(strings(labels, path, first)), others, query, first, marks)
+        yield path_rows(cells, labels, others, query, first, marks, values)
+
+
+def _values(batch: list[dict[str, Any]], name: str) -> list[Any]:
+    return [record.get(name) for record in batch]
+
+
+def _labels(cells: list[Any], query: Query, first: int, *, is_multi: bool) -> pa.Array:
+    if is_multi:
+        return json_lists(cells, query.label_separator, query.path, first)
+    texts = [json_label(cell, query.path, first + i) for i, cell in enumerate(cells)]
+    return strip_labels(strings(texts, query.path, first))
 
 
 def _column(batch: list[dict[str, Any]], field: pa.Field, path: Path, first: int, as_text: bool) -> pa.Array:

@@ -37,11 +37,15 @@ class Keys:
         self.sizes.update(np.ascontiguousarray(sizes, dtype="<i8").tobytes())
 
     def fingerprint(self, names: pa.ChunkedArray, class_names: tuple[str, ...], given: np.ndarray) -> str:
-        """SHA-256 (hex) over row order, file names, given labels and image sizes (in memory: the pixels)."""
+        """SHA-256 (hex) over row order, file names, given labels and image sizes (in memory: the pixels).
+
+        `given` is (N,) int64 or, of several labels a row, (N, K) float32.
+        """
         text = _TextHash()
         for chunk in names.chunks:
             text.add(chunk)
-        labels = hashlib.sha256(np.ascontiguousarray(given, dtype="<i8").tobytes())
+        kind = "<i8" if given.ndim == 1 else "<f4"
+        labels = hashlib.sha256(np.ascontiguousarray(given, dtype=kind).tobytes())
         return _hash_json(
             [len(given), list(class_names), text.digest(), labels.hexdigest(), self.sizes.hexdigest()]
         )

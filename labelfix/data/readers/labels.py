@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from labelfix.errors import InputError
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
-NO_LISTS = "multi-label sources are not supported yet; give one label per row"
+NO_LISTS = "multi-label sources are for `labelfix scan` (pencil or cross-entropy) and its runs; give one label per row"
 
 
 def strip_labels(labels: pa.Array) -> pa.Array:

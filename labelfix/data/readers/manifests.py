@@ -108,7 +108,11 @@ def open_splits(query: Query, parts: Sequence[tuple[Path, str]]) -> OpenedSource
     opened = [open_manifest(replace(query, path=path, root=path.parent, rows=None)) for path, _ in parts]
     first = opened[0]
     for (path, _), other in zip(parts, opened, strict=True):
-        if (other.extra, other.class_names) != (first.extra, first.class_names):
+        if (other.extra, other.class_names, other.is_multi) != (
+            first.extra,
+            first.class_names,
+            first.is_multi,
+        ):
             raise InputError(
                 f"{path}: its columns or classes are not those of {parts[0][0]}; give both the same, or scan one"
             )
@@ -125,6 +129,7 @@ def open_splits(query: Query, parts: Sequence[tuple[Path, str]]) -> OpenedSource
         extra=first.extra.append(pa.field("split", pa.string())),
         class_names=first.class_names,
         warnings=warnings,
+        is_multi=first.is_multi,
     )
 
 
@@ -180,6 +185,7 @@ def _cut(rows: Rows, count: int) -> Rows:
         file_names=rows.file_names[:count],
         paths=rows.paths[:count],
         labels=rows.labels[:count],
+        class_values=None if rows.class_values is None else rows.class_values[:count],
         extra=tuple(column[:count] for column in rows.extra),
         marks=replace(
             marks,

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.data.findings_schema import RESERVED_COLUMNS
+from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS
 from labelfix.data.readers.addresses import is_address, is_served, local_path
 from labelfix.data.readers.marks import FASTAI, MARK_COLUMNS, NO_MARKS, Marks
 from labelfix.errors import InputError
-from labelfix.json_files import Checks, is_path, is_text, load_object, maybe
+from labelfix.json_files import Checks, are, is_path, is_text, load_object, maybe
 from labelfix.output_paths import is_run
 
 BATCH_ROWS = 65_536
@@ -28,6 +28,9 @@ _SCANNED: Checks = {
         "root": maybe(is_path),
         "image_column": maybe(is_text),
         "label_column": maybe(is_text),
+        "label_columns": maybe(are(is_text)),
+        "label_separator": maybe(is_text),
+        "task": maybe(is_text),
     })
 }  # fmt: skip
 # What tells a table of findings, ours or cleanlab's: the flag, and one of the others.
@@ -50,6 +53,9 @@ class Query:
         has_images: False for a table of whatever: then no image column is needed, and none is read; one of paths or
             ids names the rows.
         every_image: whether every image in a folder is a row, whatever its folders are.
+        task: "single" for one label a row, "multi" for several, "auto" for what the labels are.
+        label_separator: what stands between labels in a text.
+        label_columns: names of the columns that hold a number from 0 to 1 for a class each, in place of a label column.
     """
 
     path: Path
@@ -60,6 +66,9 @@ class Query:
     require_labels: bool = True
     has_images: bool = True
     every_image: bool = False
+    task: str = "single"
+    label_separator: str | None = None
+    label_columns: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse options that fit no source.
@@ -71,6 +80,23 @@ class Query:
             raise InputError(f"--rows {self.rows}: read at least 1 row, or leave the option out to read all")
         if self.root is not None and not self.root.is_dir():
             raise InputError(f"--root {self.root} is no folder; name the one that the image paths start from")
+        if self.label_separator is not None and not self.label_separator.strip():
+            raise InputError("--label-separator: it is blank; name the sign between labels, such as ';'")
+        if self.label_columns and (self.label_column is not None or self.label_separator is not None):
+            other = "--label-column" if self.label_column is not None else "--label-separator"
+            raise InputError(f"--label-columns and {other} exclude each other; give one of them")
+        if len(set(self.label_columns)) < len(self.label_columns):
+            raise InputError("--label-columns: a column is named twice; name each once")
+
+    @property
+    def may_be_multi(self) -> bool:
+        """Whether several labels a row are taken."""
+        return self.task != "single"
+
+    @property
+    def is_surely_multi(self) -> bool:
+        """Whether an option says that there are several labels a row."""
+        return self.task == "multi" or bool(self.label_columns) or self.label_separator is not None
 
 
 @dataclass(frozen=True)
@@ -80,7 +106,7 @@ class Rows:
     Attributes:
         file_names: string, one per row; "" where the image cell is empty.
         paths: string, the path as the source says it (absolute, or relative to the root); null without one.
-        labels: string, stripped of outer blanks; null where unlabelled.
+        labels: string, stripped of outer blanks, or list<string> of such; null where unlabelled.
         sizes: (n,) int64, bytes of each image, where the images lie inside the source; None for files.
         extra: the pass-through columns, in the order of `OpenedSource.extra`.
         marks: which rows are verified, their split and their group.
@@ -88,6 +114,7 @@ class Rows:
         images: binary, the images themselves where `OpenedSource.is_spooled`, null where there is none; else None.
         status: int64 (n, 2), size in bytes and modification time in ns of each file, -1 and 0 where there is none;
             None until somebody has looked.
+        class_values: (n, K) float32, the numbers of `Query.label_columns`, NaN rows unlabelled; None without them.
     """
 
     file_names: pa.Array
@@ -99,6 +126,7 @@ class Rows:
     digests: np.ndarray | None = None
     images: pa.Array | None = None
     status: np.ndarray | None = None
+    class_values: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +146,7 @@ class OpenedSource:
         is_spooled: whether `Rows.images` carry the images, to be kept while they are needed.
         warnings: filled when it is opened and read; whole sentences.
         one_class: what there is to say where the rows turn out to be of a single class: why, and the way out.
+        is_multi: whether `Rows.labels` are lists, or there are `Rows.class_values`.
     """
 
     path: Path
@@ -130,6 +159,7 @@ class OpenedSource:
     is_spooled: bool = False
     warnings: list[str] = field(default_factory=list)
     one_class: str = ""
+    is_multi: bool = False
 
     @property
     def holds_images(self) -> bool:
@@ -147,6 +177,7 @@ class Columns:
         extra: those that pass through.
         marks: those of is_trusted, split and group that are there, and fastai's is_valid.
         left_out: those of earlier findings, which do not pass through.
+        labels: those that hold a number for a class each.
     """
 
     image: str | None
@@ -154,6 +185,7 @@ class Columns:
     extra: tuple[str, ...]
     marks: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def warnings(self, path: Path) -> list[str]:
         """Sentences for what is not taken for what its name says."""
@@ -181,23 +213,35 @@ def pick_columns(names: Sequence[str], query: Query) -> Columns:
     """
     check_names(names, query.path)
     image = _pick(names, query, query.image_column, IMAGE_COLUMNS, "image", required=query.has_images)
-    label = _pick(names, query, query.label_column, LABEL_COLUMNS, "label", required=query.require_labels)
+    label, classes = None, query.label_columns
+    if classes:
+        _check_label_columns(names, query)
+    else:
+        label = _pick(names, query, query.label_column, LABEL_COLUMNS, "label", required=query.require_labels)
     holds_findings = _FLAG in names and any(name in names for name in _FINDINGS)
-    taken = {image, label} | ({FASTAI} if not holds_findings and "split" not in names else set())
+    taken = {image, label, *classes} | ({FASTAI} if not holds_findings and "split" not in names else set())
     if not holds_findings:
         # Of findings, the verified label is the corrected one, not the one that was given.
         taken.add("is_trusted")
-    marks = [name for name in MARK_COLUMNS if name in names and name not in (image, label)]
+    marks = [name for name in MARK_COLUMNS if name in names and name not in (image, label, *classes)]
     marks = [name for name in (*marks, FASTAI) if name in names and (name in taken or name in _SHOWN_MARKS)]
     others = [name for name in names if name not in taken]
-    reserved = [name for name in others if name in RESERVED_COLUMNS]
+    ours = RESERVED_COLUMNS | MULTI_COLUMNS if holds_findings else RESERVED_COLUMNS
+    reserved = [name for name in others if name in ours]
     if reserved and not holds_findings:
         raise InputError(
             f"{query.path}: the column {reserved[0]!r} clashes with one of corrections.parquet that has the same"
             " name; rename or remove it, or name it with --image-column or --label-column"
         )
     extra = tuple(name for name in others if name not in reserved)
-    return Columns(image, label, extra, tuple(marks), tuple(reserved))
+    return Columns(image, label, extra, tuple(marks), tuple(reserved), classes)
+
+
+def _check_label_columns(names: Sequence[str], query: Query) -> None:
+    missing = [name for name in query.label_columns if name not in names]
+    if missing and (query.require_labels or len(missing) < len(query.label_columns)):
+        there = ", ".join(repr(name) for name in names) or "none"
+        raise InputError(f"{query.path}: no column {missing[0]!r} (--label-columns); its columns are {there}")
 
 
 def check_names(names: Sequence[str], path: Path) -> None:
@@ -278,6 +322,7 @@ def path_rows(
     query: Query,
     first_row: int,
     marks: Marks = NO_MARKS,
+    values: np.ndarray | None = None,
 ) -> Rows:
     """Rows of a manifest of paths; a null or blank cell is an image that is not there.
 
@@ -291,7 +336,7 @@ def path_rows(
         names = [name or f"row-{row:09d}" for row, name in enumerate(names, first_row)]
         paths = [None] * len(names)
     names_text, paths_text = strings(names, query.path, first_row), strings(paths, query.path, first_row)
-    return Rows(names_text, paths_text, labels, None, extra, marks)
+    return Rows(names_text, paths_text, labels, None, extra, marks, class_values=values)
 
 
 def root_of(query: Query) -> Path:

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from labelfix.data.findings_schema import LABEL_TYPE
 from labelfix.estimation.eligible import eligible_rows
-from labelfix.results.corrections import LABEL_TYPE, eligible_in
+from labelfix.results.corrections import eligible_in
 
 STATES = np.array(list(product([False, True], repeat=3)))
 EXPECTED = [state == (True, True, False) for state in map(tuple, STATES.tolist())]

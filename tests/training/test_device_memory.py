@@ -122,7 +122,7 @@ def test_batches_that_do_not_fit_are_halved_and_draw_what_they_would_have_drawn(
 def test_a_fold_leaves_the_device_before_the_next_comes(monkeypatch, tmp_path):
     living: list[weakref.ref] = []
 
-    def made(*_arguments) -> Trainer:
+    def made(*_arguments, **_named) -> Trainer:
         gc.collect()  # optimisers hold themselves
         assert not any(trainer() for trainer in living)
         trainer = make_trainer("cross-entropy", rows=30, epochs=2)

@@ -425,8 +425,8 @@ def test_training_that_diverges_is_a_failed_fit(digits, tmp_path):
 
 
 def test_a_single_fold_that_diverges_is_a_failed_fit(digits, tmp_path, monkeypatch):
-    def poisoned(*args):
-        trainer = make_trainer(*args)
+    def poisoned(*args, **named):
+        trainer = make_trainer(*args, **named)
         if args[5] == 1:  # the fold
             torch.nn.init.constant_(trainer.method.network.head.weight, float("inf"))
         return trainer

@@ -99,18 +99,25 @@ def evaluate(
         label_metrics(findings.given[known], findings.corrected[known], true[known]),
     )
     return {
-        "corrections": str(opened.path),
-        "truth": str(answers.source),
-        "truth_column": column,
-        "joined_by": joined_by,
-        "method": opened.metadata.get("method"),
-        "fit_ok": opened.metadata.get("fit_ok"),
+        **_compared(opened, answers, column, joined_by),
         "rows": len(true),
         "rows_evaluated": int(eligible.sum()),
         "copies_left_out": int(copies.sum()),
         "noise_rate_estimated": opened.metadata.get("noise_rate"),
         **{name: value for part in parts for name, value in part.values.items()},
         "reasons": {name: reason for part in parts for name, reason in part.reasons.items()},
+    }
+
+
+def _compared(opened: Corrections, answers: Manifest, column: str | None, joined_by: str) -> dict[str, Any]:
+    """What is compared with what; JSON-able."""
+    return {
+        "corrections": str(opened.path),
+        "truth": str(answers.source),
+        "truth_column": column,
+        "joined_by": joined_by,
+        "method": opened.metadata.get("method"),
+        "fit_ok": opened.metadata.get("fit_ok"),
     }
 
 
@@ -142,12 +149,7 @@ def _evaluate_multi(
     )
     ranked = mean_average_precision(probs, true)
     return {
-        "corrections": str(opened.path),
-        "truth": str(answers.source),
-        "truth_column": column,
-        "joined_by": joined_by,
-        "method": opened.metadata.get("method"),
-        "fit_ok": opened.metadata.get("fit_ok"),
+        **_compared(opened, answers, column, joined_by),
         "task": "multi",
         "rows": len(place),
         "rows_evaluated": int(eligible.sum()),

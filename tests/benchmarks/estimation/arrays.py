@@ -25,10 +25,10 @@ from scipy.special import softmax
 from sklearn.datasets import load_digits
 
 import labelfix
-from labelfix import pipeline
 from labelfix.data.images.decoding import decode, encode
 from labelfix.estimation.in_sample import as_held_out
 from labelfix.noise.planting import parse_noise, plant
+from labelfix.results import single_label
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -133,7 +133,7 @@ def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
     else:
         given = plant(true, names, parse_noise(f"{condition.noise}:exact"), seed=seed)
     seen: dict[str, np.ndarray] = {}
-    find = pipeline.find
+    find = single_label.find
 
     def watching(manifest, store, trusted, trainer, reports, held_out, crossed, *rest):
         if crossed is not None:
@@ -151,14 +151,14 @@ def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "source.parquet"
         pd.DataFrame({"image": rows, "label": [names[label] for label in given]}).to_parquet(source)
-        pipeline.find = watching
+        single_label.find = watching
         try:
             encoder = "none" if condition.network == "small" else condition.network
             labelfix.scan(
                 source, method=condition.method, out=Path(place) / "run", seed=condition.seed, encoder=encoder
             )
         finally:
-            pipeline.find = find
+            single_label.find = find
     return {"P": seen["P"].astype(np.float32), "u": seen["u"], "g": given, "y": true}
 
 

@@ -21,7 +21,7 @@ from labelfix.data.own_numbers import Numbers
 from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 from labelfix.errors import InputError
 from labelfix.estimation.judgement import Thresholds
-from labelfix.methods import method_class, multi_label_methods
+from labelfix.methods import AUTO, auto_methods, method_class, multi_label_methods
 from labelfix.methods.base import FAST_HEAD, FAST_TUNE, MethodSettings
 from labelfix.networks.encoders import LITE0, ONNX, encoder_and_weights, encoder_facts, is_encoder
 from labelfix.output_paths import holding
@@ -109,7 +109,7 @@ class ScanOptions(BaseModel):
     """The options of `labelfix scan`, by the names of the command line.
 
     Attributes:
-        method: one of `labelfix methods`.
+        method: one of `labelfix methods`, or auto: see `candidates`.
         out: run folder; None for `runs/<source name>-<method>`, beside the source where the current folder lies in it.
             An unfinished run there is resumed.
         seed: of everything random, >= 0.
@@ -158,7 +158,7 @@ class ScanOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    method: str = "bmm"
+    method: str = AUTO
     out: str | Path | None = None
     seed: int = Field(0, ge=0, description="must be 0 or more")
     device: str = "auto"
@@ -273,7 +273,7 @@ class ScanOptions(BaseModel):
             raise InputError(
                 f"{given}: --pred-probs takes one label per row; leave it out to train a network"
             )
-        if self.method not in multi_label_methods():
+        if not self._may_take_several:
             which = " or ".join(multi_label_methods())
             raise InputError(
                 f"{given}: --method {self.method} takes one label per row; for several use --method {which}"
@@ -282,13 +282,38 @@ class ScanOptions(BaseModel):
     @property
     def label_lists(self) -> dict[str, Any]:
         """How `Manifest.read` takes several labels a row; where the method takes one, they are refused."""
-        if self.method not in multi_label_methods():
+        if not self._may_take_several:
             return {"task": "single"}
         return {
             "task": self.task,
             "label_columns": self.label_columns,
             "label_separator": self.label_separator,
         }
+
+    @property
+    def _may_take_several(self) -> bool:
+        return self.method == AUTO or self.method in multi_label_methods()
+
+    def candidates(self, task: str) -> tuple[ScanOptions, ...]:
+        """The same options with every method that `--method auto` compares, where heads are trained in folds.
+
+        The first is what `auto` is elsewhere: where a whole network is trained, with several labels a row, and where a
+        setting or a preset says how to train.
+
+        Args:
+            task: "single" or "multi".
+        """
+        if self.method != AUTO:
+            return (self,)
+        names = auto_methods(task)
+        if self.preset != "fast" or without_thresholds(self.settings)[1]:
+            names = names[:1]
+        return tuple(self._with_method(name, is_compared=len(names) > 1) for name in names)
+
+    def _with_method(self, name: str, *, is_compared: bool) -> ScanOptions:
+        # What is compared is what methods predict: none may rank rows by a loss of its own.
+        own = {"score_from": "trajectory"} if is_compared and name == "cross-entropy" else {}
+        return self.model_copy(update={"method": name, "settings": {**self.settings, **own}})
 
     @property
     def checks_trusted(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from labelfix.atomic_files import write_json, write_table
 from labelfix.config import ScanConfig, ScanOptions, environment
@@ -24,7 +25,7 @@ from labelfix.data.verified_labels import MIN_DIFFERENT, Trusted
 from labelfix.device_errors import plain_device_errors
 from labelfix.devices import resolve_device
 from labelfix.errors import InputError
-from labelfix.methods import method_class
+from labelfix.methods import AUTO, method_class
 from labelfix.methods.batch import Labels
 from labelfix.networks.heads import FrozenEncoder
 from labelfix.output_paths import check_output
@@ -35,8 +36,9 @@ from labelfix.results import model_card, multi_label, run_folder, single_label
 from labelfix.results.around import Around
 from labelfix.results.classifier import make_classifier
 from labelfix.results.run_folder import RunFolder
-from labelfix.results.summary import cost, epochs_table, units_per_row
+from labelfix.results.summary import Training, cost, epochs_table, units_per_row
 from labelfix.training.batches import Source
+from labelfix.training.comparison import Compared, compare
 from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out
 from labelfix.training.resume import train
 from labelfix.training.setup import (
@@ -82,7 +84,8 @@ class ScanPlan:
         trusted: its verified labels.
         trusted_path: of the --trusted file, absolute; None without one.
         test: labelled images that are only measured on; None without --test.
-        config: the options, every `auto` replaced.
+        config: the options, every `auto` replaced; where methods are compared, of the first of them.
+        others: of the methods that are compared with it.
         asked: options that may be `auto`, as they were given.
         folder: of the run.
         overwrite: whether a finished or different run there may be replaced.
@@ -95,6 +98,7 @@ class ScanPlan:
     trusted_path: Path | None
     test: Manifest | None
     config: ScanConfig
+    others: tuple[ScanConfig, ...]
     asked: dict[str, str]
     folder: RunFolder
     overwrite: bool
@@ -143,18 +147,33 @@ class ScanPlan:
         )
         earlier = {} if chosen.overwrite else run_folder.resolved_autos(folder)
         settled, trial = _with_encoder(chosen, manifest, folder, earlier, reporter)
+        first, *others = (
+            each.resolve(manifest, earlier, numbers) for each in settled.candidates(manifest.task)
+        )
         return cls(
             manifest,
             trusted,
             None if chosen.trusted is None else Path(chosen.trusted).expanduser().absolute(),
             test,
-            settled.resolve(manifest, earlier, numbers),
+            first,
+            # A comparison rests on folds, and heads alone are quick enough for one.
+            tuple(others) if first.is_frozen and first.folds else (),
             chosen.asked,
             folder,
             chosen.overwrite,
             None if numbers is None else checked_features(numbers, manifest.num_rows, manifest.limit),
             trial,
         )
+
+    @property
+    def configs(self) -> tuple[ScanConfig, ...]:
+        """Of all methods that are compared; of the one where none is."""
+        return self.config, *self.others
+
+    @property
+    def method(self) -> str:
+        """How the run calls its method."""
+        return AUTO if self.others else self.config.method
 
     def training_labels(self, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the rows are trained towards, and the verified labels of a method with a trusted stream.
@@ -187,11 +206,19 @@ class ScanPlan:
         """Whether what is trained sees images; a head on the user's features could not label any."""
         return self.features is None
 
+    def options(self) -> dict[str, Any]:
+        """The options, resolved; where methods are compared with the settings of each as `candidates`. JSON-able."""
+        options = self.config.to_json()
+        if self.others:
+            of_each = {each.method: each.settings.model_dump() for each in self.configs}
+            options |= {"method": AUTO, "settings": {}, "candidates": of_each}
+        return options
+
     def facts(self) -> dict[str, Any]:
         """The content of config.json; JSON-able."""
         config = self.config
         return run_folder.config_json(
-            config.to_json(),
+            self.options(),
             self.asked,
             self.manifest,
             self.trusted,
@@ -256,27 +283,33 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             trained = _train(planned, seen, around.copies, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
+            choice = None if trained.compared is None else trained.compared.choice
         with clock.stage("findings"):
             seen_rows = trained.last_reports, trained.held_out, crossed
             of_task = multi_label if manifest.task == "multi" else single_label
             findings = of_task.find(manifest, store, trusted, trainer, *seen_rows, config.thresholds, around)
         with clock.stage("write"):
             if planned.has_classifier:
-                made = make_classifier(trainer, config, manifest.class_names, seen.encoder, white)
+                made = make_classifier(trainer, trained.config, manifest.class_names, seen.encoder, white)
                 made.save(folder.classifier)
             write_table(folder.epochs, epochs_table(trained.reports))
             metadata = {
-                "method": config.method,
+                "method": planned.method,
                 "seed": config.seed,
                 "out_of_sample": crossed is not None,
                 "resumed_elsewhere": trained.is_other_environment,
             }
             of_task.write(folder.corrections, manifest, findings, metadata)
-        facts = {**metadata, **planned.with_wrong(effort), "encoder_trial": planned.encoder_trial}
+        facts = {
+            **metadata,
+            **planned.with_wrong(effort),
+            "encoder_trial": planned.encoder_trial,
+            "method_choice": None if choice is None else choice.to_json(),
+        }
         summary = of_task.summarise(manifest, findings, {**facts, "elapsed_seconds": clock.seconds})
         if planned.has_classifier:
             test_name = None if test is None else test.name
-            model_card.write(folder.card, config, summary, source=manifest.name, test=test_name)
+            model_card.write(folder.card, trained.config, summary, source=manifest.name, test=test_name)
         write_json(folder.summary, summary)
         folder.finish()
     classifier = folder.classifier if planned.has_classifier else None
@@ -301,27 +334,13 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         reporter.message(f"warning: {warning}")
     manifest, config, folder = planned.manifest, planned.config, planned.folder
     run_folder.check_out(folder, overwrite=planned.overwrite)
-    method = method_class(config.method, config.task)
     with on_device(config.device):
         network, seconds_per_image = planned_network(
             config,
             len(manifest.class_names),
             None if planned.features is None else planned.features.shape[1],
         )
-        # Nothing is decoded: every image counts as readable.
-        labels, trusted_labels = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
-        device, targets = torch.device(config.device), training_targets(manifest, planned.trusted)
-        known = Labels.of(labels, len(manifest.class_names), device, trusted_labels, targets)
-        phases = method(network, known, config.settings).phases()
-        units: float = sum(phase.units_per_row for phase in phases)
-        held_out = hold_out(labels, manifest.groups, planned.trusted, config)
-        rows = int((labels >= 0).sum()) - int(held_out.sum())
-        folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)
-        if folds is None:
-            unseen = int((held_out | (manifest.held_out & (manifest.given >= 0))).sum())
-            units += len(config.settings.averaged) * unseen / rows
-        # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
-        of_folds = None if folds is None else units * (config.folds - int((folds >= 0).sum()) / rows)
+        phases, units, of_folds, rows = _planned_passes(planned, network)
         seconds = seconds_per_unit(network, config) * rows * (units + (of_folds or 0))
     # What of it lies in the cache is not known before the images are decoded: all are counted.
     images = manifest.num_rows + (0 if planned.test is None else planned.test.num_rows)
@@ -334,14 +353,41 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         "source": str(manifest.source),
         "out": str(folder.path),
         "encoder_trial": planned.encoder_trial,
-        **{name: value for name, value in config.to_json().items() if not name.endswith("_sha256")},
+        **{name: value for name, value in planned.options().items() if not name.endswith("_sha256")},
         "rows": manifest.num_rows,
         "classes": len(manifest.class_names),
-        "phases": {phase.name: phase.epochs for phase in phases},
+        "phases": phases,
         **units_per_row(units, of_folds),
         **encoding,
         "estimated_training_seconds": round(seconds, 1),
     }
+
+
+def _planned_passes(planned: ScanPlan, network: nn.Module) -> tuple[dict[str, int], float, float | None, int]:
+    """Epochs of each phase; network passes a trained row of the classifier, and of all folds; the trained rows.
+
+    Nothing is decoded: every image counts as readable. Where methods are compared any of them may train the classifier:
+    the first counts.
+    """
+    manifest, config = planned.manifest, planned.config
+    labels, trusted_labels = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
+    device, targets = torch.device(config.device), training_targets(manifest, planned.trusted)
+    known = Labels.of(labels, len(manifest.class_names), device, trusted_labels, targets)
+    phases_of = [
+        method_class(each.method, each.task)(network, known, each.settings).phases()
+        for each in planned.configs
+    ]
+    units_of = [sum(phase.units_per_row for phase in phases) for phases in phases_of]
+    units: float = units_of[0]
+    held_out = hold_out(labels, manifest.groups, planned.trusted, config)
+    rows = int((labels >= 0).sum()) - int(held_out.sum())
+    folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)
+    if folds is None:
+        unseen = int((held_out | (manifest.held_out & (manifest.given >= 0))).sum())
+        units += len(config.settings.averaged) * unseen / rows
+    # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
+    of_folds = None if folds is None else sum(units_of) * (config.folds - int((folds >= 0).sum()) / rows)
+    return {phase.name: phase.epochs for phase in phases_of[0]}, units, of_folds, rows
 
 
 @dataclass(frozen=True)
@@ -379,21 +425,31 @@ class _Trained:
     """After the last epoch: the trainer, the rows it left out, the folds before it, every epoch's report by fold."""
 
     trainer: Trainer
+    config: ScanConfig
     held_out: np.ndarray
-    crossed: CrossFit | None
-    reports: dict[int | None, list[EpochReport]]
+    compared: Compared | None
+    reports: dict[Training, list[EpochReport]]
     is_other_environment: bool
 
     @property
+    def crossed(self) -> CrossFit | None:
+        """What the folds say that the findings rest on."""
+        return None if self.compared is None else self.compared.crossed
+
+    @property
     def last_reports(self) -> list[EpochReport]:
-        """Of the last epoch of every training."""
-        return [reports[-1] for reports in self.reports.values()]
+        """Of the last epoch of every training that the findings rest on."""
+        taken = (self.config.method,) if self.compared is None else self.compared.taken
+        return [reports[-1] for (method, _), reports in self.reports.items() if method in taken]
 
 
 def _train(
     planned: ScanPlan, seen: _Seen, copies: np.ndarray, begin: Callable[[], bool], reporter: Reporter
 ) -> _Trained:
-    """Train every fold, where there are any, and then on all rows; `begin` as of `run_folder.locked`."""
+    """Train every fold, where there are any, and then on all rows; `begin` as of `run_folder.locked`.
+
+    Where methods are compared that is done with each, and only the one that is believed most trains on all rows.
+    """
     manifest, config, folder = planned.manifest, planned.config, planned.folder.checkpoint
     num_classes = len(manifest.class_names)
     images, store = seen.images, seen.store
@@ -408,25 +464,44 @@ def _train(
     unseen = None if folds is not None else np.flatnonzero(held_out | of_split)
     trained = np.where(held_out, -1, labels)
 
-    def on_all_rows() -> Trainer:
+    def on_all_rows(of_method: ScanConfig) -> Trainer:
         return make_trainer(
-            images, trained, num_classes, config, predicted,
+            images, trained, num_classes, of_method, predicted,
             trusted_labels=trusted_labels, unseen=unseen, targets=targets,
         )  # fmt: skip
 
-    trainer = on_all_rows()
+    def on_folds(of_method: ScanConfig) -> CrossFit:
+        assert folds is not None
+        name = of_method.method if planned.others else ""
+        return cross_fit(
+            images,
+            labels,
+            folds,
+            num_classes,
+            of_method,
+            folder,
+            reporter,
+            watched,
+            trusted_labels,
+            targets,
+            name,
+        )
+
+    trainer = on_all_rows(config)
     is_other_environment = begin()
-    crossed = None
-    reports: dict[int | None, list[EpochReport]] = {}
+    compared = None
+    reports: dict[Training, list[EpochReport]] = {}
     if folds is not None:
         del trainer  # it has shown that the network can be built; the device has room for one at a time
-        crossed = cross_fit(
-            images, labels, folds, num_classes, config, folder, reporter, watched, trusted_labels, targets
-        )
-        reports.update(crossed.reports.items())
-        trainer = on_all_rows()
-    reports[None] = train(trainer, folder, reporter, watched)
-    return _Trained(trainer, held_out, crossed, reports, is_other_environment)
+        compared = compare(planned.configs, labels, on_folds)
+        config = compared.config
+        for method, found in compared.fits.items():
+            reports.update({(method, fold): some for fold, some in found.reports.items()})
+        if compared.choice is not None:
+            reporter.message(f"--method auto: {compared.choice.reason}")
+        trainer = on_all_rows(config)
+    reports[config.method, None] = train(trainer, folder, reporter, watched)
+    return _Trained(trainer, config, held_out, compared, reports, is_other_environment)
 
 
 def _with_encoder(

@@ -45,7 +45,7 @@ def score_labels(
     groups: Any = None,
     class_names: Sequence[str] | None = None,
     trusted: Any = None,
-    method: str = "bmm",
+    method: str = "auto",
     seed: int = 0,
 ) -> pd.DataFrame:
     """Find the wrong labels by the predictions of a model that never saw the rows, such as those of cross-validation.
@@ -72,7 +72,7 @@ def score_labels(
             where the labels are integers below K, the classes 0 to K-1.
         trusted: (N,) bool, rows whose given label a person has verified; or N verified labels, None where nobody has.
             Such rows are never flagged. Default none.
-        method: how the head on `features` is trained.
+        method: how the head on `features` is trained; auto compares several.
         seed: of its training.
 
     Returns:

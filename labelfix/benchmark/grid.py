@@ -11,7 +11,7 @@ from typing import Any
 
 from labelfix.config import resolve_settings
 from labelfix.errors import InputError
-from labelfix.methods import method_names
+from labelfix.methods import AUTO, method_names
 from labelfix.noise.planting import KINDS, parse_noise
 
 CLEAN, GIVEN = "clean", "given"
@@ -100,8 +100,8 @@ def parse_method(text: str) -> MethodText:
         InputError: an unknown method, a part that is no key=value, a key twice, or no whole number where one is due.
     """
     name, *parts = text.split(":")
-    if name not in method_names():
-        raise InputError(f"--methods {text}: no method {name!r}; choose one of {', '.join(method_names())}")
+    if name not in (known := (AUTO, *method_names())):
+        raise InputError(f"--methods {text}: no method {name!r}; choose one of {', '.join(known)}")
     options: dict[str, Any] = {}
     settings: dict[str, str] = {}
     for part in parts:

@@ -11,7 +11,7 @@ import click
 
 from labelfix.cli import options
 from labelfix.cli.terminal import say
-from labelfix.methods import method_names
+from labelfix.methods import AUTO, method_names
 from labelfix.networks import own_backbones
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ _DEGRADED = 3
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
-        "--method", type=click.Choice(method_names()), default="bmm", show_default=True, help="How to train."
+        "--method",
+        type=click.Choice([AUTO, *method_names()]),
+        default=AUTO,
+        show_default=True,
+        help="How to train; auto compares several where heads are trained in folds, else it is bmm.",
     ),
     click.option(
         "--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/<source name>-<method>]"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 from labelfix.estimation.noise_model import NoiseModel, best_sharpness, evenly_spread, with_label
 
@@ -75,14 +75,9 @@ def noise_levels(
         given: (R,) int64 in 0..K-1.
         unseen: (R,) bool, the rows by which forms are compared.
     """
-    found = [(model, *each) for model in models for each in _levels_of(model, probs, given)]
-    found.append((models[0], *_clean_level(models[0], probs, given)))
-    heights = np.array([height for *_, height in found])
+    found, heights, costs = _all_levels(models, probs, given)
     if not unseen.all():
         heights = _compared_on(found, heights, probs[unseen], given[unseen])
-    costs = np.array(
-        [0.0 if model.unmixed_by is None else _STRUCTURE_COST * probs.shape[1] for model, *_ in found]
-    )
     free, paid = softmax(heights), softmax(heights - costs)
     kept = np.maximum(free, paid) > _LEAST_WEIGHT
     free, paid = free * kept / free[kept].sum(), paid * kept / paid[kept].sum()
@@ -93,6 +88,31 @@ def noise_levels(
         )
         if keep
     ]
+
+
+def log_evidence(models: Sequence[NoiseModel], probs: np.ndarray, given: np.ndarray) -> float:
+    """Log of the probability of the given labels, over all forms and levels as likely as they are beforehand.
+
+    Args:
+        models: fitted on these rows.
+        probs: (R, K) finite held-out predictions.
+        given: (R,) int64 in 0..K-1.
+    """
+    _, heights, costs = _all_levels(models, probs, given)
+    return float(logsumexp(heights - costs))
+
+
+def _all_levels(
+    models: Sequence[NoiseModel], probs: np.ndarray, given: np.ndarray
+) -> tuple[list[tuple[NoiseModel, float, np.ndarray, float]], np.ndarray, np.ndarray]:
+    """All forms at all levels, without noise too: model, sharpness, transition, height; heights (L,); costs (L,)."""
+    found = [(model, *each) for model in models for each in _levels_of(model, probs, given)]
+    found.append((models[0], *_clean_level(models[0], probs, given)))
+    heights = np.array([height for *_, height in found])
+    costs = np.array(
+        [0.0 if model.unmixed_by is None else _STRUCTURE_COST * probs.shape[1] for model, *_ in found]
+    )
+    return found, heights, costs
 
 
 def _compared_on(

@@ -36,6 +36,11 @@ _MULTI_LABEL = {
     "cross-entropy": ("labelfix.methods.binary_cross_entropy", "BinaryCrossEntropy"),
 }
 
+# What `auto` compares, by the task; the first is what it is where nothing is compared. Others are left out as each of
+# them costs a training, and meta as it needs verified labels.
+AUTO = "auto"
+_CANDIDATES = {"single": ("bmm", "cross-entropy", "nnaqc"), "multi": ("pencil",)}
+
 
 def method_names() -> list[str]:
     """Names of all methods; imports no torch."""
@@ -47,14 +52,20 @@ def multi_label_methods() -> list[str]:
     return list(_MULTI_LABEL)
 
 
+def auto_methods(task: str) -> tuple[str, ...]:
+    """What `auto` compares, the first being what it is where nothing is compared; imports no torch."""
+    return _CANDIDATES[task]
+
+
 def method_class(name: str, task: str = "single") -> type[Method]:
-    """The class of a method for a task: "single" for one label a row, "multi" for several.
+    """The class of a method for a task: "single" for one label a row, "multi" for several; of `auto` where it is one.
 
     Raises:
         InputError: there is no such method, or it takes one label a row only.
     """
+    name = _CANDIDATES[task][0] if name == AUTO else name
     if name not in _REGISTRY:
-        raise InputError(f"--method {name}: unknown; choose one of {', '.join(_REGISTRY)}")
+        raise InputError(f"--method {name}: unknown; choose one of {', '.join((AUTO, *_REGISTRY))}")
     if task == "multi" and name not in _MULTI_LABEL:
         raise InputError(
             f"--method {name}: it takes one label per row; for multi-label sources use --method"

@@ -41,7 +41,7 @@ _DONE = ".checkpoint-done"
 # A scan that was just killed takes a moment to give back its memory, and holds its folder until then.
 WAIT_SECONDS = 5.0
 _CHECKPOINT = re.compile(r"[0-9]{9}\.(json|safetensors)|\.[0-9]{9}\.(json|safetensors)\..*\.tmp")
-_FOLD = re.compile(r"fold-[0-9]+")
+_FOLD = re.compile(r"fold-([a-z-]+-)?[0-9]+")
 _CLASSIFIER_PARTS = ("classifier/model.safetensors", "classifier/classifier.json", "classifier/README.md")
 # A person changes data, not a fingerprint.
 _MEANT = {
@@ -49,6 +49,7 @@ _MEANT = {
     "marks_sha256": "is_trusted, split or group column in SOURCE",
     "trusted_sha256": "--trusted file",
     "test_fingerprint": "set of images or labels in --test",
+    "candidates": "settings of the methods that are compared",
 }
 
 

@@ -63,19 +63,25 @@ def summarise(manifest: Manifest, findings: Findings, facts: dict[str, Any]) -> 
     }
 
 
-def epochs_table(reports_of: Mapping[int | None, list[EpochReport]]) -> pa.Table:
-    """A row per fold and epoch: epoch, fold, phase, learning_rate, loss parts, reported numbers, seconds.
+# The method of a training, and the fold that it leaves out; None for the training on all rows.
+Training = tuple[str, int | None]
 
-    `reports_of` holds the reports of every fold, and under None those of the training on all rows (fold null).
+
+def epochs_table(reports_of: Mapping[Training, list[EpochReport]]) -> pa.Table:
+    """A row per training and epoch: epoch, fold, phase, learning_rate, loss parts, reported numbers, seconds.
+
+    The fold is null in the training on all rows. Where methods were compared a column `method` comes first.
 
     Loss parts are named `loss_<part>`; what an epoch does not have is null.
     """
     reports = [report for some in reports_of.values() for report in some]
-    folds = [fold for fold, some in reports_of.items() for _ in some]
+    methods = [method for (method, _), some in reports_of.items() for _ in some]
+    folds = [fold for (_, fold), some in reports_of.items() for _ in some]
     losses = sorted({name for report in reports for name in report.losses})
     # How long an epoch waited is for the summary: a table of what was learned is the same whenever it is repeated.
     reported = sorted({name for report in reports for name in report.reported} - {DATA_WAIT})
-    columns: dict[str, Any] = {
+    columns: dict[str, Any] = {"method": pa.array(methods, pa.string())} if len(set(methods)) > 1 else {}
+    columns |= {
         "epoch": pa.array([r.epoch for r in reports], pa.int64()),
         "fold": pa.array(folds, pa.int64()),
         "phase": pa.array([r.phase for r in reports], pa.string()),
@@ -90,7 +96,7 @@ def epochs_table(reports_of: Mapping[int | None, list[EpochReport]]) -> pa.Table
 
 
 def cost(
-    trainer: Trainer, reports_of: Mapping[int | None, list[EpochReport]], units_of_folds: int | None
+    trainer: Trainer, reports_of: Mapping[Training, list[EpochReport]], units_of_folds: int | None
 ) -> dict[str, Any]:
     """What all trainings of a run cost, and the accuracies that the last one came to.
 
@@ -99,10 +105,15 @@ def cost(
         reports_of: as for `epochs_table`.
         units_of_folds: network passes of all folds together, in rows; None without folds.
     """
-    rows, epochs, folds = trainer.num_trained_rows, reports_of[None], len(reports_of) - 1
+    rows, epochs = (
+        trainer.num_trained_rows,
+        next(some for (_, fold), some in reports_of.items() if fold is None),
+    )
     seconds = sum(report.elapsed_seconds for some in reports_of.values() for report in some)
-    # K folds train on K - 1 of K parts each, and the exported classifier once more on all.
-    images = rows * len(epochs) * max(folds, 1)
+    # Each of K folds trains on K - 1 of K parts, and the exported classifier once more on all.
+    of_folds = [len(some) for (_, fold), some in reports_of.items() if fold is not None]
+    num_folds = len({fold for _, fold in reports_of} - {None})
+    images = rows * (len(epochs) + (sum(of_folds) * (num_folds - 1) / num_folds if of_folds else 0))
     return {
         **units_per_row(
             trainer.position.forward_units / rows, None if units_of_folds is None else units_of_folds / rows
@@ -118,7 +129,7 @@ def cost(
     }
 
 
-def _data_wait(reports_of: Mapping[int | None, list[EpochReport]]) -> float:
+def _data_wait(reports_of: Mapping[Training, list[EpochReport]]) -> float:
     """Seconds of all trainings in which their steps waited for images."""
     known = [report.reported.get(DATA_WAIT) for some in reports_of.values() for report in some]
     return round(sum(seconds for seconds in known if seconds is not None), 3)

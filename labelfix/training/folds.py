@@ -40,6 +40,12 @@ class CrossFit:
     reports: dict[int, list[EpochReport]]
     forward_units: int
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether no fold diverged."""
+        held_out = self.logits[self.fold_of_row >= 0]
+        return bool(np.isfinite(held_out).all()) and all(some[-1].is_finite for some in self.reports.values())
+
 
 def hold_out(
     labels: np.ndarray, groups: np.ndarray | None, trusted: Trusted, config: ScanConfig
@@ -120,6 +126,7 @@ def cross_fit(
     watched: Sequence[Watched] = (),
     trusted_labels: np.ndarray | None = None,
     targets: np.ndarray | None = None,
+    name: str = "",
 ) -> CrossFit:
     """Train once per fold with its labels masked, and collect the predictions for them.
 
@@ -136,13 +143,15 @@ def cross_fit(
         watched: what the accuracy is measured on after every epoch.
         trusted_labels: (N,) int64, labels of rows with a stream of their own: `setup.trusted_stream_labels`.
         targets: (N, K) float32 where a row may have several labels: `setup.training_targets`.
+        name: of the method, where the folder and the reporter see several.
     """
     logits = np.full((len(labels), num_classes), np.nan, np.float32)
     reports: dict[int, list[EpochReport]] = {}
     units = 0
     for fold in range(config.folds):
         rows = np.flatnonzero(fold_of_row == fold)
-        kept, stage = folder / f"fold-{fold}", f"fold {fold + 1} of {config.folds}"
+        kept = folder / "-".join(filter(None, ("fold", name, str(fold))))
+        stage = f"{name} fold {fold + 1} of {config.folds}".lstrip()
         found = _finished(kept, (len(rows), num_classes))
         if found is None:
             masked = np.where(fold_of_row == fold, -1, labels)

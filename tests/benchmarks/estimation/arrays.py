@@ -47,25 +47,21 @@ class Condition:
     seed: int
 
     @property
-    def name(self) -> str:
+    def labels(self) -> str:
+        """The same of all methods: they are given the same labels."""
         noise = self.noise.replace(":", "-")
-        return f"{self.data}-{self.rows}-{noise}-{self.network}-{self.method}-{self.seed}"
+        return f"{self.data}-{self.rows}-{noise}-{self.network}-{self.seed}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.labels}-{self.method}"
 
 
 def conditions() -> Iterator[Condition]:
     """Heads first, which cost seconds; then the small network."""
-    for method in ("cross-entropy", "bmm"):
-        for rows in (300, 1_000, 5_000):
-            for noise in (*ANY, "asymmetric:0.4", "human"):
-                yield Condition("cifar", rows, noise, "lite0", method, 0)
-        for noise in ANY:
-            yield Condition("clothing", 5_096, noise, "lite0", method, 0)
-            yield Condition("clothing", 1_000, noise, "lite0", method, 1)
-            yield Condition("fashion", 5_000, noise, "lite0", method, 0)
-        for noise in ("clean", "symmetric:0.1", "symmetric:0.2", "pair:0.2"):
-            yield Condition("rotated", 5_000, noise, "lite0", method, 0)
-            yield Condition("two", 2_000, noise.replace("pair:0.2", "pair:0.1"), "lite0", method, 0)
-            yield Condition("rare", 3_000, noise, "lite0", method, 0)
+    for data, rows, noise, seed in heads():
+        for method in ("cross-entropy", "bmm", "nnaqc"):
+            yield Condition(data, rows, noise, "lite0", method, seed)
     for method in ("bmm", "cross-entropy"):
         for noise in ("clean", "symmetric-exclusive:0.2", "pair:0.2", "symmetric:0.4"):
             yield Condition("digits", 1_797, noise, "small", method, 0)
@@ -73,6 +69,23 @@ def conditions() -> Iterator[Condition]:
             yield Condition("fashion16", 3_000, noise, "small", method, 0)
         for noise in ("clean", "human", "symmetric:0.2", "asymmetric:0.4"):
             yield Condition("cifar", 3_000, noise, "small", method, 0)
+
+
+def heads() -> Iterator[tuple[str, int, str, int]]:
+    """Data, rows, noise and seed of the conditions through lite0."""
+    for rows in (300, 1_000, 5_000):
+        for noise in (*ANY, "asymmetric:0.4", "human"):
+            yield "cifar", rows, noise, 0
+    for noise in ANY:
+        yield "clothing", 5_096, noise, 0
+        yield "clothing", 1_000, noise, 1
+        yield "fashion", 5_000, noise, 0
+        yield "fashion16", 3_000, noise, 0
+    for noise in ("clean", "symmetric:0.1", "symmetric:0.2", "pair:0.2"):
+        yield "rotated", 5_000, noise, 0
+        yield "two", 2_000, noise.replace("pair:0.2", "pair:0.1"), 0
+        yield "rare", 3_000, noise, 0
+        yield "digits", 1_797, noise, 0
 
 
 def images_of(
@@ -122,10 +135,14 @@ def _fashion(rows: int, size: int) -> tuple[list[bytes], np.ndarray, None]:
 
 
 def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
-    """Held-out predictions P (N, K), given g and true y (N,), rows u (N,) bool that were truly not trained on."""
+    """What the findings rest on.
+
+    Held-out predictions P (N, K), given g and true y (N,), rows u (N,) bool that were truly not trained on, and of
+    heads the predictions A (N, K) that were averaged over the training on all rows.
+    """
     images, true, human = images_of(condition.data, condition.rows, folder, condition.seed)
     names = CIFAR if condition.data == "cifar" else [f"{label:03d}" for label in range(true.max() + 1)]
-    seed = zlib.crc32(condition.name.encode())
+    seed = zlib.crc32(condition.labels.encode())
     if condition.noise == "human":
         given = human
     elif condition.noise == "clean":
@@ -136,14 +153,12 @@ def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
     find = single_label.find
 
     def watching(manifest, store, trusted, trainer, reports, held_out, crossed, *rest):
+        averaged = trainer.method.ensembled_probs.double().numpy()
+        averaged /= averaged.sum(axis=1, keepdims=True)
         if crossed is not None:
-            seen["P"], seen["u"] = (
-                softmax(crossed.logits.astype(np.float64), axis=1),
-                np.ones(len(true), bool),
-            )
+            seen["P"], seen["A"] = softmax(crossed.logits.astype(np.float64), axis=1), averaged
+            seen["u"] = np.ones(len(true), bool)
         else:
-            averaged = trainer.method.ensembled_probs.double().numpy()
-            averaged /= averaged.sum(axis=1, keepdims=True)
             seen["P"], seen["u"] = as_held_out(averaged, manifest.given, held_out), held_out
         return find(manifest, store, trusted, trainer, reports, held_out, crossed, *rest)
 
@@ -159,7 +174,8 @@ def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
             )
         finally:
             single_label.find = find
-    return {"P": seen["P"].astype(np.float32), "u": seen["u"], "g": given, "y": true}
+    found = {name: seen[name].astype(np.float32) for name in ("P", "A") if name in seen}
+    return {**found, "u": seen["u"], "g": given, "y": true}
 
 
 def main() -> None:

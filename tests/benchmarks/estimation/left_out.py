@@ -15,32 +15,28 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from rules import judged, measured
+from rules import Saved, judged, measured
 
 from labelfix.estimation import judgement
 from labelfix.estimation.expected_counts import best_expected_f1
 
 UNSEEN = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-LEAST = (0.0, 0.25, 0.5, 0.75)
+LEAST = (0.0, 0.25, 0.4, 0.5, 0.6, 0.75)
 _A_LOSS = 10
 
 
 def figures_of(path: Path) -> tuple[list[float], list[float]]:
     """F1 / best for each of UNSEEN, NaN under 5 % of wrong labels, and gain for each of LEAST."""
-    data = np.load(path)
-    probs = np.maximum(data["P"].astype(np.float64), 1e-7)
-    probs /= probs.sum(axis=1, keepdims=True)
-    given, true = data["g"].astype(np.int64), data["y"].astype(np.int64)
-    unseen = data["u"] if "u" in data and not data["u"].all() else None
+    saved = Saved.of(path)
     gains = []
     for least in LEAST:
         with patch.object(judgement, "_LEAST_OF_EXPECTED", least):
-            found = judged(probs, given, unseen)
-        gains.append(measured(found, given, true)["gain"])
-    wrong = given != true
+            found = judged(saved)
+        gains.append(measured(found, saved.given, saved.true)["gain"])
+    wrong = saved.given != saved.true
     if wrong.mean() < 0.05:
         return [np.nan] * len(UNSEEN), gains
-    best = measured(found, given, true)["f1_best"]
+    best = measured(found, saved.given, saved.true)["f1_best"]
     scores = []
     for share in UNSEEN:
         flagged = found.noise >= best_expected_f1(found.noise, share)

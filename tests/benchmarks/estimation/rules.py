@@ -3,7 +3,8 @@
     python tests/benchmarks/estimation/rules.py FOLDER [FOLDER ...] [--only TEXT] [--csv FILE]
 
 Each `.npz` of a folder holds held-out probabilities `P` (N, K), given labels `g` and true labels `y` (N,), and maybe
-rows `u` (N,) bool that were truly not trained on, as arrays.py makes them.
+rows `u` (N,) bool that were truly not trained on and predictions `A` (N, K) that were averaged over the training, as
+arrays.py makes them. Where all methods that `--method auto` compares are there, a line says what it finds.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from labelfix.estimation.judgement import judge
+from labelfix.estimation.choice import Choice, most_likely, pooled
+from labelfix.estimation.held_out import judged_evidence
+from labelfix.estimation.verdicts import decide
+from labelfix.methods import auto_methods, method_names
 
 
 @dataclass(frozen=True)
@@ -33,18 +39,63 @@ class Findings:
     gain: float
 
 
-def judged(probs: np.ndarray, given: np.ndarray, unseen: np.ndarray | None) -> Findings:
-    found = judge(probs, given, unseen=unseen)
+@dataclass(frozen=True)
+class Saved:
+    """What is known of a condition: held-out and averaged predictions, labels, rows that no training was on."""
+
+    probs: np.ndarray
+    averaged: np.ndarray | None
+    given: np.ndarray
+    true: np.ndarray
+    unseen: np.ndarray | None
+
+    @classmethod
+    def of(cls, path: Path) -> Saved:
+        with np.load(path) as data:
+            probs = np.maximum(data["P"].astype(np.float64), 1e-7)
+            return cls(
+                probs / probs.sum(axis=1, keepdims=True),
+                data.get("A"),
+                data["g"].astype(np.int64),
+                data["y"].astype(np.int64),
+                data["u"] if "u" in data and not data["u"].all() else None,
+            )
+
+    @classmethod
+    def of_auto(cls, paths: dict[str, Path]) -> tuple[Saved, Choice]:
+        """What `--method auto` makes of several methods, by their names."""
+        saved = {method: cls.of(path) for method, path in paths.items()}
+        choice = most_likely({method: each.probs for method, each in saved.items()}, saved["bmm"].given)
+        together = pooled([saved[method].probs for method in choice.taken])
+        return replace(saved[choice.taken[0]], probs=together), choice
+
+
+def judged(saved: Saved) -> Findings:
+    """As a scan does it."""
+    evidence = judged_evidence(saved.probs, saved.given, saved.averaged, unseen=saved.unseen)
+    predicted = saved.probs.argmax(axis=1)
+    verdicts = decide(evidence, saved.given, np.isfinite(evidence.noise), predicted)
+    estimate = evidence.diagnostics["estimate"]
     return Findings(
-        found.noise,
-        found.beliefs,
-        found.flagged,
-        found.corrected,
-        found.rate,
-        found.rate_low,
-        found.rate_high,
-        found.gain,
+        evidence.noise,
+        evidence.probs.astype(np.float64),
+        verdicts.flagged,
+        verdicts.corrected,
+        estimate["noise_rate"],
+        estimate["noise_rate_low"],
+        estimate["noise_rate_high"],
+        estimate["gain"],
     )
+
+
+def by_labels(folders: Sequence[Path], only: str) -> Iterator[tuple[str, dict[str, Path]]]:
+    """The saved conditions that were given the same labels: what they share, and the file of each method."""
+    found: dict[str, dict[str, Path]] = defaultdict(dict)
+    methods = sorted(method_names(), key=len)  # the longest last: it counts
+    for path in sorted(path for folder in folders for path in folder.glob("*.npz") if only in path.name):
+        method = next((each for each in reversed(methods) if path.stem.endswith(f"-{each}")), "")
+        found[path.stem.removesuffix(f"-{method}")][method] = path
+    yield from found.items()
 
 
 def measured(found: Findings, given: np.ndarray, true: np.ndarray) -> dict[str, float]:
@@ -132,25 +183,39 @@ def main() -> None:
     print(
         "data, wrong: true / estimated [interval], AP, F1 / best, gain / best (expected), ECE noise, top, NLL, time"
     )
-    for path in sorted(
-        path for folder in args.folders for path in folder.glob("*.npz") if args.only in path.name
-    ):
-        data = np.load(path)
-        probs = np.maximum(data["P"].astype(np.float64), 1e-7)
-        probs /= probs.sum(axis=1, keepdims=True)
-        given, true = data["g"].astype(np.int64), data["y"].astype(np.int64)
+    rows_of_auto: list[dict] = []
+
+    def tell(name: str, saved: Saved) -> dict:
         started = time.perf_counter()
-        unseen = data["u"] if "u" in data and not data["u"].all() else None
-        row = measured(judged(probs, given, unseen), given, true)
-        rows.append({"name": path.stem, **row})
-        print(line(path.stem, row, time.perf_counter() - started), flush=True)
+        row = {"name": name, **measured(judged(saved), saved.given, saved.true)}
+        print(line(name, row, time.perf_counter() - started), flush=True)
+        return row
+
+    for labels, paths in by_labels(args.folders, args.only):
+        for path in paths.values():
+            rows.append(tell(path.stem, Saved.of(path)))
+        if set(auto_methods("single")) <= paths.keys():
+            saved, choice = Saved.of_auto({method: paths[method] for method in auto_methods("single")})
+            rows_of_auto.append(tell(f"{labels}-auto", saved))
+            best = (
+                np.nanmax([row["ap"] for row in rows[-len(paths) :]])
+                if (saved.given != saved.true).any()
+                else np.nan
+            )
+            rows_of_auto[-1]["behind"] = best - rows_of_auto[-1]["ap"]
+            print(f"  {choice.reason}")
+    if rows_of_auto:
+        behind = np.array([row.pop("behind") for row in rows_of_auto])
+        print(f"--method auto: {summary(rows_of_auto)}")
+        near = np.mean(behind[np.isfinite(behind)] <= 0.01)
+        print(f"  average precision within .01 of the best single method in {near:.0%}")
     if rows:
-        print(summary(rows))
+        print(f"single methods: {summary(rows)}")
     if args.csv:
         with args.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows([*rows, *rows_of_auto])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,62 @@
+"""`--method auto`: train the folds of several methods, and go on with those whose predictions are believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import softmax
+
+from labelfix.config import ScanConfig
+from labelfix.estimation.choice import Choice, most_likely, pooled
+from labelfix.training.folds import CrossFit
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The folds of all methods, and what came of them.
+
+    Attributes:
+        config: of the method that trains the classifier: the one believed most.
+        crossed: pooled predictions of the methods that are believed.
+        fits: of each method, by its name.
+        choice: why; None where there was nothing to choose.
+    """
+
+    config: ScanConfig
+    crossed: CrossFit
+    fits: dict[str, CrossFit]
+    choice: Choice | None
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The methods that are believed."""
+        return (self.config.method,) if self.choice is None else self.choice.taken
+
+
+def compare(
+    configs: Sequence[ScanConfig], given: np.ndarray, fit: Callable[[ScanConfig], CrossFit]
+) -> Compared:
+    """Fit the folds of every method, and choose by how likely their predictions make the labels that were held out.
+
+    Args:
+        configs: of a method each, alike but for that; the folds hold out the same rows.
+        given: (N,) int64 that were trained towards, -1 for none.
+        fit: trains the folds of one.
+
+    Returns:
+        A method that diverged is not chosen, unless all of them did.
+    """
+    fits = {config.method: fit(config) for config in configs}
+    usable = {name: found for name, found in fits.items() if found.is_finite}
+    if len(configs) == 1 or not usable:
+        return Compared(configs[0], fits[configs[0].method], fits, None)
+    probs = {name: softmax(found.logits.astype(np.float64), axis=1) for name, found in usable.items()}
+    choice = most_likely(probs, given, configs[0].thresholds)
+    best = next(config for config in configs if config.method == choice.taken[0])
+    crossed = replace(fits[best.method], forward_units=sum(found.forward_units for found in fits.values()))
+    if len(choice.taken) > 1:
+        together = pooled([probs[name] for name in choice.taken])
+        crossed = replace(crossed, logits=np.log(np.maximum(together, 1e-30)).astype(np.float32))
+    return Compared(best, crossed, fits, choice)

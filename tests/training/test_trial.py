@@ -13,6 +13,8 @@ from sklearn.datasets import load_sample_images
 import labelfix
 from labelfix.data.images.decoding import encode
 from labelfix.data.manifest import Manifest
+from labelfix.noise.planting import parse_noise, plant
+from labelfix.training import trial as trial_module
 from labelfix.training.trial import Trial, try_encoder
 
 pytestmark = pytest.mark.trial
@@ -134,3 +136,12 @@ def test_a_frozen_encoder_that_is_not_named_is_the_embedded_one(digits):
 def test_rows_left_out_take_the_place_of_folds(digits):
     planned = labelfix.plan(digits[0], method="cross-entropy", encoder="lite0", holdout=0.1)
     assert (planned["folds"], planned["holdout"]) == (0, 0.1)
+
+
+def test_the_rows_that_are_tried_are_not_those_that_the_same_seed_put_wrong():
+    true = np.arange(4000) % 10
+    given = plant(true, [str(label) for label in range(10)], parse_noise("symmetric:0.3:exact"), seed=3)
+    rows = trial_module._sample(given, np.zeros(4000, dtype=bool), seed=3)
+    wrong = (given != true).mean()
+    assert len(rows) == 500
+    assert abs((given != true)[rows].mean() - wrong) < 0.08

@@ -63,8 +63,10 @@ def look_around(rows: np.ndarray, distances: np.ndarray, false_pairs: float = FA
         return Surroundings(np.full(num_rows, -1), None, np.nan, 0.0)
     dimension = _dimension(distances[known])
     share = float((1 - (1 - false_pairs) ** (1 / (distances.shape[1] - 1))) ** (1 / dimension))
-    # All ten neighbours may be copies: then they lie on the row itself.
-    within = np.where(known, share * distances[:, -1], _TINY)
+    last = distances[:, -1]
+    # All ten neighbours may be copies: then they lie on the row itself, or in a pile of which the row sees no end.
+    usual = share * np.median(last[known])
+    within = np.where(_in_piles(rows, last <= usual), usual, np.where(known, share * last, _TINY))
     return Surroundings(_copies(rows, distances, within), _outliers(distances, known), dimension, share)
 
 
@@ -77,14 +79,30 @@ def _dimension(distances: np.ndarray) -> float:
     return float(np.median(farther / np.maximum(total, _TINY)))
 
 
+def _in_piles(rows: np.ndarray, crowded: np.ndarray) -> np.ndarray:
+    """Rows (N,) bool that are copies of more rows than neighbours (N, k) are known of each.
+
+    They are crowded: all their neighbours lie as near as copies do around the median row. So do rows of a dense place;
+    but there rows that are less crowded are among the neighbours of some, and around a pile of copies there are none.
+    """
+    left = np.repeat(np.flatnonzero(crowded), rows.shape[1])
+    part = _together(left, rows[crowded].ravel(), len(rows))
+    has_others = np.bincount(part, ~crowded) > 0
+    return crowded & ~has_others[part]
+
+
+def _together(left: np.ndarray, right: np.ndarray, num_rows: int) -> np.ndarray:
+    """(N,) number of the part that a row belongs to, where each row `left[i]` hangs together with `right[i]`."""
+    pairs = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(num_rows, num_rows))
+    return np.asarray(connected_components(pairs, directed=False)[1])
+
+
 def _copies(rows: np.ndarray, distances: np.ndarray, within: np.ndarray) -> np.ndarray:
     """Pairs that each is near to the other, by its own measure, and what hangs together through them."""
     num_rows, count = rows.shape
     left, right, flat = np.repeat(np.arange(num_rows), count), rows.ravel(), distances.ravel()
     near = (right >= 0) & (flat <= np.minimum(within[left], within[right]))
-    left, right = left[near], right[near]
-    pairs = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(num_rows, num_rows))
-    _, part = connected_components(pairs, directed=False)
+    part = _together(left[near], right[near], num_rows)
     _, first, size = np.unique(part, return_index=True, return_counts=True)
     return np.where(size[part] > 1, first[part], -1).astype(np.int64)
 

@@ -162,6 +162,28 @@ def test_near_copies_are_found_with_the_false_rate_that_was_asked_for(dimensions
     assert (found.outlier_score < 0.9).all()
 
 
+@pytest.mark.parametrize("size", [NEIGHBOURS, NEIGHBOURS + 1, 12, 40, 300])
+def test_a_pile_larger_than_the_neighbours_that_are_known_of_a_row_is_one_group(size):
+    rng = np.random.default_rng(1)
+    features = planted(1_500, 12, 0)
+    pile = features[[7] * (size - 1)] + 0.02 * rng.normal(size=(size - 1, 12)).astype(np.float32)
+    found = look_around(*neighbours(np.r_[features, pile].__getitem__, 1_500 + size - 1, NEIGHBOURS))
+    assert (found.copies[[7, *range(1_500, 1_500 + size - 1)]] == 7).all()
+    assert ((found.copies >= 0).sum() - size) / 2 <= 3 * FALSE_PAIRS * 1_500
+
+
+def test_a_dense_place_is_no_pile():
+    """Its rows lie as near to each other as copies do elsewhere, and thin out towards its border."""
+    rng = np.random.default_rng(0)
+    place = rng.normal(size=12) + 0.7 * rng.normal(size=(400, 12)) * rng.random((400, 1)) ** 2
+    features = np.r_[rng.normal(size=(2_000, 12)), place].astype(np.float32)
+    rows, distances = neighbours(features.__getitem__, len(features), NEIGHBOURS)
+    found = look_around(rows, distances)
+    crowded = distances[:, -1] <= found.copy_share * np.median(distances[:, -1])
+    assert crowded.sum() > 50
+    assert (found.copies >= 0).sum() < 40
+
+
 def test_neighbours_in_cells_are_those_of_all_pairs(monkeypatch):
     rng = np.random.default_rng(0)
     rows = 12 * np.eye(120)[rng.integers(0, 40, 2_000)] + rng.normal(size=(2_000, 120))

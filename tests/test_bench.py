@@ -194,7 +194,7 @@ class TestTable:
             run = run_of(out, row)
             found = labelfix.evaluate(run, truth=truth_of(out, row), leave_out=left_out)
             shared = [name for name in SCHEMA.names if name in found and name != "method"]
-            assert len(shared) == 17
+            assert len(shared) == 18
             assert {name: row[name] for name in shared} == {name: found[name] for name in shared}
             assert (row["rows"], row["rows_evaluated"]) == (ROWS, ROWS - 10)
             summary = json.loads((run / "summary.json").read_text())
@@ -514,6 +514,28 @@ def test_a_method_that_needs_trusted_labels_is_given_them(made, tmp_path):
     # The run was trained on these labels, so it cannot be evaluated anew by others.
     pd.read_csv(asked["trusted"])[1:].to_csv(tmp_path / "fewer.csv", index=False)
     refuses("another --trusted file", source=source, **{**asked, "trusted": tmp_path / "fewer.csv"})
+
+
+def test_copies_count_on_no_side_and_are_said(digits, tmp_path):
+    from cleanlab.filter import find_label_issues
+
+    folder = tmp_path / "clean"
+    write_digits(folder, 100)
+    (path, *_) = sorted(folder.rglob("*.png"))
+    shutil.copy(path, path.with_name("copy.png"))
+    asked = ["bench", str(folder), "--out", str(tmp_path / "out"), "--noise", "symmetric:0.4", "--quiet"]
+    asked += ["--methods", "confident-learning:epochs=1:folds=2", "--batch-size", "64", "--device", "cpu"]
+    done = CliRunner().invoke(cli, asked)
+    assert done.exit_code == 0
+    assert "2 rows left out: they have a copy" in done.output
+    (row,) = pq.read_table(tmp_path / "out" / "bench.parquet").to_pylist()
+    assert (row["rows"], row["rows_evaluated"], row["copies_left_out"]) == (101, 99, 2)
+    found = labelfix.read_corrections(run_of(tmp_path / "out", row))
+    given, alone = found["given_label"].astype(int).to_numpy(), found["duplicate_group"].isna().to_numpy()
+    flagged = find_label_issues(given, np.stack(found["predicted_probs"]))
+    wrong = given != pq.read_table(truth_of(tmp_path / "out", row))["true_label"].to_pandas().astype(int)
+    _, _, f1, _ = precision_recall_fscore_support(wrong[alone], flagged[alone], average="binary")
+    assert row["cleanlab_f1"] == pytest.approx(f1)
 
 
 def test_class_folders_on_the_command_line(digits, tmp_path):

@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         ("seed", _COUNT),
         ("rows", _COUNT),
         ("rows_evaluated", _COUNT),
+        ("copies_left_out", _COUNT),
         ("average_precision", _NUMBER),
         ("auroc", _NUMBER),
         ("precision", _NUMBER),
@@ -113,7 +114,7 @@ def read_process(record: Path) -> dict[str, Any]:
 
 
 def is_current(saved: Mapping[str, Any], materials: Materials) -> bool:
-    """Whether a saved row is what its run would give now: the same rows left out, and cleanlab asked where it is there.
+    """Whether a saved row is what its run would give now: the same rows left out, cleanlab asked where it is there.
 
     Args:
         saved: the row, and the left_out_sha256 that it was made with.
@@ -123,7 +124,8 @@ def is_current(saved: Mapping[str, Any], materials: Materials) -> bool:
     unasked = (
         row["folds"] > 0 and row["cleanlab_label_accuracy"] is None and find_spec("cleanlab") is not None
     )
-    return saved.get("left_out_sha256") == materials.trusted_sha256 and not unasked
+    counts_copies = row.get("copies_left_out") is not None
+    return saved.get("left_out_sha256") == materials.trusted_sha256 and counts_copies and not unasked
 
 
 def cleanlab_metrics(run: Corrections, truth: Path, left_out: np.ndarray) -> dict[str, float | None]:

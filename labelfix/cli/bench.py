@@ -10,7 +10,7 @@ import click
 
 from labelfix.cli import options
 from labelfix.cli.scan import command as scan_command
-from labelfix.cli.terminal import print_table, say
+from labelfix.cli.terminal import print_table, say, say_copies
 
 # As they are in scan.
 _AS_IN_SCAN = (
@@ -86,6 +86,8 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
         print_json(result)
         return
     _print_means(result["rows"])
+    # The most of any run: near copies are told by the features of its encoder.
+    say_copies(max(row["copies_left_out"] or 0 for row in result["rows"]))
     if result["agreement"]:
         _print_agreement(result["agreement"])
     say("", f"table: {result['table']}", f"plot: {result['plot']}")

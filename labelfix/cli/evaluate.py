@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from labelfix.cli import options
-from labelfix.cli.terminal import print_table, say
+from labelfix.cli.terminal import print_table, say, say_copies
 
 _SECTIONS = {
     "noise": ("noise_rate_true", "noise_rate_estimated"),
@@ -59,10 +59,7 @@ def command(corrections: str, truth: str, truth_column: str | None, as_json: boo
 def _print_result(result: dict[str, Any]) -> None:
     joined = "file name" if result["joined_by"] == "file_name" else "row"
     say(f"{result['rows_evaluated']} of {result['rows']} rows evaluated, joined by {joined}")
-    if result["copies_left_out"]:
-        say(
-            f"{result['copies_left_out']} rows left out: they have a copy, which gives away whose label is wrong"
-        )
+    say_copies(result["copies_left_out"])
     sections = _SECTIONS | (_OF_SEVERAL if result.get("task") == "multi" else {})
     rows = [
         [

@@ -55,6 +55,12 @@ def print_table(
     Console(highlight=False, width=1_000).print(table)
 
 
+def say_copies(count: int) -> None:
+    """Why rows that have a copy do not count in a comparison with the truth; nothing where there are none."""
+    if count:
+        say(f"{count} rows left out: they have a copy, which gives away whose label is wrong")
+
+
 class Terminal:
     """A reporter with a progress bar and an ETA; no bar where stderr is no terminal.
 

@@ -344,9 +344,14 @@ class Trainer:
         epoch = self.position.epoch
         if not len(self._unseen_rows) or epoch not in self.method.settings.averaged:
             return 0
-        found = self.predict("weak", self._unseen_rows, precision=self._precision)[self._unseen_rows]
-        rows, found = (to_device(each, self.source.device) for each in (self._unseen_rows, found))
-        self.method.remember(replace(when, epoch=float(epoch)), rows, found)
+        batches = batch_logits(
+            self.network, self.source, self._unseen_rows, view="weak", seed=seed_of(self._seed, _TRACKING, epoch),
+            precision=self._precision, most_rows=self.method.settings.batch_size,
+        )  # fmt: skip
+        for rows, found in batches:
+            self.method.remember(
+                replace(when, epoch=float(epoch)), to_device(rows, self.source.device), found
+            )
         return len(self._unseen_rows)
 
     def _passes(self, phase: Phase, predictions: int) -> int:

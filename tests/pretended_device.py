@@ -272,7 +272,9 @@ def run_backward(
                 if slope is not None:
                     # What was broadcast or cast on the way.
                     taken = following._input_metadata[place]
-                    _add(pending[following], place, slope.sum_to_size(taken.shape).to(taken.dtype))
+                    if slope.shape != taken.shape:
+                        slope = slope.sum_to_size(taken.shape)
+                    _add(pending[following], place, slope.to(taken.dtype))
                 dependencies[following] -= 1
                 if not dependencies[following]:
                     ready.append(following)

@@ -199,5 +199,5 @@ def sharpened(probs: torch.Tensor, temperature: float) -> torch.Tensor:
 
 
 def rms_normalised(logits: torch.Tensor) -> torch.Tensor:
-    """Logits (B, K) over their root mean square, taken of the whole batch (code of Zhang et al. 2020)."""
-    return logits * torch.rsqrt(logits.square().mean() + 1e-8)
+    """Logits (..., B, K) over their root mean square, taken of each whole batch (code of Zhang et al. 2020)."""
+    return logits * torch.rsqrt(logits.square().mean(dim=(-2, -1), keepdim=True) + 1e-8)

@@ -396,10 +396,10 @@ class Meta(MovingLabels, OwnModel):
         labels = torch.cat([self._one_hot(self.verified[trusted.rows[drawn]]), taught, taught])
         mixed = mix(images, images[partner], share.view(-1, 1, 1, 1))
         targets = mix(labels, labels[partner], share.view(-1, 1))
-        logits = self.network(mixed).float().split(count)
-        normalised = [self._normalised(part) for part in logits]
-        anchored = soft_cross_entropy(normalised[0], targets[:count])
-        return anchored, soft_cross_entropy(torch.cat(normalised[1:]), targets[count:])
+        # Each third of the pool is normalised on its own, as a batch.
+        logits = self._normalised(self.network(mixed).float().unflatten(0, (3, count))).flatten(0, 1)
+        anchored = soft_cross_entropy(logits[:count], targets[:count])
+        return anchored, soft_cross_entropy(logits[count:], targets[count:])
 
     def _normalised(self, logits: torch.Tensor) -> torch.Tensor:
         return rms_normalised(logits) if self.settings.logit_norm else logits

@@ -228,10 +228,12 @@ def _recoloured(
     signs: torch.Tensor,
 ) -> torch.Tensor:
     """Each of some images through one change of colours, see `_Colours`."""
-    parts = zip(rows.split(counts), amounts.split(counts), signs.split(counts), strict=True)
-    for change, (index, amount, sign) in zip(_COLOURS, parts, strict=True):
-        if len(index):
-            pixels[index] = change(pixels[index], amount, sign).clamp_(0, 255)
+    if len(rows):
+        parts = zip(pixels[rows].split(counts), amounts.split(counts), signs.split(counts), strict=True)
+        changed = [
+            change(*part) for change, part, count in zip(_COLOURS, parts, counts, strict=True) if count
+        ]
+        pixels[rows] = torch.cat(changed).clamp_(0, 255)
     return pixels
 
 

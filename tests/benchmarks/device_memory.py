@@ -73,14 +73,17 @@ def peak(record: Record, network: torch.nn.Module, size: int) -> int:
 
 
 def steps_of(name: str) -> tuple[str, int, int]:
-    """What a method keeps of every row, kernels of the longest step, and waits of the longest end of an epoch."""
+    """What a method keeps of every row, kernels of the longest step, and waits of the longest end of an epoch.
+
+    Steps that begin an epoch do not count: they may begin a phase too.
+    """
     kernels, waits = 0, 0
     with pretended("cuda") as record:
         trainer = make_trainer(name, device=record.device, resident=True)
 
         def keep_going() -> bool:
             nonlocal kernels
-            kernels = max(kernels, record.kernels)
+            kernels = max(kernels, record.kernels if trainer.position.step > 1 else 0)
             record.reset()
             return True
 

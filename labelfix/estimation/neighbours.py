@@ -19,6 +19,7 @@ _ROWS_OF_A_CELL = 400
 _CELLS_LOOKED_AT = 8
 _ROUNDS = 6
 _BLOCK_ROWS = 2_048
+_PAIRS_AT_ONCE = _BLOCK_ROWS * _ALL_PAIRS_UP_TO  # of one cell, which a pile of rows that look alike can swell
 
 Rows = Callable[["slice | np.ndarray"], np.ndarray]
 """Gives the features (n, D) of some rows, a slice or (n,) int64."""
@@ -47,15 +48,15 @@ def neighbours(features: Rows, num_rows: int, count: int) -> tuple[np.ndarray, n
         short[part] = _unit((features(part).astype(np.float32) - centre) @ directions)
     rows = np.full((num_rows, count), -1)
     for own, candidates in _cells(short):
-        for part in _blocks(len(own)):
+        for part in _blocks(len(own), min(_BLOCK_ROWS, max(_PAIRS_AT_ONCE // len(candidates), 1))):
             best = _best(short, own, part, candidates, count)
             rows[own[part], : best.shape[1]] = best
     return _measured(features, centre, rows)
 
 
-def _blocks(num_rows: int) -> Iterator[slice]:
-    for first in range(0, num_rows, _BLOCK_ROWS):
-        yield slice(first, min(first + _BLOCK_ROWS, num_rows))
+def _blocks(num_rows: int, size: int = _BLOCK_ROWS) -> Iterator[slice]:
+    for first in range(0, num_rows, size):
+        yield slice(first, min(first + size, num_rows))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import labelfix
 from labelfix.data.copies import exact_copies, merged
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
+from labelfix.estimation import neighbours as neighbours_module
 from labelfix.estimation.copies import judged_together
 from labelfix.estimation.evidence import Evidence, Rule
 from labelfix.estimation.neighbours import neighbours
@@ -199,6 +200,26 @@ def test_neighbours_in_cells_are_those_of_all_pairs(monkeypatch):
     in_cells, _ = neighbours(features.__getitem__, len(features), 5)
     assert (in_cells[:, 0] == exact[:, 0]).mean() > 0.95
     assert (in_cells[2_000:, 0] == np.arange(50)).all()
+
+
+def test_a_cell_that_a_pile_swells_takes_no_more_memory_at_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3_000, 30)).astype(np.float32)
+    rows[1_000:] = rows[7] + 0.01 * rng.normal(size=(2_000, 30))
+    monkeypatch.setattr("labelfix.estimation.neighbours._ALL_PAIRS_UP_TO", 100)
+    expected, _ = neighbours(rows.__getitem__, len(rows), 5)
+    monkeypatch.setattr("labelfix.estimation.neighbours._PAIRS_AT_ONCE", 50_000)
+    seen, best = [], neighbours_module._best
+    monkeypatch.setattr(
+        neighbours_module,
+        "_best",
+        lambda short, own, part, others, k: (
+            seen.append((part.stop - part.start) * len(others)) or best(short, own, part, others, k)
+        ),
+    )
+    found, _ = neighbours(rows.__getitem__, len(rows), 5)
+    assert max(seen) <= 50_000
+    assert (found == expected).mean() > 0.999  # ties of rounding
 
 
 def test_rows_that_belong_to_none_stand_out():

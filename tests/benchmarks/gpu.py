@@ -92,7 +92,7 @@ def killed_and_resumed(train: Path, args: argparse.Namespace) -> str:
     commands = [
         [sys.executable, "-m", "labelfix", "scan", train, "--out", folder, "--label-column", "human_label",
          "--rows", args.rows, "--epochs", args.epochs, "--batch-size", args.batch_size, "--device", args.device,
-         "--method", "bmm", "--quiet", "--overwrite"]
+         "--method", "bmm", "--encoder", "none", "--quiet", "--overwrite"]
         for folder in folders
     ]  # fmt: skip
     straight, killed = ([str(word) for word in command] for command in commands)

@@ -28,8 +28,8 @@ from labelfix.results.run_folder import RunFolder, changes
 
 DEFAULT_OUT = "labelfix-bench"
 SHARED_OPTIONS = (
-    "device", "precision", "preset", "epochs", "folds", "batch_size", "backbone", "encoder", "tune", "weights",
-    "image_size",
+    "device", "precision", "preset", "epochs", "folds", "holdout", "batch_size", "backbone", "encoder", "tune",
+    "weights", "image_size",
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def bench(
         label_column: of a manifest or Parquet file.
         reporter: gets progress and messages.
         options: of all runs, unless the method's text says otherwise: device, precision, preset, epochs, folds,
-            batch_size, backbone, encoder (auto is none: all runs are compared on one network), tune, weights and
+            holdout, batch_size, backbone, encoder (auto is none: all runs are compared on one network), tune, weights and
             image_size, see `labelfix.config.ScanOptions`.
 
     Returns:

@@ -14,8 +14,8 @@ from labelfix.cli.terminal import print_table, say, say_copies
 
 # As they are in scan.
 _AS_IN_SCAN = (
-    "label_column", "image_column", "root", "rows", "test", "preset", "epochs", "folds", "batch_size", "backbone",
-    "encoder", "tune", "weights", "image_size", "device", "precision",
+    "label_column", "image_column", "root", "rows", "test", "preset", "epochs", "folds", "holdout", "batch_size",
+    "backbone", "encoder", "tune", "weights", "image_size", "device", "precision",
 )  # fmt: skip
 _MEANS = {
     "AP": "average_precision",

@@ -16,6 +16,7 @@ from labelfix.benchmark.agreement import SCHEMA as AGREEMENT_SCHEMA
 from labelfix.benchmark.agreement import make_agreement
 from labelfix.benchmark.grid import GIVEN, Cell, make_grid
 from labelfix.benchmark.materials import Materials, check_given, gather, plant_noise
+from labelfix.benchmark.paper_table import PaperTable
 from labelfix.benchmark.plot import write_plot
 from labelfix.benchmark.processes import scan_in_process
 from labelfix.benchmark.rows import SAVED, SCHEMA, is_current, make_row
@@ -36,8 +37,9 @@ SHARED_OPTIONS = (
 def bench(
     source: str | Path,
     *,
-    methods: str | Sequence[str],
-    noise: str | Sequence[str],
+    methods: str | Sequence[str] | None = None,
+    noise: str | Sequence[str] | None = None,
+    table: str | None = None,
     out: str | Path = DEFAULT_OUT,
     truth_column: str | None = None,
     seeds: str | Sequence[int] = (0,),
@@ -64,6 +66,8 @@ def bench(
             the text names the row. A list, or one text with commas.
         noise: `clean` (the true labels), `given` (the label column), or noise that `labelfix.corrupt` plants on the
             true labels, such as "symmetric:0.4". A list, or one text with commas.
+        table: in place of `methods`, a published table, such as "paper:bmm-1": its rows under its noises, or under
+            those of them that `noise` names. All rows train (holdout 0) unless `holdout` says otherwise.
         out: folder of the bench.
         truth_column: of the true labels; None: the label column is the truth. In class folders the folder is.
         seeds: of planted noise and runs; whole numbers from 0 up.
@@ -76,11 +80,12 @@ def bench(
         label_column: of a manifest or Parquet file.
         reporter: gets progress and messages.
         options: of all runs, unless the method's text says otherwise: device, precision, preset, epochs, folds,
-            holdout, batch_size, backbone, encoder (auto is none: all runs are compared on one network), tune, weights and
-            image_size, see `labelfix.config.ScanOptions`.
+            holdout, batch_size, backbone, encoder (auto is none: all runs are compared on one network), tune, weights
+            and image_size, see `labelfix.config.ScanOptions`.
 
     Returns:
-        JSON-able: out, table, plot; rows, a dict for each noise, method and seed, by the
+        JSON-able: out, table, plot; paper, see `labelfix.benchmark.paper_table.PaperTable.beside`, None without
+        `table`; rows, a dict for each noise, method and seed, by the
         column names of bench.parquet; agreement, one for each noise and seed of which two runs or more are there, by
         those of agreement.parquet (see `labelfix.benchmark.agreement.make_agreement`). What is undefined is None:
         average precision of clean labels, errors_removed ((corrected - given) / (1 - given) of the label accuracies)
@@ -93,8 +98,15 @@ def bench(
         Interrupted: Ctrl-C; the same call goes on.
     """
     reporter = reporter or Silent()
-    options = _of_all_runs(options)
-    cells = make_grid(methods, noise, seeds, options)
+    options, paper = _of_all_runs(options), None
+    if table is not None:
+        paper = _paper_table(table, methods, noise)
+        options = {**options, "holdout": 0.0} if options.get("holdout") in (None, "auto") else options
+        cells = paper.cells(seeds, options)
+    elif methods is None or noise is None:
+        raise InputError("bench needs --methods and --noise, or a published table: --table paper:bmm-1")
+    else:
+        cells = make_grid(methods, noise, seeds, options)
     if not isinstance(source, str | os.PathLike):
         raise InputError(
             "bench reads SOURCE from its path; write what is in memory with"
@@ -117,6 +129,11 @@ def bench(
         test=test,
         **read_options,
     )
+    if paper is not None and materials.test is None:
+        raise InputError(
+            f"--table {table} sets accuracies on test images beside the paper's: name some with --test, or mark rows"
+            " of a split"
+        )
     plant_noise(materials, cells, reporter)
     planned = [_plan(cell, materials, options) for cell in cells]
     rows_made: list[dict[str, Any]] = []
@@ -124,7 +141,7 @@ def bench(
         reporter.progress("runs", number, len(planned))
         rows_made.append(run.row or _finish(run, materials, reporter, f"run {number + 1} of {len(planned)}"))
     reporter.progress("runs", len(planned), len(planned))
-    return _answer(planned, rows_made, materials)
+    return {**_answer(planned, rows_made, materials), "paper": paper and paper.beside(rows_made)}
 
 
 @dataclass(frozen=True)
@@ -243,6 +260,14 @@ def _of_all_runs(options: dict[str, Any]) -> dict[str, Any]:
                 f"bench has no option {name}; for all runs there are {', '.join(SHARED_OPTIONS)}"
             )
     return {**options, "encoder": "none"} if options.get("encoder") in (None, "auto") else options
+
+
+def _paper_table(
+    table: str, methods: str | Sequence[str] | None, noise: str | Sequence[str] | None
+) -> PaperTable:
+    if methods is not None:
+        raise InputError(f"--table {table} has methods of its own: leave out --methods, or --table")
+    return PaperTable.of(table, noise)
 
 
 def _check_trusted(cell: Cell, trusted: str | Path | None) -> None:

@@ -81,16 +81,32 @@ def make_grid(
             or the same twice.
     """
     # A comma before a digit stands between the values of a setting: milestones=20,30.
-    texts = [parse_method(text) for text in _listed("--methods", methods, r",(?!\s*\d)")]
-    for method in texts:
+    texts = _listed("--methods", methods, r",(?!\s*\d)")
+    return make_cells([(each, text) for each in listed_noises(noise) for text in texts], seeds, shared)
+
+
+def make_cells(
+    pairs: Sequence[tuple[str, str]], seeds: str | Sequence[int], shared: Mapping[str, Any]
+) -> list[Cell]:
+    """The runs of pairs of a noise and a method's text, with every seed; see `make_grid`."""
+    parsed = {text: parse_method(text) for _, text in pairs}
+    for method in parsed.values():
         _check_settings(method, shared)
-    noises = _listed("--noise", noise, ",")
-    for each in noises:
-        _check_noise(each)
+    for noise in dict.fromkeys(noise for noise, _ in pairs):
+        _check_noise(noise)
     numbers = [_seed(text) for text in _listed("--seeds", seeds, ",")]
-    cells = [Cell(each, method, seed) for each in noises for method in texts for seed in numbers]
+    cells = [Cell(noise, parsed[text], seed) for noise, text in pairs for seed in numbers]
     _check_names(cells)
     return cells
+
+
+def listed_noises(noise: str | Sequence[str]) -> list[str]:
+    """The noises of one text with commas between them, or of a list.
+
+    Raises:
+        InputError: none, or the same twice.
+    """
+    return _listed("--noise", noise, ",")
 
 
 def parse_method(text: str) -> MethodText:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from labelfix.atomic_files import write_json, write_table
 from labelfix.benchmark.grid import CLEAN, GIVEN, Cell
 from labelfix.benchmark.plain import MARK, mark_of, write_plain
-from labelfix.data.known_truth import column_of
+from labelfix.data.known_truth import column_of, validation_rows
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers.parquet import shards_in
 from labelfix.data.verified_labels import Trusted
@@ -217,9 +217,14 @@ def _check_out(out: Path, manifest: Manifest) -> None:
 def _test_images(
     test: str | Path | None, manifest: Manifest, column: str | None, options: Mapping[str, Any]
 ) -> tuple[Manifest, np.ndarray] | None:
-    """The manifest of the test images and its labelled rows (n,) int64: of `test`, else the held-out rows."""
+    """The manifest of the test images and its labelled rows (n,) int64: of `test`, else the held-out rows.
+
+    Rows of a validation split are test images only where there are no others: an epoch may be chosen by them.
+    """
     if test is None:
-        rows = np.flatnonzero(manifest.held_out & (manifest.given >= 0))
+        held_out = manifest.held_out & (manifest.given >= 0)
+        tested = held_out & ~validation_rows(manifest)
+        rows = np.flatnonzero(tested if tested.any() else held_out)
         return (manifest, rows) if len(rows) else None
     columns = {"root": options["root"], "image_column": options["image_column"], "label_column": column}
     found = read_test(test, manifest, **columns)

@@ -43,6 +43,7 @@ SCHEMA = pa.schema(
         ("changed_wrong", _COUNT),
         ("errors_removed", _NUMBER),
         ("test_accuracy", _NUMBER),
+        ("test_accuracy_best", _NUMBER),
         ("expected_calibration_error", _NUMBER),
         ("noise_rate_true", _NUMBER),
         ("noise_rate_estimated", _NUMBER),
@@ -93,6 +94,7 @@ def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) 
         "seed": cell.seed,
         "errors_removed": (corrected - given) / (1 - given) if has_errors else None,
         "test_accuracy": summary.get("test_accuracy"),
+        "test_accuracy_best": best_accuracy(folder.epochs),
         "forward_units_per_row": summary.get("forward_units_per_row"),
         "seconds": summary.get("training_seconds"),
         **read_process(record),
@@ -102,6 +104,30 @@ def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) 
         ),
     }
     return {name: row.get(name) for name in SCHEMA.names}
+
+
+def best_accuracy(epochs: Path) -> float | None:
+    """Accuracy on the test images after the epoch that is best on the validation rows, else on the test images.
+
+    Without validation rows it is the highest of all epochs, chosen by what it is measured on, as Arazo et al. 2019 do.
+
+    Args:
+        epochs: epochs.parquet of the run; of folds the training on all rows counts.
+
+    Returns:
+        None where nothing was measured.
+    """
+    with open_parquet_file(epochs) as file:
+        table = file.read()
+    if "test_accuracy" not in table.column_names:
+        return None
+    table = table.filter(pc.is_null(table["fold"]))
+    chosen_by = "validation_accuracy" if "validation_accuracy" in table.column_names else "test_accuracy"
+    known = table.filter(pc.is_valid(table[chosen_by]))
+    if not len(known):
+        return None
+    found: float | None = known["test_accuracy"][int(np.argmax(known[chosen_by].to_numpy()))].as_py()
+    return found
 
 
 def read_process(record: Path) -> dict[str, Any]:

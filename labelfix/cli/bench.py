@@ -39,18 +39,23 @@ Noises:
 \b
 Example:
   labelfix bench ./images --methods bmm,cross-entropy --noise clean,symmetric:0.4
-  labelfix bench noisy.parquet --truth-column true_label --noise given --methods bmm"""
+  labelfix bench noisy.parquet --truth-column true_label --noise given --methods bmm
+  labelfix bench train.parquet --test test.parquet --table paper:bmm-1 --rows 3000 --epochs 30"""
 
 
 @click.command("bench", epilog=_EPILOG)
 @click.argument("source")
 @click.option(
     "--methods",
-    required=True,
     metavar="NAME[:KEY=VALUE...],...",
     help="What to compare; a key is epochs, folds, preset, batch_size or a setting of the method.",
 )
-@click.option("--noise", required=True, metavar="NOISE,...", help="Noises, see below.")
+@click.option("--noise", metavar="NOISE,...", help="Noises, see below; with --table some of its columns.")
+@click.option(
+    "--table",
+    metavar="paper:NAME",
+    help="In place of --methods: the rows and columns of a published table, our figures beside its own.",
+)
 @click.option("--seeds", default="0", show_default=True, metavar="N,...", help="Of planted noise and runs.")
 @click.option(
     "--truth-column", metavar="NAME", help="Column of the true labels.  [default: the label column]"
@@ -85,11 +90,14 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
     if as_json:
         print_json(result)
         return
-    _print_means(result["rows"])
-    # The most of any run: near copies are told by the features of its encoder.
-    say_copies(max(row["copies_left_out"] or 0 for row in result["rows"]))
-    if result["agreement"]:
-        _print_agreement(result["agreement"])
+    if result["paper"]:
+        _print_paper(result["paper"])
+    else:
+        _print_means(result["rows"])
+        # The most of any run: near copies are told by the features of its encoder.
+        say_copies(max(row["copies_left_out"] or 0 for row in result["rows"]))
+        if result["agreement"]:
+            _print_agreement(result["agreement"])
     say("", f"table: {result['table']}", f"plot: {result['plot']}")
 
 
@@ -107,6 +115,25 @@ def _print_means(rows: list[dict[str, Any]]) -> None:
         for (noise, method), some in groups.items()
     ]
     print_table(["noise", "method", "seeds", *_MEANS], lines, left=("noise", "method"))
+
+
+def _print_paper(paper: dict[str, Any]) -> None:
+    measured = "errors" if paper["is_error"] else "accuracies"
+    say(
+        f"{paper['source']}: {paper['settings']}. Test {measured} in per cent, ours beside the published ones;",
+        "best is the epoch that is best on validation rows, without any the highest of all epochs.",
+        "",
+    )
+    lines: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for figure in paper["figures"]:
+        lines[figure["row"], figure["measure"]] += [_percent(figure["published"]), _percent(figure["ours"])]
+    names = [name for noise in paper["columns"] for name in (noise, "ours")]
+    rows = [[*key, *figures] for key, figures in lines.items()]
+    print_table(["row", "epoch", *names], rows, left=("row", "epoch"))
+
+
+def _percent(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.1f}"
 
 
 def _print_agreement(agreement: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Where a source carries the truth beside its labels, as a file with planted noise does."""
+"""What a source says beside its labels: the truth, as a file with planted noise does, and which split rows are of."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from labelfix.data.manifest import Manifest
+from labelfix.data.readers.marks import TESTED
 from labelfix.data.verified_labels import SEPARATOR
 
 TRUE, CORRUPTED = "true_label", "is_corrupted"
@@ -19,6 +21,15 @@ def column_of(manifest: Manifest, name: str) -> pa.ChunkedArray:
     place = 2 + manifest.pass_through.index(name)
     chunks = [batch.column(place) for batch in manifest.batches()]
     return pa.chunked_array(chunks, manifest.pass_through_fields[place - 2].type)
+
+
+def validation_rows(manifest: Manifest) -> np.ndarray:
+    """(N,) bool: rows that are held out and whose split is none of a test."""
+    if "split" not in manifest.pass_through:
+        return manifest.held_out
+    split = pc.utf8_lower(pc.utf8_trim_whitespace(pc.cast(column_of(manifest, "split"), pa.string())))
+    is_tested = pc.is_in(split, value_set=pa.array(TESTED)).to_numpy()
+    return manifest.held_out & ~is_tested
 
 
 def known_wrong(manifest: Manifest, rows: np.ndarray) -> int | None:

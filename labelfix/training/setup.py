@@ -14,6 +14,7 @@ from torch import nn
 from labelfix import networks
 from labelfix.config import OWN_FEATURES, ScanConfig
 from labelfix.data.images.store import ImageStore, stored_size
+from labelfix.data.known_truth import validation_rows
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
 from labelfix.device_errors import is_of_device
@@ -53,7 +54,7 @@ class Watched(NamedTuple):
     """Labelled images on which the accuracy is measured after every epoch.
 
     Attributes:
-        name: "test" or "trusted".
+        name: "test", "validation" or "trusted".
         source: of the images.
         labels: (N,) int64, -1 for rows that do not count; or (N, K) float32 of several labels a row, NaN for those.
     """
@@ -135,6 +136,8 @@ def watch(
 ) -> list[Watched]:
     """What there is to measure on: the test source, else the rows of a test split; and the trusted rows.
 
+    Beside a test source also the rows of a validation split: an epoch is not chosen by what it is then measured on.
+
     Raises:
         InputError: none of the labelled images of the test source can be read.
     """
@@ -152,6 +155,8 @@ def watch(
         found.insert(0, Watched("test", test_source, np.where(test_valid, index[test.given], -1)))
         if not (found[0].labels >= 0).any():
             raise InputError(f"--test {test.name}: none of its labelled images can be read")
+        chosen = held_out_rows(manifest, store.valid, manifest.given) & validation_rows(manifest)
+        found.insert(1, Watched("validation", source, np.where(chosen, manifest.given, -1)))
     return [watched for watched in found if (watched.labels >= 0).any()]
 
 
@@ -181,6 +186,7 @@ def _watch_targets(
         found.insert(0, Watched("test", test_source, _only(ours, test_valid & labelled)))
         if not np.isfinite(found[0].labels).any():
             raise InputError(f"--test {test.name}: none of its labelled images can be read")
+        found.insert(1, Watched("validation", source, _only(known, seen & validation_rows(manifest))))
     return [watched for watched in found if _can_be_ranked(watched.labels)]
 
 

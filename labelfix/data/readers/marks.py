@@ -16,7 +16,8 @@ from labelfix.errors import InputError
 MARK_COLUMNS = ("is_trusted", "split", "group")
 FASTAI = "is_valid"  # true for rows of the validation set
 _TRAINED = ("train", "training")
-HELD_OUT = ("val", "valid", "validation", "dev", "test", "testing")
+TESTED = ("test", "testing")
+HELD_OUT = ("val", "valid", "validation", "dev", *TESTED)
 SPLITS = (*_TRAINED, *HELD_OUT)  # the first that is there is the one to train on
 # Numbers with a missing value among them are written as 1.0 by most tools.
 _YES = ("true", "1", "yes", "1.0")

@@ -18,7 +18,7 @@ from labelfix.config import ScanConfig, ScanOptions, environment
 from labelfix.data.copies import merged
 from labelfix.data.images.readable import look_warnings
 from labelfix.data.images.store import ImageStore, decoded
-from labelfix.data.known_truth import known_wrong
+from labelfix.data.known_truth import known_wrong, true_classes
 from labelfix.data.manifest import Manifest
 from labelfix.data.own_numbers import FEATURES, checked_features, read_numbers
 from labelfix.data.verified_labels import MIN_DIFFERENT, Trusted
@@ -500,7 +500,9 @@ def _train(
         if compared.choice is not None:
             reporter.message(f"--method auto: {compared.choice.reason}")
         trainer = on_all_rows(config)
-    reports[config.method, None] = train(trainer, folder, reporter, watched)
+    true = true_classes(manifest)
+    known = None if true is None else np.where(trained >= 0, true, -1)
+    reports[config.method, None] = train(trainer, folder, reporter, watched, truth=known)
     return _Trained(trainer, config, held_out, compared, reports, is_other_environment)
 
 

@@ -32,6 +32,16 @@ def validation_rows(manifest: Manifest) -> np.ndarray:
     return manifest.held_out & ~is_tested
 
 
+def true_classes(manifest: Manifest) -> np.ndarray | None:
+    """(N,) int64: the class of the column `true_label` in a source of one label a row, -1 for none; None without it."""
+    if TRUE not in manifest.pass_through or manifest.task != "single":
+        return None
+    place = {name: index for index, name in enumerate(manifest.class_names)}
+    labels = [_labels(manifest, value) for value in column_of(manifest, TRUE).to_pylist()]
+    known = [None if label is None else manifest.class_map.get(label[0], label[0]) for label in labels]
+    return np.array([-1 if name is None else place.get(name, -1) for name in known], np.int64)
+
+
 def known_wrong(manifest: Manifest, rows: np.ndarray) -> int | None:
     """How many labels of some rows (n,) int64 are not what the column `true_label` says; None without that column.
 

@@ -360,6 +360,10 @@ class Method(nn.Module, ABC):
         settings = self.settings
         return step_decay(when.epoch, settings.learning_rate, settings.milestones, settings.decay)
 
+    def current_labels(self) -> torch.Tensor | None:
+        """(N,) int64: the class that each row is trained towards by now; None where that is the given label."""
+        return None
+
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameters by their weight decay, as SGD takes them. Default: all, each with its `decay_of`.
 

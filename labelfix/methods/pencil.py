@@ -13,7 +13,7 @@ earlier paper (Yi and Wu 2019). L = L_c / K + alpha L_o + beta / K L_e with L_c 
 and the label distribution y, L_o the compatibility with the given label, L_e the entropy of f. y is the softmax of
 label logits that begin at 10 for the given class; each row's take one step a batch it is in, along the gradient at the
 forward that the network learns from. They know no momentum and no weight decay. `repeats` goes through the last two
-stages again from the network reached, with labels from the given ones and rates and steps a tenth smaller each time.
+stages again from the network reached, with labels from the given ones, rates and steps `repeat_factor` times the last.
 
 Differences, all deliberate: `label_step` is what lambda / (batch_size classes) comes to, so that labels move alike in
 batches of any size; `rho` is alpha K: with `compat=paper` (equation 9) labels come to rest at (f + rho given) /
@@ -139,6 +139,13 @@ class StageSettings(MovingLabelSettings):
         "times that the last two stages are gone through",
         source=f"{_PAPER}, 3.8; 2 or 3 are best there",
         ge=1,
+    )
+    repeat_factor: float = setting(
+        0.9,
+        "what learning rates and label steps are multiplied by with every repeat",
+        source=f"ours; {_PAPER}, 4.6, says that they get a little smaller, and not by how much",
+        gt=0,
+        le=1,
     )
     labels_rate: float = setting(
         0.05,
@@ -296,7 +303,6 @@ def _paper(
 
 
 FIRST_LOGIT = 10.0
-_REPEAT_FACTOR = 0.9
 
 
 class Stages(MovingLabels):
@@ -325,22 +331,22 @@ class Stages(MovingLabels):
         return tuple(Phase(name, epochs, forward_units=3) for name, epochs in stages if epochs)
 
     def learning_rate(self, when: TrainState) -> float:
-        """Constant while the labels move, with steps after; a tenth less with every repeat."""
+        """Constant while the labels move, with steps after; less with every repeat."""
         settings, stage = self.settings, stage_of(when)
         if stage == "backbone":
             return settings.learning_rate
         repeat, epoch = self._place(when)
-        factor = _REPEAT_FACTOR**repeat
+        factor = settings.repeat_factor**repeat
         if stage == "labels":
             return factor * settings.labels_rate
         into = epoch - settings.labels_epochs
         return factor * step_decay(into, settings.classifier_rate, settings.milestones, settings.decay)
 
     def label_step(self, when: TrainState) -> float:
-        """Step of the label logits in this epoch; a tenth less with every repeat."""
+        """Step of the label logits in this epoch; less with every repeat."""
         settings = self.settings
         repeat, epoch = self._place(when)
-        first = _REPEAT_FACTOR**repeat * settings.label_step
+        first = settings.repeat_factor**repeat * settings.label_step
         if 2 * int(epoch) >= settings.labels_epochs:
             first *= settings.label_drop
         last = first if settings.label_decay == "none" else 0.0
@@ -386,6 +392,10 @@ class Pencil(Stages, OwnModel):
         alike = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
         weights = alike if settings.balance_classes else torch.ones_like(alike)
         self.register_buffer("class_weights", weights, persistent=False)
+
+    def current_labels(self) -> torch.Tensor:
+        """The largest of every label distribution (4.4)."""
+        return self.label_logits.argmax(dim=1)
 
     @classmethod
     def presets(cls) -> dict[str, MethodSettings]:

@@ -32,6 +32,7 @@ def train(
     reporter: Reporter,
     watched: Sequence[Watched] = (),
     stage: str = "train",
+    truth: np.ndarray | None = None,
 ) -> list[EpochReport]:
     """Train to the end, from the newest checkpoint on; save at epoch ends when that is cheap, and on Ctrl-C.
 
@@ -41,6 +42,7 @@ def train(
         reporter: shows progress.
         watched: what the accuracy is measured on after every epoch.
         stage: its name for the reporter.
+        truth: (N,) int64, true classes, -1 for none: only measured on, how right the labels are that a method moves.
     """
     number, reports = _restore(trainer, folder, reporter)
     if reports and not reports[-1].is_finite:
@@ -58,6 +60,7 @@ def train(
 
         for report in trainer.epochs(keep_going):
             seen: dict[str, float] = dict(_measured(trainer, *each) for each in watched)
+            seen |= _label_accuracy(trainer, truth)
             seen[DATA_WAIT] = round(trainer.data_wait_seconds, 3)
             reports.append(replace(report, reported={**report.reported, **seen}))
             tell_epoch(reporter, stage, _told(reports[-1], trainer.num_epochs))
@@ -92,6 +95,15 @@ def _measured(trainer: Trainer, name: str, images: Source, labels: np.ndarray) -
     if labels.ndim == 2:
         return f"{name}_map", trainer.mean_average_precision(images, labels)
     return f"{name}_accuracy", trainer.accuracy(images, labels)
+
+
+def _label_accuracy(trainer: Trainer, truth: np.ndarray | None) -> dict[str, float]:
+    """Share of the labels that a method has come to, of rows whose truth is known, that are right."""
+    current = trainer.method.current_labels()
+    if truth is None or current is None or not (truth >= 0).any():
+        return {}
+    rows = truth >= 0
+    return {"label_accuracy": float((current.cpu().numpy()[rows] == truth[rows]).mean())}
 
 
 def _save(trainer: Trainer, folder: Path, reports: list[EpochReport], number: int) -> int:

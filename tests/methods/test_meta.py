@@ -207,12 +207,13 @@ ABLATIONS = {
     ),
     "M-8": ({"relabel": "false"}, {"reweighted", "mixup_trusted", "mixup", "consistency"}),
     "M-9": ({"mixup": "false"}, {"relabelled", "reweighted", "mixup_trusted", "mixup", "consistency"}),
+    "T": ({"threshold": "0.03"}, {"relabelled", "reweighted", "mixup_trusted", "mixup", "consistency"}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("row", ABLATIONS)
 def test_every_part_of_the_loss_is_that_of_its_equation(row):
-    """Of the whole (M-5), and of every row of the ablation table."""
+    """Of the whole (M-5), of every row of the ablation table, and with a threshold that doubts only some samples."""
     torch.manual_seed(1)
     changes, wanted = ABLATIONS[row]
     trainer = make_trainer("meta", rows=60, batch_size="30", warmup_epochs="0", **changes)
@@ -254,7 +255,11 @@ def test_every_part_of_the_loss_is_that_of_its_equation(row):
     assert share.min() >= 0.5
     pool = torch.cat([probe[drawn], weak, strong])
     verified = method.verified.cpu().numpy()[batch.trusted.rows.cpu().numpy()[drawn]]
-    targets = np.concatenate([np.eye(10)[verified], guess, guess])
+    is_doubted = numpy(chosen_weights[0])[:, None] < settings.threshold
+    assert is_doubted.all() == (row != "T")
+    assert is_doubted.any()
+    believed = np.where(is_doubted, guess, given)
+    targets = np.concatenate([np.eye(10)[verified], believed, believed])
     of_images = torch.from_numpy(share).view(-1, 1, 1, 1)
     mixed = pool * of_images + pool[partner] * (1 - of_images)
     targets = share[:, None] * targets + (1 - share)[:, None] * targets[partner]

@@ -47,6 +47,12 @@ def test_a_repeat_has_nine_tenths_of_the_rates_and_steps_of_the_one_before():
     assert steps == pytest.approx([0.3125, 0.28125, 0.253125])
 
 
+def test_how_much_less_a_repeat_does_can_be_set():
+    method = of(repeats="2", repeat_factor="0.5")
+    assert rates(method, (70, 320)) == pytest.approx([0.04, 0.02])
+    assert method.label_step(TrainState(method.phases()[3], 340)) == pytest.approx(0.3125 / 2)
+
+
 def test_the_label_step_falls_linearly_to_nothing_where_table_1_says_so():
     method = of(preset="paper-cifar10-asym40")
     phase = method.phases()[1]

@@ -1,0 +1,138 @@
+"""Tables of the papers on a protocol that two cores can run: CIFAR-10's first images, a small network, few epochs.
+
+    python tests/benchmarks/papers/reproduce.py bmm --data DIR --out FOLDER [--seeds 0,1] [--rows N] [--epochs N]
+
+for bmm, pencil, joint, meta and nnaqc. DIR holds cifar10_train.parquet and cifar10_test.parquet (Hugging Face image
+Parquet, the column `label`). Runs noise by noise and prints a table whenever one of its columns is done; the same
+command goes on where it was stopped. Every step is an ordinary command, which is printed before it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+TRUSTED_OF_A_CLASS = 10
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a paper's tables are run.
+
+    Attributes:
+        tables: by the names of `labelfix bench --table`.
+        noises: columns, the most telling first.
+        rows: images that are trained on, and those for validation.
+        epochs: of every schedule, scaled.
+        batch_size: of every row; 0 for the papers'.
+        validates: whether a tenth of the rows chooses the best epoch, as in the paper.
+        needs_trusted: whether ten images a class are verified.
+        beside: methods of no row of the tables, under the first noise.
+    """
+
+    tables: tuple[str, ...]
+    noises: tuple[str, ...]
+    rows: int = 3_000
+    epochs: int = 30
+    batch_size: int = 32
+    validates: bool = False
+    needs_trusted: bool = False
+    beside: tuple[str, ...] = ()
+
+
+PROTOCOLS = {
+    "bmm": Protocol(("bmm-1", "bmm-2"), ("symmetric:0.5", "symmetric:0.8", "symmetric:0.2")),
+    "pencil": Protocol(
+        ("pencil-3",),
+        ("symmetric:0.7", "symmetric:0.5", "symmetric:0.3"),
+        validates=True,
+        beside=("pencil:preset=paper-cifar10-sym70:compat=paper",),
+    ),
+    "joint": Protocol(
+        ("joint-2",),
+        ("symmetric:0.7", "symmetric:0.5", "symmetric:0.3"),
+        validates=True,
+        beside=("joint:preset=paper-cifar10-sym70:finetune=plain",),
+    ),
+    "meta": Protocol(("meta-9",), ("symmetric:0.4", "symmetric:0.8"), needs_trusted=True),
+    "nnaqc": Protocol(("nnaqc-1", "nnaqc-5"), ("simplex:0.5", "simplex:0.3", "clean"), batch_size=0),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paper", choices=PROTOCOLS)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--test-rows", type=int, default=2_000)
+    asked = parser.parse_args()
+    protocol = PROTOCOLS[asked.paper]
+    rows, epochs = asked.rows or protocol.rows, asked.epochs or protocol.epochs
+    asked.out.mkdir(parents=True, exist_ok=True)
+    test = asked.out / "test.parquet"
+    pq.write_table(pq.read_table(asked.data / "cifar10_test.parquet").slice(0, asked.test_rows), test)
+    source = asked.data / "cifar10_train.parquet"
+    if protocol.validates:
+        source = marked(source, rows, asked.out / "train.parquet")
+    options = [
+        *("--test", test, "--out", asked.out / "bench", "--rows", rows, "--epochs", epochs),
+        *(("--batch-size", protocol.batch_size) if protocol.batch_size else ()),
+        *(("--trusted", trusted(source, rows, asked.out / "trusted.csv")) if protocol.needs_trusted else ()),
+        *("--seeds", asked.seeds, "--holdout", 0),
+    ]
+    for noise in protocol.noises:
+        for table in protocol.tables:
+            bench(source, "--table", f"paper:{table}", "--noise", noise, *options)
+    if protocol.beside:
+        bench(source, "--methods", ",".join(protocol.beside), "--noise", protocol.noises[0], *options)
+    for table in protocol.tables:
+        bench(source, "--table", f"paper:{table}", "--noise", ",".join(protocol.noises), *options)
+
+
+def bench(*words: object) -> None:
+    """Run `labelfix bench` with these words, in sight."""
+    command = ["labelfix", "bench", *map(str, words)]
+    print("$", shlex.join(command), flush=True)
+    if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
+        sys.exit("stopped; the same command goes on")
+
+
+def marked(source: Path, rows: int, out: Path) -> Path:
+    """The first rows with every tenth marked as validation, in a file of their own."""
+    table = pq.read_table(source).slice(0, rows)
+    split = np.where(np.arange(rows) % 10 == 9, "validation", "train")
+    metadata = table.schema.metadata
+    pq.write_table(table.append_column("split", pa.array(split)).replace_schema_metadata(metadata), out)
+    return out
+
+
+def trusted(source: Path, rows: int, out: Path) -> Path:
+    """The first ten of the rows of each class, verified: sample_id,label."""
+    labels = pq.read_table(source, columns=["label"])["label"].to_numpy()[:rows]
+    hub = json.loads(pq.read_schema(source).metadata[b"huggingface"])
+    names = hub["info"]["features"]["label"]["names"]
+    lines = [
+        f"{row},{name}"
+        for label, name in enumerate(names)
+        for row in np.flatnonzero(labels == label)[:TRUSTED_OF_A_CLASS]
+    ]
+    out.write_text("\n".join(["sample_id,label", *lines]) + "\n")
+    return out
+
+
+if __name__ == "__main__":
+    main()

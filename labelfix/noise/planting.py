@@ -15,7 +15,8 @@ round(R n_k) of each class k for the others, R of `confusion` what a matrix has 
 
 These need images too, and are planted in `labelfix.noise.corruption`:
 
-    semantic:S             a network trained on the share S of each class relabels all other rows
+    semantic:S             a network trained on the share S of each class relabels all other rows; semantic:S:NETWORK
+                           names it, as `--backbone` does
     open-set:R             round(R N) rows, N those with a readable image, get an image of another source
 
 N counts the labelled rows, n_k those of class k. symmetric, symmetric-exclusive and pair also take a rate for each
@@ -61,16 +62,19 @@ class NoiseSpec:
             neither 0 nor 1; None with a file.
         file: of the matrix of `confusion`, or of a rate for each class; None with a rate.
         is_exact: whether the rate is a count of rows, for `DRAWN_KINDS` alone; else it is each row's probability.
+        backbone: the network of `semantic`; None for that which a scan would take.
     """
 
     kind: str
     rate: float | None = None
     file: str | None = None
     is_exact: bool = False
+    backbone: str | None = None
 
     def __str__(self) -> str:
         value = f"{self.rate:g}" if self.file is None else self.file
-        return f"{self.kind}:{value}" + (f":{EXACT}" if self.is_exact else "")
+        ends = (EXACT if self.is_exact else None, self.backbone)
+        return ":".join([self.kind, value, *(end for end in ends if end)])
 
 
 def parse_noise(text: str) -> NoiseSpec:
@@ -96,6 +100,9 @@ def parse_noise(text: str) -> NoiseSpec:
     takes_file = kind in _WITH_CLASS_RATES
     if takes_file and value.lower().endswith(".csv"):
         return NoiseSpec(kind, file=value, is_exact=is_exact)
+    backbone = None
+    if kind == "semantic":
+        value, _, backbone = value.partition(":")
     try:
         rate = float(value)
     except ValueError:
@@ -109,7 +116,7 @@ def parse_noise(text: str) -> NoiseSpec:
             f"--noise {text}: the rate has to be a number from 0 to 1, as in {kind}:0.4"
             + (", or a .csv file with the columns class and rate" if takes_file else "")
         )
-    return NoiseSpec(kind, rate, is_exact=is_exact)
+    return NoiseSpec(kind, rate, is_exact=is_exact, backbone=backbone or None)
 
 
 def plant(

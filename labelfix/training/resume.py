@@ -23,6 +23,8 @@ from labelfix.training.setup import Watched
 from labelfix.training.trainer import EpochReport, Trainer
 
 _CHECKPOINT_SHARE = 0.05
+_TOPS = (1, 5)
+_MANY_CLASSES = 20  # of fewer the first five would be a quarter and more
 DATA_WAIT = "data_wait_seconds"  # among what a report has measured
 
 
@@ -59,7 +61,9 @@ def train(
             return not interrupted.is_set()
 
         for report in trainer.epochs(keep_going):
-            seen: dict[str, float] = dict(_measured(trainer, *each) for each in watched)
+            seen: dict[str, float] = {}
+            for each in watched:
+                seen |= _measured(trainer, *each)
             seen |= _label_accuracy(trainer, truth)
             seen[DATA_WAIT] = round(trainer.data_wait_seconds, 3)
             reports.append(replace(report, reported={**report.reported, **seen}))
@@ -90,11 +94,13 @@ def _told(report: EpochReport, num_epochs: int) -> dict[str, Any]:
     }
 
 
-def _measured(trainer: Trainer, name: str, images: Source, labels: np.ndarray) -> tuple[str, float]:
+def _measured(trainer: Trainer, name: str, images: Source, labels: np.ndarray) -> dict[str, float]:
     """What is reported of some labelled rows: accuracy, or of several labels a row the mean average precision."""
     if labels.ndim == 2:
-        return f"{name}_map", trainer.mean_average_precision(images, labels)
-    return f"{name}_accuracy", trainer.accuracy(images, labels)
+        return {f"{name}_map": trainer.mean_average_precision(images, labels)}
+    tops = _TOPS if trainer.method.labels.num_classes >= _MANY_CLASSES else _TOPS[:1]
+    found = trainer.top_accuracies(images, labels, tops)
+    return {f"{name}{word}_accuracy": found[place] for place, word in enumerate(("", "_top5")[: len(tops)])}
 
 
 def _label_accuracy(trainer: Trainer, truth: np.ndarray | None) -> dict[str, float]:

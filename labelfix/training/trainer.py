@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
@@ -183,11 +183,23 @@ class Trainer:
             source: of the images.
             labels: (N,) int64, -1 for rows that do not count; at least one does.
         """
+        return self.top_accuracies(source, labels, (1,))[0]
+
+    def top_accuracies(self, source: Source, labels: np.ndarray, tops: Sequence[int]) -> list[float]:
+        """The same for a label among the 1, 5, ... most probable classes, from one pass.
+
+        Args:
+            source: of the images.
+            labels: (N,) int64, -1 for rows that do not count; at least one does.
+            tops: how many classes count; no more than there are.
+        """
         rows, most = np.flatnonzero(labels >= 0), self.method.settings.batch_size
-        right = torch.zeros((), dtype=torch.int64, device=source.device)
+        right = torch.zeros(len(tops), dtype=torch.int64, device=source.device)
         for some, found in batch_logits(self.network, source, rows, most_rows=most):
-            right += (found.argmax(dim=1) == to_device(labels[some], source.device)).sum()
-        return int(right) / len(rows)
+            label = to_device(labels[some], source.device).unsqueeze(1)
+            is_hit = found.topk(max(tops), dim=1).indices == label
+            right += torch.stack([is_hit[:, :top].any(dim=1).sum() for top in tops])
+        return [count / len(rows) for count in right.tolist()]
 
     def mean_average_precision(self, source: Source, targets: np.ndarray) -> float:
         """How well the network ranks the rows of every class first, in evaluation mode, see `estimation.metrics`.

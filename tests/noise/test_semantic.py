@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import write_digits
+from refusals import refuses
 from scipy import stats
 
 import labelfix
@@ -18,6 +19,7 @@ from labelfix.benchmark.materials import gather, plant_noise
 from labelfix.cli import cli
 from labelfix.errors import InputError, LabelfixError
 from labelfix.methods.cross_entropy import CrossEntropy
+from labelfix.noise import semantic
 from labelfix.noise.corruption import corrupt
 from labelfix.noise.planting import realised_transition, share_of_classes
 from labelfix.noise.semantic import LEAST_STEPS
@@ -131,6 +133,16 @@ class TestLabels:
         assert "1 of 400 images cannot be used" in done.stderr
         assert out.read_bytes() == (folder / "0.parquet").read_bytes()
         assert (folder / "1.parquet").read_bytes() != out.read_bytes()
+
+
+def test_a_network_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(semantic, "LEAST_STEPS", 1)
+    write_digits(tmp_path / "images", 40)
+    result = corrupt(tmp_path / "images", noise="semantic:0.3:cifar-net", out=tmp_path / "noisy.parquet")
+    assert (result["noise"], result["rate"]) == ("semantic:0.3:cifar-net", 0.3)
+    assert result["network"]["backbone"] == "cifar-net"
+    options = {"noise": "semantic:0.3:nonet", "out": tmp_path / "other.parquet"}
+    refuses(corrupt, "--noise semantic:0.3:nonet", "unknown", source=tmp_path / "images", **options)
 
 
 class TestRefused:

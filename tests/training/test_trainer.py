@@ -18,7 +18,9 @@ from sklearn.datasets import load_digits
 
 from labelfix.errors import InputError
 from labelfix.methods import method_names
-from labelfix.training import checkpoint
+from labelfix.reporting import Silent
+from labelfix.training import checkpoint, resume
+from labelfix.training.setup import Watched
 from labelfix.training.trainer import EpochReport
 
 
@@ -220,6 +222,21 @@ def test_accuracy_is_the_share_of_labelled_rows_that_the_network_gets_right(rows
     found = trainer.accuracy(digit_source(rows), labels)
     assert 0.1 < found < 1
     assert found == pytest.approx(accuracy_by_hand(trainer.method.network, labels))
+
+
+def test_a_label_may_be_among_the_most_probable_classes(tmp_path, monkeypatch):
+    """Reported of many classes: of few the first five are most of them."""
+    trainer, labels = make_trainer("cross-entropy", epochs=2), digit_labels(200)[1]
+    watched = [Watched("test", digit_source(200), labels)]
+    (plain, _) = resume.train(trainer, tmp_path / "few", Silent(), watched)
+    assert "test_top5_accuracy" not in plain.reported
+    probs = trainer.predict().cpu().numpy()
+    rank = (probs > probs[np.arange(200), labels][:, None]).sum(axis=1)
+    found = trainer.top_accuracies(trainer.source, labels, (1, 3, 5))
+    assert found == pytest.approx([(rank < top).mean() for top in (1, 3, 5)])
+    monkeypatch.setattr(resume, "_MANY_CLASSES", 10)
+    (_, last) = resume.train(make_trainer("cross-entropy", epochs=2), tmp_path / "many", Silent(), watched)
+    assert [last.reported[f"test{word}_accuracy"] for word in ("", "_top5")] == pytest.approx(found[::2])
 
 
 @pytest.mark.parametrize("method", ["bmm", "cross-entropy"])

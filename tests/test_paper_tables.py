@@ -14,11 +14,14 @@ import pytest
 import refusals
 from click.testing import CliRunner
 from conftest import write_digits
+from scipy.stats import rankdata
 
 import labelfix
+from labelfix.benchmark import loss_plots
 from labelfix.benchmark.paper_table import PaperTable, table_names
 from labelfix.benchmark.rows import best_accuracy
 from labelfix.cli import cli
+from labelfix.estimation.mixture import NoiseModel
 
 ROWS = 120
 TABLE, NOISE = "paper:bmm-5", "symmetric-exclusive:0.4"
@@ -40,9 +43,8 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABELFIX_CACHE", str(folder / "cache"))
         source = write_source(folder)
-        result = labelfix.bench(
-            source, table=TABLE, noise=NOISE, out=folder / "out", epochs=3, batch_size=64, device="cpu"
-        )
+        options = {"epochs": 3, "batch_size": 64, "device": "cpu", "plots": True}
+        result = labelfix.bench(source, table=TABLE, noise=NOISE, out=folder / "out", **options)
     return source, folder / "out", result
 
 
@@ -131,6 +133,55 @@ def test_the_command_prints_the_table_and_trains_nothing_twice(made, monkeypatch
     ours = 100 * result["rows"][1]["test_accuracy_best"]
     assert line.split() == ["MD-DYR-SH", "best", "92.3", f"{ours:.1f}"]
     assert "run 1 of" not in found.stderr
+
+
+def test_the_losses_of_every_run_are_drawn(made):
+    _, out, result = made
+    assert [plot["method"] for plot in result["loss_plots"]] == [row["method"] for row in result["rows"]]
+    for plot in result["loss_plots"]:
+        path = Path(plot["path"])
+        assert path.parent == out / "plots"
+        assert path.read_bytes()[:4] == b"\x89PNG"
+        assert 0 < plot["beta"] < 1
+    assert not {path.name for path in (out / "plots").iterdir()} - {
+        Path(plot["path"]).name for plot in result["loss_plots"]
+    }
+
+
+class TestLossPlot:
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of 4,000 rows, a quarter of them wrong ones with larger losses."""
+        rng = np.random.default_rng(0)
+        is_wrong = np.arange(4_000) % 4 == 0
+        return np.where(is_wrong, rng.gamma(9, 0.3, 4_000), rng.gamma(1.5, 0.4, 4_000)), is_wrong
+
+    @pytest.mark.parametrize("mixture", ["beta", "gaussian"])
+    def test_posteriors_are_those_of_their_densities(self, mixture):
+        losses, _ = self.losses()
+        model = NoiseModel.fit(losses, mixture)
+        x = model.scale.normalise(losses)
+        clean, noisy = loss_plots.densities(model.mixture, x)
+        assert loss_plots.printed_posterior(model, losses) == pytest.approx(noisy / (clean + noisy), abs=1e-9)
+        # Each component with its weight: both together are a density.
+        points = np.linspace(0, 1, 20_001)[1:-1]
+        assert loss_plots.densities(model.mixture, points).sum() / 20_000 == pytest.approx(1, abs=0.12)
+
+    def test_areas_are_those_of_the_posteriors(self, tmp_path):
+        losses, is_wrong = self.losses()
+        own = np.exp(-losses)
+        probs, given = np.stack([own, 1 - own], axis=1), np.zeros(4_000, np.int64)
+        areas = loss_plots.write_loss_plot(tmp_path / "x.png", probs, given, is_wrong)
+        for name, area in areas.items():
+            score = loss_plots.printed_posterior(NoiseModel.fit(losses, name), losses)
+            ranks = rankdata(score)[is_wrong].sum()
+            assert area == pytest.approx((ranks - 1_000 * 1_001 / 2) / (1_000 * 3_000))
+        assert areas["beta"] > 0.9
+
+    def test_nothing_is_drawn_where_there_is_nothing_to_tell(self, tmp_path):
+        probs, given = np.full((50, 2), 0.5), np.zeros(50, np.int64)
+        for is_wrong in (np.zeros(50, bool), np.ones(50, bool), np.arange(50) < 9):
+            assert loss_plots.write_loss_plot(tmp_path / "x.png", probs, given, is_wrong) is None
+        assert not (tmp_path / "x.png").exists()
 
 
 refuses = partial(refusals.refuses, labelfix.bench)

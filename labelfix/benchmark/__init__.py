@@ -15,16 +15,18 @@ from labelfix.atomic_files import write_json, write_table
 from labelfix.benchmark.agreement import SCHEMA as AGREEMENT_SCHEMA
 from labelfix.benchmark.agreement import make_agreement
 from labelfix.benchmark.grid import GIVEN, Cell, make_grid
+from labelfix.benchmark.loss_plots import write_loss_plot
 from labelfix.benchmark.materials import Materials, check_given, gather, plant_noise
 from labelfix.benchmark.paper_table import PaperTable
 from labelfix.benchmark.plot import write_plot
 from labelfix.benchmark.processes import scan_in_process
-from labelfix.benchmark.rows import SAVED, SCHEMA, is_current, make_row
+from labelfix.benchmark.rows import SAVED, SCHEMA, is_current, judged_rows, make_row
 from labelfix.errors import InputError
 from labelfix.json_files import read_object
 from labelfix.methods import method_class
 from labelfix.pipeline import ScanPlan
 from labelfix.reporting import Reporter, Silent
+from labelfix.results.corrections import Corrections
 from labelfix.results.run_folder import RunFolder, changes
 
 DEFAULT_OUT = "labelfix-bench"
@@ -46,6 +48,7 @@ def bench(
     test: str | Path | None = None,
     trusted: str | Path | None = None,
     rows: int | None = None,
+    plots: bool = False,
     root: str | Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -56,9 +59,9 @@ def bench(
 
     `out` gets `truth.parquet`, `noisy/` (planted labels), `runs/` (ordinary run folders, and beside each what its
     process took), `rows/` (a finished row each), `bench.parquet` (the table of this call), `agreement.parquet` (what
-    its methods say together) and `bench.png`. Each run is a process of its own. The same call on an unfinished bench
-    goes on, and skips what is finished. Another --trusted file evaluates finished runs anew, unless they were given
-    it; so does cleanlab where it was not there before.
+    its methods say together), `bench.png` and, where asked for, `plots/`. Each run is a process of its own. The same
+    call on an unfinished bench goes on, and skips what is finished. Another --trusted file evaluates finished runs
+    anew, unless they were given it; so does cleanlab where it was not there before.
 
     Args:
         source: class folders or a manifest, by its path.
@@ -75,6 +78,8 @@ def bench(
         trusted: file of verified labels, see `labelfix.data.verified_labels`. Only methods that need some are given
             them; no evaluation counts their rows.
         rows: only the first so many rows.
+        plots: whether `plots/` gets, for every run with wrong labels, a figure of the losses of right and wrong ones
+            and of what two betas and two gaussians make of them (`labelfix.benchmark.loss_plots`).
         root: folder that a manifest's relative paths start from.
         image_column: of a manifest or Parquet file.
         label_column: of a manifest or Parquet file.
@@ -85,7 +90,8 @@ def bench(
 
     Returns:
         JSON-able: out, table, plot; paper, see `labelfix.benchmark.paper_table.PaperTable.beside`, None without
-        `table`; rows, a dict for each noise, method and seed, by the
+        `table`; loss_plots, of the figures that `plots` asks for noise, method, seed, path, and the areas under the
+        ROC curves, beta and gaussian; rows, a dict for each noise, method and seed, by the
         column names of bench.parquet; agreement, one for each noise and seed of which two runs or more are there, by
         those of agreement.parquet (see `labelfix.benchmark.agreement.make_agreement`). What is undefined is None:
         average precision of clean labels, errors_removed ((corrected - given) / (1 - given) of the label accuracies)
@@ -141,7 +147,11 @@ def bench(
         reporter.progress("runs", number, len(planned))
         rows_made.append(run.row or _finish(run, materials, reporter, f"run {number + 1} of {len(planned)}"))
     reporter.progress("runs", len(planned), len(planned))
-    return {**_answer(planned, rows_made, materials), "paper": paper and paper.beside(rows_made)}
+    return {
+        **_answer(planned, rows_made, materials),
+        "paper": paper and paper.beside(rows_made),
+        "loss_plots": _loss_plots(planned, materials) if plots else [],
+    }
 
 
 @dataclass(frozen=True)
@@ -246,6 +256,22 @@ def _agreement(
         for places in groups.values()
         if len(places) > 1
     ]
+
+
+def _loss_plots(planned: Sequence[_Planned], materials: Materials) -> list[dict[str, Any]]:
+    """Draw the losses of every run that is there; a dict for each figure."""
+    made = []
+    for run in planned:
+        if not run.folder.is_finished:
+            continue
+        path = materials.out / "plots" / f"{run.cell.name}.png"
+        path.parent.mkdir(exist_ok=True)
+        found, truth = Corrections.open(run.folder.corrections), materials.truth_of(run.cell)
+        areas = write_loss_plot(path, *judged_rows(found, truth, materials.left_out))
+        if areas is not None:
+            cell = {"noise": run.cell.noise, "method": run.cell.method.text, "seed": run.cell.seed}
+            made.append({**cell, "path": str(path), **areas})
+    return made
 
 
 def _of_all_runs(options: dict[str, Any]) -> dict[str, Any]:

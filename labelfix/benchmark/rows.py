@@ -191,6 +191,22 @@ def cleanlab_metrics(run: Corrections, truth: Path, left_out: np.ndarray) -> dic
     return dict(zip(_CLEANLAB, found, strict=True))
 
 
+def judged_rows(
+    run: Corrections, truth: Path, left_out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows that `labelfix.evaluate` counts: predictions (n, K), given classes (n,), and which are wrong (n,) bool.
+
+    Args:
+        run: the findings.
+        truth: Parquet file of the true labels, row by row.
+        left_out: (n,) int64, rows that do not count.
+    """
+    rows, given, probs = _predicted(run)
+    true = true_labels(truth, run.metadata["class_names"])[rows]
+    counted = (true != NO_TRUTH) & ~np.isin(rows, left_out) & ~run.has_copy()[rows]
+    return probs[counted], given[counted], (given != true)[counted]
+
+
 def true_labels(truth: Path, class_names: list[str]) -> np.ndarray:
     """(N,) int64, see `decode_truth`.
 

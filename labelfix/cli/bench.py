@@ -71,6 +71,11 @@ Example:
     show_default=True,
     help="Folder of the bench; an unfinished one goes on.",
 )
+@click.option(
+    "--plots",
+    is_flag=True,
+    help="Draw the losses of right and wrong labels of every run, and the ROC curves of two mixtures on them.",
+)
 @options.cache_dir
 @options.as_json
 @options.quiet
@@ -99,6 +104,8 @@ def command(source: str, as_json: bool, quiet: bool, no_progress: bool, **option
         if result["agreement"]:
             _print_agreement(result["agreement"])
     say("", f"table: {result['table']}", f"plot: {result['plot']}")
+    if result["loss_plots"]:
+        _print_loss_plots(result["loss_plots"])
 
 
 _of_scan = {option.name: option for option in scan_command.params}
@@ -130,6 +137,17 @@ def _print_paper(paper: dict[str, Any]) -> None:
     names = [name for noise in paper["columns"] for name in (noise, "ours")]
     rows = [[*key, *figures] for key, figures in lines.items()]
     print_table(["row", "epoch", *names], rows, left=("row", "epoch"))
+
+
+def _print_loss_plots(plots: list[dict[str, Any]]) -> None:
+    say(
+        "", f"Losses of every run, in {Path(plots[0]['path']).parent}; areas under the ROC curve of p(noisy):"
+    )
+    names = ("noise", "method", "seed", "beta", "gaussian")
+    rows = [
+        [plot[name] for name in names[:3]] + [f"{plot[name]:.3f}" for name in names[3:]] for plot in plots
+    ]
+    print_table(names, rows, left=("noise", "method"))
 
 
 def _percent(figure: float | None) -> str:

@@ -23,6 +23,7 @@ _OWN = {
     "preact-resnet18": ("preact_resnet", "preact_resnet18"),
     "preact-resnet32": ("preact_resnet", "preact_resnet32"),
     "wide-resnet28-10": ("preact_resnet", "wide_resnet28_10"),
+    "wide-resnet28-10-padded": ("padded_wide_resnet", "PaddedWideResNet"),
 }
 
 

@@ -99,6 +99,6 @@ def wide_resnet28_10(num_classes: int) -> PreActResNet:
     """Wide ResNet-28-10 without dropout: 36.5 million parameters and 10.49 GFLOP an image at 32 px, K = 10.
 
     Source: Zagoruyko and Komodakis 2016, table 1 with depth 28 and width 10. Zhang et al. 2020 (IEG), section 5.2,
-    name it; their code has a variant with other shortcuts.
+    name it; their code has a variant with other shortcuts (`padded_wide_resnet`).
     """
     return PreActResNet(num_classes, stem=16, widths=(160, 320, 640), depth=4)

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from labelfix.cli import cli
 from labelfix.errors import InputError
 from labelfix.networks import NetworkSpec, backbone_names, build, own_backbones
+from labelfix.networks.padded_wide_resnet import PaddedBlock
 
 REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
 
@@ -70,6 +71,19 @@ def preactivated(stem: int, widths: tuple[int, ...], depth: int, *, project: boo
     return tally.linear(channels)
 
 
+def padded(stem: int, widths: tuple[int, ...], depth: int) -> Tally:
+    tally, channels = Tally(), stem
+    tally.conv(3, stem, 3, 32)
+    for stage, width in enumerate(widths):
+        for _ in range(depth):
+            tally.norm(channels)
+            tally.conv_norm(channels, width, 3, 32 // 2**stage)
+            tally.conv(width, width, 3, 32 // 2**stage)
+            channels = width
+    tally.norm(channels)
+    return tally.linear(channels)
+
+
 def original(widths: tuple[int, ...], depths: tuple[int, ...], *, project: bool) -> Tally:
     tally, channels = Tally(), widths[0]
     tally.conv_norm(3, channels, 3, 32)
@@ -112,6 +126,7 @@ NETWORKS = [
     ("preact-resnet18", preactivated(64, (64, 128, 256, 512), 2), "11.2", "1.11"),
     ("preact-resnet32", preactivated(32, (32, 64, 128), 5, project=True), "1.86", "0.553"),
     ("wide-resnet28-10", preactivated(16, (160, 320, 640), 4), "36.5", "10.49"),
+    ("wide-resnet28-10-padded", padded(16, (160, 320, 640), 4), "36.2", "10.43"),
 ]
 OWN = [name for name, *_ in NETWORKS]
 
@@ -239,6 +254,25 @@ def test_resnet44_shortens_by_every_second_pixel_and_channels_of_zeros():
         assert torch.equal(out[:, :channels], x[:, :, ::stride, ::stride])
         assert not out[:, channels:].any()
         assert out.shape[1] == channels * stride
+
+
+@torch.no_grad()
+def test_the_padded_wide_resnet_adds_inputs_to_blocks_stages_and_the_whole():
+    """With all inner branches silenced it is its shortcuts: means of the stem's output and channels of zeros."""
+    network = seeded("wide-resnet28-10-padded").eval()
+    for module in network.modules():
+        if isinstance(module, PaddedBlock):
+            torch.nn.init.zeros_(module.norm2.weight)
+    images = torch.randn(2, 3, 32, 32)
+    stem = F.conv2d(images, network.stem.weight, padding=1)
+    # Once through the blocks, where the first takes what it has activated, and once around each stage.
+    start = stem.clamp(min=0) / (1 + 1e-5) ** 0.5 + stem
+    means = [F.avg_pool2d(x, 4) for x in (4 * start, stem)]  # two more stages double it twice
+    expected = (sum(means) / (1 + 1e-5) ** 0.5).clamp(min=0)
+    found = network.feature_map(images)
+    torch.testing.assert_close(found[:, :16], expected, rtol=1e-4, atol=1e-5)
+    assert found.shape == (2, 640, 8, 8)
+    assert not found[:, 16:].any()
 
 
 @torch.no_grad()

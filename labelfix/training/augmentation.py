@@ -1,8 +1,8 @@
 """Augmented views of a batch: functions on the device, drawn per sample.
 
 `plain` is the image as it is, `weak` a random crop and mirror of it, `strong` a distortion of that, `cutout` that
-without all of the distortion but its hole. A stored image
-is (3, S, S) uint8. A view is (B, 3, H, H) float32, normalised, in channels-last layout. Below 96 px S equals H and the
+without all of the distortion but its hole, `autoaugment` and `randaugment` a published policy and such a hole. A stored
+image is (3, S, S) uint8. A view is (B, 3, H, H) float32, normalised, in channels-last layout. Below 96 px S equals H and the
 random crop pads by a share of the side; from 96 px up S is 8/7 H and the crop moves inside the stored square.
 """
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 
 from labelfix.methods.batch import packed_to_device
+from labelfix.training.policies import POLICIES, by_policy
 
 PADDING = 1 / 8
 _PROBABILITY = 0.5  # of each of the two operations
@@ -71,7 +72,7 @@ class Augmentation:
         """Views of one batch, in the order of their names.
 
         Args:
-            names: "plain", "weak", and "strong" or "cutout", which distort the weak view before it.
+            names: "plain", "weak", and "strong", "cutout" or a policy's, which distort the weak view before it.
             pixels: (B, 3, S, S) uint8.
             generator: on the device, for crops and mirrors.
             rng: on the host, for distortions.
@@ -89,6 +90,9 @@ class Augmentation:
                 made.append(self.normalise(moved))
             elif name == "cutout":
                 made.append(self.normalise(cut_out(moved, self._border, rng)))
+            elif name in POLICIES:
+                changed = by_policy(moved, self._border, name, rng)
+                made.append(self.normalise(cut_out(changed, self._border, rng)))
             else:
                 made.append(self.normalise(strong_augment(moved, self._border, rng)))
         return tuple(made)

@@ -95,7 +95,7 @@ class FeatureViews:
         """Views of one batch, in the order of their names.
 
         Args:
-            names: "plain", "averaged", "weak", "strong" or "cutout".
+            names: "plain", "averaged", "weak", "strong", "cutout" or a policy's.
             stored: (B, V, D) float16.
             generator: on the device.
             rng: unused.

@@ -207,6 +207,9 @@ ABLATIONS = {
     ),
     "M-8": ({"relabel": "false"}, {"reweighted", "mixup_trusted", "mixup", "consistency"}),
     "M-9": ({"mixup": "false"}, {"relabelled", "reweighted", "mixup_trusted", "mixup", "consistency"}),
+    "PA": (
+        {"strong_view": "autoaugment"}, {"relabelled", "reweighted", "mixup_trusted", "mixup", "consistency"},
+    ),
     "T": ({"threshold": "0.03"}, {"relabelled", "reweighted", "mixup_trusted", "mixup", "consistency"}),
 }  # fmt: skip
 

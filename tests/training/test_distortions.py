@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import affine_transform
+from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
 from labelfix.training import augmentation as distortions
-from labelfix.training.augmentation import affine_maps, strong_augment
+from labelfix.training.augmentation import Augmentation, affine_maps, strong_augment
+from labelfix.training.policies import POLICIES, by_policy
 
 BORDER = torch.tensor([120, 130, 140], dtype=torch.uint8).view(1, 3, 1, 1)
 
@@ -95,3 +97,38 @@ def test_known_colours():
     assert distortions._posterise(pixels, one, one).flatten().tolist() == [0, 96, 192]
     grey = 0.299 * 10 + 0.587 * 100 + 0.114 * 200
     assert distortions._saturation(pixels, one, -one).flatten().tolist() == pytest.approx([grey] * 3)
+
+
+class TestPolicies:
+    @pytest.mark.parametrize("name", POLICIES)
+    def test_every_image_has_its_own_and_the_draw_depends_on_the_generator_alone(self, name):
+        state = torch.get_rng_state()
+        one = images(1).expand(40, -1, -1, -1)
+        first, again, other = (
+            by_policy(one, BORDER, name, np.random.default_rng(seed)) for seed in (0, 0, 1)
+        )
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+        assert (first.dtype, first.shape) == (torch.uint8, one.shape)
+        assert len(first.flatten(1).unique(dim=0)) > 20
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_it_is_the_published_policy(self):
+        found = by_policy(images(3), BORDER, "autoaugment", np.random.default_rng(5))
+        rng = np.random.default_rng(5)
+        rng.integers(1, 10, size=3)
+        policy = AutoAugment(AutoAugmentPolicy.CIFAR10, fill=[120, 130, 140])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(1 << 31)))
+            expected = torch.stack([policy(image) for image in images(3)])
+        assert torch.equal(found, expected)
+
+    def test_a_view_has_a_hole_besides(self):
+        view = Augmentation(16, (0.5,) * 3, (0.25,) * 3, flip=False, device=torch.device("cpu"))
+        generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+        white = torch.full((20, 3, 16, 16), 250, dtype=torch.uint8)
+        weak, strong = view.views(("weak", "randaugment"), white, generator, rng)
+        assert weak.shape == strong.shape
+        border = (128 / 255 - 0.5) / 0.25
+        hole = (strong - border).abs().amax(dim=1) < 1e-3
+        assert hole.flatten(1).sum(dim=1).min() >= 16

@@ -208,7 +208,12 @@ class MethodSettings(BaseModel):
 
 
 _FLAGS = {"true": True, "false": False}
-_KINDS: dict[Any, str] = {int: "whole number", float: "number", tuple[int, ...]: "whole numbers"}
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    tuple[int, ...]: "whole numbers",
+    tuple[float, ...]: "numbers",
+}
 
 
 def _as_text(value: Any) -> Any:
@@ -233,9 +238,11 @@ def _parsed(name: str, text: str, annotation: Any) -> Any:
     try:
         if annotation == tuple[int, ...]:
             return tuple(int(part) for part in text.split(",") if part)
+        if annotation == tuple[float, ...]:
+            return tuple(float(part) for part in text.split(",") if part)
         return _FLAGS.get(text, text) if choices else annotation(text)
     except ValueError:
-        raise InputError(f"--set {name}={text}: expected a {_KINDS[annotation]}") from None
+        raise InputError(f"--set {name}={text}: expected {_KINDS[annotation]}") from None
 
 
 def _limits(field: FieldInfo) -> str:

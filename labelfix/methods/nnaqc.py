@@ -62,15 +62,17 @@ more than seeds do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil, log
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
+from pydantic import model_validator
 from torch import nn
 
+from labelfix.errors import InputError
 from labelfix.estimation.evidence import PAPER_RULE, Evidence, Fit, others_mass, transition_matrix
 from labelfix.estimation.noise_model import normalised
 from labelfix.methods.base import MethodSettings, Phase, TrainState, setting
@@ -125,6 +127,11 @@ class Settings(OwnModelSettings):
         source="ours, measured; the paper does not say",
         ge=0,
     )
+    transition: tuple[float, ...] = setting(
+        (),
+        "the matrix of the linear layer where it is known, from true to given class, row by row: it is not learned",
+        source=f"{_PAPER}, table 1, Genie-aided",
+    )
     trace: float = setting(
         1.0,
         "weight of the mean diagonal of the linear layer, which is pulled down",
@@ -144,6 +151,12 @@ class Settings(OwnModelSettings):
         source="matconvnet in its example for CIFAR-10, which the paper's networks are",
     )
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
+
+    @model_validator(mode="after")
+    def _check_transition(self) -> Self:
+        if self.transition and self.noise_layer != "linear":
+            raise InputError("transition: a known matrix is for the linear layer; add noise_layer=linear")
+        return self
 
 
 def presets() -> dict[str, MethodSettings]:
@@ -190,9 +203,13 @@ class NNAQC(OwnModel):
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
-        flips = settings.first_flips
+        flips, device = settings.first_flips, labels.given.device
         scale = log((1 - flips) * (labels.num_classes - 1) / flips)
-        self.layer = nn.Parameter(scale * torch.eye(labels.num_classes, device=labels.given.device))
+        first = scale * torch.eye(labels.num_classes, device=device)
+        if settings.transition:
+            known = torch.from_numpy(known_transition(settings.transition, labels.num_classes))
+            first = known.clamp_min(_TINY).log().T.float().contiguous().to(device)
+        self.layer = nn.Parameter(first, requires_grad=not settings.transition)
 
     @classmethod
     def presets(cls) -> dict[str, MethodSettings]:
@@ -210,7 +227,11 @@ class NNAQC(OwnModel):
             groups.setdefault(rate, []).append(parameter)
         return [
             *(group for rate, those in groups.items() for group in self.groups_by_decay(those, rate=rate)),
-            {"params": [self.layer], "weight_decay": self._layer_decay()},
+            *(
+                []
+                if self.settings.transition
+                else [{"params": [self.layer], "weight_decay": self._layer_decay()}]
+            ),
         ]
 
     def _rates(self) -> Iterator[tuple[nn.Parameter, float]]:
@@ -293,6 +314,26 @@ class NNAQC(OwnModel):
         given, clean = self.given.cpu().numpy(), logits.double().softmax(dim=1).numpy()
         rows = np.flatnonzero((given >= 0) & np.isfinite(clean).all(axis=1))
         return transition_matrix(clean[rows], given[rows]), clean[rows], rows
+
+
+def known_transition(numbers: Sequence[float], num_classes: int) -> np.ndarray:
+    """(K, K) float64 from true (row) to given class.
+
+    Args:
+        numbers: K x K of them, row by row.
+        num_classes: K.
+
+    Raises:
+        InputError: another count, or rows that are no probabilities.
+    """
+    if len(numbers) != num_classes**2:
+        raise InputError(
+            f"transition has {len(numbers)} numbers; {num_classes} classes need {num_classes} rows of {num_classes}"
+        )
+    matrix = np.array(numbers).reshape(num_classes, num_classes)
+    if (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1, atol=1e-3):
+        raise InputError("transition: every row has to hold shares of 0 and more that sum to 1, within .001")
+    return matrix / matrix.sum(axis=1, keepdims=True)
 
 
 def _rows_of(layer: torch.Tensor) -> torch.Tensor:

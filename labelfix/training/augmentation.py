@@ -2,8 +2,8 @@
 
 `plain` is the image as it is, `weak` a random crop and mirror of it, `strong` a distortion of that, `cutout` that
 without all of the distortion but its hole, `autoaugment` and `randaugment` a published policy and such a hole. A stored
-image is (3, S, S) uint8. A view is (B, 3, H, H) float32, normalised, in channels-last layout. Below 96 px S equals H and the
-random crop pads by a share of the side; from 96 px up S is 8/7 H and the crop moves inside the stored square.
+image is (3, S, S) uint8. A view is (B, 3, H, H) float32, normalised, in channels-last layout. Below 96 px S equals H
+and the random crop pads by a share of the side; from 96 px up S is 8/7 H and the crop moves inside the stored square.
 """
 
 from __future__ import annotations

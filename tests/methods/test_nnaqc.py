@@ -12,6 +12,8 @@ import torch
 from digit_training import assert_slopes, digit_labels, evidence_of, first_batch, make_trainer, numpy, trained
 from sklearn.metrics import average_precision_score
 
+from labelfix.config import resolve_settings
+from labelfix.errors import InputError
 from labelfix.methods.base import TrainState
 from labelfix.methods.batch import Labels
 from labelfix.methods.nnaqc import NNAQC, presets
@@ -265,3 +267,45 @@ class TestSettings:
         assert rates == pytest.approx([0.05] * 30 + [0.005] * 10 + [0.0005] * 5)
         assert (PAPER.batch_size, PAPER.momentum, PAPER.weight_decay) == (100, 0.9, 1e-4)
         assert (PAPER.layer_rates, PAPER.weight_decay_on, FAST.layer_rates) == ("matconvnet", "all", "equal")
+
+
+class TestKnownMatrix:
+    MATRIX = np.full((10, 10), 0.04) + 0.6 * np.eye(10)
+
+    def text(self, matrix: np.ndarray) -> str:
+        return ",".join(f"{share:.6f}" for share in matrix.ravel())
+
+    def test_it_stands_in_the_loss_and_stays_as_it_is(self):
+        matrix = self.MATRIX.copy()
+        matrix[0] = [1, *[0] * 9]  # without noise: probabilities of 0 have no logarithm
+        options = {"noise_layer": "linear", "trace": "0", "alpha": "1", "transition": self.text(matrix)}
+        trainer = make_trainer("nnaqc", epochs=2, **options)
+        parts, logits = loss_of(trainer)
+        noisy = references.softmax(numpy(logits)) @ matrix
+        given = digit_labels(200)[0][:50]
+        assert parts["noise_aware"].item() == pytest.approx(
+            -np.log(noisy[np.arange(50), given]).mean(), rel=1e-5
+        )
+        first = trainer.method.layer.clone()
+        list(trainer.epochs())
+        assert torch.equal(trainer.method.layer, first)
+        np.testing.assert_allclose(numpy(trainer.method.layer_transition()), matrix, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (
+                {"transition": "0.5,0.5,0.5,0.5", "noise_layer": "linear"},
+                "transition has 4 numbers; 10 classes need",
+            ),
+            ({"transition": ",".join(["0.2"] * 100), "noise_layer": "linear"}, "sum to 1"),
+            ({"transition": "a,b", "noise_layer": "linear"}, "expected numbers"),
+        ],
+    )
+    def test_refused(self, options, words):
+        with pytest.raises(InputError, match=words):
+            make_trainer("nnaqc", **options)
+
+    def test_it_is_for_the_linear_layer(self):
+        with pytest.raises(InputError, match="add noise_layer=linear"):
+            resolve_settings("nnaqc", "paper", None, None, {"transition": "1,0,0,1"})

@@ -104,37 +104,15 @@ def bench(
         Interrupted: Ctrl-C; the same call goes on.
     """
     reporter = reporter or Silent()
-    options, paper = _of_all_runs(options), None
-    if table is not None:
-        paper = _paper_table(table, methods, noise)
-        options = {**options, "holdout": 0.0} if options.get("holdout") in (None, "auto") else options
-        cells = paper.cells(seeds, options)
-    elif methods is None or noise is None:
-        raise InputError("bench needs --methods and --noise, or a published table: --table paper:bmm-1")
-    else:
-        cells = make_grid(methods, noise, seeds, options)
-    if not isinstance(source, str | os.PathLike):
-        raise InputError(
-            "bench reads SOURCE from its path; write what is in memory with"
-            " labelfix.corrupt(source, noise='symmetric:0', out='clean.parquet') and bench that"
-        )
-    source, read_options = (
-        Path(source).expanduser(),
-        {"rows": rows, "root": root, "image_column": image_column},
-    )
+    cells, paper, options = _settled(table, methods, noise, seeds, _of_all_runs(options))
     for cell in cells:
         _check_trusted(cell, trusted)
+    source = _path_of(source)
+    read_options: dict[str, Any] = {"rows": rows, "root": root, "image_column": image_column}
+    columns = {"truth_column": truth_column, "label_column": label_column}
     if any(cell.noise == GIVEN for cell in cells):
-        check_given(source, truth_column, label_column, **read_options)
-    materials = gather(
-        source,
-        Path(out),
-        truth_column=truth_column,
-        label_column=label_column,
-        trusted=trusted,
-        test=test,
-        **read_options,
-    )
+        check_given(source, **columns, **read_options)
+    materials = gather(source, Path(out), **columns, trusted=trusted, test=test, **read_options)
     if paper is not None and materials.test is None:
         raise InputError(
             f"--table {table} sets accuracies on test images beside the paper's: name some with --test, or mark rows"
@@ -288,12 +266,42 @@ def _of_all_runs(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "encoder": "none"} if options.get("encoder") in (None, "auto") else options
 
 
-def _paper_table(
-    table: str, methods: str | Sequence[str] | None, noise: str | Sequence[str] | None
-) -> PaperTable:
+def _settled(
+    table: str | None,
+    methods: str | Sequence[str] | None,
+    noise: str | Sequence[str] | None,
+    seeds: str | Sequence[int],
+    options: dict[str, Any],
+) -> tuple[list[Cell], PaperTable | None, dict[str, Any]]:
+    """The runs, of a published table or of methods and noises, that table, and the options of all runs.
+
+    Raises:
+        InputError: both or neither are asked for, or what is asked for is not there.
+    """
+    if table is None:
+        if methods is None or noise is None:
+            raise InputError("bench needs --methods and --noise, or a published table: --table paper:bmm-1")
+        return make_grid(methods, noise, seeds, options), None, options
     if methods is not None:
         raise InputError(f"--table {table} has methods of its own: leave out --methods, or --table")
-    return PaperTable.of(table, noise)
+    paper = PaperTable.of(table, noise)
+    if options.get("holdout") in (None, "auto"):
+        options = {**options, "holdout": 0.0}
+    return paper.cells(seeds, options), paper, options
+
+
+def _path_of(source: Any) -> Path:
+    """The path of a source.
+
+    Raises:
+        InputError: it is in memory.
+    """
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            "bench reads SOURCE from its path; write what is in memory with"
+            " labelfix.corrupt(source, noise='symmetric:0', out='clean.parquet') and bench that"
+        )
+    return Path(source).expanduser()
 
 
 def _check_trusted(cell: Cell, trusted: str | Path | None) -> None:

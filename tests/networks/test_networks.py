@@ -55,6 +55,13 @@ def cifar_net() -> Tally:
     return tally.linear(64)
 
 
+def mnist_net() -> Tally:
+    tally = Tally()
+    for layer in ((3, 20, 5, 28), (20, 50, 5, 10), (50, 500, 4, 1)):
+        tally.conv(*layer, bias=True)
+    return tally.linear(500)
+
+
 def preactivated(stem: int, widths: tuple[int, ...], depth: int, *, project: bool = False) -> Tally:
     tally, channels = Tally(), stem
     tally.conv(3, stem, 3, 32)
@@ -120,6 +127,7 @@ def bottlenecks() -> Tally:
 NETWORKS = [
     ("small", small(), "0.095", "0.02"),
     ("cifar-net", cifar_net(), "0.146", "0.025"),
+    ("mnist-net", mnist_net(), "0.432", "0.008"),
     ("resnet29", bottlenecks(), "0.841", "0.196"),
     ("resnet44", original((16, 32, 64), (7, 7, 7), project=False), "0.66", "0.19"),
     ("cifar-resnet34", original((64, 128, 256, 512), (3, 4, 6, 3), project=True), "21.3", "2.32"),

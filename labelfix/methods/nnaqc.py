@@ -46,7 +46,9 @@ batches of 100, with its rates by layer (`layer_rates=matconvnet`): kernels lear
 twice it, the head at a tenth of either, W at the schedule itself. It mirrors images and whitens them; here they are
 shifted too, and normalised. Rows of its table 1: `paper-regu` (Regu. NNAQC), `paper-trace` and `paper-dropout`, the
 linear layer alone with its trace held down or with dropout; the shares dropped (.1) and the flips that the linear layer
-starts from (5 %) are ours. Schedules for CIFAR-100 (resnet44), ImageNet and Clothing1M the paper does not state. With
+starts from (5 %) are ours. `paper-trace` with `transition=...` has the matrix that is known (Genie-aided), with
+`alpha=0.9` quasi-clustering too; `alpha=0` is its bootstrapping, with `beta=1` its base model. Schedules for CIFAR-100
+(resnet44), ImageNet and Clothing1M the paper does not state. With
 `--encoder`, `fast` is `fast-head` (20 epochs of a head) or, where the encoder is trained too, `fast-tune` (6).
 
 How `fast` was found, seed 0. On the first 5,000 photographs of CIFAR-10 `layer_decay` of .001 and .003 do alike:

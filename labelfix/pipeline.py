@@ -37,6 +37,7 @@ from labelfix.results.around import Around
 from labelfix.results.classifier import make_classifier
 from labelfix.results.run_folder import RunFolder
 from labelfix.results.summary import Training, cost, epochs_table, units_per_row
+from labelfix.threads import one_blas_thread
 from labelfix.training.batches import Source
 from labelfix.training.comparison import Compared, compare
 from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out
@@ -279,12 +280,12 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
         with clock.stage("encode" if config.is_frozen else "train"):
             seen = _Seen.of(store, test_store, planned, reporter)
             around = Around.of(store, seen.images.features, test_store)
-        with clock.stage("train"):
+        with clock.stage("train"), one_blas_thread():
             trained = _train(planned, seen, around.copies, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
             choice = None if trained.compared is None else trained.compared.choice
-        with clock.stage("findings"):
+        with clock.stage("findings"), one_blas_thread():
             seen_rows = trained.last_reports, trained.held_out, crossed
             of_task = multi_label if manifest.task == "multi" else single_label
             findings = of_task.find(manifest, store, trusted, trainer, *seen_rows, config.thresholds, around)
@@ -524,7 +525,7 @@ def _with_encoder(
         return chosen.model_copy(update={"encoder": earlier["encoder"]}), said
     run_folder.check_out(folder, overwrite=chosen.overwrite)  # before anything takes time
     device, size = resolve_device(chosen.device), chosen.image_size
-    with on_device(device):
+    with on_device(device), one_blas_thread():
         trial = try_encoder(
             manifest, None if size == "auto" else int(size), device, chosen.seed, reporter.progress
         )

@@ -40,7 +40,9 @@ FAMILIES = [
         "device_errors",
         "json_files",
         "random_state",
+        "processes",
         "reporting",
+        "threads",
     },
     {"errors"},
 ]

@@ -16,6 +16,7 @@ import click
 
 from labelfix.cli.terminal import say
 from labelfix.errors import LabelfixError
+from labelfix.threads import wait_briefly
 
 COMMANDS = {
     "scan": "Find wrong labels: train, and write corrections.parquet.",
@@ -63,6 +64,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the program and turn every ending into its exit code."""
+    wait_briefly()
     debug = os.environ.get("LABELFIX_DEBUG") == "1"
     try:
         code = _run(debug=debug)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from labelfix import processes
 from labelfix.data.images.store import auto_image_size
 from labelfix.data.manifest import Manifest
 from labelfix.data.own_numbers import Numbers
@@ -616,6 +617,7 @@ def environment(method: str | None, backbone: str = "small", device: str = "cpu"
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        **({"processes": processes.count()} if processes.count() > 1 else {}),
         **_gpu(device),
     }
 

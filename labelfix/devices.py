@@ -6,6 +6,7 @@ import warnings
 
 import torch
 
+from labelfix import processes
 from labelfix.device_errors import plain_device_errors
 from labelfix.errors import InputError
 from labelfix.networks import check_backbone
@@ -32,7 +33,7 @@ def resolve_device(device: str) -> str:
     if device != "auto" and (kind != "cuda" or (index and not index.isdecimal())):
         raise InputError(f"--device {device}: use auto, cpu, cuda, cuda:N or mps")
     count, reason = _usable_gpus()
-    number = int(index or 0)
+    number = int(index or processes.number_on_machine())
     if number < count:
         with plain_device_errors(f"cuda:{number}"):
             torch.cuda.get_device_properties(number)  # starts CUDA

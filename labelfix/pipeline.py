@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from labelfix import processes
 from labelfix.atomic_files import write_json, write_table
 from labelfix.config import ScanConfig, ScanOptions, environment
 from labelfix.data.copies import merged
@@ -55,6 +56,7 @@ from labelfix.training.setup import (
     trusted_stream_labels,
     watch,
 )
+from labelfix.training.shards import deal, deal_evenly
 from labelfix.training.trainer import EpochReport, Trainer
 from labelfix.training.trial import try_encoder
 
@@ -259,32 +261,40 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
     Raises:
         InputError: bad input or options, in one line.
         Interrupted: Ctrl-C while training; the same call goes on from there.
+        LabelfixError: one of several processes has ended.
     """
-    reporter = reporter or Silent()
+    with processes.joined():
+        return _scan(source, Silent() if reporter is None or processes.rank() else reporter, options)
+
+
+def _scan(source: Any, reporter: Reporter, options: Mapping[str, Any]) -> Run:
     if options.get("pred_probs") is not None:
+        if processes.count() > 1:
+            raise InputError(
+                "--pred-probs: nothing is trained, so one process is enough: scan without torchrun"
+            )
         given, summary = scan_pred_probs(source, ScanOptions.of(options), reporter)
         return Run(given.path, given.corrections, None, summary)
     clock = Clock()
     with clock.stage("read"):
         planned = ScanPlan.of(source, options, reporter)
     manifest, trusted, config, folder = planned.manifest, planned.trusted, planned.config, planned.folder
-    with (
-        run_folder.locked(folder, planned.facts(), overwrite=planned.overwrite) as begin,
-        on_device(config.device),
-    ):
-        with clock.stage("decode"):
+    with _locked(planned) as begin, on_device(config.device):
+        with clock.stage("decode"), processes.first_alone():
             store = decoded(manifest, config.image_size, reporter)
             test, white, test_store = planned.test, store.white, None
             if test is not None:
                 test_store = decoded(test, config.image_size, reporter, is_trained_on=False, white=white)
         with clock.stage("encode" if config.is_frozen else "train"):
             seen = _Seen.of(store, test_store, planned, reporter)
-            around = Around.of(store, seen.images.features, test_store)
+            around = processes.from_first(lambda: Around.of(store, seen.images.features, test_store))
         with clock.stage("train"), one_blas_thread():
             trained = _train(planned, seen, around.copies, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
             choice = None if trained.compared is None else trained.compared.choice
+        if processes.rank():  # the first has all that was found, and writes it
+            return Run(folder.path, folder.corrections, None, processes.from_first(dict[str, Any]))
         with clock.stage("findings"), one_blas_thread():
             seen_rows = trained.last_reports, trained.held_out, crossed
             of_task = multi_label if manifest.task == "multi" else single_label
@@ -313,8 +323,19 @@ def scan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> Ru
             model_card.write(folder.card, trained.config, summary, source=manifest.name, test=test_name)
         write_json(folder.summary, summary)
         folder.finish()
+    processes.from_first(lambda: summary)
     classifier = folder.classifier if planned.has_classifier else None
     return Run(folder.path, folder.corrections, classifier, summary)
+
+
+@contextmanager
+def _locked(planned: ScanPlan) -> Iterator[Callable[[], bool]]:
+    """`run_folder.locked` by the first process for all."""
+    if processes.rank():
+        yield lambda: False
+        return
+    with run_folder.locked(planned.folder, planned.facts(), overwrite=planned.overwrite) as begin:
+        yield begin
 
 
 def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
@@ -407,17 +428,21 @@ class _Seen:
     ) -> _Seen:
         """Open them; a frozen encoder encodes what is not in the cache."""
         config = planned.config
+        labels, stream = planned.training_labels(store.valid)
+        shard = deal(labels, stream >= 0, config.seed)
         if planned.features is not None:
-            return cls(store, open_own_features(planned.features, store.valid, config), None, None, None)
+            own = open_own_features(planned.features, store.valid, config, shard)
+            return cls(store, own, None, None, None)
 
         def on_progress(done: int, total: int) -> None:
             reporter.progress("encode", done, total)
 
         encoder = open_encoder(config)
-        images = open_images(store, config, encoder, on_progress)
+        images = open_images(store, config, encoder, on_progress, shard=shard)
         if test_store is None:
             return cls(store, images, None, None, encoder)
-        test_images = open_images(test_store, config, encoder, on_progress, beside=images)
+        dealt = deal_evenly(len(test_store.images))
+        test_images = open_images(test_store, config, encoder, on_progress, beside=images, shard=dealt)
         return cls(store, images, test_images, test_store.valid, encoder)
 
 
@@ -465,9 +490,9 @@ def _train(
     unseen = None if folds is not None else np.flatnonzero(held_out | of_split)
     trained = np.where(held_out, -1, labels)
 
-    def on_all_rows(of_method: ScanConfig) -> Trainer:
+    def on_all_rows(of_method: ScanConfig, of: Source = images) -> Trainer:
         return make_trainer(
-            images, trained, num_classes, of_method, predicted,
+            of, trained, num_classes, of_method, predicted,
             trusted_labels=trusted_labels, unseen=unseen, targets=targets,
         )  # fmt: skip
 
@@ -489,7 +514,7 @@ def _train(
         )
 
     trainer = on_all_rows(config)
-    is_other_environment = begin()
+    is_other_environment = processes.from_first(begin)
     compared = None
     reports: dict[Training, list[EpochReport]] = {}
     if folds is not None:
@@ -504,6 +529,12 @@ def _train(
     true = true_classes(manifest)
     known = None if true is None else np.where(trained >= 0, true, -1)
     reports[config.method, None] = train(trainer, folder, reporter, watched, truth=known)
+    if images.shard is not None:
+        said, state = trainer.predict_for_all("plain"), trainer.state()
+        if not processes.rank():
+            trainer = on_all_rows(config, images.of_all_rows())
+            trainer.restore(*state)
+            trainer.said = said
     return _Trained(trainer, config, held_out, compared, reports, is_other_environment)
 
 
@@ -529,6 +560,7 @@ def _with_encoder(
         trial = try_encoder(
             manifest, None if size == "auto" else int(size), device, chosen.seed, reporter.progress
         )
+        trial = processes.from_first(lambda: trial)
     if trial is None:
         return chosen.model_copy(update={"encoder": "none"}), None
     reporter.message(f"--encoder auto: {trial.reason}")

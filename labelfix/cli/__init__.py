@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
+from labelfix import processes
 from labelfix.cli.terminal import say
-from labelfix.errors import LabelfixError
+from labelfix.errors import InputError, LabelfixError
 from labelfix.threads import wait_briefly
 
 COMMANDS = {
@@ -92,8 +93,14 @@ def main() -> None:
 
 
 def _run(*, debug: bool) -> Any:
+    number, count = processes.told()
+    if count > 1 and sys.argv[1:2] != ["scan"]:
+        raise click.UsageError("only scan runs in several processes; give this command without torchrun")
     with warnings.catch_warnings():
-        if not debug:
+        if number:  # the first speaks for all, but for errors
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            warnings.simplefilter("ignore")
+        elif not debug:
             warnings.showwarning = _warn
         return cli.main(prog_name="labelfix", standalone_mode=False)
 
@@ -106,7 +113,11 @@ def _last_words(error: Exception) -> str:
 
 
 def _complain(text: str, code: int) -> int:
-    say(f"labelfix: {' '.join(text.split())}", err=True)
+    number, count = processes.told()
+    if number and code == InputError.exit_code:  # what is asked for is wrong in all of them alike
+        return code
+    who = f"process {number + 1} of {count}: " if number else ""
+    say(f"labelfix: {who}{' '.join(text.split())}", err=True)
     return code
 
 

@@ -6,6 +6,7 @@ whose probabilities are NaN (never trained on, never predicted) stay NaN and are
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,7 +134,9 @@ def others_mass(beliefs: FloatArray, given: np.ndarray) -> FloatArray:
     return np.minimum(others.sum(axis=1), 1.0)
 
 
-def class_relative_losses(probs: FloatArray, given: np.ndarray) -> FloatArray:
+def class_relative_losses(
+    probs: FloatArray, given: np.ndarray, total: Callable[[np.ndarray], np.ndarray] = lambda own: own
+) -> FloatArray:
     """Loss of each row's given label, relative to what is usual for its class: -log(P_g / t_g).
 
     Some classes are harder for every row; a loss that is high for an easy class is usual for a hard one. t_k is the
@@ -142,6 +145,7 @@ def class_relative_losses(probs: FloatArray, given: np.ndarray) -> FloatArray:
     Args:
         probs: (N, K) averaged predictions, NaN rows ignored.
         given: (N,) int64, -1 for none.
+        total: from sums (K,) over these rows to those over all, where there are more rows elsewhere.
 
     Returns:
         (N,) float64; NaN where there is no given label or no prediction.
@@ -150,8 +154,8 @@ def class_relative_losses(probs: FloatArray, given: np.ndarray) -> FloatArray:
     labels = given[rows]
     own = probs[rows, labels].astype(np.float64)
     num_classes = probs.shape[1]
-    counts = np.bincount(labels, minlength=num_classes)
-    sums = np.bincount(labels, weights=own, minlength=num_classes)
+    counts = total(np.bincount(labels, minlength=num_classes))
+    sums = total(np.bincount(labels, weights=own, minlength=num_classes))
     usual = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0 / num_classes)[labels]
     losses = np.log(np.maximum(usual, _TINY)) - np.log(np.maximum(own, _TINY))
     return scattered(losses, rows, len(given))

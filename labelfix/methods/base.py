@@ -333,6 +333,9 @@ class Method(nn.Module, ABC):
     """Whether it learns from trusted samples: then a scan must have some."""
     packages: ClassVar[tuple[str, ...]] = ()
     """What its results depend on beside the packages of every run."""
+    row_axes: ClassVar[Mapping[str, int]] = {"ensembled_probs": 0}
+    """The axis of the rows of every part of `state_dict` that has one: where several processes share the rows, each
+    has its own there."""
     optimiser: str = "sgd"
     """What moves the weights: sgd, or rmsprop with a smoothing of 0.9."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ class Labels:
         given: (N,) int64 on the device, -1 for rows that are not trained on.
         class_prior: (K,) float32 on the device, frequencies of the given labels with add-one smoothing.
         trusted: (N,) int64 in main memory, verified labels for methods that learn from them separately, -1 for none.
+        counts: (K,) float32 on the device, how often each class is given.
         targets: (N, K) float32 on the device, how sure each class of a row is, where it may have several; `given` then
             only says by -1 which rows are not trained on. None for one label a row.
     """
@@ -29,6 +30,7 @@ class Labels:
     given: torch.Tensor
     class_prior: torch.Tensor
     trusted: np.ndarray
+    counts: torch.Tensor
     targets: torch.Tensor | None = None
 
     @classmethod
@@ -45,16 +47,24 @@ class Labels:
         `targets` are (N, K) float32 where a row may have several labels; `class_prior` then counts them all.
         """
         if targets is None:
-            counts = np.bincount(given[given >= 0], minlength=num_classes) + 1.0
+            counts = np.bincount(given[given >= 0], minlength=num_classes)
         else:
-            counts = targets[given >= 0].sum(axis=0, dtype=np.float64) + 1.0
-        prior = torch.tensor(counts / counts.sum(), dtype=torch.float32, device=device)
+            counts = targets[given >= 0].sum(axis=0, dtype=np.float64)
+        smoothed = counts + 1.0
+        prior = torch.tensor(smoothed / smoothed.sum(), dtype=torch.float32, device=device)
         return cls(
             torch.tensor(given, device=device),
             prior,
             np.full_like(given, -1) if trusted is None else trusted,
+            torch.tensor(counts, dtype=torch.float32, device=device),
             None if targets is None else torch.tensor(targets, device=device),
         )
+
+    def of_rows(self, rows: np.ndarray) -> Labels:
+        """The labels of some rows (n,) int64; frequencies stay those of all."""
+        places = to_device(rows, self.given.device)
+        targets = None if self.targets is None else self.targets[places]
+        return replace(self, given=self.given[places], trusted=self.trusted[rows], targets=targets)
 
     @property
     def num_classes(self) -> int:

@@ -56,6 +56,7 @@ right).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -65,11 +66,12 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from pydantic import model_validator
 from torch import nn
 
+from labelfix import processes
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import Evidence, class_relative_losses
 from labelfix.estimation.mixture import NoiseModel
 from labelfix.estimation.mixture_posterior import described, paper_evidence
-from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, Prior, to_device
 from labelfix.methods.losses import (
     bootstrapped_targets,
@@ -276,6 +278,7 @@ class BMM(OwnModel):
     mean_probs: torch.Tensor
     settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
+    row_axes: ClassVar[Mapping[str, int]] = {**Method.row_axes, "weights": 0, "recent_losses": 1}
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
@@ -372,10 +375,12 @@ class BMM(OwnModel):
         losses = self.recent_losses[int(ended.epoch) % _RECENT].cpu().double().numpy()[rows]
         if self.settings.weights_from == "average" and int(ended.epoch) >= self.settings.average_from:
             # Of the averaged predictions: less noisy than any one epoch's.
-            losses = class_relative_losses(self.ensembled_probs.cpu().numpy()[rows], given[rows])
-        if not np.isfinite(losses).all():
+            averaged = self.ensembled_probs.cpu().numpy()[rows]
+            losses = class_relative_losses(averaged, given[rows], processes.total)
+        of_all = processes.gathered(losses)
+        if not np.isfinite(of_all).all():
             return {"flagged_share": float("nan")}
-        model = NoiseModel.fit(losses, self.settings.mixture)
+        model = NoiseModel.fit(of_all, self.settings.mixture)
         weights = torch.from_numpy(model.posterior(losses)).float()
         self.coefficients.copy_(to_device(torch.from_numpy(model.coefficients()).float(), device))
         self.weights[to_device(rows, device)] = to_device(weights, device)

@@ -25,6 +25,7 @@ Presets: `fast`, the schedule of cross-entropy; `paper`, 120 epochs for CIFAR-10
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -32,7 +33,7 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
 from labelfix.methods import cross_entropy
-from labelfix.methods.base import MethodSettings, TrainState, setting
+from labelfix.methods.base import Method, MethodSettings, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 
 _PAPER = "Liu et al. 2020"
@@ -58,6 +59,7 @@ class EarlyLearning(cross_entropy.CrossEntropy):
     settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
     targets: torch.Tensor
+    row_axes: ClassVar[Mapping[str, int]] = {**Method.row_axes, "targets": 0}
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)

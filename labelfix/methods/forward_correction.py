@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
+from labelfix import processes
 from labelfix.methods import cross_entropy
 from labelfix.methods.base import (
     Flag,
@@ -177,7 +178,7 @@ class ForwardCorrection(cross_entropy.CrossEntropy):
             return {}
         given, probs = self.given.cpu().numpy(), predict("plain").double().softmax(dim=1).numpy()
         rows = (given >= 0) & np.isfinite(probs).all(axis=1)
-        found = estimated_transition(probs[rows], self.settings.anchor_quantile)
+        found = estimated_transition(processes.gathered(probs[rows]), self.settings.anchor_quantile)
         self.transition.copy_(to_device(torch.from_numpy(found).float(), self.given.device))
         return {"kept_mass": float(np.diag(found).mean())}
 

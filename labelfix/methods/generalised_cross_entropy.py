@@ -26,6 +26,7 @@ epochs of a head) or, where the encoder is trained too, `fast-tune` (6).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import numpy as np
@@ -33,7 +34,7 @@ import torch
 from torch import nn
 
 from labelfix.methods import cross_entropy
-from labelfix.methods.base import MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.base import Method, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, to_device
 from labelfix.methods.losses import generalised_cross_entropy
 
@@ -84,6 +85,7 @@ class GeneralisedCrossEntropy(cross_entropy.CrossEntropy):
     settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
     is_kept: torch.Tensor
+    row_axes: ClassVar[Mapping[str, int]] = {**Method.row_axes, "is_kept": 0}
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)

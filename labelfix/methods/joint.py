@@ -59,6 +59,7 @@ and the average precision of the averaged predictions came to .563. Waiting to t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -69,7 +70,7 @@ from torch import nn
 
 from labelfix.errors import InputError
 from labelfix.estimation.evidence import PAPER_RULE, Evidence, others_mass
-from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.base import Flag, Method, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, Prior, to_device
 from labelfix.methods.losses import class_balance, entropy, mean_probs, mix, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
@@ -260,6 +261,7 @@ class Joint(MovingLabels, OwnModel):
     mean_probs: torch.Tensor
     settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
+    row_axes: ClassVar[Mapping[str, int]] = {**Method.row_axes, "record": 0, "targets": 0, "_extra_state": 1}
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)

@@ -66,6 +66,7 @@ only lose.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -79,7 +80,7 @@ from labelfix.errors import InputError
 from labelfix.estimation.evidence import PAPER_RULE, Evidence
 from labelfix.estimation.mixture_posterior import mixture_belief
 from labelfix.methods import look_ahead
-from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.base import Flag, Method, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, packed_to_device
 from labelfix.methods.look_ahead import MetaWeights, Outputs, Parameters, Step
 from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
@@ -271,6 +272,7 @@ class Meta(MovingLabels, OwnModel):
     settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
     needs_trusted: ClassVar[bool] = True
+    row_axes: ClassVar[Mapping[str, int]] = {**Method.row_axes, "keeps_given": 0, "guesses": 0}
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)

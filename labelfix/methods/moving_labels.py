@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from labelfix import processes
 from labelfix.estimation.evidence import Fit
 from labelfix.estimation.weak_network import network_is_weak
 from labelfix.methods.base import Predict, TrainState, setting
@@ -16,6 +17,24 @@ from labelfix.methods.batch import Labels
 from labelfix.methods.own_model import HasOwnModel, OwnModelSettings
 
 _MOVES = "_moves._extra_state"  # as checkpoints have always named it
+
+
+_ROWS_OF_A_LOOK = 20_000
+
+
+def looked_at(probs: np.ndarray, given: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What tells whether a network is weak, of the rows of all processes that share them; of many rows some.
+
+    Args:
+        probs: (N, K) averaged predictions, NaN rows ignored.
+        given: (N,) int64, -1 for none.
+        others: more of the same rows, (N, ...) each.
+    """
+    if processes.count() == 1:
+        return probs, given, *others
+    rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
+    rows = rows[:: max(-(-len(rows) * processes.count() // _ROWS_OF_A_LOOK), 1)]
+    return tuple(processes.gathered(values[rows]) for values in (probs, given, *others))
 
 
 class MovingLabelSettings(OwnModelSettings):
@@ -67,7 +86,7 @@ class MovingLabels(HasOwnModel):
         Args:
             probs: (N, K) its averaged predictions so far.
         """
-        if not self.moves and not network_is_weak(probs, self.given.cpu().numpy()):
+        if not self.moves and not network_is_weak(*looked_at(probs, self.given.cpu().numpy())):
             self.moves = True
         return self.moves
 

@@ -72,6 +72,7 @@ then the last stages are cross-entropy on the given labels. The paper presets go
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -81,7 +82,7 @@ from scipy.special import softmax
 from torch import nn
 
 from labelfix.estimation.evidence import PAPER_RULE, Evidence, others_mass
-from labelfix.methods.base import Flag, MethodSettings, Phase, Predict, TrainState, setting
+from labelfix.methods.base import Flag, Method, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.losses import compatibility, entropy, forward_kl, inverse_kl, label_gradient
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
@@ -314,6 +315,7 @@ class Stages(MovingLabels):
 
     label_logits: torch.Tensor
     settings: StageSettings
+    row_axes: ClassVar[Mapping[str, int]] = {**Method.row_axes, "label_logits": 0}
 
     def __init__(self, network: nn.Module, labels: Labels, settings: StageSettings) -> None:
         super().__init__(network, labels, settings)
@@ -388,7 +390,7 @@ class Pencil(Stages, OwnModel):
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
-        counts = torch.bincount(self.given[self.given >= 0], minlength=labels.num_classes).float()
+        counts = labels.counts
         alike = counts.sum() / (counts.clamp_min(1) * (counts > 0).sum())
         weights = alike if settings.balance_classes else torch.ones_like(alike)
         self.register_buffer("class_weights", weights, persistent=False)

@@ -23,6 +23,7 @@ from labelfix.methods.binary_losses import (
     binary_label_gradient,
     first_label_logits,
 )
+from labelfix.methods.moving_labels import looked_at
 from labelfix.methods.multi_label import MultiLabelMethod, MultiLabelSettings
 from labelfix.methods.pencil import FIRST_LOGIT, Stages, StageSettings, stage_of
 
@@ -128,8 +129,8 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
         """
         if self.settings.when_weak == "go":
             return True
-        given = self.given.cpu().numpy()
-        states = np.where((given >= 0)[:, None], self.targets.cpu().numpy() >= 0.5, -1)
+        probs, given, targets = looked_at(probs, self.given.cpu().numpy(), self.targets.cpu().numpy())
+        states = np.where((given >= 0)[:, None], targets >= 0.5, -1)
         may = [
             not network_is_weak(np.stack([1 - one, one], axis=1), state)
             for one, state in zip(probs.T, states.T, strict=True)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from labelfix.methods.batch import Batch, to_device
+from labelfix.training.shards import Shard
 
 _RESIDENT_SHARE = 0.5
 _SLICE_BYTES = 1 << 26
@@ -57,6 +58,7 @@ class Source:
         device: where batches live.
         resident: None to decide by the free memory.
         beside: another source that has its place already: both together must leave room for the training.
+        shard: the rows of this process, whose batches it gives, counted from 0; None for all rows.
     """
 
     def __init__(
@@ -66,16 +68,25 @@ class Source:
         device: torch.device,
         resident: bool | None = None,
         beside: Source | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self.augmentation = augmentation
         self.device = device
-        self.num_rows = len(stored)
+        self.shard = shard
+        self._rows = None if shard is None else shard.rows
+        self.num_rows = len(stored) if self._rows is None else len(self._rows)
         self._stored = stored
         taken = 0 if beside is None else beside.resident_bytes
-        self.resident = _fits(stored.nbytes, taken, device) if resident is None else resident
-        self.resident_bytes: int = taken + (stored.nbytes if self.resident else 0)
-        self._on_device = _moved(stored, device) if self.resident else None
+        # The processes of a machine share its memory, but each has a GPU of its own.
+        held = stored[:1].nbytes * self.num_rows if device.type == "cuda" else stored.nbytes
+        self.resident = _fits(held, taken, device) if resident is None else resident
+        self.resident_bytes: int = taken + (held if self.resident else 0)
+        self._on_device = _moved(stored, device, self._rows) if self.resident else None
         self._generator = torch.Generator(device)
+
+    def of_all_rows(self) -> Source:
+        """The same images, those of all processes, and none of them on the device."""
+        return Source(self._stored, self.augmentation, self.device, resident=False)
 
     @property
     def has_large_images(self) -> bool:
@@ -120,7 +131,7 @@ class Source:
                 yield self._arrived(*waiting.popleft())
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
-        values = torch.from_numpy(self._stored[rows])
+        values = torch.from_numpy(self._stored[rows if self._rows is None else self._rows[rows]])
         return (
             values.pin_memory() if self.device.type == "cuda" else values
         )  # here, where nothing waits for it
@@ -142,13 +153,18 @@ def _free_on(device: torch.device) -> int:
     return _free_memory()
 
 
-def _moved(stored: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A copy on the device, made slice by slice: of the main memory it takes a slice, and on the CPU the copy."""
+def _moved(stored: np.ndarray, device: torch.device, chosen: np.ndarray | None) -> torch.Tensor:
+    """A copy of the chosen rows (n,) int64, None for all, on the device, slice by slice.
+
+    Of the main memory it takes a slice, and on the CPU the copy.
+    """
     rows = max(_SLICE_BYTES // max(stored[:1].nbytes, 1), 1)
     kind = torch.from_numpy(np.empty(0, stored.dtype)).dtype
-    copy = torch.empty(stored.shape, dtype=kind, device=device)
-    for first in range(0, len(stored), rows):
-        copy[first : first + rows] = torch.from_numpy(np.array(stored[first : first + rows]))
+    count = len(stored) if chosen is None else len(chosen)
+    copy = torch.empty((count, *stored.shape[1:]), dtype=kind, device=device)
+    for first in range(0, count, rows):
+        part = slice(first, first + rows)
+        copy[part] = torch.from_numpy(np.array(stored[part if chosen is None else chosen[part]]))
         _let_go(stored)
     return copy
 

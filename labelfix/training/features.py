@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from labelfix import processes
 from labelfix.atomic_files import flush, write_json
 from labelfix.data.array_file import check_space, map_array, reserve
 from labelfix.data.cache import FEATURES, cache_errors, cache_folder
@@ -126,7 +127,7 @@ def open_features(
 ) -> np.ndarray:
     """The features of all images, from the cache where they are there.
 
-    Only one process encodes them at a time; others wait and open the result.
+    Only one scan encodes them at a time; others wait and open the result. The processes of a scan share the rows.
 
     Args:
         store: the decoded images.
@@ -145,14 +146,16 @@ def open_features(
     """
     folder = cache_folder() / FEATURES
     shape = (len(store.images), len(views), num_features(encoder, images.image_size))
-    path = folder / f"{_key(store, encoder, images, views, device, precision)}.npy"
-    if (found := _opened(path, shape)) is not None:
-        return found
-    with locked(path):
-        if (found := _opened(path, shape)) is None:
+    key = processes.from_first(lambda: _key(store, encoder, images, views, device, precision))
+    path = folder / f"{key}.npy"
+    if processes.from_first(lambda: _opened(path, shape) is not None):
+        return map_array(path, _TYPE, shape)
+    # The first process holds the lock for all that share the work.
+    with nullcontext() if processes.rank() else locked(path):
+        if processes.from_first(lambda: _opened(path, shape) is None):
             _build(path, shape, store, encoder, images, views, device, precision, on_progress)
-            found = map_array(path, _TYPE, shape)
-    return found
+        processes.wait_for_all()
+        return map_array(path, _TYPE, shape)
 
 
 def statistics(features: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -227,35 +230,46 @@ def _build(
     partial, note = path.with_suffix(".partial"), path.with_suffix(".json")
     rows = np.flatnonzero(store.valid)
     with cache_errors():
-        done = _rows_done(partial, note, shape)
-        if done is None:
-            for left in (path, partial, note):
-                left.unlink(missing_ok=True)
-            check_space(
-                int(np.prod(shape)) * _TYPE.itemsize,
-                path.parent,
-                f"the features of {shape[0]} images",
-                "take fewer --rows",
-            )
-            reserve(partial, _TYPE, shape)
-            done = 0
+        done = processes.from_first(lambda: _begun(path, partial, note, shape))
         target = np.load(partial, mmap_mode="r+")
         while done < len(rows):
             if on_progress is not None:
                 on_progress(done, len(rows))
-            block = rows[done : done + _BLOCK]
-            target[block] = np.concatenate(
-                list(_encoded(store, block, encoder, images, views, device, precision))
-            )
-            target.flush()
-            done += len(block)
-            write_json(note, {"rows_done": done})
+            first = done + processes.rank() * _BLOCK
+            block = rows[first : first + _BLOCK]
+            if len(block):
+                target[block] = np.concatenate(
+                    list(_encoded(store, block, encoder, images, views, device, precision))
+                )
+                target.flush()
+            processes.wait_for_all()
+            done = min(done + processes.count() * _BLOCK, len(rows))
+            if not processes.rank():
+                write_json(note, {"rows_done": done})
         if on_progress is not None:
             on_progress(done, len(rows))
         del target
-        os.replace(partial, path)
-        note.unlink(missing_ok=True)
-        flush(path.parent)
+        if not processes.rank():
+            os.replace(partial, path)
+            note.unlink(missing_ok=True)
+            flush(path.parent)
+
+
+def _begun(path: Path, partial: Path, note: Path, shape: tuple[int, ...]) -> int:
+    """How many rows a killed build has done; where there is none, place is made for a new one."""
+    done = _rows_done(partial, note, shape)
+    if done is not None:
+        return done
+    for left in (path, partial, note):
+        left.unlink(missing_ok=True)
+    check_space(
+        int(np.prod(shape)) * _TYPE.itemsize,
+        path.parent,
+        f"the features of {shape[0]} images",
+        "take fewer --rows",
+    )
+    reserve(partial, _TYPE, shape)
+    return 0
 
 
 def _rows_done(partial: Path, note: Path, shape: tuple[int, ...]) -> int | None:

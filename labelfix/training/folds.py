@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from labelfix import processes
 from labelfix.config import ScanConfig
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
@@ -179,8 +180,11 @@ def _held_out(
 ) -> tuple[torch.Tensor, list[EpochReport], int]:
     """Train a fold and keep what `_finished` reads: logits of the rows held out, reports and network passes."""
     reports = train(trainer, folder, reporter, watched, stage)
-    units = trainer.position.forward_units
-    held_out = trainer.predict(trainer.source.augmentation.held_out, rows)[torch.from_numpy(rows)]
+    units = trainer.forward_units
+    predicted = trainer.predict_for_all(trainer.source.augmentation.held_out, rows)
+    if processes.rank():
+        return predicted.new_full((len(rows), predicted.shape[1]), float("nan")), reports, units
+    held_out = predicted[torch.from_numpy(rows)]
     facts = {"reports": [report.to_json() for report in reports], "forward_units": units}
     number = checkpoint.newest_number(folder) + 1
     checkpoint.save(folder, number, {"held_out": held_out}, {"finished": facts})

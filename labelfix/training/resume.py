@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
+from labelfix import processes
 from labelfix.errors import Interrupted
 from labelfix.reporting import Reporter, tell_epoch
 from labelfix.training import checkpoint
@@ -64,13 +66,15 @@ def train(
             seen: dict[str, float] = {}
             for each in watched:
                 seen |= _measured(trainer, *each)
-            seen |= _label_accuracy(trainer, truth)
+            if (share := trainer.label_accuracy(truth)) is not None:
+                seen["label_accuracy"] = share
             seen[DATA_WAIT] = round(trainer.data_wait_seconds, 3)
             reports.append(replace(report, reported={**report.reported, **seen}))
             tell_epoch(reporter, stage, _told(reports[-1], trainer.num_epochs))
             if not report.is_finite:
                 break
-            if save_seconds < _CHECKPOINT_SHARE * (time.monotonic() - saved_at):
+            is_cheap = save_seconds < _CHECKPOINT_SHARE * (time.monotonic() - saved_at)
+            if processes.from_first(partial(bool, is_cheap)):
                 started = time.monotonic()
                 number = _save(trainer, folder, reports, number)
                 saved_at = time.monotonic()
@@ -103,19 +107,11 @@ def _measured(trainer: Trainer, name: str, images: Source, labels: np.ndarray) -
     return {f"{name}{word}_accuracy": found[place] for place, word in enumerate(("", "_top5")[: len(tops)])}
 
 
-def _label_accuracy(trainer: Trainer, truth: np.ndarray | None) -> dict[str, float]:
-    """Share of the labels that a method has come to, of rows whose truth is known, that are right."""
-    current = trainer.method.current_labels()
-    if truth is None or current is None or not (truth >= 0).any():
-        return {}
-    rows = truth >= 0
-    return {"label_accuracy": float((current.cpu().numpy()[rows] == truth[rows]).mean())}
-
-
 def _save(trainer: Trainer, folder: Path, reports: list[EpochReport], number: int) -> int:
     tensors, position = trainer.state()
     facts = {"position": position, "reports": [report.to_json() for report in reports]}
-    checkpoint.save(folder, number + 1, tensors, facts)
+    if not processes.rank():
+        checkpoint.save(folder, number + 1, tensors, facts)
     return number + 1
 
 
@@ -150,7 +146,8 @@ def _newest_reports(trainer: Trainer, folder: Path, damaged: list[Path]) -> list
 def _interrupt_flag() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C into a flag; a second one stops at once. Only the main thread gets signals."""
     flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    # Several processes end, and go on from the last epoch's end: they could not stop at the same step.
+    if threading.current_thread() is not threading.main_thread() or processes.count() > 1:
         yield flag
         return
     before = signal.getsignal(signal.SIGINT)

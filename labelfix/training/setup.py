@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from labelfix import networks
+from labelfix import networks, processes
 from labelfix.config import OWN_FEATURES, ScanConfig
 from labelfix.data.images.store import ImageStore, stored_size
 from labelfix.data.known_truth import validation_rows
@@ -20,6 +20,7 @@ from labelfix.data.verified_labels import Trusted
 from labelfix.device_errors import is_of_device
 from labelfix.errors import InputError
 from labelfix.methods import method_class
+from labelfix.methods.base import MethodSettings
 from labelfix.methods.batch import Labels
 from labelfix.networks import NetworkSpec
 from labelfix.networks.encoders import (
@@ -41,10 +42,12 @@ from labelfix.training.features import (
     seconds_per_image,
     statistics,
 )
+from labelfix.training.shards import Shard
 from labelfix.training.trainer import Trainer
 
 _NETWORK_SEED = 4
 _FOLD_SEED = 5
+_PROCESS_SEED = 7
 _STATISTICS_ROWS = 10_000
 _TIMED_ROWS = 64
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -220,6 +223,7 @@ def open_images(
     encoder: FrozenEncoder | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     beside: Source | None = None,
+    shard: Shard | None = None,
 ) -> Source:
     """The images of a scan as its network sees them, or their features as its head does.
 
@@ -229,6 +233,7 @@ def open_images(
         encoder: see `open_encoder`.
         on_progress: of the encoding, called with (rows done, rows in all) now and then.
         beside: the source that is trained on, where these images are only measured on: then they are seen as its are.
+        shard: the rows of this process; None for all.
 
     Raises:
         InputError: no room for the features.
@@ -237,17 +242,20 @@ def open_images(
     views = None if beside is None else beside.augmentation
     if encoder is None:
         own = _augmentation(store, config) if views is None else views
-        return Source(store.images, own, device, beside=beside)
+        return Source(store.images, own, device, beside=beside, shard=shard)
     images = _augmentation(store, config)
     seen = encoded_views(flip=config.flip, has_margin=store.stored_size > config.image_size)
     features = open_features(store, encoder, images, seen, device, config.precision_type, on_progress)
     if views is None:
-        centre, spread = (torch.from_numpy(part).to(device) for part in statistics(features, store.valid))
+        found = processes.from_first(lambda: statistics(features, store.valid))
+        centre, spread = (torch.from_numpy(part).to(device) for part in found)
         views = FeatureViews(images, centre, spread)
-    return Source(features, views, device, beside=beside)
+    return Source(features, views, device, beside=beside, shard=shard)
 
 
-def open_own_features(features: np.ndarray, valid: np.ndarray, config: ScanConfig) -> Source:
+def open_own_features(
+    features: np.ndarray, valid: np.ndarray, config: ScanConfig, shard: Shard | None = None
+) -> Source:
     """The user's own features (N, D) float32 as heads see them: one view a row, by the statistics of the `valid`.
 
     Raises:
@@ -258,7 +266,7 @@ def open_own_features(features: np.ndarray, valid: np.ndarray, config: ScanConfi
     device, views = torch.device(config.device), features[:, None]
     centre, spread = (torch.from_numpy(part).to(device) for part in statistics(views, valid))
     nothing_seen = Augmentation(1, (0.0,) * 3, (1.0,) * 3, flip=False, device=device)
-    return Source(views, FeatureViews(nothing_seen, centre, spread), device)
+    return Source(views, FeatureViews(nothing_seen, centre, spread), device, shard=shard)
 
 
 def _augmentation(store: ImageStore, config: ScanConfig) -> Augmentation:
@@ -289,7 +297,7 @@ def make_trainer(
     """The trainer of a scan, or of one of its folds, with a network, an order and views of its own.
 
     Args:
-        source: of the images.
+        source: of the images; where it has a shard of the rows, the trainer has it too.
         labels: (N,) int64 that are trained towards, -1 for rows that are not.
         num_classes: K.
         config: of the scan.
@@ -300,24 +308,46 @@ def make_trainer(
         targets: (N, K) float32 where a row may have several labels, see `training_targets`.
 
     Raises:
-        InputError: a network that does not take images of this size, or fewer than two rows to train on.
+        InputError: a network that does not take images of this size, or fewer than two rows to train on, in all or in
+            a step of each process.
     """
     seed = config.seed if fold is None else seed_of(config.seed, _FOLD_SEED, fold)
     views = source.augmentation
     network = build_network(config, num_classes, seed, views if isinstance(views, FeatureViews) else None)
     device = torch.device(config.device)
-    known = Labels.of(labels, num_classes, device, trusted_labels, targets)
-    method = method_class(config.method, config.task)(network, known, config.settings)
+    known, trained = (
+        Labels.of(labels, num_classes, device, trusted_labels, targets),
+        np.flatnonzero(labels >= 0),
+    )
+    settings, shard = config.settings, source.shard
+    if shard is not None:
+        known, settings = known.of_rows(shard.rows), _shared(settings)
+        trained, predicted = shard.places(trained), shard.places(predicted)
+        unseen = None if unseen is None else shard.places(unseen)
+        seed = seed_of(seed, _PROCESS_SEED, processes.rank())
+    method = method_class(config.method, config.task)(network, known, settings)
     return Trainer(
         method.to(device),
         source,
-        trained_rows=np.flatnonzero(labels >= 0),
+        trained_rows=trained,
         predicted_rows=predicted,
         unseen_rows=unseen,
         seed=seed,
         # A head is quick as it is.
         precision=torch.float32 if config.is_frozen else config.precision_type,
     )
+
+
+def _shared(settings: MethodSettings) -> MethodSettings:
+    """The settings of one process of several: a step is shared among them."""
+    number = processes.count()
+    size = settings.batch_size // number
+    if size < 2:
+        raise InputError(
+            f"--batch-size {settings.batch_size} is too small for {number} processes, which take 2 rows of a step each:"
+            f" give at least {2 * number}, or start fewer"
+        )
+    return settings.model_copy(update={"batch_size": size})
 
 
 def build_network(

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from labelfix import processes
 from labelfix.errors import InputError
 from labelfix.estimation.metrics import mean_average_precision
 from labelfix.json_files import Checks, are, by_name, is_count, is_number, is_text, maybe, wrong_key
@@ -93,6 +95,7 @@ class Trainer:
         self.method = method
         self.source = source
         self.position = Position()
+        self.said: torch.Tensor | None = None  # what it predicts, where several processes have predicted it
         self.data_wait_seconds = 0.0  # that the steps of this epoch have waited for their batches
         self._trained_rows = trained_rows
         self._predicted_rows = predicted_rows
@@ -100,12 +103,14 @@ class Trainer:
         self._seed = seed
         self._precision = precision
         self._epoch_phases = [phase for phase in method.phases() for _ in range(phase.epochs)]
+        self._shard = source.shard
         self._first_weights = _copied(method.network) if any(p.fresh for p in self._epoch_phases) else {}
         averages = any(phase.ema_decay for phase in self._epoch_phases)
         self._averaged = deepcopy(method.network).requires_grad_(False) if averages else None
         self._loss_sums = torch.zeros(0, device=source.device)
         self._rate = 0.0  # of the last step
-        self.steps_per_epoch = len(even_slices(trained_rows, method.settings.batch_size))
+        steps = len(even_slices(trained_rows, method.settings.batch_size))
+        self.steps_per_epoch = steps if source.shard is None else processes.least(steps)
         self._names = {id(p): name for name, p in method.named_parameters()}
         settings = method.settings
         self.optimiser = _optimiser(method, settings, source.device)
@@ -114,6 +119,12 @@ class Trainer:
     def num_trained_rows(self) -> int:
         """R."""
         return len(self._trained_rows)
+
+    @property
+    def forward_units(self) -> int:
+        """Network passes of the epochs done, in rows, of all processes that share the rows."""
+        own = self.position.forward_units
+        return own if self._shard is None else int(processes.total(np.array(own)))
 
     @property
     def num_epochs(self) -> int:
@@ -169,12 +180,22 @@ class Trainer:
         In float32, whatever the training: so the exported classifier predicts the same, on any machine. On a GPU in
         batches no larger than those of the training, which needs more memory for each row.
         """
+        if self.said is not None and view == "plain" and rows is None:
+            return self.said
         seed = seed_of(self._seed, _TRACKING, self.position.epoch)
         rows = self._predicted_rows if rows is None else rows
         most = self.method.settings.batch_size
         return logits(
             self.network, self.source, rows, view=view, seed=seed, precision=precision, most_rows=most
         )
+
+    def predict_for_all(self, view: str, rows: np.ndarray | None = None) -> torch.Tensor:
+        """As `predict`, of the rows of all processes that share them, which only the first process gets."""
+        if self._shard is None:
+            return self.predict(view, rows)
+        own = self._predicted_rows if rows is None else self._shard.places(rows)
+        nothing = torch.full((self.source.num_rows, self.method.labels.num_classes), float("nan"))
+        return self._shard.whole(self.predict(view, own) if len(own) else nothing)
 
     def accuracy(self, source: Source, labels: np.ndarray) -> float:
         """Share of the labelled rows of a source that the network gets right, in evaluation mode.
@@ -193,13 +214,29 @@ class Trainer:
             labels: (N,) int64, -1 for rows that do not count; at least one does.
             tops: how many classes count; no more than there are.
         """
-        rows, most = np.flatnonzero(labels >= 0), self.method.settings.batch_size
+        labels, rows = _own(source, labels, labels >= 0)
+        most = self.method.settings.batch_size
         right = torch.zeros(len(tops), dtype=torch.int64, device=source.device)
         for some, found in batch_logits(self.network, source, rows, most_rows=most):
             label = to_device(labels[some], source.device).unsqueeze(1)
             is_hit = found.topk(max(tops), dim=1).indices == label
             right += torch.stack([is_hit[:, :top].any(dim=1).sum() for top in tops])
-        return [count / len(rows) for count in right.tolist()]
+        *told, count = processes.total(np.array([*right.tolist(), len(rows)]))
+        return [int(each) / int(count) for each in told]
+
+    def label_accuracy(self, truth: np.ndarray | None) -> float | None:
+        """Share of the labels that the method has come to that are right; None where it moves none, or none is known.
+
+        Args:
+            truth: (N,) int64, -1 for rows that do not count; None where nothing is known.
+        """
+        current = self.method.current_labels()
+        if truth is None or current is None or not (truth >= 0).any():
+            return None
+        known, rows = _own(self.source, truth, truth >= 0)
+        right = int((current.cpu().numpy()[rows] == known[rows]).sum())
+        told, count = processes.total(np.array([right, len(rows)]))
+        return int(told) / int(count)
 
     def mean_average_precision(self, source: Source, targets: np.ndarray) -> float:
         """How well the network ranks the rows of every class first, in evaluation mode, see `estimation.metrics`.
@@ -208,10 +245,11 @@ class Trainer:
             source: of the images.
             targets: (N, K) float32, NaN for rows that do not count; at least one does.
         """
-        rows, most = np.flatnonzero(np.isfinite(targets).all(axis=1)), self.method.settings.batch_size
-        batches = batch_logits(self.network, source, rows, most_rows=most)
-        scores = np.concatenate([found.cpu().numpy() for _, found in batches])
-        return mean_average_precision(scores, targets[rows] >= 0.5)
+        targets, rows = _own(source, targets, np.isfinite(targets).all(axis=1))
+        batches = batch_logits(self.network, source, rows, most_rows=self.method.settings.batch_size)
+        nothing = np.zeros((0, targets.shape[1]), np.float32)
+        scores = np.concatenate([nothing, *(found.cpu().numpy() for _, found in batches)])
+        return mean_average_precision(processes.gathered(scores), processes.gathered(targets[rows] >= 0.5))
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Everything that `restore` needs: tensors by name, and JSON-able facts."""
@@ -222,7 +260,17 @@ class Trainer:
         for name, value in () if self._averaged is None else self._averaged.state_dict().items():
             tensors[f"averaged.{name}"] = value
         tensors["loss_sums"] = self._loss_sums
-        return tensors, asdict(self.position)
+        if self._shard is not None:
+            axes = self._row_axes()
+            tensors = {
+                name: self._shard.whole(value, axes[name]) if name in axes else value
+                for name, value in tensors.items()
+            }
+        return tensors, {**asdict(self.position), "forward_units": self.forward_units}
+
+    def _row_axes(self) -> dict[str, int]:
+        """The axis of the rows of those parts of the state that have one."""
+        return {f"method.{name}": axis for name, axis in self.method.row_axes.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor], facts: Any) -> None:
         """Put the trainer back where `state` was taken.
@@ -231,6 +279,13 @@ class Trainer:
             ValueError: it was taken of another trainer, or is no state at all; nothing has changed then.
         """
         position = self._checked(facts)
+        if self._shard is not None:
+            tensors = dict(tensors)
+            for name, axis in self._row_axes().items():
+                if name in tensors:
+                    tensors[name] = self._shard.part(tensors[name], axis)
+            if processes.rank():
+                position.forward_units = 0  # the first process counts for all
         self._check_tensors(tensors, len(position.loss_names))
         self.position = position
         self._loss_sums = tensors["loss_sums"].to(self.source.device)
@@ -274,7 +329,7 @@ class Trainer:
     def _epoch_batches(self, phase: Phase) -> Iterator[Batch]:
         epoch, first = self.position.epoch, self.position.step
         order = np.random.default_rng(seed_of(self._seed, _ORDER, epoch)).permutation(self._trained_rows)
-        slices = even_slices(order, self.method.settings.batch_size)[first:]
+        slices = np.array_split(order, self.steps_per_epoch)[first:]
         seeds = [seed_of(self._seed, _STEP, epoch, first + k) for k in range(len(slices))]
         batches = self.source.batches(slices, phase.views, seeds)
         for seed, batch, trusted in zip(seeds, batches, self._trusted_batches(phase), strict=False):
@@ -310,6 +365,8 @@ class Trainer:
         values = torch.stack(list(parts.values()))
         self.optimiser.zero_grad()
         values.sum().backward()
+        if self._shard is not None:
+            self._share_gradients(len(batch.rows))
         self.optimiser.step()
         if self._averaged is not None and phase.ema_decay:
             epochs = self.position.epoch - self._epoch_phases.index(phase)
@@ -321,6 +378,30 @@ class Trainer:
             self._loss_sums = torch.zeros(len(parts), device=self.source.device)
         self._loss_sums += values.detach()
         self.position.step += 1
+
+    def _share_gradients(self, num_rows: int) -> None:
+        """Every gradient becomes its mean over the rows of this step that the processes have together."""
+        gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
+        count = torch.tensor([float(num_rows)], device=self.source.device)
+        parts = [*((gradient * num_rows).flatten() for gradient in gradients), count]
+        together = processes.add_up(torch.cat(parts))
+        together /= together[-1].clone()
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, mean in zip(gradients, together[:-1].split(sizes), strict=True):
+            gradient.copy_(mean.view(gradient.shape))
+
+    def _share_statistics(self) -> None:
+        """Averages over batches, such as statistics of BatchNorm and sums of losses, become those of all processes."""
+        shared = [self._loss_sums]
+        for layer in self.method.network.modules():
+            if isinstance(layer, _BatchNorm) and layer.track_running_stats:
+                shared += [cast("torch.Tensor", layer.running_mean), cast("torch.Tensor", layer.running_var)]
+        state = self.method.state_dict(keep_vars=True)
+        buffers = {name for name, _ in self.method.named_buffers() if not name.startswith("network.")}
+        shared += [state[name] for name in sorted(buffers & state.keys() - self.method.row_axes.keys())]
+        together = processes.add_up(torch.cat([part.flatten() for part in shared])) / processes.count()
+        for part, mean in zip(shared, together.split([part.numel() for part in shared]), strict=True):
+            part.copy_(mean.view(part.shape))
 
     def _begin(self, phase: Phase) -> None:
         """What comes before its first step, so that a run that stopped there does it at the restart."""
@@ -334,6 +415,8 @@ class Trainer:
 
     def _end_epoch(self, phase: Phase, started: float) -> EpochReport:
         when = self._train_state(phase)
+        if self._shard is not None:
+            self._share_statistics()
         predicted: list[str] = []
 
         def predict(view: str) -> torch.Tensor:
@@ -341,6 +424,10 @@ class Trainer:
             return self.predict(view, precision=self._precision)
 
         reported = self.method.after_epoch(when, predict)
+        if self._shard is not None:
+            values = np.array([float(value) for value in reported.values()])
+            shares = processes.total(values) / processes.count()
+            reported = dict(zip(reported, shares.tolist(), strict=True))
         self.position.forward_units += self._passes(phase, len(predicted)) + self._remember_unseen(when)
         means = (self._loss_sums / self.position.step).tolist()
         losses = dict(zip(self.position.loss_names, means, strict=True))
@@ -401,6 +488,14 @@ def _optimiser(method: Method, settings: MethodSettings, device: torch.device) -
 def _copied(network: nn.Module) -> dict[str, torch.Tensor]:
     """The weights and statistics of a network, in main memory."""
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def _own(source: Source, values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of values a row (N, ...) those of this process, and which of its rows count (N,) bool, (m,) int64."""
+    shard = source.shard
+    if shard is None:
+        return values, np.flatnonzero(counts)
+    return values[shard.rows], np.flatnonzero(counts[shard.rows] & shard.owned)
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -321,7 +321,7 @@ def make_trainer(
     )
     settings, shard = config.settings, source.shard
     if shard is not None:
-        known, settings = known.of_rows(shard.rows), _shared(settings)
+        known, settings = known.of_rows(shard.rows), shared_settings(settings)
         trained, predicted = shard.places(trained), shard.places(predicted)
         unseen = None if unseen is None else shard.places(unseen)
         seed = seed_of(seed, _PROCESS_SEED, processes.rank())
@@ -338,7 +338,7 @@ def make_trainer(
     )
 
 
-def _shared(settings: MethodSettings) -> MethodSettings:
+def shared_settings(settings: MethodSettings) -> MethodSettings:
     """The settings of one process of several: a step is shared among them."""
     number = processes.count()
     size = settings.batch_size // number

@@ -114,6 +114,13 @@ class Trainer:
         self._names = {id(p): name for name, p in method.named_parameters()}
         settings = method.settings
         self.optimiser = _optimiser(method, settings, source.device)
+        if source.shard is not None:
+            # A method may take its decay from the number of rows, which is not the same everywhere.
+            decays = processes.from_first(
+                lambda: [each["weight_decay"] for each in self.optimiser.param_groups]
+            )
+            for group, decay in zip(self.optimiser.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
 
     @property
     def num_trained_rows(self) -> int:

@@ -26,7 +26,7 @@ from labelfix.training.batches import Source
 from labelfix.training.shards import deal
 from labelfix.training.trainer import Trainer
 
-_ROWS, _CLASSES = 240, 10
+_ROWS, _CLASSES = 250, 10
 _CPU = torch.device("cpu")
 
 

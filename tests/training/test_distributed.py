@@ -31,7 +31,9 @@ _TRAININGS = [
     "bmm",
     "bmm:variant=m-dyr-h,weights_from=epoch",
     "pencil",
+    "pencil:when_weak=wait",
     "joint",
+    "joint:when_weak=wait",
     "meta",
     "nnaqc",
     "forward-correction",
@@ -55,11 +57,11 @@ def by_two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_three(tmp_path_factory):
-    return _trained(3, ["bmm"], tmp_path_factory.mktemp("by-three"))
+    return _trained(3, ["bmm", "nnaqc"], tmp_path_factory.mktemp("by-three"))
 
 
 def _assert_in_step(found: dict, count: int) -> None:
-    assert found["steps"] == 20
+    assert found["steps"] >= 20
     assert found["parameters_alike"] == found["shared_state_alike"] == found["reports_alike"] == 1
     assert found["row_state_alike"] == 0  # each has other rows
     assert found["losses_finite"]
@@ -75,14 +77,19 @@ def test_after_20_steps_on_other_rows_the_parameters_are_bit_equal(by_two, name)
 @pytest.mark.parametrize("name", _TRAININGS)
 def test_the_state_of_all_rows_comes_together_and_apart_again(by_two, name):
     found = by_two[name]
-    assert sum(found["own_rows"]) == 240
-    assert all(240 in shape for shape in found["whole"].values())
+    assert sum(found["own_rows"]) == 250
+    assert all(250 in shape for shape in found["whole"].values())
     assert found["restored_alike"] == 1
+
+
+@pytest.mark.parametrize("name", ["bmm", "nnaqc"])
+def test_three_processes_with_unequal_shares_keep_in_step(by_three, name):
+    _assert_in_step(by_three[name], 3)
+    assert min(by_three[name]["own_rows"]) < max(by_three[name]["own_rows"])
 
 
 def test_three_processes_fit_one_mixture(by_three):
     found = by_three["bmm"]
-    _assert_in_step(found, 3)
     assert found["last"]["clean_mean"] < found["last"]["noisy_mean"]
 
 
@@ -127,12 +134,11 @@ def test_a_scan_by_two_finds_what_one_finds_and_only_the_first_speaks(images, tm
     assert labelfix.load_classifier(tmp_path / "by-two" / "classifier")
 
 
-def test_a_killed_process_ends_the_scan_which_goes_on_with_another_number(images, tmp_path, monkeypatch):
+def test_a_killed_process_ends_the_scan_which_goes_on_with_another_number(tmp_path, monkeypatch):
     monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "cache"))
-    options = {"method": "bmm", "epochs": 60, "rows": 60}
-    command = _scan(
-        images, "run", *(part for key, value in options.items() for part in (f"--{key}", f"{value}"))
-    )
+    images = tmp_path / "images"
+    write_digits(images, 80)
+    command = _scan(images, "run", "--method", "bmm", "--epochs", "60")
     running = start_together(2, *command, cwd=tmp_path)
     until = time.monotonic() + 200
     while not list((tmp_path / "run").glob("checkpoint/*.json")):
@@ -145,7 +151,7 @@ def test_a_killed_process_ends_the_scan_which_goes_on_with_another_number(images
     assert "another of the 2 processes of this scan has ended" in err
     assert "give the same command to go on" in err
     assert len(err.splitlines()) == 1
-    run = labelfix.scan(images, out=tmp_path / "run", encoder="none", **options)
+    run = labelfix.scan(images, out=tmp_path / "run", encoder="none", method="bmm", epochs=60)
     metadata = json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
     assert metadata["resumed_elsewhere"] is True
     assert list(pd.read_parquet(run.out / "epochs.parquet").epoch) == list(range(1, 61))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import softmax
 
+from labelfix import processes
 from labelfix.config import ScanConfig
 from labelfix.estimation.choice import Choice, most_likely, pooled
 from labelfix.training.folds import CrossFit
@@ -50,10 +51,19 @@ def compare(
     """
     fits = {config.method: fit(config) for config in configs}
     usable = {name: found for name, found in fits.items() if found.is_finite}
-    if len(configs) == 1 or not usable:
-        return Compared(configs[0], fits[configs[0].method], fits, None)
     probs = {name: softmax(found.logits.astype(np.float64), axis=1) for name, found in usable.items()}
-    choice = most_likely(probs, given, configs[0].thresholds)
+
+    def choose() -> Choice | None:
+        if len(configs) == 1 or not usable:
+            return None
+        return most_likely(probs, given, configs[0].thresholds)
+
+    # Of several processes the first alone has the predictions of all rows.
+    choice = processes.from_first(choose)
+    if choice is None or processes.rank():
+        taken = configs[0].method if choice is None else choice.taken[0]
+        chosen = next(config for config in configs if config.method == taken)
+        return Compared(chosen, fits[taken], fits, choice)
     best = next(config for config in configs if config.method == choice.taken[0])
     crossed = replace(fits[best.method], forward_units=sum(found.forward_units for found in fits.values()))
     if len(choice.taken) > 1:

@@ -169,7 +169,8 @@ def test_folds_over_an_encoder_are_shared_and_its_features_are_those_of_one(
     images, tmp_path, monkeypatch, one_thread
 ):
     # More rows than a block of the encoding has, so that both encode.
-    options = {"encoder": "lite0", "image_size": "32", "epochs": 3, "folds": 2}
+    # The methods are compared, which rests on folds.
+    options = {"method": "auto", "encoder": "lite0", "image_size": "32", "epochs": 3, "folds": 2}
     command = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
     monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "cache-two"))
     for code, _, err in together(2, "-m", "labelfix", "scan", images, *command, "--out=two", cwd=tmp_path):

@@ -14,7 +14,8 @@ above it here:
     training/       trainer: the only loop; batches, augmentation, features (frozen encoders), folds, checkpoint, resume
     results/        what a run leaves: corrections, summary, model_card, classifier, decisions, run_folder
     accessor/       read_corrections(), and df.labelfix
-    pipeline        scan() and plan(): all of the above in one page
+    scan_plan       a scan before its first step, and plan()
+    pipeline        scan(): all of the above in one page
     scoring         score_labels(): findings from predictions that somebody else's model made, without a scan
     prediction      predict(): a trained classifier on other images
     evaluation      evaluate(): a run against the truth
@@ -42,10 +43,11 @@ if TYPE_CHECKING:
     from labelfix.exports import export
     from labelfix.methods import method_card, method_names
     from labelfix.noise.corruption import corrupt
-    from labelfix.pipeline import Run, plan, scan
+    from labelfix.pipeline import Run, scan
     from labelfix.prediction import predict
     from labelfix.results.classifier import Classifier, load_classifier
     from labelfix.reviews import review
+    from labelfix.scan_plan import plan
     from labelfix.scoring import score_labels
 
 __version__ = version("labelfix")
@@ -63,7 +65,7 @@ _HOMES = {
     "load_classifier": "results.classifier",
     "method_card": "methods",
     "method_names": "methods",
-    "plan": "pipeline",
+    "plan": "scan_plan",
     "predict": "prediction",
     "read_corrections": "accessor",
     "review": "reviews",

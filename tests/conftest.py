@@ -33,7 +33,7 @@ def cache(tmp_path_factory, monkeypatch):
 def no_encoder_trial():
     """`--encoder auto` is none without a trial, which takes seconds of every scan."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("labelfix.pipeline.try_encoder", lambda *_: None)
+        patch.setattr("labelfix.scan_plan.try_encoder", lambda *_: None)
         yield
 
 
@@ -41,7 +41,7 @@ def no_encoder_trial():
 def encoder_trial(request, monkeypatch):
     """But for tests that are marked `trial`."""
     if request.node.get_closest_marker("trial") is not None:
-        monkeypatch.setattr("labelfix.pipeline.try_encoder", try_encoder)
+        monkeypatch.setattr("labelfix.scan_plan.try_encoder", try_encoder)
 
 
 def write_digits(folder: Path, rows: int, noise: str | None = None, seed: int = 0) -> np.ndarray:

@@ -25,6 +25,7 @@ FAMILIES = [
     {"benchmark", "demo"},
     {"noise", "scoring"},
     {"pipeline", "prediction", "reviews", "exports"},
+    {"scan_plan"},
     {"accessor", "evaluation", "pred_probs"},
     {"results"},
     {"training"},

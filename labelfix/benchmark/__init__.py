@@ -24,10 +24,10 @@ from labelfix.benchmark.rows import SAVED, SCHEMA, is_current, judged_rows, make
 from labelfix.errors import InputError
 from labelfix.json_files import read_object
 from labelfix.methods import method_class
-from labelfix.pipeline import ScanPlan
 from labelfix.reporting import Reporter, Silent
 from labelfix.results.corrections import Corrections
 from labelfix.results.run_folder import RunFolder, changes
+from labelfix.scan_plan import ScanPlan
 
 DEFAULT_OUT = "labelfix-bench"
 SHARED_OPTIONS = (

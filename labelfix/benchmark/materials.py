@@ -24,8 +24,8 @@ from labelfix.noise.corruption import corrupt_manifest
 from labelfix.noise.noise_file import NoiseFile, read_noise_file
 from labelfix.noise.planting import NoiseSpec, parse_noise
 from labelfix.output_paths import check_no_file, check_no_links, check_output
-from labelfix.pipeline import read_test
 from labelfix.reporting import Reporter
+from labelfix.scan_plan import read_test
 
 # Columns that a scan reads; any other might be called as one that planting adds.
 _PASSED = ("split", "group")

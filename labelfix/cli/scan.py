@@ -196,7 +196,8 @@ def command(
     same command on an unfinished run goes on where it stopped.
     """
     from labelfix.cli.terminal import Terminal, print_json
-    from labelfix.pipeline import plan, scan
+    from labelfix.pipeline import scan
+    from labelfix.scan_plan import plan
 
     options["settings"] = _settings(options.pop("changes"))
     with Terminal(quiet=quiet, bar=not no_progress, log=log_format) as terminal:

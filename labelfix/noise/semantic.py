@@ -23,8 +23,8 @@ from labelfix.data.images.store import decoded
 from labelfix.data.manifest import Manifest
 from labelfix.errors import InputError, LabelfixError
 from labelfix.noise.planting import NoiseSpec, share_of_classes
-from labelfix.pipeline import on_device
 from labelfix.reporting import Reporter
+from labelfix.scan_plan import on_device
 from labelfix.training.batches import even_slices, seed_of
 from labelfix.training.setup import make_trainer, open_images
 from labelfix.training.trainer import Trainer

@@ -12,6 +12,7 @@ from labelfix import processes
 from labelfix.config import ScanConfig
 from labelfix.estimation.choice import Choice, most_likely, pooled
 from labelfix.training.folds import CrossFit
+from labelfix.training.trainer import EpochReport
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,15 @@ class Compared:
     def taken(self) -> tuple[str, ...]:
         """The methods that are believed."""
         return (self.config.method,) if self.choice is None else self.choice.taken
+
+    @property
+    def reports(self) -> dict[tuple[str, int | None], list[EpochReport]]:
+        """Of the epochs of every fold, by the method and the fold."""
+        return {
+            (method, fold): some
+            for method, found in self.fits.items()
+            for fold, some in found.reports.items()
+        }
 
 
 def compare(

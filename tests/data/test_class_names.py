@@ -13,7 +13,7 @@ from sources import labels_of, write_hf, write_rows
 from labelfix.data.class_names import look_alikes
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
-from labelfix.pipeline import read_test
+from labelfix.scan_plan import read_test
 
 
 def source_of(tmp_path, *labels, name="x.csv"):

@@ -12,8 +12,8 @@ from refusals import refuses
 
 import labelfix
 from labelfix.cli import main
-from labelfix.pipeline import ScanPlan
 from labelfix.reporting import Silent
+from labelfix.scan_plan import ScanPlan
 
 
 def trusted_file(digits, of_each=3, without=()):

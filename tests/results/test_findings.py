@@ -17,8 +17,8 @@ from sklearn.metrics import average_precision_score
 
 import labelfix
 from labelfix.data.images.decoding import encode
-from labelfix.pipeline import ScanPlan
 from labelfix.reporting import Silent
+from labelfix.scan_plan import ScanPlan
 
 # fp32, as the saved classifier computes, so that accuracies are the same to the row.
 QUICK = {"epochs": 3, "batch_size": 64, "image_size": 8, "precision": "fp32"}

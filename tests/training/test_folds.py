@@ -23,8 +23,8 @@ from runs import findings_of, result_bytes, table, weights_of, write
 import labelfix
 from labelfix.data.images.store import ImageStore
 from labelfix.estimation.held_out import judged_evidence
-from labelfix.pipeline import ScanPlan
 from labelfix.reporting import Silent
+from labelfix.scan_plan import ScanPlan
 from labelfix.training.folds import assign_folds, folds_of_rows, hold_out
 from labelfix.training.setup import make_trainer, open_images, training_labels
 

@@ -112,7 +112,7 @@ def test_a_scan_takes_what_the_trial_says_and_keeps_it(tmp_path, monkeypatch):
     assert saved["asked"]["encoder"] == "auto"
     assert saved["encoder_trial"] == planned["encoder_trial"]
     with monkeypatch.context() as patch:
-        patch.setattr("labelfix.pipeline.try_encoder", lambda *_: pytest.fail("tried again"))
+        patch.setattr("labelfix.scan_plan.try_encoder", lambda *_: pytest.fail("tried again"))
         run = labelfix.scan(photos, out=out, **options)
     assert run.summary["encoder_trial"] == saved["encoder_trial"]
     assert "lite0" in (out / "classifier" / "README.md").read_text()

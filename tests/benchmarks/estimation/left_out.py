@@ -4,43 +4,61 @@
 
 FOLDER holds arrays of arrays.py. Two numbers in `judgement` cannot be estimated from the user's data: how many more
 wrong labels flags look for than are seen (chosen for the mean of F1 / best), and which part of the expected
-contradictions the surest rows must show (for the mean gain in label accuracy, a loss counting ten times).
+contradictions the surest rows must show (for the mean gain in label accuracy, a loss counting ten times). What
+`--method auto` makes of the methods counts as one more of them.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from rules import Saved, judged, measured
+from rules import Saved, by_labels, judged, measured
 
 from labelfix.estimation import judgement
 from labelfix.estimation.expected_counts import best_expected_f1
+from labelfix.methods import auto_methods
 
 UNSEEN = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 LEAST = (0.0, 0.25, 0.4, 0.5, 0.6, 0.75)
 _A_LOSS = 10
 
 
-def figures_of(path: Path) -> tuple[list[float], list[float]]:
+def all_saved(folders: Sequence[Path]) -> Iterator[tuple[str, Saved]]:
+    """Every condition by the name of its data set."""
+    for labels, paths in by_labels(folders, ""):
+        data, methods = labels.partition("-")[0], auto_methods("single")
+        yield from ((data, Saved.of(path)) for path in paths.values())
+        if set(methods) <= paths.keys():
+            yield data, Saved.of_auto({method: paths[method] for method in methods})[0]
+
+
+def figures_of(saved: Saved) -> tuple[list[float], list[float]]:
     """F1 / best for each of UNSEEN, NaN under 5 % of wrong labels, and gain for each of LEAST."""
-    saved = Saved.of(path)
-    gains = []
-    for least in LEAST:
-        with patch.object(judgement, "_LEAST_OF_EXPECTED", least):
-            found = judged(saved)
-        gains.append(measured(found, saved.given, saved.true)["gain"])
+    shown: list[float] = []
+    surest = judgement._surest
+
+    def watching(*args):
+        found = surest(*args)
+        shown.append(found.contradicted / max(found.expected, 1e-9))
+        return found
+
+    with patch.object(judgement, "_LEAST_OF_EXPECTED", 0.0), patch.object(judgement, "_surest", watching):
+        found = judged(saved)
+    figures = measured(found, saved.given, saved.true)
+    # The first is the judgement of the held-out predictions, whose verdict it is.
+    gains = [figures["gain"] if shown[0] >= least else 0.0 for least in LEAST]
     wrong = saved.given != saved.true
     if wrong.mean() < 0.05:
         return [np.nan] * len(UNSEEN), gains
-    best = measured(found, saved.given, saved.true)["f1_best"]
     scores = []
     for share in UNSEEN:
         flagged = found.noise >= best_expected_f1(found.noise, share)
-        scores.append(2 * (flagged & wrong).sum() / (flagged.sum() + wrong.sum()) / best)
+        scores.append(2 * (flagged & wrong).sum() / (flagged.sum() + wrong.sum()) / figures["f1_best"])
     return scores, gains
 
 
@@ -51,9 +69,8 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     args = parser.parse_args()
     scores, gains = defaultdict(list), defaultdict(list)
-    for path in sorted(path for folder in args.folders for path in folder.glob("*.npz")):
-        found = figures_of(path)
-        data = path.name.partition("-")[0]
+    for data, saved in all_saved(args.folders):
+        found = figures_of(saved)
         scores[data].append(found[0])
         gains[data].append(found[1])
     chosen(

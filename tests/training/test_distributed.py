@@ -140,7 +140,7 @@ def test_a_killed_process_ends_the_scan_which_goes_on_with_another_number(tmp_pa
     write_digits(images, 80)
     command = _scan(images, "run", "--method", "bmm", "--epochs", "60")
     running = start_together(2, *command, cwd=tmp_path)
-    until = time.monotonic() + 200
+    until = time.monotonic() + 300
     while not list((tmp_path / "run").glob("checkpoint/*.json")):
         assert time.monotonic() < until
         assert running[0].poll() is None

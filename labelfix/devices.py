@@ -34,6 +34,11 @@ def resolve_device(device: str) -> str:
         raise InputError(f"--device {device}: use auto, cpu, cuda, cuda:N or mps")
     count, reason = _usable_gpus()
     number = int(index or processes.number_on_machine())
+    if processes.count() > 1 and not index and 0 < count <= number:
+        raise InputError(
+            f"torchrun: process {number + 1} of this machine has no GPU, there are {count}; start as many processes as"
+            " there are GPUs, or use --device cpu"
+        )
     if number < count:
         with plain_device_errors(f"cuda:{number}"):
             torch.cuda.get_device_properties(number)  # starts CUDA

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from labelfix.errors import InputError, LabelfixError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 # What torchrun tells each of its processes.
@@ -73,13 +72,16 @@ def joined() -> Iterator[None]:
             "torchrun: this build of torch has no torch.distributed; install another, or start labelfix without"
             " torchrun"
         )
+    if distributed.is_initialized():
+        raise InputError(
+            "torchrun: this script has a process group of its own; scan before it is made, or after it is destroyed"
+        )
     has_gpus = torch.cuda.is_available() and distributed.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
     distributed.init_process_group(backend, timeout=_LONGEST_WAIT)
     _rank, _count = own, all_of_them
     try:
         yield
-        distributed.destroy_process_group()
     except RuntimeError as error:
         if not any(sign in str(error) for sign in _LOST):
             raise
@@ -89,6 +91,7 @@ def joined() -> Iterator[None]:
         ) from error
     finally:
         _rank, _count = 0, 1
+        distributed.destroy_process_group()
 
 
 def wait_for_all() -> None:
@@ -143,6 +146,7 @@ def total(values: np.ndarray) -> np.ndarray:
     """The sum over the processes of an array in main memory, the same bits in all of them."""
     if _count == 1:
         return values
+    import numpy as np
     import torch
 
     return add_up(torch.from_numpy(np.array(values))).numpy()
@@ -157,6 +161,7 @@ def gathered(values: np.ndarray, *, only_first: bool = False) -> np.ndarray:
     """
     if _count == 1:
         return values
+    import numpy as np
     import torch
     from torch import distributed
 

@@ -299,7 +299,7 @@ BAD = {
     "corrupt images --noise pair:0.5 --out truth.csv": ("truth.csv", "ends in .parquet"),
     "corrupt images --noise pair:0.5 --out lists.parquet": ("lists.parquet exists", "--overwrite"),
     # methods side by side
-    "bench images --methods magic --noise clean": ("--methods magic", "choose one of bmm"),
+    "bench images --methods magic --noise clean": ("--methods magic", "choose one of auto, bmm"),
     "bench images --methods bmm --noise fog:0.2": ("--noise fog:0.2", "clean, given", "symmetric"),
     # a trained classifier
     "predict images images": ("images", "no classifier here", "name a finished run or its classifier/ folder"),

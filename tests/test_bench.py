@@ -145,7 +145,7 @@ class TestTexts:
     @pytest.mark.parametrize(
         ("methods", "noise", "seeds", "parts"),
         [
-            ("magic", "clean", "0", ["--methods magic", "choose one of bmm"]),
+            ("magic", "clean", "0", ["--methods magic", "choose one of auto, bmm"]),
             ("bmm:epochs", "clean", "0", ["--methods bmm:epochs", "key=value"]),
             ("bmm:epochs=0", "clean", "0", ["epochs has to be a whole number from 1 up"]),
             ("bmm:folds=1", "clean", "0", ["folds has to be a whole number from 2 up"]),

@@ -472,7 +472,15 @@ class TestRefused:
 
     def test_what_takes_one_label_names_what_takes_several(self, source, tmp_path):
         refuses(labelfix.scan, "list.jsonl", "pencil", source=source, method="bmm", out=tmp_path / "run")
-        refuses(labelfix.scan, "--task multi", "pencil", source=source, task="multi", out=tmp_path / "run")
+        refuses(
+            labelfix.scan,
+            "--task multi",
+            "pencil",
+            source=source,
+            method="bmm",
+            task="multi",
+            out=tmp_path / "run",
+        )
         refuses(
             corrupt,
             "list.jsonl",

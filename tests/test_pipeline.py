@@ -455,7 +455,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"method": "magic"}, "--method magic: unknown; choose one of bmm, pencil, "),
+            ({"method": "magic"}, "--method magic: unknown; choose one of auto, bmm, pencil, "),
             ({"seed": -1}, "--seed -1: must be 0 or more"),
             ({"seed": "one"}, "--seed one: must be 0 or more"),
             ({"epochs": "many"}, "--epochs many: Input should be a valid integer"),

@@ -67,8 +67,9 @@ class PaperTable:
         """
         name = text.removeprefix(_PREFIX)
         if name == text or name not in _tables():
-            known = ", ".join(f"{_PREFIX}{each}" for each in _tables())
-            raise InputError(f"--table {text}: there is no such table; choose one of {known}")
+            raise InputError(
+                f"--table {text}: there is no such table; choose one of {', '.join(table_names())}"
+            )
         table = _parsed(name, _tables()[name])
         return table if noise is None else table._with_columns(listed_noises(noise))
 

@@ -25,7 +25,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         type=click.Choice([AUTO, *method_names()]),
         default=AUTO,
         show_default=True,
-        help="How to train; auto compares several where heads are trained in folds, else it is bmm.",
+        help="How to train; auto compares some where heads are trained in folds, else it is bmm, or pencil.",
     ),
     click.option(
         "--out", type=click.Path(path_type=Path), help="Run folder  [default: runs/<source name>-<method>]"
@@ -225,9 +225,15 @@ def _settings(changes: tuple[str, ...]) -> dict[str, str]:
 
 
 def _print_plan(planned: dict[str, Any]) -> None:
+    candidates = planned.get("candidates") or {}
     for name, value in planned.items():
+        if name == "candidates":
+            continue  # a line each, below
         shown = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
-        say(f"{name.replace('_', ' ')}: {shown}")
+        if value != {}:
+            say(f"{name.replace('_', ' ')}: {shown}")
+    for method, settings in candidates.items():
+        say(f"settings of {method}: {', '.join(f'{k}={v}' for k, v in settings.items())}")
 
 
 def _print_copies(copies: dict[str, Any]) -> None:

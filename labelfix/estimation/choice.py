@@ -84,7 +84,8 @@ def most_likely(
     alone = {name: likelihood([name]) for name in predictions}
     ranked = sorted(alone, key=lambda name: -alone[name])
     taken, best = ranked[:1], alone[ranked[0]]
-    price = _COST / max(1, int((given >= 0).sum()))
+    judged = (given >= 0) & np.isfinite(next(iter(predictions.values()))).all(axis=1)
+    price = _COST / max(1, int(judged.sum()))
     for name in ranked[1:]:
         found = likelihood([*taken, name])
         if found > best + price:

@@ -22,6 +22,7 @@ from labelfix.estimation.noise_model import NoiseModel, fit_noise_models, normal
 # often, and so these less, CIFAR-10's by a third (tests/benchmarks/estimation/left_out.py, as `_UNSEEN`).
 _LEAST_OF_EXPECTED = 0.5
 _LEAST_SUREST = 100  # rows: of fewer chance says too much
+_LEAST_RIGHT = 0.5  # of what a network says that may correct labels
 _LEAST_ERROR = 0.005  # of the rate, whatever it is
 # Wrong labels that flags look for beyond those that are seen, as a share of these: people mislabel what is hard to see,
 # and of their errors a half to three quarters are seen.
@@ -153,7 +154,7 @@ def judge(
         rate = *rate[:2], surest.contradicted
     flag_above = best_expected_f1(noise, _UNSEEN)
     changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
-    if surest.are_too_few_contradicted:
+    if surest.are_too_few_contradicted or _is_no_judge(seen[told], labels[told], rate[0]):
         changed, gain, rate = np.zeros_like(changed), (0.0, 0.0, 0.0), (rate[0], 0.0, rate[2])
     corrected, kept = without_emptied(labels, np.where(changed, other, labels), num_classes)
     found = _found(rate, gain := gain if (corrected != labels).any() else (0.0, 0.0, 0.0), thresholds)
@@ -274,6 +275,17 @@ class _Surest:
         mislabel what is hard to see more often.
         """
         return self.contradicted < _LEAST_OF_EXPECTED * self.expected
+
+
+def _is_no_judge(seen: np.ndarray, labels: np.ndarray, rate: float) -> bool:
+    """Whether a network may be wrong more often than right, or than the labels are: it should correct none.
+
+    Where it agrees with a share of the labels, and so many of these are wrong, it is right about that share over 1 -
+    rate. The doubts of one that has learned little look like noise.
+    """
+    agreement = float((seen.argmax(axis=1) == labels).mean())
+    doubt = np.sqrt(max(agreement * (1 - agreement), 1e-9) / len(labels))
+    return bool((agreement - doubt) / max(1 - rate, 1e-9) < max(_LEAST_RIGHT, rate))
 
 
 def _surest(model: NoiseModel, seen: np.ndarray, labels: np.ndarray, share: float) -> _Surest:

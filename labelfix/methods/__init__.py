@@ -76,7 +76,14 @@ def method_class(name: str, task: str = "single") -> type[Method]:
 
 
 def method_card(name: str) -> dict[str, Any]:
-    """What a person should know of a method: purpose, card, settings (default, source, meaning) and presets."""
+    """What a person should know of a method: purpose, card, settings (default, source, meaning) and presets.
+
+    Raises:
+        InputError: there is no such method; `auto` is none of its own.
+    """
+    if name not in _REGISTRY:
+        auto = f" ({AUTO} compares {', '.join(auto_methods('single'))})" if name == AUTO else ""
+        raise InputError(f"--method {name}: no method{auto}; choose one of {', '.join(_REGISTRY)}")
     chosen = method_class(name)
     card = inspect.getdoc(inspect.getmodule(chosen)) or ""
     settings, presets = chosen.settings_type.described(), list(chosen.presets())

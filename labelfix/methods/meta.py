@@ -48,8 +48,8 @@ the scores and check the corrections on, unless `--check-trusted` is given.
 
 Presets: `fast`, 40 epochs for a CPU, of which the first 32 are cross-entropy, p = k = 1; guesses become labels only
 where the network can be trusted with them by then (`when_weak=wait`), else the given labels take their place. `paper`,
-for CIFAR-10 and CIFAR-100 with `--backbone wide-resnet28-10`: 387 epochs of 100 rows, 13 cycles from .1, p = 5, k = 20,
-no warm-up; `paper-resnet29`, for `--backbone resnet29`, with a weight decay of 2e-4, of kernels alone;
+for CIFAR-10 and CIFAR-100 with `--backbone wide-resnet28-10-padded`: 387 epochs of 100 rows, 13 cycles from .1, p = 5,
+k = 20, no warm-up; `paper-resnet29`, for `--backbone resnet29`, with a weight decay of 2e-4, of kernels alone;
 `paper-webvision-mini` (p = 4, k = 8) and `paper-webvision` (k = .4; the appendix has 40 and 4), `paper-food101n` (p =
 1, k = 14) and `paper-clothing1m` (p = 1, k = 3.5), all from random weights at 224 px, with the rest as for CIFAR: the
 paper does not state batches, rates and steps there.

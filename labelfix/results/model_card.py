@@ -51,7 +51,7 @@ def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str
     )
     environment.filters.update(percent=_percent, yaml=_yaml)
     text = (files("labelfix.results") / "model_card.md.jinja").read_text(encoding="utf-8")
-    card = method_card(config.method)
+    card, choice = method_card(config.method), summary.get("method_choice")
     paper = re.search(r'^Source: (.+?"[^"]+")', card["card"], re.MULTILINE | re.DOTALL)
     rates = summary["noise_rate_by_class"].items()
     noisiest = sorted(rates, key=lambda item: -1.0 if item[1] is None else item[1], reverse=True)
@@ -73,6 +73,8 @@ def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str
         weights=_weights(config),
         licence=_licence(config),
         changed=_changed(config),
+        believed=choice and ", ".join(choice["taken"]),
+        compared=choice and ", ".join(choice["log_likelihood"]),
     )
 
 

@@ -381,7 +381,9 @@ def changes(saved: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
         saved: `config` and `source` of the one, as config.json has them.
         facts: the same of the other.
     """
-    before, now = _options(saved), _options(facts)
+    # Of another method every setting is another.
+    is_same = saved["config"].get("method") == facts["config"].get("method")
+    before, now = (_options(each, with_settings=is_same) for each in (saved, facts))
     if saved["config"]["device"] != facts["config"]["device"]:
         # Another device may bring another precision with it.
         before["precision"] = now["precision"]
@@ -389,12 +391,13 @@ def changes(saved: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     return [_MEANT.get(name, name) for name in different]
 
 
-def _options(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _options(facts: Mapping[str, Any], *, with_settings: bool = True) -> dict[str, Any]:
     # Through JSON, so that tuples and lists compare equal.
     plain = json.loads(json.dumps({name: facts[name] for name in ("config", "source")}))
     config = plain["config"]
-    options = {**config, **config["settings"], **(config.get("thresholds") or {}), **plain["source"]}
-    for name in ("settings", "thresholds", "device"):
+    settings = config["settings"] if with_settings else {}
+    options = {**config, **settings, **(config.get("thresholds") or {}), **plain["source"]}
+    for name in ("settings", "thresholds", "device", *(() if with_settings else ("candidates", "preset"))):
         options.pop(name, None)
     return options
 

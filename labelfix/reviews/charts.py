@@ -190,8 +190,11 @@ def _density(x: np.ndarray, component: dict[str, float]) -> np.ndarray:
 
 def training_chart(epochs: pa.Table, name: str, title: str, columns: list[str], prefix: str) -> Chart:
     """Some columns of epochs.parquet over the epochs; the training on all rows thick, those of the folds thin."""
-    frame = epochs.select(["epoch", "fold", "phase", *columns]).to_pandas()
+    compared = [name for name in ("method",) if name in epochs.column_names]
+    frame = epochs.select(["epoch", "fold", "phase", *compared, *columns]).to_pandas()
     whole = frame[frame["fold"].isna()]
+    if compared:  # the folds of the method that trained the classifier
+        frame = frame[frame["method"] == whole["method"].iloc[0]]
     folds = [part for _, part in frame.groupby("fold")]
     starts = whole[whole["phase"] != whole["phase"].shift()]
     lasts = [(_curve_name(column, prefix), whole[column].dropna()) for column in columns]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.special import softmax
 from labelfix import processes
 from labelfix.config import ScanConfig
 from labelfix.estimation.choice import Choice, most_likely, pooled
+from labelfix.estimation.judgement import Thresholds
 from labelfix.training.folds import CrossFit
 from labelfix.training.trainer import EpochReport
 
@@ -60,23 +61,24 @@ def compare(
         A method that diverged is not chosen, unless all of them did.
     """
     fits = {config.method: fit(config) for config in configs}
-    usable = {name: found for name, found in fits.items() if found.is_finite}
-    probs = {name: softmax(found.logits.astype(np.float64), axis=1) for name, found in usable.items()}
-
-    def choose() -> Choice | None:
-        if len(configs) == 1 or not usable:
-            return None
-        return most_likely(probs, given, configs[0].thresholds)
-
     # Of several processes the first alone has the predictions of all rows.
-    choice = processes.from_first(choose)
-    if choice is None or processes.rank():
-        taken = configs[0].method if choice is None else choice.taken[0]
-        chosen = next(config for config in configs if config.method == taken)
-        return Compared(chosen, fits[taken], fits, choice)
-    best = next(config for config in configs if config.method == choice.taken[0])
+    choice = processes.from_first(lambda: _chosen(fits, given, configs[0].thresholds))
+    taken = (configs[0].method,) if choice is None else choice.taken
+    best = next(config for config in configs if config.method == taken[0])
     crossed = replace(fits[best.method], forward_units=sum(found.forward_units for found in fits.values()))
-    if len(choice.taken) > 1:
-        together = pooled([probs[name] for name in choice.taken])
+    if len(taken) > 1:
+        together = pooled([_probs(fits[name]) for name in taken])
         crossed = replace(crossed, logits=np.log(np.maximum(together, 1e-30)).astype(np.float32))
     return Compared(best, crossed, fits, choice)
+
+
+def _chosen(fits: Mapping[str, CrossFit], given: np.ndarray, thresholds: Thresholds) -> Choice | None:
+    """Among those that have not diverged; None where there is one method, or none is left."""
+    probs = {name: _probs(found) for name, found in fits.items() if found.is_finite}
+    if len(fits) == 1 or not probs:
+        return None
+    return most_likely(probs, given, thresholds)
+
+
+def _probs(found: CrossFit) -> np.ndarray:
+    return softmax(found.logits.astype(np.float64), axis=1)

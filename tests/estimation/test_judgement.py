@@ -11,6 +11,7 @@ import pytest
 from scipy.special import softmax
 
 from labelfix.errors import InputError
+from labelfix.estimation import judgement
 from labelfix.estimation.controls import virtual_controls
 from labelfix.estimation.expected_counts import best_expected_f1
 from labelfix.estimation.held_out import judged_evidence
@@ -62,6 +63,34 @@ def test_a_network_that_has_learned_the_swaps_is_not_taken_for_proof_of_clean_la
     found = judge(probs, given)
     assert found.found != "clean"
     assert found.rate_high > 0.25
+
+
+@pytest.mark.parametrize(
+    ("agrees", "rows", "rate", "is_none"),
+    [
+        (0.30, 5000, 0.0, True),  # wrong more often than right
+        (0.28, 300, 0.43, True),  # about right in half, of so few rows
+        (0.19, 500, 0.68, True),  # right about .59, where .68 of the labels are wrong
+        (0.47, 5000, 0.37, False),
+        (0.38, 1000, 0.60, False),  # much noise, and right about .95
+        (0.67, 300, 0.1, False),
+    ],
+)
+def test_who_is_right_less_often_than_not_or_than_labels_are_wrong_corrects_none(agrees, rows, rate, is_none):
+    labels = np.arange(rows) % 10
+    told = np.where(np.arange(rows) < agrees * rows, labels, (labels + 1) % 10)
+    seen = np.eye(10)[told] * 0.8 + 0.02
+    assert judgement._is_no_judge(seen, labels, rate) is is_none
+
+
+def test_the_findings_of_no_judge_are_flags_alone(monkeypatch):
+    probs, given, _ = simulated(3000, 10, even(10, 0.2), seed=3)
+    assert (judge(probs, given).corrected != given).any()
+    monkeypatch.setattr(judgement, "_is_no_judge", lambda *_: True)
+    found = judge(probs, given)
+    assert (found.corrected == given).all()
+    assert found.flagged.any()
+    assert (found.found, found.rate_low, found.gain) == ("unclear", 0.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -146,10 +146,10 @@ BAD = {
     "scan images --test lists.jsonl": ("lists.jsonl", "row 1", "one label per row"),
     # several labels a row
     "scan lists.jsonl": ("lists.jsonl", "row 1", "a list of labels", "one label per row"),
-    "scan lists.parquet": ("lists.parquet", "label column 'label'", "multi-label"),
-    "scan images/list.csv --label-separator ;": ("--label-separator",),
-    "scan images/list.csv --label-columns a,b": ("--label-columns",),
-    "scan images/list.csv --task multi": ("--task",),
+    "scan lists.parquet --method bmm": ("lists.parquet", "label column 'label'", "multi-label"),
+    "scan images/list.csv --method bmm --label-separator ;": ("--label-separator",),
+    "scan images/list.csv --method bmm --label-columns a,b": ("--label-columns",),
+    "scan images/list.csv --method bmm --task multi": ("--task",),
     # columns and paths
     "scan images/list.csv --image-column nope": ("no column 'nope' (--image-column)", "'file_name', 'label'"),
     "scan images/list.csv --label-column nope": ("no column 'nope' (--label-column)", "'file_name', 'label'"),

@@ -494,6 +494,10 @@ class TestRefused:
             label_separator=";", out=tmp_path / "run",
         )  # fmt: skip
 
+    def test_unless_a_method_is_named_it_is_one_that_takes_several(self, source, tmp_path):
+        planned = labelfix.plan(source, out=tmp_path / "run")
+        assert (planned["method"], planned["task"]) == ("pencil", "multi")
+
     def test_heads_that_cannot_be(self, source, tmp_path):
         refuses(
             labelfix.scan, "--backbone cifar-net", "head=pool", source=source, method="pencil", backbone="cifar-net",

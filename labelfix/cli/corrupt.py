@@ -30,8 +30,9 @@ Kinds of noise:
                            column; rows, the true classes, sum to 1
   symmetric:rates.csv      a rate for each class: columns class and rate (also
                            symmetric-exclusive and pair)
-  semantic:0.2[:NETWORK]   a network trained on 20 % of each class relabels all
-                           other rows (takes a training)
+  semantic:0.2             a network trained on 20 % of each class relabels all
+                           other rows (takes a training); another network is
+                           named as in semantic:0.2:vgg13_bn
   open-set:0.3             30 % of the images become ones of --open-set; their
                            rows keep their label and have no true one
 

@@ -53,12 +53,12 @@ def test_two_scans_of_arrays_give_the_same_bytes_and_a_config_without_a_path(tmp
     monkeypatch.chdir(tmp_path)
     images, labels = digit_arrays()
     planned = labelfix.plan((images, labels), **QUICK)
-    assert (planned["rows"], planned["classes"], planned["out"]) == (150, 10, "runs/memory-bmm")
+    assert (planned["rows"], planned["classes"], planned["out"]) == (150, 10, "runs/memory-auto")
     assert planned["source"] == "the arrays"
     assert not (tmp_path / "runs").exists()
     first = labelfix.scan((images, labels), **QUICK)
     second = labelfix.scan((images.copy(), [str(label) for label in labels]), out="again", **QUICK)
-    assert first.out == Path("runs/memory-bmm")
+    assert first.out == Path("runs/memory-auto")
     assert result_bytes(first.out) == result_bytes(second.out)
     recorded = json.loads((first.out / "config.json").read_text())["source"]
     assert (recorded["source"], recorded["root"], recorded["in_memory"]) == (None, None, True)

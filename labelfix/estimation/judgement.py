@@ -7,7 +7,7 @@ expected (`expected_counts`), and examines itself with labels put wrong on purpo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
@@ -147,14 +147,14 @@ def judge(
     own, others = by_level(levels, seen, labels, other)
     sample = 0 if told.all() else int(told.sum())
     rate = _rate(1 - own, levels, thresholds, sample)
-    best = levels[int(weights.argmax())]
-    model = replace(best.model, sharpness=best.sharpness, transition=best.transition)
+    model = levels[int(weights.argmax())].as_model()
     surest = _surest(model, seen[told], labels[told], thresholds.anchor_share)
     if surest.is_above(rate[2], thresholds.confidence):
         rate = *rate[:2], surest.contradicted
     flag_above = best_expected_f1(noise, _UNSEEN)
     changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
-    if surest.are_too_few_contradicted or _is_no_judge(seen[told], labels[told], rate[0]):
+    is_no_judge = _is_no_judge(seen[told], labels[told], rate[0])
+    if surest.are_too_few_contradicted or is_no_judge:
         changed, gain, rate = np.zeros_like(changed), (0.0, 0.0, 0.0), (rate[0], 0.0, rate[2])
     corrected, kept = without_emptied(labels, np.where(changed, other, labels), num_classes)
     found = _found(rate, gain := gain if (corrected != labels).any() else (0.0, 0.0, 0.0), thresholds)
@@ -173,7 +173,7 @@ def judge(
         gain_low=gain[1],
         gain_high=gain[2],
         found=found,
-        reason=_reason(found, rate, gain, controls, thresholds),
+        reason=_reason(found, rate, gain, controls, thresholds, is_no_judge=is_no_judge),
         kept_classes=kept,
         controls=controls,
     )
@@ -320,10 +320,18 @@ def _reason(
     gain: tuple[float, float, float],
     controls: Controls,
     thresholds: Thresholds,
+    *,
+    is_no_judge: bool,
 ) -> str:
     sure = f"{thresholds.confidence:.0%} sure"
     if found == "clean":
         return f"the labels look clean: at most {rate[2]:.1%} of them are wrong ({sure}); none is changed"
+    if is_no_judge:
+        return (
+            "too weak to say: the network is right too rarely to judge labels, of which it can only say that at most "
+            f"{rate[2]:.1%} are wrong ({sure}); none is changed; more epochs, a stronger network or more rows would "
+            "help"
+        )
     seen = (
         f"of 100 labels put wrong on purpose {100 * controls.found:.0f} are found and {100 * controls.restored:.0f} "
         "would be restored"

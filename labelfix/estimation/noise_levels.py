@@ -10,7 +10,7 @@ never sure enough to tell its doubts from wrong labels all levels are about as l
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -45,6 +45,10 @@ class Level:
     transition: np.ndarray
     weight: float
     free_weight: float
+
+    def as_model(self) -> NoiseModel:
+        """The model at this level."""
+        return replace(self.model, sharpness=self.sharpness, transition=self.transition)
 
     def read(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Beliefs (R, K) about the true class of rows, from the logits of the model and their labels."""

@@ -91,6 +91,8 @@ def test_the_findings_of_no_judge_are_flags_alone(monkeypatch):
     assert (found.corrected == given).all()
     assert found.flagged.any()
     assert (found.found, found.rate_low, found.gain) == ("unclear", 0.0, 0.0)
+    assert "too weak to say: the network is right too rarely" in found.reason
+    assert f"at most {found.rate_high:.1%}" in found.reason
 
 
 @pytest.mark.parametrize(

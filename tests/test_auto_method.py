@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
 import labelfix
 from labelfix.errors import InputError
+from labelfix.reviews import charts
 from labelfix.training import comparison
 
 ROWS = 400
@@ -138,3 +140,17 @@ def test_a_plan_counts_all_methods_and_names_their_settings(source):
 def test_an_unknown_method_is_one_line_that_names_auto_too(source):
     with pytest.raises(InputError, match=r"--method best: unknown; choose one of auto, bmm"):
         scan(source, "run", method="best")
+
+
+def test_the_curves_of_the_review_are_those_of_the_method_that_trained_the_classifier(source):
+    run = scan(source, "auto")
+    epochs = pq.read_table(run.out / "epochs.parquet")
+    drawn = []
+    chart = charts.training_chart(epochs, "training", "Training", ["learning_rate"], "")
+    figure = Figure()
+    chart.draw(figure)
+    for line in figure.axes[0].lines:
+        drawn.append(list(line.get_xdata()))
+    assert [1, 2, 3, 4, 5, 6] in drawn
+    assert all(len(set(epochs)) == len(epochs) for epochs in drawn)  # no line goes back
+    assert sum(len(line) == 6 for line in drawn) == 6  # five folds, and all rows

@@ -114,7 +114,8 @@ def _last_words(error: Exception) -> str:
 
 def _complain(text: str, code: int) -> int:
     number, count = processes.told()
-    if number and code == InputError.exit_code:  # what is asked for is wrong in all of them alike
+    # What is asked for is wrong in all of a machine alike: the first of each says so.
+    if number and code == InputError.exit_code and os.environ["LOCAL_RANK"] != "0":
         return code
     who = f"process {number + 1} of {count}: " if number else ""
     say(f"labelfix: {who}{' '.join(text.split())}", err=True)

@@ -148,3 +148,13 @@ def test_the_network_suits_device_and_image_size(backbone, device, size, expecte
 def test_images_are_smaller_on_a_cpu():
     assert largest_image("cpu") == 64
     assert largest_image("cuda:1") == 224
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_more_processes_than_gpus_are_refused_before_they_wait_for_each_other(monkeypatch, device):
+    monkeypatch.setattr("labelfix.devices._usable_gpus", lambda: (4, ""))
+    monkeypatch.setattr("labelfix.processes.count", lambda: 8)
+    monkeypatch.setattr("labelfix.processes.number_on_machine", lambda: 5)
+    with pytest.raises(InputError, match=r"process 6 of this machine has no GPU, there are 4; start as many"):
+        resolve_device(device)
+    assert resolve_device("cpu") == "cpu"

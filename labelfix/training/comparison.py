@@ -81,4 +81,5 @@ def _chosen(fits: Mapping[str, CrossFit], given: np.ndarray, thresholds: Thresho
 
 
 def _probs(found: CrossFit) -> np.ndarray:
-    return softmax(found.logits.astype(np.float64), axis=1)
+    # Of every method at once: no more than single precision is kept.
+    return softmax(found.logits.astype(np.float64), axis=1).astype(np.float32)

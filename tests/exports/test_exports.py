@@ -18,8 +18,6 @@ import pytest
 import refusals
 from click.testing import CliRunner
 from export_runs import ROWS, finish, make_run
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from labelfix import read_corrections
 from labelfix.atomic_files import write_json
@@ -312,24 +310,6 @@ class TestSpreadsheets:
         line = json.loads((tmp_path / "run" / "corrected.jsonl").read_text().splitlines()[0])
         assert line["=note"] == "=1+1"
         assert pq.read_table(tmp_path / "run" / "corrected.parquet")["=note"][0].as_py() == "=1+1"
-
-    # No lone surrogates, which are no text; no slash, so that no two names mean the same path.
-    words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), max_size=6)
-    starts = st.sampled_from(["", "=", "+", "-", "@", "'", "''=", "\t", "\r", '"', ","])
-    cells = st.builds(lambda start, word: f"{start}{word}", starts, words)
-
-    @settings(max_examples=60, deadline=None)
-    @given(st.lists(st.tuples(cells, cells), min_size=2, max_size=8, unique_by=lambda pair: pair[0]))
-    def test_names_and_labels_come_back(self, tmp_path_factory, pairs):
-        folder = tmp_path_factory.mktemp("trip")
-        names = [f"{name}.png" for name, _ in pairs]
-        # A letter at the end keeps a label from being blank, which would be none.
-        labels = [f"{label}{'ab'[i % 2]}" for i, (_, label) in enumerate(pairs)]
-        run, source = finish(folder / "run", {"file_name": names, "label": labels})
-        export(run, out=folder / "corrected.csv")
-        back = Manifest.read(folder / "corrected.csv")
-        assert back.file_names().to_pylist() == source.file_names().to_pylist()
-        assert [back.class_names[i] for i in back.given] == [source.class_names[i] for i in source.given]
 
 
 class TestWhereItMayWrite:

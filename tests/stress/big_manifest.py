@@ -2,18 +2,19 @@
 
     python tests/stress/big_manifest.py FOLDER [--rows 1000000] [--kind csv|parquet]
 
-Rows name images that are not there: nothing is decoded. It reads and fingerprints, and joins a file of verified labels.
-Prints a line for each step.
+Rows name images that are not there: nothing is decoded. It reads and fingerprints, joins a file of verified labels, and
+exports made-up findings as csv, in a process of its own. Prints a line for each step.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from made_findings import write_findings
 
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
+from labelfix.exports import export
 
 _CLASSES = 100
 _BATCH = 65_536
@@ -45,18 +48,29 @@ def write(path: Path, rows: int) -> Path:
     return path
 
 
-def resident() -> int:
-    """Bytes of this process that no file on a disk stands behind."""
+def make_findings(manifest: Manifest, path: Path) -> Path:
+    """Findings of all rows, a tenth of them flagged with another label; every class as likely."""
+    noise = np.random.default_rng(0).random(manifest.num_rows)
+    flagged = noise > 0.9
+    corrected = np.where(flagged, (manifest.given + 1) % _CLASSES, manifest.given)
+    # A view of a single number: rows x classes of them would not fit into memory.
+    probs = np.broadcast_to(np.float32(1 / _CLASSES), (manifest.num_rows, _CLASSES))
+    return write_findings(path, manifest, corrected=corrected, noise=noise, flagged=flagged, probs=probs)
+
+
+def bytes_of(field: str) -> int:
+    """A line of the status of this process: RssAnon (what no file on a disk stands behind) or VmHWM (the peak)."""
     status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon:"))) << 10
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:"))) << 10
 
 
 def measured(name: str, step: Callable[[], Any]) -> Any:
     """Call it; print its seconds, what it keeps, and the peak of the process so far."""
-    before, started = resident(), time.monotonic()
+    before, started = bytes_of("RssAnon"), time.monotonic()
     made = step()
-    seconds, kept = time.monotonic() - started, resident() - before
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    seconds, kept = time.monotonic() - started, bytes_of("RssAnon") - before
+    # Not ru_maxrss, which a new process takes over from the one that started it.
+    peak = bytes_of("VmHWM")
     print(f"{name}: {seconds:.1f} s, keeps {kept / 1e6:.0f} MB, peak {peak / 1e6:.0f} MB", flush=True)
     return made
 
@@ -73,11 +87,19 @@ def main() -> None:
     os.environ.setdefault("LABELFIX_CACHE", str(args.folder / "cache"))
     path = write(args.folder / f"{args.rows}.{args.kind}", args.rows)
     print(
-        f"{args.rows} rows, {path.stat().st_size / 1e6:.0f} MB of {args.kind}; imports {resident() / 1e6:.0f} MB"
+        f"{args.rows} rows, {path.stat().st_size / 1e6:.0f} MB of {args.kind}; imports"
+        f" {bytes_of('RssAnon') / 1e6:.0f} MB"
     )
     manifest = measured("read and fingerprint", lambda: Manifest.read(path))
     known = write(args.folder / f"known-{args.rows // 100}.csv", args.rows // 100)
     measured("join of verified labels", lambda: Trusted.of(manifest, known))
+    findings = args.folder / f"findings-{args.rows}.parquet"
+    measured("made-up findings", lambda: make_findings(manifest, findings))
+    step = partial(export, findings, to="csv", out=args.folder / "corrected.csv", overwrite=True)
+    process = multiprocessing.get_context("spawn").Process(target=measured, args=("csv export", step))
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
 
 
 if __name__ == "__main__":

@@ -312,8 +312,7 @@ class ScanOptions(BaseModel):
         return tuple(self._with_method(name, is_compared=len(names) > 1) for name in names)
 
     def _with_method(self, name: str, *, is_compared: bool) -> ScanOptions:
-        # What is compared is what methods predict: none may rank rows by a loss of its own.
-        own = {"score_from": "trajectory"} if is_compared and name == "cross-entropy" else {}
+        own = method_class(name).when_compared if is_compared else {}
         return self.model_copy(update={"method": name, "settings": {**self.settings, **own}})
 
     @property

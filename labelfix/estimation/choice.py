@@ -79,7 +79,7 @@ def most_likely(
         raise ValueError("there is nothing to choose from")
 
     def likelihood(names: Sequence[str]) -> float:
-        return _log_likelihood(pooled([predictions[name] for name in names]), given, thresholds)
+        return _log_likelihood(pool([predictions[name] for name in names]), given, thresholds)
 
     alone = {name: likelihood([name]) for name in predictions}
     ranked = sorted(alone, key=lambda name: -alone[name])
@@ -93,10 +93,10 @@ def most_likely(
     return Choice(alone, tuple(taken), best)
 
 
-def pooled(predictions: Sequence[np.ndarray]) -> np.ndarray:
+def pool(predictions: Sequence[np.ndarray]) -> np.ndarray:
     """Geometric mean of probabilities (N, K), float64 rows that sum to 1; of one its own; NaN where one has none.
 
-    >>> pooled([np.array([[0.9, 0.1]]), np.array([[0.5, 0.5]])]).round(2).tolist()
+    >>> pool([np.array([[0.9, 0.1]]), np.array([[0.5, 0.5]])]).round(2).tolist()
     [[0.75, 0.25]]
     """
     if len(predictions) == 1:

@@ -329,6 +329,8 @@ class Method(nn.Module, ABC):
     """Folds of a scan that asks for none; 0 for a single training."""
     head_folds: ClassVar[int] = 5
     """The same where a head is trained on features, which costs seconds."""
+    when_compared: ClassVar[Mapping[str, Any]] = {}
+    """Settings where `--method auto` compares it with others: by what it predicts, not by a ranking of its own."""
     needs_trusted: ClassVar[bool] = False
     """Whether it learns from trusted samples: then a scan must have some."""
     packages: ClassVar[tuple[str, ...]] = ()

@@ -23,7 +23,8 @@ encoder is trained too, `fast-tune` (6).
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ class CrossEntropy(Method):
 
     settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
+    when_compared: ClassVar[Mapping[str, Any]] = {"score_from": "trajectory"}
 
     @classmethod
     def presets(cls) -> dict[str, MethodSettings]:

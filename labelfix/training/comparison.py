@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from labelfix import processes
 from labelfix.config import ScanConfig
-from labelfix.estimation.choice import Choice, most_likely, pooled
+from labelfix.estimation.choice import Choice, most_likely, pool
 from labelfix.estimation.judgement import Thresholds
 from labelfix.training.folds import CrossFit
 from labelfix.training.trainer import EpochReport
@@ -67,7 +67,7 @@ def compare(
     best = next(config for config in configs if config.method == taken[0])
     crossed = replace(fits[best.method], forward_units=sum(found.forward_units for found in fits.values()))
     if len(taken) > 1:
-        together = pooled([_probs(fits[name]) for name in taken])
+        together = pool([_probs(fits[name]) for name in taken])
         crossed = replace(crossed, logits=np.log(np.maximum(together, 1e-30)).astype(np.float32))
     return Compared(best, crossed, fits, choice)
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import softmax
 
 from labelfix.estimation import choice
-from labelfix.estimation.choice import most_likely, pooled
+from labelfix.estimation.choice import most_likely, pool
 
 CLASSES = 5
 
@@ -57,7 +57,7 @@ def test_networks_with_errors_of_their_own_are_pooled_and_a_useless_one_is_not()
     found = most_likely(predictions, given)
     assert set(found.taken) == set("abc")
     assert found.pooled > max(found.log_likelihood.values()) + 0.05
-    together = pooled([predictions[name] for name in found.taken])
+    together = pool([predictions[name] for name in found.taken])
     assert (together.argmax(axis=1) == true).mean() > (predictions["a"].argmax(axis=1) == true).mean() + 0.05
 
 
@@ -82,7 +82,7 @@ def test_the_order_of_rows_and_classes_does_not_matter_and_rows_without_a_predic
 def test_the_pool_is_the_geometric_mean_and_knows_what_it_does_not_know():
     one, two = np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.2, 0.8], [np.nan, np.nan]])
     expected = np.sqrt([0.5 * 0.2, 0.5 * 0.8])
-    np.testing.assert_allclose(pooled([one, two])[0], expected / expected.sum())
-    assert np.isnan(pooled([one, two])[1]).all()
+    np.testing.assert_allclose(pool([one, two])[0], expected / expected.sum())
+    assert np.isnan(pool([one, two])[1]).all()
     with pytest.raises(ValueError, match="nothing to choose"):
         most_likely({}, np.zeros(2, int))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelfix.estimation.choice import Choice, most_likely, pooled
+from labelfix.estimation.choice import Choice, most_likely, pool
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.verdicts import decide
 from labelfix.methods import auto_methods, method_names
@@ -66,7 +66,7 @@ class Saved:
         """What `--method auto` makes of several methods, by their names."""
         saved = {method: cls.of(path) for method, path in paths.items()}
         choice = most_likely({method: each.probs for method, each in saved.items()}, saved["bmm"].given)
-        together = pooled([saved[method].probs for method in choice.taken])
+        together = pool([saved[method].probs for method in choice.taken])
         return replace(saved[choice.taken[0]], probs=together), choice
 
 

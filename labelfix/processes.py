@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 from labelfix.errors import InputError, LabelfixError
@@ -76,6 +77,9 @@ def joined() -> Iterator[None]:
         raise InputError(
             "torchrun: this script has a process group of its own; scan before it is made, or after it is destroyed"
         )
+    # Functions of this module keep the group that there is when it is imported, which optimizers do: its threads would
+    # outlive `destroy_process_group`, and one that is still at work when Python ends aborts the process.
+    import_module("torch.distributed.nn")
     has_gpus = torch.cuda.is_available() and distributed.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
     distributed.init_process_group(backend, timeout=_LONGEST_WAIT)

@@ -205,6 +205,27 @@ def test_a_method_names_all_of_its_state_that_has_an_axis_of_rows(name, task):
     assert with_rows == dict(method_class(name, task).row_axes)
 
 
+_WITH_AN_OPTIMIZER = """
+import torch
+from pathlib import Path
+from labelfix import processes
+with processes.joined():
+    processes.add_up(torch.ones(3))
+    torch.optim.SGD([torch.ones(1, requires_grad=True)], 0.1)
+print(*{(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()})
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="the threads of a process are not listed here"
+)
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    # Such a thread may abort a process that has done all its work.
+    for code, threads, err in together(2, "-c", _WITH_AN_OPTIMIZER, cwd=tmp_path):
+        assert code == 0, err
+        assert "gloo" not in threads
+
+
 def test_too_few_rows_for_the_processes_are_refused(monkeypatch):
     monkeypatch.setattr(processes, "_count", 4)
     labels = np.array([0, 1, 0, 1, 0, 1, 0, -1])

@@ -16,7 +16,8 @@ from labelfix.errors import InputError
 from labelfix.estimation.controls import Controls, virtual_controls
 from labelfix.estimation.expected_counts import best_expected_f1, changes_that_pay, without_emptied
 from labelfix.estimation.noise_levels import Level, averaged, by_level, noise_levels, quantile
-from labelfix.estimation.noise_model import NoiseModel, fit_noise_models, normalised
+from labelfix.estimation.noise_model import NoiseModel, fit_noise_models
+from labelfix.estimation.unmixing import normalised
 
 # Of the contradictions that the model expects, what the surest rows must show: people mislabel what is hard to see more
 # often, and so these less, CIFAR-10's by a third to a half. What the numbers are worth: tests/benchmarks/README.md.
@@ -27,6 +28,7 @@ _LEAST_ERROR = 0.005  # of the rate, whatever it is
 # Wrong labels that flags look for beyond those that are seen, as a share of these: people mislabel what is hard to see,
 # and of their errors a half to three quarters are seen.
 _UNSEEN = 0.6
+_MORE_PROBABLE = 0.5  # than not: what is flagged where it is not sure that any label is wrong
 _LEAST_CLASS_ROWS = 20  # from which on a class has a rate of its own
 
 
@@ -151,11 +153,13 @@ def judge(
     surest = _surest(model, seen[told], labels[told], thresholds.anchor_share)
     if surest.is_above(rate[2], thresholds.confidence):
         rate = *rate[:2], surest.contradicted
-    flag_above = best_expected_f1(noise, _UNSEEN)
     changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
     is_no_judge = _is_no_judge(seen[told], labels[told], rate[0])
     if surest.are_too_few_contradicted or is_no_judge:
         changed, gain, rate = np.zeros_like(changed), (0.0, 0.0, 0.0), (rate[0], 0.0, rate[2])
+    flag_above = best_expected_f1(noise, _UNSEEN)
+    if rate[1] <= 0:  # All labels may be right.
+        flag_above = max(flag_above, _MORE_PROBABLE)
     corrected, kept = without_emptied(labels, np.where(changed, other, labels), num_classes)
     found = _found(rate, gain := gain if (corrected != labels).any() else (0.0, 0.0, 0.0), thresholds)
     controls = virtual_controls(model, seen, labels, beliefs, flag_above)

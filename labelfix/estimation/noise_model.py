@@ -28,12 +28,12 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
+from labelfix.estimation.directions import directed
 from labelfix.estimation.shrinkage import Shrinkage, all_alike, shrinkage
+from labelfix.estimation.unmixing import normalised, unmixed
 
 _ROUNDS = 8
 _STEPS_OF_A_ROUND = 8
-_UNMIXING_STEPS = 8
-_UNMIXED_FLOOR = 0.01  # shared out evenly: no class is ruled out by unmixing alone
 _FLAT_RATE = (
     0.3  # where the search starts: from too much noise it comes down, from too little it may stay at none
 )
@@ -81,11 +81,6 @@ class NoiseModel:
     def beliefs(self, probs: np.ndarray) -> np.ndarray:
         """(R, K) float64, beliefs about the true class that do not know the given label."""
         return softmax(self.sharpness * self.logits(probs), axis=1)
-
-
-def normalised(weights: np.ndarray) -> np.ndarray:
-    """Rows (R, K) scaled to sum to 1."""
-    return weights / np.maximum(weights.sum(axis=1, keepdims=True), _TINY)
 
 
 def with_label(beliefs: np.ndarray, transition: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -209,6 +204,9 @@ def _fitted(
             owed = np.log((of_class + 1) / (q.sum(axis=0) + 1)) / sharpness
             bias = bias + _BIAS_STEP * (owed @ rare) * rare
         rate = float(of_class @ (1 - np.diag(transition)) / len(labels))
+    if form == "unmixed":
+        transition = unmixed_by = directed(transition, seen, labels, sharpness, bias)
+        logits = _log_taken_out(seen, background, unmixed_by)
     sharpness, likelihood = best_sharpness(logits + bias, labels, transition, sharpness, 0.3)
     return NoiseModel(
         sharpness, bias, transition, background, unmixed_by, likelihood, float(counts.sum()), rate
@@ -231,17 +229,8 @@ def _rareness(labels: np.ndarray, num_classes: int) -> np.ndarray:
 def _log_taken_out(seen: np.ndarray, background: float, unmixed_by: np.ndarray | None) -> np.ndarray:
     """Log of predictions (R, K) with the background or the mixing taken out; not of what is left of nothing."""
     if unmixed_by is not None:
-        return np.log(_unmixed(seen, unmixed_by))
+        return np.log(unmixed(seen, unmixed_by))
     return np.log(np.maximum(seen - background, _LEFT_OF_NOTHING * seen))
-
-
-def _unmixed(probs: np.ndarray, mixing: np.ndarray, steps: int = _UNMIXING_STEPS) -> np.ndarray:
-    """Q (R, K) with mixing' q = probs as well as a few multiplicative steps from uniform make it, all positive."""
-    q = np.full(probs.shape, 1 / probs.shape[1])
-    for _ in range(steps):
-        q *= (probs / np.maximum(q @ mixing, _TINY)) @ mixing.T
-        q = normalised(q)
-    return normalised(q + _UNMIXED_FLOOR / probs.shape[1])
 
 
 def _sure_transition(seen: np.ndarray, labels: np.ndarray, sure: float, share: float) -> np.ndarray:
@@ -255,7 +244,7 @@ def _sure_transition(seen: np.ndarray, labels: np.ndarray, sure: float, share: f
     for label, count in enumerate(wanted.astype(np.int64)):
         top = np.argsort(-tempered[:, label], kind="stable")[:count]
         anchors[label] = tempered[top].mean(axis=0)
-    q = _unmixed(tempered, normalised(anchors), steps=30)
+    q = unmixed(tempered, normalised(anchors), steps=30)
     best, known = q.argmax(axis=1), q.max(axis=1) >= sure
     counts = np.zeros((num_classes, num_classes))
     np.add.at(counts, (best[known], labels[known]), 1.0)

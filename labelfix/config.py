@@ -362,7 +362,8 @@ class ScanOptions(BaseModel):
         size = self._image_size(chosen["image_size"], manifest, device, tune, encoder, weights)
         backbone = str(chosen["backbone"]) if encoder == "none" else encoder
         thresholds, changes = without_thresholds(self.settings)
-        settings = self._settings(self._preset(tune), manifest.task, changes, is_frozen=tune == "none")
+        is_vector = tune == "none" and encoder == ONNX
+        settings = self._settings(self._preset(tune), manifest.task, changes, is_vector=is_vector)
         backbone = resolve_backbone(backbone, device, size)
         folds = self._folds(tune)
         return ScanConfig(
@@ -387,7 +388,7 @@ class ScanOptions(BaseModel):
         )
 
     def _settings(
-        self, preset: str, task: str, changes: Mapping[str, Any], *, is_frozen: bool
+        self, preset: str, task: str, changes: Mapping[str, Any], *, is_vector: bool
     ) -> MethodSettings:
         """Of the method, see `resolve_settings`.
 
@@ -395,10 +396,10 @@ class ScanOptions(BaseModel):
             InputError: also an attention head where no image has a map of features.
         """
         found = resolve_settings(self.method, preset, self.epochs, self.batch_size, changes, task)
-        if is_frozen and found.network_head:
+        if is_vector and found.network_head:
             raise InputError(
-                "--set head=attention: a frozen encoder, and --features, give one vector for an image and no map; use"
-                " head=pool, or an encoder with --tune all"
+                "--set head=attention: --features, and an ONNX encoder, give one vector for an image and no map; use"
+                " head=pool, or --encoder lite0 or timm:NAME"
             )
         return found
 
@@ -413,7 +414,7 @@ class ScanOptions(BaseModel):
         preset = FAST_HEAD if self.preset == "fast" else self.preset
         size = self.image_size if manifest.has_images else 0
         thresholds, changes = without_thresholds(self.settings)
-        settings = self._settings(preset, manifest.task, changes, is_frozen=True)
+        settings = self._settings(preset, manifest.task, changes, is_vector=True)
         folds = self._folds("none")
         return ScanConfig(
             method=self.method,

@@ -34,6 +34,7 @@ from labelfix.training.comparison import Compared, compare
 from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out
 from labelfix.training.resume import train
 from labelfix.training.setup import (
+    encoded_size,
     held_out_rows,
     make_trainer,
     open_encoder,
@@ -227,6 +228,13 @@ class _Seen:
             reporter.progress("encode", done, total)
 
         encoder = open_encoder(config)
+        if encoder is not None and config.network_head:
+            shape, of_image = encoded_size(config, encoder)
+            count = len(store.images) + (0 if test_store is None else len(test_store.images))
+            reporter.message(
+                f"features are maps of {shape[1]} x {shape[2]} places: {count * of_image / 1e6:,.0f} MB in the cache"
+                f" for {count:,} images"
+            )
         images = open_images(store, config, encoder, on_progress, shard=shard)
         if test_store is None:
             return cls(store, images, None, None, encoder)

@@ -186,7 +186,8 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
 
     Returns:
         JSON-able: rows, classes, resolved options, epochs, forward units a row as in summary.json, estimated seconds
-        of all trainings, and of encoding all images where there is a frozen encoder.
+        of all trainings, and, where there is a frozen encoder, of encoding all images, with the shape of the
+        features of a view and the bytes that all of them take in the cache.
 
     Raises:
         InputError: as `scan` does.
@@ -200,7 +201,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     manifest, config, folder = planned.manifest, planned.config, planned.folder
     run_folder.check_out(folder, overwrite=planned.overwrite)
     with on_device(config.device):
-        network, seconds_per_image = planned_network(
+        network, encoding = planned_network(
             config,
             len(manifest.class_names),
             None if planned.features is None else planned.features.shape[1],
@@ -209,10 +210,14 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         seconds = seconds_per_unit(network, config) * rows * (units + (of_folds or 0))
     # What of it lies in the cache is not known before the images are decoded: all are counted.
     images = manifest.num_rows + (0 if planned.test is None else planned.test.num_rows)
-    encoding = (
+    encoded = (
         {}
-        if seconds_per_image is None
-        else {"estimated_encoding_seconds": round(seconds_per_image * images, 1)}
+        if encoding is None
+        else {
+            "features_of_a_view": list(encoding.shape),
+            "features_bytes": encoding.bytes * images,
+            "estimated_encoding_seconds": round(encoding.seconds * images, 1),
+        }
     )
     return {
         "source": str(manifest.source),
@@ -223,7 +228,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         "classes": len(manifest.class_names),
         "phases": phases,
         **units_per_row(units, of_folds),
-        **encoding,
+        **encoded,
         "estimated_training_seconds": round(seconds, 1),
     }
 

@@ -341,6 +341,33 @@ class TestDecisions:
         assert run.summary["counts"]["removed"] == 1
         assert not rows[ids[4]]["is_trusted"]
 
+    def test_what_is_decided_partly_is_exported_but_verifies_nothing(self, scanned, tmp_path):
+        rows = [row for row in table(scanned[0]).to_pylist() if row["is_label_issue"]][:2]
+        path = tmp_path / "decisions.csv"
+        lines = [f"{rows[0]['sample_id']},partly,0;3,4\n", f"{rows[1]['sample_id']},change,1,\n"]
+        path.write_text("sample_id,decision,label,undecided_labels\n" + "".join(lines))
+        for action in ("relabel", "drop"):
+            out = tmp_path / f"{action}.parquet"
+            labelfix.export(scanned[0].out, to="parquet", out=out, decisions=path, action=action)
+            found = {row["file_name"]: row for row in pq.read_table(out).to_pylist()}
+            assert found[rows[1]["file_name"]]["label"] == ["1"]
+            if action == "drop":
+                assert rows[0]["file_name"] not in found  # a part of it is as open as before
+                continue
+            one = found[rows[0]["file_name"]]
+            assert (one["label"], one["review_status"]) == (["0", "3"], "partly")
+            # An export with decisions is a verified file too.
+            again = labelfix.scan(
+                scanned[1], method="cross-entropy", epochs=1, trusted=out, out=tmp_path / "again", device="cpu"
+            )
+            trusted = [row["sample_id"] for row in table(again).to_pylist() if row["is_trusted"]]
+            assert trusted == [rows[1]["sample_id"]]
+        path.write_text("".join(["sample_id,decision,label\n", f"{rows[0]['sample_id']},partly,0\n"]))
+        refuses(
+            labelfix.scan, "verifies nothing", source=scanned[1], method="cross-entropy", trusted=path,
+            out=tmp_path / "nothing", device="cpu",
+        )  # fmt: skip
+
     def test_keeping_other_labels_than_the_given_ones_is_refused(self, scanned, decided, tmp_path):
         path, ids, _ = decided
         path.write_text(f"sample_id,decision,label\n{ids[0]},keep,0;1;3;4\n")

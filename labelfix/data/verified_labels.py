@@ -22,8 +22,10 @@ from labelfix.output_paths import FINDINGS
 
 MIN_DIFFERENT = 20  # verified labels that differ from the given ones, from which half of the file is scored
 SEPARATOR = ";"  # between the labels of a row in decisions, and where a source names no other
-SKIP, REMOVE = "skip", "remove"
+SKIP, REMOVE, PARTLY = "skip", "remove", "partly"
 DECISIONS = ("accept", "keep", "change", REMOVE, SKIP)
+DECISIONS_ON_LISTS = (*DECISIONS, PARTLY)
+"""Where a row may have several labels; `partly`: of its suggested changes only some are decided on."""
 
 
 _COLUMNS = ("sample_id", "file_name", "label", "decision", "review_status")
@@ -60,9 +62,9 @@ class Trusted:
         Args:
             manifest: the source.
             path: .csv, .tsv, .jsonl, .json or .parquet with `sample_id` or `file_name`, `label`, and maybe `decision`:
-                accept, keep and change count, remove takes the row out, skip does nothing. Rows join by sample_id
-                where that column is there. Rows beyond the manifest's `limit` are skipped. Also an export of Label
-                Studio, FiftyOne or cleanlab, or a run, whose verified rows count. None: no file.
+                accept, keep and change count, remove takes the row out, skip and partly do nothing. Rows join by
+                sample_id where that column is there. Rows beyond the manifest's `limit` are skipped. Also an export of
+                Label Studio, FiftyOne or cleanlab, or a run, whose verified rows count. None: no file.
             check: whether findings are to be checked on a part of the file, see `is_scored`.
 
         Raises:
@@ -104,7 +106,7 @@ def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.nd
         separator=None if manifest.task == "single" else manifest.options.get("label_separator") or SEPARATOR,
     )
     found = read_verified(path, known)
-    counts, removed = found.labels >= 0, found.is_removed
+    counts, removed = (found.labels >= 0) & ~found.is_decided(PARTLY), found.is_decided(REMOVE)
     if not (counts.any() or removed.any()):
         some = f"none of its rows is among the first {manifest.limit} of {manifest.source}; raise --rows"
         none = "it holds no row that counts; leave out --trusted"
@@ -171,7 +173,7 @@ class Verified:
     Attributes:
         rows: (n,) int64, rows of what is known.
         labels: (n,) int64 class index, -1 where the decision is to skip or to remove.
-        decisions: (n,) accept, keep, change, remove or skip; None for a file without that column.
+        decisions: (n,) of `DECISIONS_ON_LISTS`; None for a file without that column.
         lines: (n,) the row of the file, from 0.
         num_left_out: how many lines are about rows beyond those known.
         states: (n, K) bool, which classes the rows have; where they have one label, that.
@@ -184,11 +186,10 @@ class Verified:
     num_left_out: int
     states: np.ndarray
 
-    @property
-    def is_removed(self) -> np.ndarray:
-        """(n,) bool: the lines that remove their row."""
+    def is_decided(self, decision: str) -> np.ndarray:
+        """(n,) bool: the lines with this decision."""
         decisions = self.decisions if self.decisions is not None else [""] * len(self.rows)
-        return np.array([decision == REMOVE for decision in decisions], bool)
+        return np.array([one == decision for one in decisions], bool)
 
 
 def sha256_of(path: Path, option: str) -> str:
@@ -216,7 +217,7 @@ def read_verified(path: Path, known: Known) -> Verified:
     Raises:
         InputError: anything wrong with the file or one of its rows; says the way out.
     """
-    entries = _entries(path)
+    entries = _entries(path, DECISIONS if known.separator is None else DECISIONS_ON_LISTS)
     places = _by_name(entries, known) if entries.sample_ids is None else _by_id(entries, known)
     index = {name: number for number, name in enumerate(known.class_names)}
     found: dict[int, int] = {}
@@ -266,7 +267,7 @@ class _Entries:
         return " ".join([*filter(None, [decision]), *([] if self.has_no_label(entry) else [repr(label)])])
 
 
-def _entries(path: Path) -> _Entries:
+def _entries(path: Path, allowed: tuple[str, ...]) -> _Entries:
     names, cells = _columns(path)
     there = ", ".join(map(repr, names)) or "none"
     if "label" not in cells:
@@ -284,9 +285,9 @@ def _entries(path: Path) -> _Entries:
         # Of an export with decisions: rows that nobody has looked at have none.
         decisions = [(text or "").strip().lower() or SKIP for text in texts["review_status"]]
     for row, decision in enumerate(decisions or ()):
-        if decision not in DECISIONS:
+        if decision not in allowed:
             raise InputError(
-                f"{path}: row {row} has the decision {decision!r}; write one of {', '.join(DECISIONS)}"
+                f"{path}: row {row} has the decision {decision!r}; write one of {', '.join(allowed)}"
             )
     lines = list(range(len(labels)))
     return _Entries(path, lines, labels, decisions, texts.get("sample_id"), texts.get("file_name"))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from labelfix.choices import EXPORT_ACTIONS, EXPORT_DEDUPES
 from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS
-from labelfix.data.verified_labels import REMOVE
+from labelfix.data.verified_labels import PARTLY, REMOVE
 from labelfix.errors import InputError
 from labelfix.exports.base import without_views
 from labelfix.exports.dedupe import COPY_COLUMNS, left_out
@@ -35,7 +35,8 @@ class Choice:
         min_score: only rows with at least this noise score, in [0, 1]; no trusted ones, which nobody need look at.
         only_issues: only flagged rows.
         top: only so many rows with the highest noise scores, highest first; no trusted ones either.
-        action: "relabel" keeps flagged rows, "drop" leaves out those that nobody has decided on, before any filter.
+        action: "relabel" keeps flagged rows, "drop" leaves out those that nobody has decided on, or not wholly, before
+            any filter.
         decisions: of a person, which outrank the method; None for none.
         dedupe: "keep-one" or "drop-conflicts", see `dedupe.left_out`, before `top`; None keeps all copies.
         left_out: (n,) int64 sample_ids of copies that do not count, once they are known.
@@ -156,7 +157,7 @@ def _batches(corrections: Corrections, choice: Choice, needed: list[str]) -> Ite
         first += len(batch)
         corrected = as_text(batch.column("corrected_label"))
         corrected = pc.if_else(reviewed.is_valid(), reviewed, corrected)
-        corrected = pc.if_else(_is_removed(status), pa.scalar(None, corrected.type), corrected)
+        corrected = pc.if_else(_is(status, REMOVE), pa.scalar(None, corrected.type), corrected)
         decided = batch.set_column(
             batch.schema.get_field_index("corrected_label"), "corrected_label", corrected
         )
@@ -201,8 +202,8 @@ def _with_changes(batch: pa.RecordBatch, corrections: Corrections) -> pa.RecordB
     return batch
 
 
-def _is_removed(status: pa.Array) -> pa.Array:
-    return pc.fill_null(pc.equal(status, REMOVE), False)
+def _is(status: pa.Array, decision: str) -> pa.Array:
+    return pc.fill_null(pc.equal(status, decision), False)
 
 
 def _mask(batch: pa.RecordBatch, choice: Choice) -> pa.Array:
@@ -212,9 +213,11 @@ def _mask(batch: pa.RecordBatch, choice: Choice) -> pa.Array:
     if choice.decisions is not None:
         decided = pc.is_valid(batch.column(REVIEWED_LABEL))
         labelled = pc.or_(labelled, decided)
+        # Something of it is still open.
+        decided = pc.and_(decided, pc.invert(_is(batch.column(REVIEW_STATUS), PARTLY)))
     mask = pc.and_(pc.and_(batch.column("is_valid"), labelled), pc.is_valid(batch.column("corrected_label")))
     if choice.keep_removed:
-        mask = pc.or_(mask, _is_removed(batch.column(REVIEW_STATUS)))
+        mask = pc.or_(mask, _is(batch.column(REVIEW_STATUS), REMOVE))
     if choice.action == "drop":
         mask = pc.and_(mask, pc.or_(pc.invert(flagged), decided))
     if choice.left_out is not None:

@@ -84,22 +84,9 @@ def build(spec: NetworkSpec) -> nn.Module:
     Raises:
         InputError: an unknown backbone, or one that cannot be built for this image size, or not with this head.
     """
-    check_head(spec, spec.head, is_frozen=spec.views > 0)
     network = _pooled(spec)
-    return with_head(network, spec) if spec.head else network
-
-
-def check_head(spec: NetworkSpec, head: str, *, is_frozen: bool) -> None:
-    """Refuse an attention head on a frozen encoder.
-
-    Raises:
-        InputError: says the way out.
-    """
-    if head and is_frozen:
-        raise InputError(
-            f"--encoder {spec.backbone}: a frozen encoder gives one vector for an image, and no map for an attention"
-            " head; use --set head=pool, or --tune all"
-        )
+    # On a frozen encoder the head is there already: it decides what the encoder gives.
+    return with_head(network, spec) if spec.head and not spec.views else network
 
 
 def with_head(network: nn.Module, spec: NetworkSpec) -> nn.Module:
@@ -114,12 +101,12 @@ def with_head(network: nn.Module, spec: NetworkSpec) -> nn.Module:
 
 
 def _pooled(spec: NetworkSpec) -> nn.Module:
-    """The network with its own pooling and a linear layer."""
+    """The network with its own pooling and a linear layer; a frozen encoder under the head of the specification."""
     if is_encoder(spec.backbone):
-        from labelfix.networks.heads import encoded_network
+        from labelfix.networks.encoded import encoded_network
 
         return encoded_network(
-            spec.backbone, spec.num_classes, spec.image_size, spec.views, tuple(spec.onnx_shape)
+            spec.backbone, spec.num_classes, spec.image_size, spec.views, tuple(spec.onnx_shape), spec.head
         )
     check_backbone(spec.backbone)
     if spec.backbone in _OWN:

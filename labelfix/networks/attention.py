@@ -81,14 +81,15 @@ class _Maps(nn.Module):
         return self.network.feature_map(images)  # type: ignore[operator]
 
 
-class _EncoderMaps(nn.Module):
-    """An encoder of timm up to its last map."""
+class EncoderMaps(nn.Module):
+    """An encoder of timm up to its last map: (B, 3, H, H) to (B, D, h, w)."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, H) to (B, D, h, w)."""
         return self.encoder.forward_features(images)  # type: ignore[operator]
 
 
@@ -130,7 +131,7 @@ def with_attention(network: nn.Module, name: str, num_classes: int, image_size: 
 def _body(network: nn.Module) -> nn.Module | None:
     """The network up to its last map of features; None where it has none that is pooled."""
     if isinstance(network, TunedNetwork):
-        return _EncoderMaps(network.encoder) if hasattr(network.encoder, "forward_features") else None
+        return EncoderMaps(network.encoder) if hasattr(network.encoder, "forward_features") else None
     if hasattr(network, "feature_map"):
         return _Maps(network)
     # torchvision takes seconds to import: what is none of ours is of it.

@@ -200,7 +200,19 @@ def _resized(state: Mapping[str, torch.Tensor], name: str, image_size: int) -> M
 
 
 def num_features(encoder: nn.Module, image_size: int) -> int:
-    """D, from a pass of one black image."""
+    """D, from a pass of one black image.
+
+    Raises:
+        InputError: it gives no vector.
+    """
+    shape = feature_shape(encoder, image_size)
+    if len(shape) != 1:
+        raise InputError(f"the encoder gives {(1, *shape)} for an image, and not one vector; choose another")
+    return shape[0]
+
+
+def feature_shape(encoder: nn.Module, image_size: int) -> tuple[int, ...]:
+    """What it gives for an image, from a pass of a black one: (D,) for a vector, (D, h, w) for a map."""
     import torch
 
     device = next(iter(encoder.state_dict().values())).device
@@ -208,11 +220,7 @@ def num_features(encoder: nn.Module, image_size: int) -> int:
     with torch.no_grad():
         found = encoder.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
     encoder.train(training)
-    if found.ndim != 2:
-        raise InputError(
-            f"the encoder gives {tuple(found.shape)} for an image, and not one vector; choose another"
-        )
-    return found.shape[1]
+    return tuple(map(int, found.shape[1:]))
 
 
 def _takes_any_size(model: str) -> bool:

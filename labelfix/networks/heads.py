@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
-from labelfix.networks.encoders import ONNX, build_encoder, num_features
-from labelfix.networks.onnx_encoder import OnnxEncoder
 
+class FeatureHead(nn.Module):
+    """What every head on features shares: they are standardised by fixed numbers, so that one rate fits every encoder.
 
-class Head(nn.Module):
-    """Standardised features to logits: (B, D, 1, 1) or (B, D) to (B, K).
-
-    Features come as images of one pixel with D channels, so that whatever a method does with images it does with them.
-    They are standardised by fixed numbers, so that one learning rate fits every encoder.
+    Features come as images with D channels, of one pixel unless they are maps, so that whatever a method does with
+    images it does with them.
 
     Args:
-        num_features: D.
-        num_classes: K.
+        shape: of the features of an image: (D,), or (D, H, W) of a map.
     """
 
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, num_features: int, num_classes: int) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(num_features))
-        self.register_buffer("scale", torch.ones(num_features))
-        self.linear = nn.Linear(num_features, num_classes)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.input_shape = shape if len(shape) > 1 else (*shape, 1, 1)
+        self.register_buffer("mean", torch.zeros(shape[0]))
+        self.register_buffer("scale", torch.ones(shape[0]))
 
     def standardise(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Take the mean (D,) and standard deviation (D,) of the features of a data set as those to take out."""
         self.mean.copy_(mean)
         # A feature that hardly varies must not blow up.
         self.scale.copy_(1 / std.clamp_min(0.05 * std.mean() + 1e-6))
+
+
+class Head(FeatureHead):
+    """Standardised features to logits: (B, D, 1, 1) or (B, D) to (B, K).
+
+    Args:
+        num_features: D.
+        num_classes: K.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__((num_features,))
+        self.linear = nn.Linear(num_features, num_classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, D, 1, 1) or (B, D) to logits (B, K)."""
@@ -70,7 +77,7 @@ class FrozenEncoder(nn.Module):
     2010, "Improving the Fisher Kernel for Large-Scale Image Classification", 3.2.
 
     Args:
-        encoder: (B, 3, H, H) to (B, D).
+        encoder: (B, 3, H, H) to (B, D), or to maps (B, D, h, w).
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -78,7 +85,7 @@ class FrozenEncoder(nn.Module):
         self.encoder = encoder
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, H) to features (B, D)."""
+        """(B, 3, H, H) to features (B, D) or (B, D, h, w)."""
         features = self.encoder(images)
         return features.sign() * features.abs().sqrt()
 
@@ -92,7 +99,7 @@ class FrozenNetwork(nn.Module):
         mirrored: whether features are the mean of the image's and its mirror image's, as in training.
     """
 
-    def __init__(self, encoder: FrozenEncoder, head: Head, *, mirrored: bool) -> None:
+    def __init__(self, encoder: FrozenEncoder, head: FeatureHead, *, mirrored: bool) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -102,32 +109,7 @@ class FrozenNetwork(nn.Module):
         """(B, 3, H, H) to logits (B, K)."""
         features = self.encoder(images)
         if self.mirrored:
-            features = (features + self.encoder(images.flip(3))) / 2
+            other = self.encoder(images.flip(3))
+            # What is on the left of a map of the mirror image is on the right of the image.
+            features = (features + (other.flip(3) if other.ndim == 4 else other)) / 2
         return self.head(features)
-
-
-def encoded_network(
-    name: str, num_classes: int, image_size: int, views: int, onnx_shape: Sequence[int] = ()
-) -> nn.Module:
-    """An encoder by its name with random weights, under a linear head.
-
-    Args:
-        name: of the encoder.
-        num_classes: K.
-        image_size: side of the images in pixels.
-        views: of an image that a frozen encoder sees: 1, or 2 with its mirror image; 0 where it is trained too.
-        onnx_shape: bytes of the file of an ONNX encoder, and how many features it has.
-
-    Raises:
-        InputError: as `build_encoder`.
-    """
-    if name == ONNX:
-        size, features = onnx_shape
-        encoder: nn.Module = OnnxEncoder(torch.zeros(size, dtype=torch.uint8), "model.safetensors")
-    else:
-        encoder = build_encoder(name, image_size)
-        features = num_features(encoder, image_size)
-    head = Head(features, num_classes)
-    if not views:
-        return TunedNetwork(encoder, head)
-    return FrozenNetwork(FrozenEncoder(encoder), head, mirrored=views == 2)

@@ -25,7 +25,7 @@ from labelfix.errors import InputError
 from labelfix.json_files import Checks, are, are_names, is_count, is_number, is_text, load_object, maybe
 from labelfix.networks import NetworkSpec
 from labelfix.networks.attention import HEADS
-from labelfix.networks.heads import FrozenEncoder, FrozenNetwork, Head
+from labelfix.networks.heads import FeatureHead, FrozenEncoder, FrozenNetwork
 from labelfix.networks.onnx_encoder import OnnxEncoder
 from labelfix.results.onnx import write_onnx
 from labelfix.results.run_json import is_image_size
@@ -281,11 +281,11 @@ def make_classifier(
     seen = 0 if encoder is None else 1 + config.flip
     onnx_shape: tuple[int, ...] = ()
     if encoder is not None and isinstance(encoder.encoder, OnnxEncoder):
-        onnx_shape = len(encoder.encoder.content), len(cast("Head", trainer.network).mean)
+        onnx_shape = len(encoder.encoder.content), len(cast("FeatureHead", trainer.network).mean)
     spec = NetworkSpec(
         config.backbone, len(class_names), config.image_size, seen, onnx_shape, config.network_head
     )
     network = trainer.network
     if encoder is not None:
-        network = FrozenNetwork(encoder, cast("Head", network), mirrored=seen == 2)
+        network = FrozenNetwork(encoder, cast("FeatureHead", network), mirrored=seen == 2)
     return Classifier(network, spec, class_names, views.mean, views.std, config.method, white, config.task)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from labelfix.data.verified_labels import (
     DECISIONS,
+    DECISIONS_ON_LISTS,
     REMOVE,
     SEPARATOR,
     SKIP,
@@ -35,7 +36,7 @@ class Decisions:
     Attributes:
         rows: (n,) int64 sample_id, ascending.
         labels: (n,) int64 class index, -1 where the decision is to skip or to remove.
-        codes: (n,) int64 index into `DECISIONS`.
+        codes: (n,) int64 index into `DECISIONS_ON_LISTS`.
         class_names: of the run.
         states: (n, K) bool, the classes of the rows where they may have several; None for one label a row.
     """
@@ -50,9 +51,10 @@ class Decisions:
     def read(cls, path: str | Path | Sequence[str | Path], corrections: Corrections) -> Decisions:
         """Read `sample_id,file_name,decision,label`, as the review page downloads it (csv, tsv, jsonl or Parquet).
 
-        The decision is accept, keep, change, remove or skip. Rows join by sample_id where that column is there, and
-        then their file_name has to be the right one; else by file_name. Of several files the first that speaks of a
-        row counts: the newest comes first.
+        The decision is accept, keep, change, remove or skip; of rows with several labels also partly, where some of
+        the suggested changes are decided on and the label has the others as the method has them. Rows join by sample_id
+        where that column is there, and then their file_name has to be the right one; else by file_name. Of
+        several files the first that speaks of a row counts: the newest comes first.
 
         Raises:
             InputError: an unknown row, class or decision; two decisions on one row of a file; keep with another label
@@ -77,7 +79,7 @@ class Decisions:
             raise InputError(
                 f"{file}: no column 'decision'; write one of {', '.join(DECISIONS)} in every row"
             )
-        codes = np.array([DECISIONS.index(decision) for decision in found.decisions], np.int64)
+        codes = np.array([DECISIONS_ON_LISTS.index(decision) for decision in found.decisions], np.int64)
         order = np.argsort(found.rows)
         states = found.states[order] if corrections.is_multi else None
         decisions = cls(found.rows[order], found.labels[order], codes[order], names, states)
@@ -99,7 +101,7 @@ class Decisions:
             states = np.zeros((count, len(self.class_names)), bool)
             states[places] = self.states[left:right]
             lists = label_lists(states, labels >= 0, pa.array(self.class_names, pa.string()))
-            return lists, _named(codes, DECISIONS)
+            return lists, _named(codes, DECISIONS_ON_LISTS)
         return _named(labels, self.class_names), _named(codes, DECISIONS)
 
 
@@ -141,7 +143,7 @@ def _check_one(
     decisions: Decisions, place: int, given: str | list[str] | None, where: str, *, is_valid: bool
 ) -> None:
     sample_id, code, label = decisions.rows[place], decisions.codes[place], decisions.labels[place]
-    if DECISIONS[code] not in (SKIP, REMOVE) and not is_valid:
+    if DECISIONS_ON_LISTS[code] not in (SKIP, REMOVE) and not is_valid:
         raise InputError(
             f"{where} decides on sample {sample_id}, whose image is not valid; take the row out, or skip it"
         )

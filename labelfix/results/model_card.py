@@ -83,7 +83,8 @@ def _network(config: ScanConfig) -> str:
     if not is_encoder(config.backbone):
         return f"the network {config.backbone}"
     name = "an ONNX encoder" if config.backbone == ONNX else f"the encoder {config.backbone}"
-    return f"{name}, {'frozen' if config.is_frozen else 'fine-tuned'}, with a linear head"
+    head = "an attention head" if config.network_head else "a linear head"
+    return f"{name}, {'frozen' if config.is_frozen else 'fine-tuned'}, with {head}"
 
 
 def _licence(config: ScanConfig) -> str:

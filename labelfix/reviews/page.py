@@ -23,12 +23,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 # In the order in which they are joined; each file is one idea.
 STYLES = (
     "tokens", "controls", "frame", "results", "filters", "score_range", "grid", "card", "findings", "viewer", "choices",
-    "dialogs", "summary",
+    "changes", "dialogs", "summary",
 )  # fmt: skip
 SCRIPTS = (
-    "elements", "samples", "findings", "decisions", "view", "csv", "opening", "storage", "shared", "wording", "thumbs",
-    "card", "quick", "grid", "score_range", "filters", "picker", "viewer", "dialogs", "notices", "counters", "keys",
-    "app",
+    "elements", "samples", "findings", "changes", "decisions", "view", "csv", "opening", "storage", "shared", "wording",
+    "thumbs", "card", "quick", "grid", "score_range", "filters", "picker", "marks", "viewer", "dialogs", "notices",
+    "counters", "keys", "app",
 )  # fmt: skip
 THUMBS_IN_A_BLOCK = 16
 # Stands in the head of every page, behind the policy, which has some 500 bytes.

@@ -53,7 +53,8 @@ class Source:
     """Stored rows as batches; resident on the device when they fit, else streamed from the disk map.
 
     Args:
-        stored: (N, ...), the decoded images (N, 3, S, S) uint8 or their features (N, V, D) float16.
+        stored: (N, ...), the decoded images (N, 3, S, S) uint8 or their features (N, V, D)
+            float16, as maps (N, V, D, h, w).
         augmentation: how they become views, on the device of the batches.
         device: where batches live.
         resident: None to decide by the free memory.
@@ -95,9 +96,13 @@ class Source:
 
     @property
     def features(self) -> Callable[[slice | np.ndarray], np.ndarray] | None:
-        """What gives the features (n, D) float32 of some rows, the mean over their views; None of images."""
+        """What gives the features (n, D) float32 of some rows, the mean over their views and places; None of images."""
         stored = self._stored
-        return None if stored.ndim != 3 else lambda rows: stored[rows].mean(axis=1, dtype=np.float32)
+        if stored.ndim == 4:
+            return None
+        # Of maps also the mean over all places.
+        others = (1, *range(3, stored.ndim))
+        return lambda rows: stored[rows].mean(axis=others, dtype=np.float32)
 
     @property
     def num_pixels(self) -> int:

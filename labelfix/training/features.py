@@ -26,8 +26,9 @@ from labelfix.data.array_file import check_space, map_array, reserve
 from labelfix.data.cache import FEATURES, cache_errors, cache_folder
 from labelfix.data.images.folders import is_ours, locked
 from labelfix.data.images.store import ImageStore
+from labelfix.errors import InputError
 from labelfix.methods.batch import to_device
-from labelfix.networks.encoders import num_features
+from labelfix.networks.encoders import feature_shape
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.predictions import forward_in_parts
 
@@ -71,20 +72,33 @@ def encoded_views(*, flip: bool, has_margin: bool) -> tuple[EncodedView, ...]:
     return (PLAIN, *((MIRRORED,) if flip else ()), *(corners if has_margin else ()))
 
 
+def map_views(*, flip: bool) -> tuple[EncodedView, ...]:
+    """The views of images whose features are kept as maps: the image and, where it shows the same, the mirror image.
+
+    A map takes 25 times the room of a vector, and its places already say how the image would look a little further
+    left: no corners.
+    """
+    return encoded_views(flip=flip, has_margin=False)
+
+
 class FeatureViews:
     """How the features of a row become a view.
 
     `plain` is what a classifier sees: the mean of the image and, where it is one of them, the mirror image. `averaged`
-    is the mean of all views. Any other is one of them at random.
+    is the mean of all views. Any other is one of them at random. Before maps are averaged that of the mirror image is
+    turned back, so that a place is a place of the image.
 
     Args:
         images: how the encoder sees images.
         centre: (D,) float32, mean of the features over the data set.
         spread: (D,) float32, their standard deviation.
+        shape: of the features of a view: (D,), or (D, h, w) of maps.
     """
 
-    def __init__(self, images: Augmentation, centre: torch.Tensor, spread: torch.Tensor) -> None:
-        self.images = images
+    def __init__(
+        self, images: Augmentation, centre: torch.Tensor, spread: torch.Tensor, shape: tuple[int, ...]
+    ) -> None:
+        self.images, self.shape = images, shape
         self.mean, self.std = images.mean, images.std
         self.centre, self.spread = centre, spread
         self.held_out = "averaged"
@@ -97,21 +111,23 @@ class FeatureViews:
 
         Args:
             names: "plain", "averaged", "weak", "strong", "cutout" or a policy's.
-            stored: (B, V, D) float16.
+            stored: (B, V, D) float16; of maps (B, V, D, h, w).
             generator: on the device.
             rng: unused.
 
         Returns:
-            For each name (B, D, 1, 1) float32.
+            For each name (B, D, 1, 1) float32; of maps (B, D, h, w).
         """
-        return tuple(self._view(name, stored, generator)[:, :, None, None] for name in names)
+        views = [self._view(name, stored, generator) for name in names]
+        return tuple(view if view.ndim == 4 else view[:, :, None, None] for view in views)
 
     def _view(self, name: str, stored: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        if name == "plain":
-            return stored[:, : self._num_plain].float().mean(dim=1)
-        if name == "averaged":
-            return stored.float().mean(dim=1)
-        count, num_views, _ = stored.shape
+        if name in ("plain", "averaged"):
+            views = stored[:, : self._num_plain if name == "plain" else None].float()
+            if views.ndim == 5 and self._num_plain == 2:
+                views[:, 1] = views[:, 1].flip(3)
+            return views.mean(dim=1)
+        count, num_views = stored.shape[:2]
         chosen = torch.randint(num_views, (count,), generator=generator, device=stored.device)
         return stored[torch.arange(count, device=stored.device), chosen].float()
 
@@ -131,7 +147,7 @@ def open_features(
 
     Args:
         store: the decoded images.
-        encoder: (B, 3, H, H) to (B, D), on the device, in evaluation mode.
+        encoder: (B, 3, H, H) to (B, D), or to maps (B, D, h, w), on the device, in evaluation mode.
         images: how it sees them.
         views: in which they are encoded.
         device: of the encoder.
@@ -139,13 +155,18 @@ def open_features(
         on_progress: called with (rows done, rows in all) now and then.
 
     Returns:
-        (N, V, D) float16, a read-only map; zeros where a row is not valid.
+        (N, V, D) or (N, V, D, h, w) float16, a read-only map of the file; zeros where a row is not valid.
 
     Raises:
-        InputError: the cache cannot be written, or has no room.
+        InputError: the cache cannot be written, or has no room; the encoder gives neither a vector nor a map.
     """
     folder = cache_folder() / FEATURES
-    shape = (len(store.images), len(views), num_features(encoder, images.image_size))
+    of_image = feature_shape(encoder, images.image_size)
+    if len(of_image) not in (1, 3):
+        raise InputError(
+            f"the encoder gives {(1, *of_image)} for an image, and not one vector; choose another"
+        )
+    shape = (len(store.images), len(views), *of_image)
     key = processes.from_first(lambda: _key(store, encoder, images, views, device, precision))
     path = folder / f"{key}.npy"
     if processes.from_first(lambda: _opened(path, shape) is not None):
@@ -159,15 +180,23 @@ def open_features(
 
 
 def statistics(features: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (D,) float32 of the `averaged` view of the valid rows (N,) bool, block by block."""
+    """Mean and standard deviation (D,) float32 of the valid rows (N,) bool, block by block.
+
+    Of vectors, of the `averaged` view; of maps, over all places of the images themselves.
+    """
     rows = np.flatnonzero(valid)
     total, squares = np.zeros(features.shape[2]), np.zeros(features.shape[2])
     for first in range(0, len(rows), _BLOCK):
-        block = features[rows[first : first + _BLOCK]].mean(axis=1, dtype=np.float64)
+        some = rows[first : first + _BLOCK]
+        if features.ndim == 3:
+            block = features[some].mean(axis=1, dtype=np.float64)
+        else:
+            block = np.moveaxis(features[some, 0], 1, -1).astype(np.float64).reshape(-1, features.shape[2])
         total += block.sum(axis=0)
         squares += (block**2).sum(axis=0)
-    mean = total / len(rows)
-    std = np.sqrt(np.maximum(squares / len(rows) - mean**2, 0))
+    count = len(rows) * int(np.prod(features.shape[3:]))
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return mean.astype(np.float32), std.astype(np.float32)
 
 
@@ -295,7 +324,7 @@ def _encoded(
     device: torch.device,
     precision: torch.dtype,
 ) -> Iterator[np.ndarray]:
-    """Features (B, V, D) float16 of some rows, batch by batch."""
+    """Features (B, V, D) or (B, V, D, h, w) float16 of some rows, batch by batch."""
     size = _BATCH.get(device.type, _BATCH_ON_GPU)
     for first in range(0, len(rows), size):
         pixels = to_device(store.images[rows[first : first + size]], device)
@@ -303,6 +332,11 @@ def _encoded(
         with torch.autocast(device.type, torch.bfloat16, enabled=precision is torch.bfloat16):
             found = [forward_in_parts(encoder, square, size)[0] for square in squares]
         yield torch.stack(found, dim=1).half().cpu().numpy()
+
+
+def bytes_per_image(shape: tuple[int, ...], num_views: int) -> int:
+    """What the features of an image take in the cache: `num_views` of this shape."""
+    return int(np.prod(shape)) * num_views * _TYPE.itemsize
 
 
 @torch.inference_mode()

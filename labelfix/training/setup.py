@@ -23,21 +23,25 @@ from labelfix.methods import method_class
 from labelfix.methods.base import MethodSettings
 from labelfix.methods.batch import Labels
 from labelfix.networks import NetworkSpec
+from labelfix.networks.encoded import frozen_encoder, head_on
 from labelfix.networks.encoders import (
     encoder_facts,
+    feature_shape,
     is_encoder,
     load_encoder,
-    num_features,
     pretrained_encoder,
 )
-from labelfix.networks.heads import FrozenEncoder, Head, TunedNetwork
+from labelfix.networks.heads import FeatureHead, FrozenEncoder, TunedNetwork
 from labelfix.networks.weights import load_weights
 from labelfix.random_state import seed_generators
 from labelfix.training.augmentation import Augmentation
 from labelfix.training.batches import Source, seed_of
 from labelfix.training.features import (
+    EncodedView,
     FeatureViews,
+    bytes_per_image,
     encoded_views,
+    map_views,
     open_features,
     seconds_per_image,
     statistics,
@@ -208,12 +212,13 @@ def open_encoder(config: ScanConfig) -> FrozenEncoder | None:
     """The encoder that a scan sees through and leaves as it is; None where the whole network is trained.
 
     Raises:
-        InputError: its weights cannot be had.
+        InputError: its weights cannot be had; an attention head on an encoder without maps.
     """
     if not config.is_frozen or config.backbone == OWN_FEATURES:
         return None
-    encoder = pretrained_encoder(config.backbone, config.image_size, config.weights)
-    frozen = FrozenEncoder(encoder).eval().requires_grad_(False)
+    name, size = config.backbone, config.image_size
+    encoder = pretrained_encoder(name, size, config.weights)
+    frozen = frozen_encoder(encoder, name, size, config.network_head).eval().requires_grad_(False)
     return frozen.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -244,13 +249,20 @@ def open_images(
         own = _augmentation(store, config) if views is None else views
         return Source(store.images, own, device, beside=beside, shard=shard)
     images = _augmentation(store, config)
-    seen = encoded_views(flip=config.flip, has_margin=store.stored_size > config.image_size)
+    seen = _encoded_views(config, store.stored_size)
     features = open_features(store, encoder, images, seen, device, config.precision_type, on_progress)
     if views is None:
         found = processes.from_first(lambda: statistics(features, store.valid))
         centre, spread = (torch.from_numpy(part).to(device) for part in found)
-        views = FeatureViews(images, centre, spread)
+        views = FeatureViews(images, centre, spread, features.shape[2:])
     return Source(features, views, device, beside=beside, shard=shard)
+
+
+def _encoded_views(config: ScanConfig, stored_size: int) -> tuple[EncodedView, ...]:
+    """The views in which a frozen encoder sees images that are stored with sides of `stored_size` px."""
+    if config.network_head:
+        return map_views(flip=config.flip)
+    return encoded_views(flip=config.flip, has_margin=stored_size > config.image_size)
 
 
 def open_own_features(
@@ -266,7 +278,7 @@ def open_own_features(
     device, views = torch.device(config.device), features[:, None]
     centre, spread = (torch.from_numpy(part).to(device) for part in statistics(views, valid))
     nothing_seen = Augmentation(1, (0.0,) * 3, (1.0,) * 3, flip=False, device=device)
-    return Source(views, FeatureViews(nothing_seen, centre, spread), device, shard=shard)
+    return Source(views, FeatureViews(nothing_seen, centre, spread, views.shape[2:]), device, shard=shard)
 
 
 def _augmentation(store: ImageStore, config: ScanConfig) -> Augmentation:
@@ -357,8 +369,7 @@ def build_network(
     seed_generators(seed_of(seed, _NETWORK_SEED), torch.device(config.device))
     spec = NetworkSpec(config.backbone, num_classes, config.image_size)
     if features is not None:
-        networks.check_head(spec, config.network_head, is_frozen=True)
-        head = Head(len(features.centre), num_classes).to(config.device)
+        head = head_on(features.shape, num_classes, config.network_head).to(config.device)
         head.standardise(features.centre, features.spread)
         return head
     network = networks.build(spec)
@@ -384,10 +395,24 @@ def build_network(
     return network.train()
 
 
+class Encoding(NamedTuple):
+    """What it takes to encode one image in all its views.
+
+    Attributes:
+        seconds: of the device.
+        bytes: in the cache.
+        shape: of the features of a view.
+    """
+
+    seconds: float
+    bytes: int
+    shape: tuple[int, ...]
+
+
 def planned_network(
     config: ScanConfig, num_classes: int, own_features: int | None
-) -> tuple[nn.Module, float | None]:
-    """The network of a scan before its images are known, and seconds to encode one of them; None without encoding.
+) -> tuple[nn.Module, Encoding | None]:
+    """The network of a scan before its images are known, and what encoding one takes; None without encoding.
 
     `own_features` is how many the user gives for a row, None where images are what is seen.
 
@@ -395,14 +420,22 @@ def planned_network(
         InputError: as `build_network` and `open_encoder`.
     """
     if own_features is not None:
-        return Head(own_features, num_classes).to(config.device), None
+        return head_on((own_features,), num_classes, "").to(config.device), None
     encoder = open_encoder(config)
     if encoder is None:
         return build_network(config, num_classes, config.seed), None
     device, size = torch.device(config.device), config.image_size
-    head = Head(num_features(encoder, size), num_classes).to(device)
-    views = encoded_views(flip=config.flip, has_margin=stored_size(size) > size)
-    return head, seconds_per_image(encoder, size, len(views), device, config.precision_type)
+    shape, num_bytes = encoded_size(config, encoder)
+    head = head_on(shape, num_classes, config.network_head).to(device)
+    views = len(_encoded_views(config, stored_size(size)))
+    seconds = seconds_per_image(encoder, size, views, device, config.precision_type)
+    return head, Encoding(seconds, num_bytes, shape)
+
+
+def encoded_size(config: ScanConfig, encoder: FrozenEncoder) -> tuple[tuple[int, ...], int]:
+    """The shape of the features of a view, and the bytes that those of an image take in all its views."""
+    shape = feature_shape(encoder, config.image_size)
+    return shape, bytes_per_image(shape, len(_encoded_views(config, stored_size(config.image_size))))
 
 
 def _channel_statistics(store: ImageStore) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -426,7 +459,7 @@ def seconds_per_unit(network: nn.Module, config: ScanConfig, steps: int = 3) -> 
     On a GPU in batches of the scan: what they take depends on it, and no more of them may fit.
     """
     size, batch = config.image_size, _TIMED_ROWS if config.device == "cpu" else config.settings.batch_size
-    shape = (len(network.mean), 1, 1) if isinstance(network, Head) else (3, size, size)
+    shape = network.input_shape if isinstance(network, FeatureHead) else (3, size, size)
     images = torch.randn(batch, *shape, device=config.device)
     images = images.to(memory_format=torch.channels_last)
     seconds = []

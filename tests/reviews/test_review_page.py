@@ -360,11 +360,11 @@ def test_several_labels(visit):
     it = visit("multi")
     chips = ["+ dog", "\N{MINUS SIGN} cat", f"\N{MINUS SIGN} {HOSTILE}"]
     assert it.texts(".card[data-id='1'] .chip") == chips
-    it.press("ArrowRight", "ArrowLeft", "a", "1", "g", "a")
+    it.press("ArrowRight", "ArrowLeft", "a", "g", "a")
     rows = it.downloaded().splitlines()[1:]
     assert rows == ['0,a.png,accept,"cat;dog"', f'1,b.png,keep,"cat;{HOSTILE}"', "2,c.png,accept,dog"]
     it.page.click(".card[data-id='1'] .frame")
-    assert it.page.locator("#picker-input").count() == 0
+    assert it.page.locator("#picker-input").count() == 1
 
 
 def test_a_run_without_suspects(visit):

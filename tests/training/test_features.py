@@ -225,7 +225,7 @@ def test_views_of_features(flip):
     """`plain` is what a classifier sees, `averaged` all that is kept, the others one of the views by the seed."""
     stored = np.random.default_rng(0).normal(size=(30, 4, 3)).astype(np.float16)
     images = Augmentation(SIZE, (0.5,) * 3, (0.25,) * 3, flip=flip, device=CPU)
-    views = FeatureViews(images, torch.zeros(3), torch.ones(3))
+    views = FeatureViews(images, torch.zeros(3), torch.ones(3), (3,))
     slices, drawn = np.array_split(np.arange(30), 3), {}
     for resident in (True, False):
         source = Source(stored, views, CPU, resident=resident)

@@ -23,6 +23,7 @@ class Review {
       {
         decide: (decision) => this.decideActive(decision),
         choose: (label) => this.choose(label),
+        mark: (label, wanted) => this.marks.mark(label, wanted),
         undo: () => this.undo(),
         step: (step) => this.move(step > 0 ? 'j' : 'k', this.grid.root),
         closed: () => this.#viewerClosed(),
@@ -32,12 +33,13 @@ class Review {
       () => this.viewer.isOpen,
       () => this.undo(),
     );
+    this.marks = new Marks(this);
     this.bulk = new BulkDialog(this.decisions, (changes, text) => this.#applyMany(changes, text));
     this.clear = new ClearDialog(this.decisions, (changes, text) => this.#applyMany(changes, text));
     this.help = new HelpDialog();
     byId('sort').value = data.run.sort ?? 'score';
     this.ordered = sorted(this.samples.all, byId('sort').value);
-    this.#notices();
+    showNotices(this.decisions, this.kept);
     this.#wire();
     this.showView(undefined, 0);
     showPart(false);
@@ -114,14 +116,15 @@ class Review {
 
   /** @param {number} label */
   choose(label) {
+    if (this.samples.isMulti) return this.marks.toggle(label);
     return this.decideActive(this.decisions.choosing(this.grid.active, label));
   }
 
-  /** @param {number} number of a likely class, from 0 */
+  /** @param {number} number of a likely class, or of a suggested change, from 0 */
   chooseLikely(number) {
+    if (this.samples.isMulti) return this.marks.byKey(number);
     const odds = this.grid.active?.likely[number];
-    if (!odds || this.samples.isMulti) return false;
-    return this.choose(odds[0]);
+    return odds ? this.choose(odds[0]) : false;
   }
 
   /** @param {Sample} sample @param {string|undefined} wanted undefined takes it away */
@@ -135,7 +138,7 @@ class Review {
     this.shared.apply(changes);
     const { view } = this.grid;
     const next = decision ? nextUndecided(view, view.indexOf(sample), this.decisions.made) : -1;
-    this.#changed(next < 0 ? sample.id : view[next].id);
+    this.changed(next < 0 ? sample.id : view[next].id);
     const about = `sample ${sample.id}${andCopies(changes)}. ${whatIsLeft(this.decisions)}`;
     this.announcer.say(`${decided(this.decisions, sample)}, ${about}`, true);
   }
@@ -168,7 +171,7 @@ class Review {
   }
 
   searchClasses() {
-    if (this.samples.isMulti || !this.grid.active) return false;
+    if (!this.grid.active) return false;
     if (!this.viewer.isOpen) this.openViewer();
     this.viewer.picker.focus();
     return true;
@@ -205,7 +208,7 @@ class Review {
     window.addEventListener('beforeunload', (event) => {
       if (!this.kept.works && this.decisions.made.size) event.preventDefault();
     });
-    this.kept.watch(() => this.shared.catchUp() && this.#changed(this.grid.active?.id));
+    this.kept.watch(() => this.shared.catchUp() && this.changed(this.grid.active?.id));
     byId('sort').addEventListener('change', () => {
       this.ordered = sorted(this.samples.all, byId('sort').value);
       this.showFromStart();
@@ -222,15 +225,10 @@ class Review {
     wireTheme();
   }
 
-  #notices() {
-    noticeOfOthers(Object.keys(this.decisions.ofOtherRows).length);
-    noticeOfStorage(this.kept.works);
-  }
-
-  /** Decisions have changed, here or in another tab: show them, and stay at a sample. */
-  #changed(id) {
-    this.#notices();
-    if (byId('filters').elements.namedItem('state').value === 'all') {
+  /** Decisions have changed, here or in another tab: show them at a sample, which may be held in the view. */
+  changed(id, isHeld = false) {
+    showNotices(this.decisions, this.kept);
+    if (isHeld || byId('filters').elements.namedItem('state').value === 'all') {
       this.grid.refresh();
       this.#tallies();
       const place = this.grid.view.findIndex((sample) => sample.id === id);
@@ -252,7 +250,7 @@ class Review {
 
   #backOrForth(ids, word, verb) {
     // Another tab may have decided since about all that was done here.
-    this.#changed(ids ? ids[0] : this.grid.active?.id);
+    this.changed(ids ? ids[0] : this.grid.active?.id);
     if (!ids) this.announcer.say(`Nothing to ${verb}`);
     else if (ids.length === 1) this.announcer.say(`${word}: sample ${ids[0]}`);
     else this.announcer.say(`${word}: ${counted(ids.length, 'sample')}`);
@@ -261,7 +259,7 @@ class Review {
 
   #applyMany(changes, text) {
     this.shared.apply(changes);
-    this.#changed(this.grid.active?.id);
+    this.changed(this.grid.active?.id);
     this.announcer.say(text, true);
   }
 

@@ -18,6 +18,7 @@ class Cards {
     const part = (name) => card.querySelector(`.${name}`);
     card.dataset.id = sample.id;
     this.image(card, sample);
+    card.classList.toggle('several', this.samples.isMulti);
     part('score').append('noise ', element('strong', { textContent: twoDecimals(sample.score) }));
     part('sure').append('conf. ', element('strong', { textContent: percent(sample.confidence) }));
     this.#labels(part('given'), part('suggested'), sample);
@@ -45,6 +46,8 @@ class Cards {
     const decision = this.decisions.made.get(sample.id);
     if (card.dataset.decision === (decision ?? '')) return;
     card.dataset.decision = decision ?? '';
+    if (this.samples.isMulti)
+      card.querySelector('.suggested').replaceChildren(...changeChips(this.samples, sample, decision));
     const badge = card.querySelector('.badge');
     card.dataset.state = decision ? kindOf(decision) : '';
     badge.hidden = !decision;
@@ -55,13 +58,13 @@ class Cards {
   /** Short: a chosen class says more than that something was changed. */
   #badge(sample, decision) {
     const kind = kindOf(decision);
+    if (this.samples.isMulti) return DONE[kind];
     return kind === 'change' ? this.samples.nameOf(this.decisions.labelOf(sample, decision)) : DONE[kind];
   }
 
   #labels(given, suggested, sample) {
     if (this.samples.isMulti) {
       given.textContent = this.samples.nameOf(sample.given);
-      suggested.append(...changeChips(this.samples, sample));
     } else {
       given.textContent = this.samples.nameOf(sample.given);
       given.classList.toggle('none', sample.given === null);
@@ -73,7 +76,7 @@ class Cards {
       suggested.classList.toggle('unchanged', !hasChange);
     }
     given.title = this.samples.nameOf(sample.given);
-    suggested.title = this.samples.changeOf(sample);
+    if (!this.samples.isMulti) suggested.title = this.samples.changeOf(sample);
   }
 
   #odds([label, share], sample) {
@@ -88,16 +91,4 @@ class Cards {
       element('span', { className: 'share', textContent: percent(share) }),
     );
   }
-}
-
-/** Added and removed labels as chips. @param {Samples} samples @param {Sample} sample @returns {Node[]} */
-function changeChips(samples, sample) {
-  const chip = (kind, sign) => (label) =>
-    element(
-      'span',
-      { className: `chip ${kind}`, title: `${kind} ${samples.names[label]}` },
-      `${sign} ${samples.names[label]}`,
-    );
-  const chips = [...sample.added.map(chip('added', '+')), ...sample.removed.map(chip('removed', '−'))];
-  return chips.length ? chips : [element('span', { className: 'chip', textContent: 'no change' })];
 }

@@ -8,7 +8,7 @@ function showProgress(tallies, decisions) {
     `${grouped(tallies.decided)} decided, ${grouped(tallies.undecided)} left`;
   byId('undo').disabled = !decisions.done.length;
   byId('redo').disabled = !decisions.undone.length;
-  byId('clear-all').disabled = !tallies.decided;
+  byId('clear-all').disabled = !decisions.made.size;
 }
 
 /** @param {number} shown samples in the view @param {number} all samples of the page */

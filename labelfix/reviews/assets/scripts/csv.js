@@ -1,5 +1,7 @@
 // decisions.csv: what labelfix reads back.
 
+const OPEN_COLUMN = 'undecided_labels';
+
 /**
  * Put an apostrophe before what a spreadsheet of any locale would run as a formula, also after what separates cells or
  * lines inside a text; plain numbers stay. The same rule as in every CSV file of labelfix, which takes the apostrophes
@@ -19,24 +21,32 @@ function quoteCell(cell) {
 }
 
 /**
- * The decided samples by sample id, one line each.
+ * The decided samples by sample id, one line each; where some are decided on partly, with what is open of them.
  * @param {Samples} samples
  * @param {Decisions} decisions
  */
 function decisionsCsv(samples, decisions) {
   const ids = [...decisions.made.keys()].sort((a, b) => a - b);
+  const names = (labels) => labels.map((one) => samples.names[one]).join(';');
+  const hasOpen = [...decisions.made.values()].some((decision) => !isDone(decision));
   const lines = ids.map((id) => {
     const sample = samples.byId.get(id);
     const decision = decisions.made.get(id);
-    const label = [decisions.labelOf(sample, decision) ?? []]
-      .flat()
-      .map((one) => samples.names[one])
-      .join(';');
-    return [String(id), sample.file, kindOf(decision), label]
+    const label = names([decisions.labelOf(sample, decision) ?? []].flat());
+    const open = hasOpen ? [names(openOf(sample, decision))] : [];
+    return [String(id), sample.file, kindOf(decision), label, ...open]
       .map((cell) => quoteCell(escapeCell(cell)))
       .join(',');
   });
-  return ['sample_id,file_name,decision,label', ...lines, ''].join('\n');
+  return [`sample_id,file_name,decision,label${hasOpen ? `,${OPEN_COLUMN}` : ''}`, ...lines, ''].join('\n');
+}
+
+/** The classes whose change is not decided on. @param {Sample} sample @param {string} decision @returns {number[]} */
+function openOf(sample, decision) {
+  if (isDone(decision)) return [];
+  return changesOf(sample, decision)
+    .filter(({ state }) => state === 'open')
+    .map(({ label }) => label);
 }
 
 /** Hand a text to the reader as a file. @param {string} name of the file @param {string} text of a CSV file */

@@ -1,4 +1,5 @@
-// Decisions and their history. A decision is a text: "accept", "keep", "remove", "skip" or "change:CLASS".
+// Decisions and their history. A decision is a text: "accept", "keep", "remove", "skip" or "change:CLASS"; of rows with
+// several labels see changes.js.
 
 /** What is decided, with undo and redo without limit; no element of the page, no storage. */
 class Decisions {
@@ -44,7 +45,8 @@ class Decisions {
     if (decision === 'keep') return sample.given !== null;
     if (decision === 'accept') return this.samples.hasChange(sample);
     if (decision === 'skip' || decision === 'remove') return true;
-    if (this.samples.isMulti || !/^change:\d+$/.test(decision)) return false;
+    if (this.samples.isMulti) return isOfClasses(sample, decision, this.samples.names.length);
+    if (!/^change:\d+$/.test(decision)) return false;
     return Number(decision.slice(7)) < this.samples.names.length;
   }
 
@@ -67,9 +69,21 @@ class Decisions {
     return this.samples.copiesOf(sample).map((other) => [other.id, same(other)]);
   }
 
-  /** Where no change is suggested, to accept is to keep. @param {Sample} sample @param {string|undefined} decision */
+  /**
+   * Where no change is suggested, to accept is to keep; where some of several changes are decided on, both are about
+   * the rest.
+   * @param {Sample} sample
+   * @param {string|undefined} decision
+   */
   meant(sample, decision) {
+    if (this.samples.isMulti && (decision === 'accept' || decision === 'keep'))
+      return completed(sample, this.made.get(sample.id), decision);
     return decision === 'accept' && !this.samples.hasChange(sample) ? 'keep' : decision;
+  }
+
+  /** Whether nothing of a sample is open any more. @param {Sample} sample */
+  isDone(sample) {
+    return isDone(this.made.get(sample.id));
   }
 
   /**
@@ -110,14 +124,16 @@ class Decisions {
   labelOf(sample, decision) {
     if (decision === 'accept') return this.samples.suggestionFor(sample);
     if (decision === 'keep') return sample.given;
+    if (this.samples.isMulti && /^(change|partly)/.test(decision)) return labelsBy(sample, decision);
     return decision.startsWith('change') ? Number(decision.slice(7)) : null;
   }
 
-  /** @returns {Object<string, number>} samples by state: all, decided, undecided, accept, keep, change, remove, skip */
+  /** @returns {Object<string, number>} samples by state: all, decided, undecided, accept, keep, change, partly, remove, skip */
   tallies() {
-    const tallies = { all: this.samples.all.length, accept: 0, keep: 0, change: 0, remove: 0, skip: 0 };
+    const tallies = { all: this.samples.all.length, accept: 0, keep: 0, change: 0, partly: 0, remove: 0, skip: 0 };
     for (const decision of this.made.values()) tallies[kindOf(decision)] += 1;
-    return { ...tallies, decided: this.made.size, undecided: tallies.all - this.made.size };
+    const decided = this.made.size - tallies.partly;
+    return { ...tallies, decided, undecided: tallies.all - decided };
   }
 
   #set(id, decision) {
@@ -128,5 +144,5 @@ class Decisions {
 
 /** "change" of "change:3", and so on. @param {string} decision */
 function kindOf(decision) {
-  return decision.startsWith('change') ? 'change' : decision;
+  return decision.split(':')[0];
 }

@@ -25,7 +25,7 @@ class BulkDialog {
   /** @param {Sample[]} view @param {boolean} isFiltered */
   open(view, isFiltered) {
     this.view = view;
-    this.decided = view.filter((sample) => this.decisions.made.has(sample.id)).length;
+    this.decided = view.filter((sample) => this.decisions.isDone(sample)).length;
     byId('bulk-view').textContent =
       `${isFiltered ? 'The filters show' : 'No filter is set: the view holds'} ${counted(view.length, 'sample')}, ${counted(this.decided, 'of them decided', 'of them decided')}.`;
     this.dialog.querySelector('[value="accept"]').checked = true;
@@ -48,7 +48,7 @@ class BulkDialog {
       return this.view.filter((sample) => made.has(sample.id)).map((sample) => [sample.id, undefined]);
     const overwrite = byId('bulk-overwrite').checked;
     return this.view
-      .filter((sample) => overwrite || !made.has(sample.id))
+      .filter((sample) => overwrite || !this.decisions.isDone(sample))
       .map((sample) => /** @type {any} */ ([sample, this.decisions.meant(sample, action)]))
       .filter(([sample, meant]) => this.decisions.allows(sample, meant) && made.get(sample.id) !== meant)
       .map(([sample, meant]) => [sample.id, meant]);

@@ -54,6 +54,12 @@ function noticeOfOthers(count) {
   notice('other-rows', count ? `${text} They stay kept, but are not in its download.` : '');
 }
 
+/** Both of decisions. @param {Decisions} decisions @param {KeptDecisions} kept */
+function showNotices(decisions, kept) {
+  noticeOfOthers(Object.keys(decisions.ofOtherRows).length);
+  noticeOfStorage(kept.works);
+}
+
 /** The switch between light and dark. */
 function wireTheme() {
   const root = document.documentElement;

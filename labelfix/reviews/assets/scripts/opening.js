@@ -32,19 +32,31 @@ function csvRows(text) {
 function decisionsIn(text, decisions) {
   const [header = [], ...rows] = csvRows(text);
   const { samples } = decisions;
-  const places = ['sample_id', 'file_name', 'decision', 'label'].map((name) => header.indexOf(name));
+  const columns = ['sample_id', 'file_name', 'decision', 'label', OPEN_COLUMN];
+  const places = columns.map((name) => header.indexOf(name));
   if (places[0] < 0 || places[2] < 0) return null;
   const found = rows.map((row) => {
-    const [id, file, decision, label] = places.map((place) => row[place] ?? '');
+    const [id, file, decision, label, open] = places.map((place) => row[place] ?? '');
     const sample = samples.byId.get(Number(id));
     if (!sample || (places[1] >= 0 && file !== sample.file)) return null;
     const index = samples.names.indexOf(label);
-    const isPlain = samples.isMulti || index < 0 || ['skip', 'remove'].includes(decision);
-    const meant = isPlain ? decision : decisions.choosing(sample, index);
-    return decisions.allows(sample, meant) ? [sample.id, meant] : null;
+    const isPlain = index < 0 || ['skip', 'remove'].includes(decision);
+    const ofOne = () => (isPlain ? decision : decisions.choosing(sample, index));
+    const meant = samples.isMulti ? meantBy(samples, sample, decision, label, open) : ofOne();
+    return meant !== undefined && decisions.allows(sample, meant) ? [sample.id, meant] : null;
   });
   const changes = /** @type {[number, string][]} */ (found.filter((change) => change !== null));
   return { changes, others: rows.length - changes.length };
+}
+
+/** What a line means of a row with several labels, whose lists have semicolons; undefined for names that are no class. */
+function meantBy(samples, sample, decision, label, open) {
+  if (['skip', 'remove'].includes(decision)) return decision;
+  const parts = (text) => text.split(';').map((one) => one.trim()).filter(Boolean);
+  const [labels, undecided] = [label, open].map((text) => parts(text).map((one) => samples.names.indexOf(one)));
+  if (labels.includes(-1)) return undefined;
+  // Where nothing was suggested, what a decision says of single classes is nothing.
+  return decisionBy(sample, labels, undecided) ?? (decision === 'partly' ? undefined : decision);
 }
 
 /**

@@ -3,7 +3,7 @@
 /**
  * @typedef {object} Filters
  * @property {string} text part of the file name, without blanks around it
- * @property {string} state all, undecided, decided, accept, keep, change, remove or skip
+ * @property {string} state all, undecided, decided, accept, keep, change, partly, remove or skip
  * @property {string} label class number, given or suggested; '' for all
  * @property {string} pair key; '' for all
  * @property {string} finding of `FINDINGS`; '' for all
@@ -41,8 +41,8 @@ function passes(sample, filters, decision) {
 /** @param {string|undefined} decision @param {string} state */
 function hasState(decision, state) {
   if (state === 'all') return true;
-  if (state === 'undecided') return decision === undefined;
-  if (state === 'decided') return decision !== undefined;
+  if (state === 'undecided') return !isDone(decision);
+  if (state === 'decided') return isDone(decision);
   return decision !== undefined && kindOf(decision) === state;
 }
 
@@ -83,7 +83,7 @@ function sorted(samples, order) {
 function nextUndecided(view, place, made) {
   for (let step = 1; step <= view.length; step += 1) {
     const candidate = (place + step) % view.length;
-    if (!made.has(view[candidate].id)) return candidate;
+    if (!isDone(made.get(view[candidate].id))) return candidate;
   }
   return -1;
 }

@@ -4,13 +4,17 @@
 class Viewer {
   /**
    * @param {{samples: Samples, decisions: Decisions, thumbs: Thumbs}} page
-   * @param {{decide: (decision: string) => void, choose: (label: number) => void, undo: () => void, step: (step: number) => void, closed: () => void}} callbacks
+   * @param {{decide: (decision: string) => void, choose: (label: number) => void, mark: (label: number, wanted?: string) => void, undo: () => void, step: (step: number) => void, closed: () => void}} callbacks
    */
   constructor(page, callbacks) {
     Object.assign(this, page);
     this.dialog = byId('viewer');
     this.choose = callbacks.choose;
-    this.picker = this.samples.isMulti ? null : new Picker(this.samples, callbacks.choose);
+    this.picker = new Picker(this.samples, (label) => {
+      callbacks.choose(label);
+      if (this.samples.isMulti) this.#leavePicker();
+    });
+    this.changes = new ChangeList(this.samples, callbacks.mark);
     byId('viewer-previous').addEventListener('click', () => callbacks.step(-1));
     byId('viewer-next').addEventListener('click', () => callbacks.step(1));
     byId('viewer-close').addEventListener('click', () => this.dialog.close());
@@ -39,7 +43,7 @@ class Viewer {
     byId('viewer-likely').replaceChildren(
       ...sample.likely.map((odds, number) => this.#choice(odds, number, sample)),
     );
-    this.picker?.show(sample);
+    this.picker.show(sample);
     byId('viewer-link').href = `#sample=${sample.id}`;
     this.#original(sample);
     this.dialog.querySelector('[data-action="keep"]').disabled = sample.given === null;
@@ -63,14 +67,29 @@ class Viewer {
         button.setAttribute('aria-pressed', String(button.dataset.action === kind));
     });
     this.dialog.querySelector('[data-action="undo"]').disabled = !this.decisions.done.length;
-    const label = decision ? this.decisions.labelOf(this.sample, decision) : null;
+    const chosen = this.#chosen(decision);
     byId('viewer-likely')
       .querySelectorAll('button')
       .forEach((button) => {
-        button.setAttribute('aria-pressed', String(label !== null && Number(button.dataset.label) === label));
+        button.setAttribute('aria-pressed', String(chosen.includes(Number(button.dataset.label))));
       });
+    if (this.samples.isMulti) {
+      this.changes.show(this.sample, decision);
+      byId('viewer-labels').textContent = this.samples.nameOf(chosen);
+    }
     const text = this.samples.isMulti && decision ? DONE[kind] : decided(this.decisions, this.sample);
     byId('viewer-decision').replaceChildren(...(kind ? [icon(kind)] : []), text);
+  }
+
+  /** The labels that the sample has by a decision; of several what is open is as suggested. */
+  #chosen(decision) {
+    if (this.samples.isMulti) return labelsBy(this.sample, decision);
+    return decision ? [this.decisions.labelOf(this.sample, decision)] : [];
+  }
+
+  #leavePicker() {
+    this.picker.show(this.sample);
+    byId('viewer-file').focus();
   }
 
   #verdict(sample) {
@@ -84,18 +103,18 @@ class Viewer {
       );
     const given = side('Given', name(this.samples.nameOf(sample.given), 'given'));
     const hasChange = this.samples.hasChange(sample);
+    byId('viewer-verdict').classList.toggle('several', this.samples.isMulti);
     byId('viewer-verdict').classList.toggle('unchanged', !hasChange);
     if (!hasChange) {
       given.append(element('span', { className: 'hint', textContent: this.samples.changeOf(sample) }));
       byId('viewer-verdict').replaceChildren(given);
       return;
     }
-    const suggested = this.samples.isMulti
-      ? side(
-          'Suggested change',
-          element('span', { className: 'chips' }, ...changeChips(this.samples, sample)),
-        )
-      : side('Suggested', name(this.samples.nameOf(sample.suggested), 'suggested'));
+    if (this.samples.isMulti) {
+      byId('viewer-verdict').replaceChildren(given, side('Changes', this.changes.root));
+      return;
+    }
+    const suggested = side('Suggested', name(this.samples.nameOf(sample.suggested), 'suggested'));
     byId('viewer-verdict').replaceChildren(given, icon('arrow'), suggested);
   }
 
@@ -116,7 +135,8 @@ class Viewer {
     if (sample.outlier !== null) facts.push(fact('Outlier score', twoDecimals(sample.outlier)));
     if (sample.issue !== null) facts.push(fact('Image', sample.issue));
     facts.push(...sample.columns.map(([name, text]) => fact(name, text)));
-    if (this.samples.isMulti) facts.push(fact('Labels if accepted', this.samples.nameOf(sample.corrected)));
+    if (this.samples.isMulti)
+      facts.push(fact('Labels then', element('span', { id: 'viewer-labels' })));
     byId('viewer-facts').replaceChildren(...facts);
   }
 
@@ -143,11 +163,17 @@ class Viewer {
       element('span', { className: 'share', textContent: percent(share) }),
       bar(share),
     ];
-    if (this.samples.isMulti) return element('li', {}, element('div', { className: 'choice' }, ...content));
+    // With several labels the digits are for the suggested changes.
+    const key = element('kbd', { textContent: String((number + 1) % 10), 'aria-hidden': 'true' });
     const button = element(
       'button',
-      { type: 'button', className: 'choice', 'data-label': String(label), onclick: () => this.choose(label) },
-      element('kbd', { textContent: String((number + 1) % 10), 'aria-hidden': 'true' }),
+      {
+        type: 'button',
+        className: `choice${this.samples.isMulti ? ' several' : ''}`,
+        'data-label': String(label),
+        onclick: () => this.choose(label),
+      },
+      ...(this.samples.isMulti ? [] : [key]),
       ...content,
     );
     return element('li', {}, button);

@@ -1,7 +1,14 @@
 // Numbers, samples and decisions in words.
 
 /** What became of a sample, by kind of decision. */
-const DONE = { accept: 'Accepted', keep: 'Kept', change: 'Changed', remove: 'Removed', skip: 'Skipped' };
+const DONE = {
+  accept: 'Accepted',
+  keep: 'Kept',
+  change: 'Changed',
+  partly: 'Partly decided',
+  remove: 'Removed',
+  skip: 'Skipped',
+};
 
 /** @param {number} count @param {string} one @param {string} [many] as in "1 sample", "1,200 samples" */
 function counted(count, one, many = `${one}s`) {
@@ -31,6 +38,7 @@ function decided(decisions, sample) {
   if (!decision) return 'Undecided';
   const kind = kindOf(decision);
   if (kind === 'skip' || kind === 'remove') return DONE[kind];
+  if (kind === 'partly') return `${DONE[kind]}: ${changesInWords(decisions.samples, sample, decision)}`;
   const label = decisions.samples.nameOf(decisions.labelOf(sample, decision));
   return `${DONE[kind]}${kind === 'change' ? ' to' : ''} ${label}`;
 }

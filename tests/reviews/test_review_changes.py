@@ -1,0 +1,232 @@
+"""Rows with several labels on the review page: each added and each removed label is accepted or refused on its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from review_data import HOSTILE, NAMES
+
+pytest_plugins = ["review_visits"]
+ADDED, GONE, OTHER = "+ dog", "\N{MINUS SIGN} cat", f"\N{MINUS SIGN} {HOSTILE}"
+HEADER = "sample_id,file_name,decision,label"
+
+
+def states(visit, sample=1):
+    """What became of each change on the card of a sample."""
+    chips = visit.page.locator(f".card[data-id='{sample}'] button.chip")
+    names = chips.evaluate_all("all => all.map(one => [one.innerText, one.className.split(' ').at(-1)])")
+    return dict(map(tuple, names))
+
+
+def tallies(visit):
+    names = ("undecided", "decided", "accept", "keep", "change", "partly")
+    return {name: int(visit.texts(f"#tally-{name}")[0]) for name in names}
+
+
+def at(visit, sample):
+    visit.page.locator(f".card[data-id='{sample}']").focus()
+
+
+def test_a_key_accepts_refuses_and_leaves_open(visit):
+    it = visit("multi")
+    at(it, 1)
+    assert states(it) == {ADDED: "open", GONE: "open", OTHER: "open"}
+    it.press("1", "2", "2")
+    assert states(it) == {ADDED: "accepted", GONE: "refused", OTHER: "open"}
+    assert tallies(it) | {"undecided": 3, "decided": 0, "partly": 1} == tallies(it)
+    assert it.texts("#status") == [f"{GONE} refused, sample 1. 3 left"]
+    it.press("2", "1", "1")
+    assert states(it) == {ADDED: "open", GONE: "open", OTHER: "open"}
+    assert it.downloaded() == HEADER + "\n", "nothing is said of it any more"
+    it.press("4", "9", "0")
+    assert tallies(it)["partly"] == 0, "there is no fourth change"
+
+
+def test_what_all_changes_come_to(visit):
+    it = visit("multi")
+    at(it, 1)
+    it.press("1", "2", "2", "3", "3")
+    assert it.downloaded().splitlines()[1:] == [f'1,b.png,change,"cat;dog;{HOSTILE}"']
+    assert tallies(it) == {"undecided": 2, "decided": 1, "accept": 0, "keep": 0, "change": 1, "partly": 0}
+    it.press("1")
+    assert it.downloaded().splitlines()[1:] == [f'1,b.png,keep,"cat;{HOSTILE}"']
+    it.press("1", "1", "2", "2", "3", "3")
+    assert it.downloaded().splitlines()[1:] == ["1,b.png,accept,dog"]
+    it.press(*"zzzz")
+    assert states(it) == {ADDED: "accepted", GONE: "refused", OTHER: "refused"}
+
+
+@pytest.mark.parametrize(
+    ("key", "label", "kind"), [("a", ["dog", HOSTILE], "change"), ("g", ["cat", HOSTILE], "keep")]
+)
+def test_accepting_and_keeping_are_about_what_is_open(visit, key, label, kind):
+    it = visit("multi")
+    at(it, 1)
+    it.press("3", "3", key)
+    assert it.page.evaluate("document.activeElement.dataset.id") == "2", "and it goes on"
+    assert it.downloaded().splitlines()[1:] == [f'1,b.png,{kind},"{";".join(label)}"']
+    at(it, 1)
+    it.press("a")
+    assert it.downloaded().splitlines()[1:] == ["1,b.png,accept,dog"], "nothing is open: it is about all"
+
+
+def test_a_partly_decided_row_is_still_to_do_and_goes_on_from_its_file(visit, tmp_path):
+    it = visit("multi")
+    at(it, 1)
+    it.press("1", "2", "2", "n", "n")
+    assert it.page.evaluate("document.activeElement.dataset.id") == "0"
+    it.press("n")
+    assert it.page.evaluate("document.activeElement.dataset.id") == "1", "it is among the undecided"
+    text = it.downloaded()
+    assert text.splitlines() == [
+        f"{HEADER},undecided_labels",
+        f'1,b.png,partly,"cat;dog",{HOSTILE}',
+    ], "what is open is as suggested"
+    before = states(it)
+    it.press("Backspace")
+    assert states(it) != before
+    file = tmp_path / "decisions.csv"
+    file.write_text(text + "0,a.png,keep,cat,\n2,c.png,change,frog;ship,\n9,x.png,accept,dog,\n", encoding="utf-8")
+    it.page.set_input_files("#csv-file", file)
+    it.page.wait_for_function("() => document.querySelector('#status').textContent.includes('Opened')")
+    assert it.texts("#status") == ["Opened 3 decisions. 1 row of it is not of this page: keep that file too"]
+    assert states(it) == before
+    assert it.downloaded().splitlines()[1:] == [
+        "0,a.png,keep,cat,",
+        f'1,b.png,partly,"cat;dog",{HOSTILE}',
+        '2,c.png,change,"frog;ship",',
+    ]
+    it.page.reload()
+    assert states(it) == before, "the browser keeps it"
+
+
+def test_files_of_before_are_read(visit, tmp_path):
+    it = visit("multi")
+    file = tmp_path / "decisions.csv"
+    rows = ['0,a.png,accept,"cat;dog"', f'1,b.png,keep,"cat;{HOSTILE}"', "2,c.png,change,no such class"]
+    file.write_text("\n".join([HEADER, *rows, ""]), encoding="utf-8")
+    it.page.set_input_files("#csv-file", file)
+    it.page.wait_for_function("() => document.querySelector('#status').textContent.includes('Opened')")
+    assert it.downloaded() == "\n".join([HEADER, *rows[:2], ""])
+
+
+def test_the_row_stays_under_a_filter_until_the_reader_goes_on(visit):
+    it = visit("multi")
+    it.page.check("[name=state][value=undecided]")
+    at(it, 0)
+    it.press("1")
+    assert states(it, 0) == {ADDED: "accepted"}
+    it.press("1")
+    assert states(it, 0) == {ADDED: "refused"}
+    at(it, 1)
+    it.press("s")
+    shown = it.page.locator(".card").evaluate_all("all => all.map(one => one.dataset.id)")
+    assert shown == ["2"]
+    it.page.check("[name=state][value=partly]")
+    assert it.page.locator("#empty").is_visible()
+
+
+def test_by_click_on_the_card(visit):
+    it = visit("multi")
+    it.page.click(".card[data-id='1'] .chip:nth-child(2)")
+    assert states(it) == {ADDED: "open", GONE: "accepted", OTHER: "open"}
+    assert it.page.evaluate("document.activeElement.dataset.id") == "1", "the keys are the card's"
+    it.page.click(".card[data-id='1'] .chip:nth-child(2)")
+    it.press("3")
+    assert states(it) == {ADDED: "open", GONE: "refused", OTHER: "accepted"}
+    assert it.page.locator("#viewer").is_hidden()
+    assert it.page.locator("img[src='x']").count() == 0
+
+
+def test_in_the_large_view_by_click_and_by_tab_alone(visit):
+    it = visit("multi", "#sample=1")
+    names = it.page.locator(".changes .name").all_inner_texts()
+    assert names == [ADDED, GONE, OTHER]
+    it.page.click(f".changes [aria-label='Refuse {GONE}']")
+    assert it.texts("#viewer-labels") == ["cat, dog"]
+    assert it.texts("#viewer-decision") == ["Partly decided"]
+    it.press("?")
+    it.page.uncheck("#single-keys")
+    it.press("Escape")
+    it.page.locator(".changes button").first.focus()
+    it.press("Enter", "Tab", "Tab", "Tab", "Tab", " ")
+    assert it.page.evaluate("document.activeElement.getAttribute('aria-label')") == f"Accept {OTHER}"
+    pressed = it.page.locator(".changes [aria-pressed=true]")
+    labels = [f"Accept {ADDED}", f"Refuse {GONE}", f"Accept {OTHER}"]
+    assert pressed.evaluate_all("all => all.map(one => one.getAttribute('aria-label'))") == labels
+    assert it.texts("#viewer-decision") == ["Changed"]
+    it.press(" ")
+    assert it.texts("#viewer-decision") == ["Partly decided"], "the same button takes it back"
+
+
+def test_other_labels_are_given_and_taken(visit):
+    it = visit("multi", "#sample=1")
+    it.press("c", *"ship", "Enter")
+    assert it.texts("#viewer-decision") == ["Partly decided"]
+    assert it.page.locator(".changes .name").all_inner_texts() == [ADDED, GONE, OTHER, "+ ship"]
+    it.press("a")
+    it.press("k")
+    assert it.texts("#viewer-labels") == ["dog, ship"]
+    it.page.click(".changes [aria-label='Take back + ship']")
+    assert it.texts("#viewer-decision") == ["Accepted"]
+    it.page.click("#viewer-likely [data-label='1']")
+    assert it.texts("#viewer-labels") == ["no label"]
+    assert it.page.locator("#viewer-likely [data-label='1']").get_attribute("aria-pressed") == "false"
+    it.press("Escape")
+    assert it.downloaded().splitlines()[1:] == ["1,b.png,change,"]
+
+
+def test_in_bulk_what_is_decided_of_a_row_stays(visit):
+    it = visit("multi")
+    at(it, 1)
+    it.press("2", "2", "b")
+    assert it.texts("#bulk-view") == ["No filter is set: the view holds 3 samples, 0 of them decided."]
+    assert it.texts("#bulk-confirm") == ["Accept 3 samples"]
+    it.page.click("#bulk-confirm")
+    assert it.downloaded().splitlines()[1:] == [
+        '0,a.png,accept,"cat;dog"',
+        '1,b.png,change,"cat;dog"',
+        "2,c.png,accept,dog",
+    ]
+    it.page.click("#clear-all")
+    assert it.texts("#clear-confirm") == ["Clear 3 decisions"]
+
+
+def test_stored_decisions_that_fit_no_row_are_dropped(visit):
+    it = visit("multi")
+    stored = {"0": "change:+1", "1": f"partly:+1-{len(NAMES)}", "2": "partly:-1+3", "5": "change:+0"}
+    key = "labelfix-review:run-multi-3"
+    it.page.evaluate("([key, text]) => localStorage.setItem(key, text)", [key, json.dumps(stored)])
+    it.page.reload()
+    assert it.texts("#progress-text") == ["0 decided, 3 left"]
+    assert tallies(it)["partly"] == 0
+    it.page.evaluate("([key, text]) => localStorage.setItem(key, text)", [key, '{"1": "partly:+1-0"}'])
+    it.page.reload()
+    assert tallies(it)["partly"] == 0, "written in another order than ours"
+    it.page.evaluate("([key, text]) => localStorage.setItem(key, text)", [key, '{"1": "partly:-0+1-10"}'])
+    it.page.reload()
+    assert tallies(it)["partly"] == 0, "nothing of it is open"
+    it.page.evaluate("([key, text]) => localStorage.setItem(key, text)", [key, '{"1": "partly:-0-10"}'])
+    it.page.reload()
+    assert states(it) == {ADDED: "open", GONE: "accepted", OTHER: "accepted"}
+
+
+def test_many_changes_have_a_few_chips_and_ten_keys(browser, tmp_path):
+    import review_data
+    from browser import Visit
+
+    data = review_data.multi()
+    first = data["samples"][0]
+    first |= {"given": [], "corrected": list(range(13)), "added": list(range(13)), "removed": []}
+    file = tmp_path / "many.html"
+    file.write_text(review_data.page_of(data, review_data.report(shown=3, suspects=3)), encoding="utf-8")
+    it = Visit(browser, file)
+    assert it.texts(".card[data-id='0'] .chip")[-1] == "+10 more"
+    heights = it.page.locator(".card").evaluate_all("all => all.map(one => one.offsetHeight)")
+    assert len(set(heights)) == 1
+    at(it, 0)
+    it.press("0", "Enter")
+    assert it.page.locator(".changes li").nth(9).get_attribute("class") == "added accepted"
+    assert it.page.locator(".changes kbd:visible").all_inner_texts() == [*"1234567890"]
+    it.close()

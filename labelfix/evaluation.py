@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers import Query, open_source
+from labelfix.data.verified_labels import SEPARATOR
 from labelfix.errors import InputError
 from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.metrics import (
@@ -244,7 +245,8 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
     is_scanned = scanned is not None and Path(scanned).resolve() == truth.resolve()
     image_column = options.get("image_column") if is_scanned else None
     names = _column_names(truth, image_column)
-    column = _truth_column(truth, names, column, is_scanned=is_scanned)
+    columns = _class_columns(options, names, column, is_scanned=is_scanned)
+    column = ", ".join(columns) if columns else _truth_column(truth, names, column, is_scanned=is_scanned)
     # Absolute paths get the names that they have in the run.
     root = None if names is None else _names_root(options)
     try:
@@ -252,30 +254,46 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
             truth,
             root=root,
             image_column=image_column,
-            label_column=column,
+            label_column=None if columns else column,
             class_map=options.get("class_map"),
             require_labels=False,
-            **_as_scanned(opened, options, column),
+            **_as_scanned(opened, options, columns, truth),
         )
     except InputError as error:
         raise InputError(str(error).replace("--label-column", "--truth-column")) from None
     return manifest, column
 
 
-def _as_scanned(opened: Corrections, options: dict[str, Any], column: str | None) -> dict[str, Any]:
-    """How several labels a row are read: as the run read them, but for columns where a truth column is named."""
+def _class_columns(
+    options: dict[str, Any], names: list[str] | None, column: str | None, *, is_scanned: bool
+) -> list[str]:
+    """The columns of the classes where another manifest answers by them, as the run read its own; empty for none."""
+    columns = list(options.get("label_columns") or ())
+    is_asked = column is not None or is_scanned or names is None or "true_label" in names
+    return [] if is_asked or not set(columns) <= set(names or ()) else columns
+
+
+def _as_scanned(
+    opened: Corrections, options: dict[str, Any], columns: list[str], truth: Path
+) -> dict[str, Any]:
+    """How several labels a row are read: from columns of the classes, else as the run read them.
+
+    What a run has not said of a table that may only hold texts: semicolons, as in what labelfix writes.
+    """
     if not opened.is_multi:
         return {}
+    if columns:
+        return {"task": "multi", "label_columns": columns}
     separator = options.get("label_separator")
-    if column is None or column == "label":
-        columns = options.get("label_columns")
-        return {"task": "multi", "label_columns": columns, "label_separator": None if columns else separator}
+    if options.get("label_columns") or truth.suffix.lower() in (".csv", ".tsv"):
+        separator = separator or SEPARATOR
     return {"task": "multi", "label_separator": separator}
 
 
 def _column_names(truth: Path, image_column: str | None) -> list[str] | None:
     """Names of the pass-through columns of a manifest or of Parquet shards; None for folders of images."""
-    opened = open_source(Query(truth.absolute(), image_column=image_column, require_labels=False))
+    query = Query(truth.absolute(), image_column=image_column, require_labels=False, task="auto")
+    opened = open_source(query)
     is_folder_of_images = truth.is_dir() and not opened.holds_images and not any(truth.glob("*.parquet"))
     return None if is_folder_of_images else list(opened.extra.names)
 

@@ -19,6 +19,7 @@ import labelfix
 from labelfix.cli import cli
 from labelfix.data.findings_schema import multi_label_fields
 from labelfix.data.manifest import Manifest
+from labelfix.data.verified_labels import Trusted
 from labelfix.exports import TARGETS
 from labelfix.noise.corruption import corrupt
 from labelfix.results.corrections import label_states, number_rows
@@ -358,7 +359,12 @@ class TestDecisions:
             assert (one["label"], one["review_status"]) == (["0", "3"], "partly")
             # An export with decisions is a verified file too.
             again = labelfix.scan(
-                scanned[1], method="cross-entropy", epochs=1, trusted=out, out=tmp_path / "again", device="cpu"
+                scanned[1],
+                method="cross-entropy",
+                epochs=1,
+                trusted=out,
+                out=tmp_path / "again",
+                device="cpu",
             )
             trusted = [row["sample_id"] for row in table(again).to_pylist() if row["is_trusted"]]
             assert trusted == [rows[1]["sample_id"]]
@@ -367,6 +373,25 @@ class TestDecisions:
             labelfix.scan, "verifies nothing", source=scanned[1], method="cross-entropy", trusted=path,
             out=tmp_path / "nothing", device="cpu",
         )  # fmt: skip
+
+    @pytest.mark.parametrize("to", ["jsonl", "parquet", "csv", "labelstudio", "fiftyone"])
+    def test_what_is_exported_is_a_verified_file(self, scanned, tmp_path, to):
+        out = tmp_path / {"labelstudio": "out", "fiftyone": "out"}.get(to, f"out.{to}")
+        labelfix.export(scanned[0].out, to=to, out=out)
+        if to == "labelstudio":  # somebody submits what is predicted there
+            out = out / "tasks.json"
+            tasks = json.loads(out.read_text())
+            for task in tasks:
+                task["annotations"] = [{"result": one["result"]} for one in task.pop("predictions")]
+            out.write_text(json.dumps(tasks))
+        trusted = Trusted.of(Manifest.read(scanned[1], task="multi"), out)
+        kept = [row for row in table(scanned[0]).to_pylist() if row["given_label"] is not None]
+        rows = [row["sample_id"] for row in kept]
+        assert (trusted.label >= 0).sum() == len(rows)
+        expected = [[name in row["corrected_label"] for name in NAMES] for row in kept]
+        np.testing.assert_array_equal(
+            trusted.targets[rows] >= 0.5, np.array(expected).reshape(-1, len(NAMES))
+        )
 
     def test_keeping_other_labels_than_the_given_ones_is_refused(self, scanned, decided, tmp_path):
         path, ids, _ = decided
@@ -434,6 +459,43 @@ def test_many_verified_lists_check_the_findings(scanned, tmp_path):
     rows = table(again)["corrected_label"].to_pylist()
     assert [sorted(labels) for labels in rows[:120]] == [sorted(labels) for labels in lists(true)[:120]]
     assert again.summary["diagnostics"]["by_class"][NAMES[0]]["trusted"]["rows"] == 60
+
+
+@pytest.fixture(scope="module")
+def scanned_columns(tmp_path_factory):
+    """A run on soft.csv, a column for each class with soft values, and the true labels (N, 4)."""
+    folder = tmp_path_factory.mktemp("columns")
+    write_mosaics(folder, 60)
+    true, names = mosaics(60)[1], [f"d{name}" for name in NAMES]
+    frame = pd.DataFrame(np.abs(noisy(true) - 0.1).round(2), columns=names)
+    frame.insert(0, "file_name", [f"{row:04d}.png" for row in range(60)])
+    frame["true_label"] = [";".join(f"d{name}" for name in labels) or ";" for labels in lists(true)]
+    frame.to_csv(folder / "soft.csv", index=False)
+    run = labelfix.scan(
+        folder / "soft.csv", method="cross-entropy", epochs=1, label_columns=names, out=folder / "run",
+        device="cpu",
+    )  # fmt: skip
+    return run, folder, frame, true
+
+
+def test_the_truth_is_read_however_it_is_written(scanned_columns):
+    run, folder, frame, true = scanned_columns
+    answers = {"soft.csv": "true_label"}
+    hard = frame.drop(columns="true_label")
+    hard.iloc[:, 1:] = true
+    hard.to_csv(folder / "hard.csv", index=False)
+    answers["hard.csv"] = ", ".join(hard.columns[1:])
+    lines = [{"file_name": name, "label": ls.strip(";").split(";") if ls != ";" else []}
+             for name, ls in zip(frame["file_name"], frame["true_label"], strict=True)]  # fmt: skip
+    (folder / "lists.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    answers["lists.jsonl"] = "label"
+    pd.DataFrame(lines).to_parquet(folder / "lists.parquet")
+    answers["lists.parquet"] = "label"
+    found = {name: labelfix.evaluate(run.out, truth=folder / name) for name in answers}
+    assert {name: one["truth_column"] for name, one in found.items()} == answers
+    wrong = float((noisy(true) != true).mean())
+    for name, one in found.items():
+        assert one["noise_rate_true"] == pytest.approx(wrong), name
 
 
 class TestCorrupt:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -217,7 +218,7 @@ def read_verified(path: Path, known: Known) -> Verified:
     Raises:
         InputError: anything wrong with the file or one of its rows; says the way out.
     """
-    entries = _entries(path, DECISIONS if known.separator is None else DECISIONS_ON_LISTS)
+    entries = _entries(path, lists=known.separator is not None)
     places = _by_name(entries, known) if entries.sample_ids is None else _by_id(entries, known)
     index = {name: number for number, name in enumerate(known.class_names)}
     found: dict[int, int] = {}
@@ -267,8 +268,9 @@ class _Entries:
         return " ".join([*filter(None, [decision]), *([] if self.has_no_label(entry) else [repr(label)])])
 
 
-def _entries(path: Path, allowed: tuple[str, ...]) -> _Entries:
-    names, cells = _columns(path)
+def _entries(path: Path, *, lists: bool) -> _Entries:
+    names, cells = _columns(path, lists=lists)
+    allowed = DECISIONS_ON_LISTS if lists else DECISIONS
     there = ", ".join(map(repr, names)) or "none"
     if "label" not in cells:
         raise InputError(f"{path}: no column 'label'; its columns are {there}: name the verified labels so")
@@ -293,14 +295,14 @@ def _entries(path: Path, allowed: tuple[str, ...]) -> _Entries:
     return _Entries(path, lines, labels, decisions, texts.get("sample_id"), texts.get("file_name"))
 
 
-def _columns(path: Path) -> tuple[list[str], dict[str, pa.Array]]:
+def _columns(path: Path, *, lists: bool) -> tuple[list[str], dict[str, pa.Array]]:
     """The columns of a verified file, those of a run and of an export for cleanlab under the names that others have."""
     if path.suffix.lower() == ".npy":
         return _cleanlab_columns(path.parent)
-    names, cells = text_columns(path, _COLUMNS, "--trusted")
+    names, cells = text_columns(path, _COLUMNS, "--trusted", lists=lists)
     if "label" in cells or not set(_FINDINGS) <= set(names):
         return names, cells
-    _, found = text_columns(path, _FINDINGS, "--trusted")
+    _, found = text_columns(path, _FINDINGS, "--trusted", lists=lists)
     is_trusted = pc.equal(found["is_trusted"], "true")
     decision = pc.if_else(is_trusted, pa.scalar("change"), pa.scalar(SKIP))
     return names, {"file_name": found["file_name"], "label": found["corrected_label"], "decision": decision}
@@ -334,8 +336,17 @@ def _labels(entries: _Entries, entry: int, index: dict[str, int], known: Known) 
     if known.separator is None or (label is None and entries.decisions is None):
         return [_label(entries, label, entry, index, known)]
     # Who decided on a row and left it no label has said that it is none of the classes.
-    parts = filter(None, map(str.strip, (label or "").split(known.separator)))
+    parts = filter(None, map(str.strip, _parts(label or "", known.separator)))
     return [_label(entries, part, entry, index, known) for part in parts]
+
+
+def _parts(text: str, separator: str) -> list[str]:
+    """The labels of a text: a JSON list, as tables with lists give it, or separated ones."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text) if text.startswith("[") else None
+        if isinstance(found, list):
+            return [str(one) for one in found if one is not None]
+    return text.split(separator)
 
 
 def _label(entries: _Entries, label: str | None, entry: int, index: dict[str, int], known: Known) -> int:
@@ -375,7 +386,9 @@ def _check_names(entries: _Entries, places: np.ndarray, known: Known) -> None:
     assert entries.file_names is not None
     names = known.file_names.take(pa.array(places, mask=places < 0)).to_pylist()
     for row, place, name, written in zip(entries.lines, places, names, entries.file_names, strict=True):
-        if place >= 0 and written and written != name and known.name_of(written) != name:
+        # A labelling tool serves the images below a folder of its own.
+        served = entries.path.suffix.lower() == ".json" and (written or "").endswith(f"/{name}")
+        if place >= 0 and written and written != name and known.name_of(written) != name and not served:
             raise InputError(
                 f"{entries.path}: row {row} says {written!r}, but sample_id {place} of {known.title} is"
                 f" {name!r}; is it of another source? Correct one, or take one of the two columns out"

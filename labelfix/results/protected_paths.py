@@ -101,7 +101,7 @@ def holds_images(corrections: Path, source: Any) -> bool:
     if not (path.is_dir() or (path.is_file() and path.suffix.lower() in (".parquet", ".tar"))):
         return False
     columns = options.get("image_column"), options.get("label_column")
-    return open_source(Query(path, None, None, *columns, require_labels=False)).holds_images
+    return open_source(Query(path, None, None, *columns, require_labels=False, task="auto")).holds_images
 
 
 def _names_are_paths(corrections: Path, source: Path) -> bool:

@@ -77,5 +77,5 @@ def test_all_but_the_head_is_the_network_as_it_was(backbone):
 def test_others_are_refused_in_one_line():
     refuses(networks.build, "--backbone cifar-net", "head=pool", spec=spec("cifar-net"))
     refuses(networks.build, "--backbone vit_b_16", "head=pool", spec=spec("vit_b_16"))
-    frozen = NetworkSpec("lite0", 5, 64, views=1, head="attention")
-    refuses(networks.build, "lite0", "frozen", "head=pool", "--tune all", spec=frozen)
+    frozen = NetworkSpec("timm:test_vit", 5, 64, views=1, head="attention")
+    refuses(networks.build, "test_vit", "no map", "head=pool", spec=frozen)

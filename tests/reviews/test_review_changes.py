@@ -87,7 +87,9 @@ def test_a_partly_decided_row_is_still_to_do_and_goes_on_from_its_file(visit, tm
     it.press("Backspace")
     assert states(it) != before
     file = tmp_path / "decisions.csv"
-    file.write_text(text + "0,a.png,keep,cat,\n2,c.png,change,frog;ship,\n9,x.png,accept,dog,\n", encoding="utf-8")
+    file.write_text(
+        text + "0,a.png,keep,cat,\n2,c.png,change,frog;ship,\n9,x.png,accept,dog,\n", encoding="utf-8"
+    )
     it.page.set_input_files("#csv-file", file)
     it.page.wait_for_function("() => document.querySelector('#status').textContent.includes('Opened')")
     assert it.texts("#status") == ["Opened 3 decisions. 1 row of it is not of this page: keep that file too"]

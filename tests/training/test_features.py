@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import timm
 import torch
 from memory_data import digit_arrays
 from onnx_files import onnx_file
@@ -17,6 +18,7 @@ from torch import nn
 from labelfix.data.cache import cache_folder
 from labelfix.data.images.store import ImageStore
 from labelfix.networks.encoders import build_encoder
+from labelfix.networks.frozen_maps import frozen_maps
 from labelfix.networks.heads import FrozenEncoder
 from labelfix.networks.onnx_encoder import OnnxEncoder
 from labelfix.training import features
@@ -28,6 +30,7 @@ from labelfix.training.features import (
     EncodedView,
     FeatureViews,
     encoded_views,
+    map_views,
     open_features,
     statistics,
 )
@@ -244,6 +247,50 @@ def test_views_of_features(flip):
         assert (pick[:10] == pick[20:]).all()  # the same seed
         assert (pick[:10] != pick[10:20]).any()
     assert (picks[0] != picks[1]).any()
+
+
+def test_views_of_maps():
+    """The map of a mirror image is turned back where views are averaged, and stays as it was seen where it is drawn."""
+    stored = np.random.default_rng(0).normal(size=(20, 2, 3, 2, 4)).astype(np.float16)
+    images = Augmentation(SIZE, (0.5,) * 3, (0.25,) * 3, flip=True, device=CPU)
+    views = FeatureViews(images, torch.zeros(3), torch.ones(3), (3, 2, 4))
+    source = Source(stored, views, CPU)
+    (batch,) = source.batches([np.arange(20)], ("plain", "averaged", "weak"), [1])
+    whole = stored.astype(np.float32)
+    expected = (whole[:, 0] + whole[:, 1, :, :, ::-1]) / 2
+    for view in batch.views[:2]:
+        np.testing.assert_allclose(view.numpy(), expected, rtol=1e-6, atol=1e-7)
+    picks = (batch.views[2].numpy()[:, None] == whole).all(axis=(2, 3, 4))
+    assert (picks.sum(axis=1) == 1).all()
+    assert picks.any(axis=0).all()
+    np.testing.assert_allclose(
+        source.features(np.arange(20)), whole.mean(axis=(1, 3, 4)), rtol=1e-5, atol=1e-6
+    )
+    assert (source.num_pixels, source.has_large_images) == (1, False)
+    assert map_views(flip=True) == (PLAIN, MIRRORED)
+    valid = np.arange(20) != BROKEN
+    places = np.moveaxis(stored[valid, 0].astype(np.float64), 1, -1).reshape(-1, 3)
+    for ours, theirs in zip(
+        statistics(stored, valid), (places.mean(axis=0), places.std(axis=0)), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_killed_build_of_maps_goes_on_where_it_was(monkeypatch, store):
+    torch.manual_seed(0)
+    tiny = timm.create_model("test_resnet", num_classes=0)
+    encoder = Counting(FrozenEncoder(frozen_maps(tiny, "tiny", SIZE))).eval()
+    whole = opened(store, encoder)
+    assert whole.shape[3:] == (1, 1)
+    content = whole.tobytes()
+    (path,) = files("npy")
+    path.unlink()
+    monkeypatch.setattr(features, "_BLOCK", 16)
+    with pytest.raises(KeyboardInterrupt):
+        opened(store, encoder, on_progress=stop_at_second_block)
+    encoder.images = 0
+    assert opened(store, encoder).tobytes() == content
+    assert encoder.images == 1 + 2 * (39 - 16)
 
 
 def test_the_first_views_are_those_that_a_classifier_sees():

@@ -62,16 +62,20 @@ def is_fiftyone(folder: Path) -> bool:
     return (folder / FIFTYONE_LABELS).is_file() and (folder / FIFTYONE_IMAGES).is_dir()
 
 
-def json_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, pa.Array]]:
+def json_columns(
+    path: Path, wanted: Sequence[str], *, lists: bool = False
+) -> tuple[list[str], dict[str, pa.Array]]:
     """The keys of what `open_json` reads, and those of the `wanted` ones that it has; only what a person has labelled.
+
+    With `lists` a row may have several labels, a JSON text.
 
     Raises:
         InputError: as `open_json`.
     """
-    found = _annotations(path, path.parent)
+    found = _annotations(path, path.parent, "multi" if lists else "single")
     kept = [record for record, is_verified in zip(found.records, found.verified, strict=True) if is_verified]
     names = list(dict.fromkeys(key for record in found.records for key in record))
-    return names, record_columns(path, kept, wanted)[1] if kept else {
+    return names, record_columns(path, kept, wanted, lists=lists)[1] if kept else {
         name: pa.array([], pa.string()) for name in wanted if name in names
     }
 

@@ -79,20 +79,22 @@ def open_records(
     )
 
 
-def jsonl_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, pa.Array]]:
-    """The keys of a .jsonl file, and those of the `wanted` ones that it has, as string columns.
+def jsonl_columns(
+    path: Path, wanted: Sequence[str], *, lists: bool = False
+) -> tuple[list[str], dict[str, pa.Array]]:
+    """The keys of a .jsonl file, and those of the `wanted` ones that it has, as string columns; `lists` as JSON.
 
     Raises:
         InputError: a line that is no JSON object, a value that is a list or an object, or the file cannot be
             read.
     """
-    return record_columns(path, _records(path), wanted)
+    return record_columns(path, _records(path), wanted, lists=lists)
 
 
 def record_columns(
-    path: Path, records: Iterable[dict[str, Any]], wanted: Sequence[str]
+    path: Path, records: Iterable[dict[str, Any]], wanted: Sequence[str], *, lists: bool = False
 ) -> tuple[list[str], dict[str, pa.Array]]:
-    """The keys of JSON objects, and those of the `wanted` ones that they have, as string columns.
+    """The keys of JSON objects, and those of the `wanted` ones that they have, as string columns; `lists` as JSON.
 
     Raises:
         InputError: a value that is a list or an object, or what `records` raises.
@@ -102,7 +104,9 @@ def record_columns(
     for row, record in enumerate(records):
         names.update(dict.fromkeys(record))
         for name, column in cells.items():
-            column.append(json_text(record.get(name), name, path, row))
+            value = record.get(name)
+            is_list = lists and isinstance(value, list)
+            column.append(json.dumps(value) if is_list else json_text(value, name, path, row))
     return list(names), {name: strings(cells[name], path, 0) for name in wanted if name in names}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from labelfix.data.readers.columns import (
 from labelfix.data.readers.labels import column_labels, column_text
 from labelfix.data.readers.marks import SPLITS
 from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, check_names
+from labelfix.data.readers.several_labels import is_list
 from labelfix.errors import InputError
 
 _BATCH_BYTES = 64 << 20
@@ -75,10 +77,12 @@ def open_shards(query: Query, shards: list[Path]) -> OpenedSource:
     return _open_files(replace(query, root=query.root or query.path), shards)
 
 
-def parquet_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, pa.Array]]:
+def parquet_columns(
+    path: Path, wanted: Sequence[str], *, lists: bool = False
+) -> tuple[list[str], dict[str, pa.Array]]:
     """The names of all columns of a Parquet file, and those of the `wanted` ones that it has, as strings.
 
-    Integers with class names in the schema metadata become those names.
+    Integers with class names in the schema metadata become those names, `lists` JSON texts.
 
     Raises:
         InputError: no Parquet file, a name that stands there twice, or a column that cannot become text.
@@ -91,6 +95,10 @@ def parquet_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[
     for name in table.column_names:
         column = table.column(name).combine_chunks()
         names = class_names(schema, name, path)
+        if lists and is_list(column.type):
+            values = column.to_pylist()
+            cells[name] = pa.array([None if one is None else json.dumps(one) for one in values], pa.string())
+            continue
         cells[name] = (
             column_text(column, name, path) if names is None else column_labels(column, names, path, 0)
         )

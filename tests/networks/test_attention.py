@@ -31,6 +31,55 @@ def test_at_first_a_logit_is_the_mean_of_its_map_over_all_places():
     torch.testing.assert_close(head(features), maps.mean(dim=(2, 3)))
 
 
+def test_a_logit_is_the_mean_of_what_each_place_says_times_its_weight():
+    torch.manual_seed(0)
+    head = AttentionHead(8, 3, (4, 5)).double()
+    features = torch.randn(2, 8, 4, 5, dtype=torch.float64)
+    with torch.no_grad():
+        head.places.weight.normal_()
+        head.places.bias.normal_()
+        first, second, places = head.widen, head.classes, head.places
+        for row in range(2):
+            for label in range(3):
+                total = 0.0
+                for y in range(4):
+                    for x in range(5):
+                        wide = first.weight.flatten(1) @ features[row, :, y, x] + first.bias
+                        says = second.weight.flatten(1)[label] @ wide.clamp_min(0) + second.bias[label]
+                        total += float(places.weight[label, 0, y, x] * says)
+                expected = total / 20 + float(places.bias[label])
+                assert float(head(features)[row, label]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "block", "places"),
+    [((8, 8), 1, (8, 8)), ((9, 9), 2, (5, 5)), ((16, 12), 2, (8, 6)), ((17, 3), 3, (6, 1))],
+)
+def test_maps_of_over_8_places_a_side_are_averaged_in_blocks(size, block, places):
+    torch.manual_seed(0)
+    large = AttentionHead(4, 3, size).double()
+    assert large.places.weight.shape == (3, 1, *places)
+    small = AttentionHead(4, 3, places).double()
+    small.load_state_dict(large.state_dict())
+    features = torch.randn(2, 4, *size, dtype=torch.float64)
+    means = [
+        features[:, :, y : y + block, x : x + block].mean(dim=(2, 3))
+        for y in range(0, size[0], block)
+        for x in range(0, size[1], block)
+    ]
+    torch.testing.assert_close(large(features), small(torch.stack(means, dim=2).unflatten(2, places)))
+
+
+def test_first_steps_change_no_weight_of_a_place_by_more_than_the_rate_for_a_mean():
+    # The gradient of a weight is a mean's: the logit's gradient times what the place says, over the number of places.
+    torch.manual_seed(0)
+    head = AttentionHead(8, 3, (8, 8)).double()
+    features = torch.randn(4, 8, 8, 8, dtype=torch.float64)
+    maps = head.classes(torch.relu(head.widen(features)))
+    head(features).sum().backward()
+    torch.testing.assert_close(head.places.weight.grad.squeeze(1), maps.sum(dim=0) / 64)
+
+
 def test_every_class_weighs_its_own_map_only():
     head = AttentionHead(8, 3, (4, 4))
     with torch.no_grad():

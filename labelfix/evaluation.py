@@ -127,7 +127,7 @@ def _evaluate_multi(
 ) -> dict[str, Any]:
     """The same where a row may have several labels: a state of a class in a row counts as a row does else."""
     names = opened.metadata["class_names"]
-    found = _read_states(opened)
+    found = read_states(opened)
     place, joined_by = _join(found["file_names"], answers.file_names(), opened.path, answers.source)
     true, known = _true_states(answers, names, place)
     eligible = found["eligible"] & known & ~np.isin(np.arange(len(place)), leave_out)
@@ -164,7 +164,7 @@ def _evaluate_multi(
     }
 
 
-def _read_states(opened: Corrections) -> dict[str, Any]:
+def read_states(opened: Corrections) -> dict[str, Any]:
     """File names; given, corrected (N, K) bool; noise and probs (N, K) float32, NaN for none; eligible (N,) bool."""
     names = pa.array(opened.metadata["class_names"], pa.string())
     columns = ["class_noise_scores", "predicted_probs", "is_trusted", "is_valid", "file_name"]

@@ -52,6 +52,8 @@ def bench(
     root: str | Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    label_columns: str | Sequence[str] | None = None,
+    label_separator: str | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def bench(
         methods: `name`, or `name:key=value:...` with epochs, folds, preset, batch_size or a setting of the method;
             the text names the row. A list, or one text with commas.
         noise: `clean` (the true labels), `given` (the label column), or noise that `labelfix.corrupt` plants on the
-            true labels, such as "symmetric:0.4". A list, or one text with commas.
+            true labels, such as "symmetric:0.4", or "dropped:0.2,added:0.05" where a row may have several labels. A
+            list, or one text with commas.
         table: in place of `methods`, a published table, such as "paper:bmm-1": its rows under its noises, or under
             those of them that `noise` names. All rows train (holdout 0) unless `holdout` says otherwise.
         out: folder of the bench.
@@ -83,6 +86,9 @@ def bench(
         root: folder that a manifest's relative paths start from.
         image_column: of a manifest or Parquet file.
         label_column: of a manifest or Parquet file.
+        label_columns: of given labels, where a row may have several, see `labelfix.config.ScanOptions`; a truth column
+            holds lists.
+        label_separator: the same.
         reporter: gets progress and messages.
         options: of all runs, unless the method's text says otherwise: device, precision, preset, epochs, folds,
             holdout, batch_size, backbone, encoder (auto is none: all runs are compared on one network), tune, weights
@@ -95,9 +101,10 @@ def bench(
         column names of bench.parquet; agreement, one for each noise and seed of which two runs or more are there, by
         those of agreement.parquet (see `labelfix.benchmark.agreement.make_agreement`). What is undefined is None:
         average precision of clean labels, errors_removed ((corrected - given) / (1 - given) of the label accuracies)
-        where no label is wrong, the cleanlab columns without out-of-sample predictions. Memory is in MiB, of the
-        process of the run alone; seconds are of the training, seconds_total of the whole run, but for what a killed
-        process did.
+        where no label is wrong, the cleanlab columns without out-of-sample predictions, test_accuracy where a row may
+        have several labels and test_map where it has one. Of several, states (a row has a class, or lacks it) count as
+        rows do else. Memory is in MiB, of the process of the run alone; seconds are of the training, seconds_total of
+        the whole run, but for what a killed process did.
 
     Raises:
         InputError: bad input or options, before anything is trained; a finished row with other options.
@@ -109,10 +116,14 @@ def bench(
         _check_trusted(cell, trusted)
     source = _path_of(source)
     read_options: dict[str, Any] = {"rows": rows, "root": root, "image_column": image_column}
-    columns = {"truth_column": truth_column, "label_column": label_column}
+    names = label_columns.split(",") if isinstance(label_columns, str) else label_columns
+    lists = {"label_columns": names, "label_separator": label_separator}
+    columns: dict[str, Any] = {"truth_column": truth_column, "label_column": label_column, "lists": lists}
     if any(cell.noise == GIVEN for cell in cells):
         check_given(source, **columns, **read_options)
-    materials = gather(source, Path(out), **columns, trusted=trusted, test=test, **read_options)
+    materials = gather(source, Path(out), **columns, cells=cells, trusted=trusted, test=test, **read_options)
+    if plots and materials.manifest.task == "multi":
+        raise InputError(f"--plots draws losses of one label a row, and {source} has several; leave it out")
     if paper is not None and materials.test is None:
         raise InputError(
             f"--table {table} sets accuracies on test images beside the paper's: name some with --test, or mark rows"

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.benchmark.rows import true_labels
+from labelfix.benchmark.several_labels import states_of
 from labelfix.estimation.metrics import flag_counts, mean_rank, score_metrics
 from labelfix.evaluation import NO_TRUTH
 from labelfix.results.corrections import Corrections, eligible_in
@@ -49,13 +50,12 @@ def make_agreement(
         noise, seed, methods (M texts) and rows_evaluated, the rows that `labelfix.evaluate` counts in every run;
         average precision and AUROC of the mean rank, see `labelfix.estimation.metrics.mean_rank`, and the best that a
         single method has; best_method, whose average precision that is; and what
-        `labelfix.estimation.metrics.flag_counts` returns. None where undefined.
+        `labelfix.estimation.metrics.flag_counts` returns. None where undefined. Where a row may have several labels all
+        of these count the states of the classes in the rows.
     """
-    given, counts, noise, flagged = _read(runs)
-    true = true_labels(truth, Corrections.open(runs[0]).metadata["class_names"])
-    counts &= (true != NO_TRUTH) & ~np.isin(np.arange(len(true)), left_out)
-    wrong = (given != true)[counts]
-    together = score_metrics(mean_rank(noise[:, counts]), wrong).values
+    of_runs = states_of if Corrections.open(runs[0]).is_multi else _labels_of
+    wrong, noise, flagged = of_runs(runs, truth, left_out)
+    together = score_metrics(mean_rank(noise), wrong).values
     ranked = [row for row in rows if row["average_precision"] is not None]
     best = max(ranked, key=lambda row: row["average_precision"], default=None)
     return {
@@ -68,8 +68,18 @@ def make_agreement(
         "best_average_precision": best and best["average_precision"],
         "auroc_mean_rank": together["auroc"],
         "best_auroc": max((row["auroc"] for row in ranked), default=None),
-        **flag_counts(flagged[:, counts], wrong),
+        **flag_counts(flagged, wrong),
     }
+
+
+def _labels_of(
+    runs: Sequence[Path], truth: Path, left_out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `states_of` of the rows that count, where each has one label."""
+    given, counts, noise, flagged = _read(runs)
+    true = true_labels(truth, Corrections.open(runs[0]).metadata["class_names"])
+    counts &= (true != NO_TRUTH) & ~np.isin(np.arange(len(true)), left_out)
+    return (given != true)[counts], noise[:, counts], flagged[:, counts]
 
 
 def _read(runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

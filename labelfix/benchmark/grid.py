@@ -11,8 +11,10 @@ from typing import Any
 
 from labelfix.config import resolve_settings
 from labelfix.errors import InputError
-from labelfix.methods import AUTO, method_names
+from labelfix.methods import AUTO, method_names, multi_label_methods
 from labelfix.noise.planting import KINDS, parse_noise
+from labelfix.noise.several_labels import KINDS as SEVERAL_KINDS
+from labelfix.noise.several_labels import is_for_several, parse_parts
 
 CLEAN, GIVEN = "clean", "given"
 # Keys of a method's text that are options of scan; every other one is a setting of the method.
@@ -90,8 +92,9 @@ def make_cells(
 ) -> list[Cell]:
     """The runs of pairs of a noise and a method's text, with every seed; see `make_grid`."""
     parsed = {text: parse_method(text) for _, text in pairs}
+    several = any(is_for_several(noise) for noise, _ in pairs)
     for method in parsed.values():
-        _check_settings(method, shared)
+        _check_settings(method, shared, several=several)
     for noise in dict.fromkeys(noise for noise, _ in pairs):
         _check_noise(noise)
     numbers = [_seed(text) for text in _listed("--seeds", seeds, ",")]
@@ -103,10 +106,29 @@ def make_cells(
 def listed_noises(noise: str | Sequence[str]) -> list[str]:
     """The noises of one text with commas between them, or of a list.
 
+    Of a text, kinds for several labels a row that follow each other are one noise, until a kind comes again:
+    `dropped:0.2,added:0.05,dropped:0.4` are two.
+
     Raises:
         InputError: none, or the same twice.
     """
+    if isinstance(noise, str):
+        noise = _joined(noise.split(","))
     return _listed("--noise", noise, ",")
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    kinds: set[str] = set()
+    for word in map(str.strip, words):
+        kind = word.partition(":")[0]
+        if kind in SEVERAL_KINDS and kinds and kind not in kinds:
+            found[-1] += f",{word}"
+        else:
+            found.append(word)
+            kinds = set()
+        kinds |= {kind} & {*SEVERAL_KINDS}
+    return found
 
 
 def parse_method(text: str) -> MethodText:
@@ -172,11 +194,15 @@ def _seed(text: str) -> int:
 def _check_noise(text: str) -> None:
     if text in (CLEAN, GIVEN):
         return
+    if is_for_several(text):
+        parse_parts(text)
+        return
     kind = text.partition(":")[0]
     plantable = [each for each in KINDS if each != "open-set"]
     if kind not in KINDS:
         raise InputError(
-            f"--noise {text}: unknown kind {kind!r}; it is clean, given, or one of {', '.join(plantable)}"
+            f"--noise {text}: unknown kind {kind!r}; it is clean, given, or one of {', '.join(plantable)}; for several"
+            f" labels a row {', '.join(SEVERAL_KINDS)}"
         )
     parse_noise(text)
     if kind not in plantable:
@@ -187,14 +213,21 @@ def _check_noise(text: str) -> None:
         )
 
 
-def _check_settings(method: MethodText, shared: Mapping[str, Any]) -> None:
+def _check_settings(method: MethodText, shared: Mapping[str, Any], *, several: bool) -> None:
+    """Refuse settings that the method does not have, whatever the source holds; the source decides the rest."""
     options = {"preset": "fast", "epochs": None, "batch_size": None, **shared, **method.options}
-    try:
-        resolve_settings(
-            method.name, options["preset"], options["epochs"], options["batch_size"], method.settings
-        )
-    except InputError as error:
-        raise InputError(f"--methods {method.text}: {error}") from None
+    asked = (options["preset"], options["epochs"], options["batch_size"], method.settings)
+    errors = []
+    for task in ("multi",) if several else ("single", "multi"):
+        if task == "multi" and not several and method.name not in multi_label_methods():
+            continue
+        try:
+            resolve_settings(method.name, *asked, task)
+        except InputError as error:
+            errors.append(error)
+        else:
+            return
+    raise InputError(f"--methods {method.text}: {errors[0]}") from None
 
 
 def _check_names(cells: Sequence[Cell]) -> None:

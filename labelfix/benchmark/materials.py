@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,18 @@ import pyarrow as pa
 
 from labelfix.atomic_files import write_json, write_table
 from labelfix.benchmark.grid import CLEAN, GIVEN, Cell
-from labelfix.benchmark.plain import MARK, mark_of, write_plain
+from labelfix.benchmark.plain import MARK, lists_of, mark_of, write_plain
 from labelfix.data.known_truth import column_of, validation_rows
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers.parquet import shards_in
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
 from labelfix.json_files import is_text, maybe, read_object
-from labelfix.noise.corruption import corrupt_manifest
+from labelfix.methods import method_class
+from labelfix.noise.corruption import corrupt_manifest, corrupt_several
 from labelfix.noise.noise_file import NoiseFile, read_noise_file
 from labelfix.noise.planting import NoiseSpec, parse_noise
+from labelfix.noise.several_labels import is_for_several, parse_parts
 from labelfix.output_paths import check_no_file, check_no_links, check_output
 from labelfix.reporting import Reporter
 from labelfix.scan_plan import read_test
@@ -40,7 +42,7 @@ class Materials:
         source: of the bench.
         manifest: the source with its true labels.
         options: rows, root and image_column of the source.
-        columns: label column by noise, `clean` and `given`.
+        columns: by which options labels are read, by noise, `clean` and `given`.
         truth: manifest of the true labels, row by row, by the file names of the source.
         left_out: (n,) int64, trusted rows, which no evaluation counts.
         trusted: their labels, for methods that need some; None without --trusted.
@@ -52,7 +54,7 @@ class Materials:
     source: Path
     manifest: Manifest
     options: Mapping[str, Any]
-    columns: Mapping[str, str | None]
+    columns: Mapping[str, Mapping[str, Any]]
     truth: Path
     left_out: np.ndarray
     trusted: Path | None
@@ -62,8 +64,11 @@ class Materials:
     def scanned(self, cell: Cell) -> tuple[Path, dict[str, Any]]:
         """What a run scans, and the options to read it with."""
         if cell.noise in self.columns:
-            return self.source, {**self.options, "label_column": self.columns[cell.noise]}
-        return self._planted(cell), {}
+            return self.source, {**self.options, **self.columns[cell.noise]}
+        softened = is_for_several(cell.noise) and any(
+            part.kind == "softened" for part in parse_parts(cell.noise)
+        )
+        return self._planted(cell), {"label_columns": self.manifest.class_names} if softened else {}
 
     def truth_of(self, cell: Cell) -> Path:
         """The manifest that a run is evaluated against."""
@@ -79,6 +84,8 @@ def gather(
     *,
     truth_column: str | None,
     label_column: str | None,
+    lists: Mapping[str, Any],
+    cells: Sequence[Cell],
     trusted: str | Path | None,
     test: str | Path | None,
     **options: Any,
@@ -90,27 +97,33 @@ def gather(
         out: folder of the bench.
         truth_column: of the true labels; None where the label column is the truth.
         label_column: of the given labels; None for the usual names.
+        lists: how several labels a row are read: label_columns and label_separator.
+        cells: the runs, whose noises and methods must be for what the source holds.
         trusted: file of verified labels.
         test: source of labelled images; None for the held-out rows of the source.
         options: rows, root and image_column.
 
     Raises:
-        InputError: a source, column or file that does not fit; a folder that is no bench of this source.
+        InputError: a source, column or file that does not fit; noise or a method for one label a row where there are
+            several, or the other way round; a folder that is no bench of this source.
     """
     if truth_column is not None and source.is_dir() and not shards_in(source):
         raise InputError(
             f"--truth-column {truth_column}: {source} is a folder of classes, which has no columns; leave it out,"
             " the folders are the truth"
         )
-    column = truth_column or label_column
+    given = {"label_column": label_column, **lists}
+    # The true labels stand in one column, also where the given ones have one for each class.
+    asked = given if truth_column is None else {**given, "label_column": truth_column, "label_columns": None}
     try:
-        manifest = Manifest.read(source, label_column=column, **options)
+        manifest = Manifest.read(source, task="auto", **asked, **options)
     except InputError as error:
         wrong = str(error) if truth_column is None else str(error).replace("--label-column", "--truth-column")
         raise InputError(wrong) from None
+    _check_task(cells, manifest)
     verified = Trusted.of(manifest, trusted)
     _check_out(out, manifest)
-    tested = _test_images(test, manifest, column, options)
+    tested = _test_images(test, manifest, asked, options)
     other = {} if tested is None else {"--test": tested[0].places}
     check_output(out, {"the source": manifest.places, **other})
     truth = out / "truth.parquet"
@@ -118,7 +131,9 @@ def gather(
         write_table(truth, _truth_table(manifest))
     known = np.flatnonzero(verified.label >= 0)
     left_out = np.flatnonzero((verified.label >= 0) | verified.removed)
-    if trusted is not None:
+    # Methods that are given them take one label a row.
+    feeds = trusted is not None and manifest.task == "single"
+    if feeds:
         names = pa.array(manifest.class_names, pa.string()).take(pa.array(verified.label[known]))
         write_table(out / "trusted.parquet", pa.table({"sample_id": known, "label": names}))
     return Materials(
@@ -126,16 +141,39 @@ def gather(
         source=source,
         manifest=manifest,
         options=options,
-        columns={CLEAN: column, GIVEN: label_column},
+        columns={CLEAN: asked, GIVEN: given},
         truth=truth,
         left_out=left_out,
-        trusted=None if trusted is None else out / "trusted.parquet",
+        trusted=out / "trusted.parquet" if feeds else None,
         trusted_sha256=verified.sha256,
         test=None if tested is None else _write_test(out / "test.parquet", *tested),
     )
 
 
-def check_given(source: Path, truth_column: str | None, label_column: str | None, **options: Any) -> None:
+def _check_task(cells: Sequence[Cell], manifest: Manifest) -> None:
+    """Refuse methods, and noise to plant, that are for another number of labels a row than the source has.
+
+    Raises:
+        InputError: naming the first.
+    """
+    is_multi = manifest.task == "multi"
+    for cell in cells:
+        if is_multi:
+            method_class(cell.method.name, "multi")
+        if cell.noise not in (CLEAN, GIVEN) and is_for_several(cell.noise) != is_multi:
+            held, way = (
+                ("several labels", "dropped:0.2,added:0.05") if is_multi else ("one label", "symmetric:0.4")
+            )
+            raise InputError(f"--noise {cell.noise}: {manifest.source} has {held} a row; plant such as {way}")
+
+
+def check_given(
+    source: Path,
+    truth_column: str | None,
+    label_column: str | None,
+    lists: Mapping[str, Any],
+    **options: Any,
+) -> None:
     """Refuse `given` where nothing is known of the given labels.
 
     Raises:
@@ -146,9 +184,10 @@ def check_given(source: Path, truth_column: str | None, label_column: str | None
             "--noise given: without --truth-column nothing is known of the labels; name the column of true labels,"
             " or bench clean and planted noise"
         )
-    given = Manifest.read(source, label_column=label_column, **options)
+    given = Manifest.read(source, label_column=label_column, task="auto", **lists, **options)
+    asked = {**lists, "label_columns": None, "label_column": truth_column, "task": given.task}
     try:
-        truth = Manifest.read(source, label_column=truth_column, require_labels=False, **options)
+        truth = Manifest.read(source, require_labels=False, **asked, **options)
     except InputError as error:
         raise InputError(str(error).replace("--label-column", "--truth-column")) from None
     if truth_column not in given.pass_through and truth.fingerprint == given.fingerprint:
@@ -175,7 +214,13 @@ def plant_noise(materials: Materials, cells: list[Cell], reporter: Reporter | No
     columns = [name for name in materials.manifest.pass_through if name in _PASSED]
     planned = []
     for name, cell in wanted.items():
-        noise, path = parse_noise(cell.noise), materials.out / "noisy" / f"{name}.parquet"
+        path = materials.out / "noisy" / f"{name}.parquet"
+        if is_for_several(cell.noise):
+            if not path.is_file():
+                parts = parse_parts(cell.noise)
+                corrupt_several(materials.manifest, cell.noise, parts, path, seed=cell.seed, columns=columns)
+            continue
+        noise = parse_noise(cell.noise)
         file = read_noise_file(noise)
         if not _is_planted(path, noise, file):
             planned.append((noise, path, file, cell.seed))
@@ -187,14 +232,21 @@ def plant_noise(materials: Materials, cells: list[Cell], reporter: Reporter | No
 
 
 def _truth_table(manifest: Manifest) -> pa.Table:
-    labels = pa.array(manifest.given, mask=manifest.given < 0)
     columns = {
         "file_name": manifest.file_names(),
-        "true_label": pa.array(manifest.class_names, pa.string()).take(labels),
+        "true_label": _true_labels(manifest),
     }
     if "is_corrupted" in manifest.pass_through:
         columns["is_corrupted"] = column_of(manifest, "is_corrupted")
     return pa.table(columns).replace_schema_metadata({MARK: manifest.fingerprint.encode()})
+
+
+def _true_labels(manifest: Manifest) -> pa.Array:
+    """Texts, or lists of them."""
+    if manifest.task == "multi":
+        return lists_of(manifest, np.arange(manifest.num_rows))
+    labels = pa.array(manifest.given, mask=manifest.given < 0)
+    return pa.array(manifest.class_names, pa.string()).take(labels)
 
 
 def _check_out(out: Path, manifest: Manifest) -> None:
@@ -215,7 +267,7 @@ def _check_out(out: Path, manifest: Manifest) -> None:
 
 
 def _test_images(
-    test: str | Path | None, manifest: Manifest, column: str | None, options: Mapping[str, Any]
+    test: str | Path | None, manifest: Manifest, asked: Mapping[str, Any], options: Mapping[str, Any]
 ) -> tuple[Manifest, np.ndarray] | None:
     """The manifest of the test images and its labelled rows (n,) int64: of `test`, else the held-out rows.
 
@@ -226,8 +278,8 @@ def _test_images(
         tested = held_out & ~validation_rows(manifest)
         rows = np.flatnonzero(tested if tested.any() else held_out)
         return (manifest, rows) if len(rows) else None
-    columns = {"root": options["root"], "image_column": options["image_column"], "label_column": column}
-    found = read_test(test, manifest, **columns)
+    columns = {"root": options["root"], "image_column": options["image_column"], **asked}
+    found = read_test(test, manifest, **columns, task=manifest.task)
     return found, np.flatnonzero(found.given >= 0)
 
 

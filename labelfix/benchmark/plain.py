@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from labelfix.atomic_files import atomic_path
 from labelfix.data.known_truth import column_of
 from labelfix.data.manifest import Manifest
+from labelfix.results.corrections import label_lists
 
 MARK = b"labelfix-bench"
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -36,10 +37,13 @@ def write_plain(path: Path, manifest: Manifest, rows: np.ndarray, mark: str = ""
     # As class numbers with their names: texts would lose the order of the classes, which `pair` noise follows.
     features = {"label": {"names": list(manifest.class_names), "_type": "ClassLabel"}}
     metadata = {"huggingface": json.dumps({"info": {"features": features}}), MARK: mark.encode()}
-    schema = pa.schema([picture, pa.field("label", pa.int64()), *extra], metadata=metadata)
+    kind, is_multi = pa.int64(), manifest.task == "multi"
+    if is_multi:
+        kind, metadata = pa.list_(pa.string()), {MARK: mark.encode()}
+    schema = pa.schema([picture, pa.field("label", kind), *extra], metadata=metadata)
     names = manifest.file_names().take(pa.array(rows))
     given = manifest.given[rows]
-    labels = pa.array(given, mask=given < 0)
+    labels = lists_of(manifest, rows) if is_multi else pa.array(given, mask=given < 0)
     marks = [column_of(manifest, field.name).take(pa.array(rows)) for field in extra]
     images = manifest.sample_images(rows)
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
@@ -53,6 +57,14 @@ def write_plain(path: Path, manifest: Manifest, rows: np.ndarray, mark: str = ""
                 pictures = pa.array([None if image is None else str(image) for image in piece], pa.string())
             columns = [pictures, labels[part], *(column[part] for column in marks)]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def lists_of(manifest: Manifest, rows: np.ndarray) -> pa.ListArray:
+    """What some rows (n,) int64 are labelled where they may have several labels, as lists of texts."""
+    assert manifest.targets is not None
+    targets = manifest.targets[rows]
+    known = ~np.isnan(targets).any(axis=1)
+    return label_lists(np.nan_to_num(targets) >= 0.5, known, pa.array(manifest.class_names, pa.string()))
 
 
 def _picture(image: Path | bytes | None, name: str) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from labelfix.benchmark.grid import Cell
 from labelfix.benchmark.materials import Materials
+from labelfix.benchmark.several_labels import CLEANLAB, cleanlab_states
 from labelfix.data.parquet_file import open_parquet_file
-from labelfix.estimation.metrics import flag_metrics, label_metrics
+from labelfix.estimation.metrics import flag_metrics, label_metrics, score_metrics
 from labelfix.evaluation import NO_TRUTH, OPEN_SET, decode_marks, decode_truth, evaluate
 from labelfix.json_files import Checks, is_count, is_flag, is_number, is_text, maybe, read_object
 from labelfix.results.corrections import Corrections, eligible_in
@@ -44,6 +45,7 @@ SCHEMA = pa.schema(
         ("errors_removed", _NUMBER),
         ("test_accuracy", _NUMBER),
         ("test_accuracy_best", _NUMBER),
+        ("test_map", _NUMBER),
         ("expected_calibration_error", _NUMBER),
         ("noise_rate_true", _NUMBER),
         ("noise_rate_estimated", _NUMBER),
@@ -54,6 +56,7 @@ SCHEMA = pa.schema(
         ("peak_memory_mb", _NUMBER),
         ("peak_gpu_memory_mb", _NUMBER),
         ("folds", _COUNT),
+        ("cleanlab_average_precision", _NUMBER),
         ("cleanlab_precision", _NUMBER),
         ("cleanlab_recall", _NUMBER),
         ("cleanlab_f1", _NUMBER),
@@ -71,7 +74,6 @@ SAVED: Checks = {
     "left_out_sha256": maybe(is_text),
 }
 _PROCESS: Checks = dict.fromkeys(("seconds_total", "peak_memory_mb", "peak_gpu_memory_mb"), maybe(is_number))
-_CLEANLAB = ("cleanlab_precision", "cleanlab_recall", "cleanlab_f1", "cleanlab_label_accuracy")
 
 
 def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) -> dict[str, Any]:
@@ -87,6 +89,8 @@ def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) 
     found = evaluate(folder.corrections, truth=materials.truth_of(cell), leave_out=materials.left_out)
     given, corrected = found["label_accuracy_given"], found["label_accuracy_corrected"]
     has_errors = given is not None and given < 1
+    run = Corrections.open(folder.corrections)
+    asked = cleanlab_states if run.is_multi else cleanlab_metrics
     row = {
         **found,
         "noise": cell.noise,
@@ -94,14 +98,13 @@ def make_row(cell: Cell, materials: Materials, folder: RunFolder, record: Path) 
         "seed": cell.seed,
         "errors_removed": (corrected - given) / (1 - given) if has_errors else None,
         "test_accuracy": summary.get("test_accuracy"),
+        "test_map": summary.get("test_map"),
         "test_accuracy_best": best_accuracy(folder.epochs),
         "forward_units_per_row": summary.get("forward_units_per_row"),
         "seconds": summary.get("training_seconds"),
         **read_process(record),
         "folds": config.get("config", {}).get("folds"),
-        **cleanlab_metrics(
-            Corrections.open(folder.corrections), materials.truth_of(cell), materials.left_out
-        ),
+        **asked(run, materials.truth_of(cell), materials.left_out),
     }
     return {name: row.get(name) for name in SCHEMA.names}
 
@@ -157,9 +160,9 @@ def is_current(saved: Mapping[str, Any], materials: Materials) -> bool:
 def cleanlab_metrics(run: Corrections, truth: Path, left_out: np.ndarray) -> dict[str, float | None]:
     """How right cleanlab's own flags are, given the run's out-of-sample predictions.
 
-    `cleanlab.filter.find_label_issues` with its defaults, on the valid, labelled, untrusted rows; its suggestion for
-    every flagged row is the class predicted. None throughout where the predictions are not out of sample, or without
-    cleanlab.
+    `cleanlab.filter.find_label_issues` and `cleanlab.rank.get_label_quality_scores` with their defaults, on the valid,
+    labelled, untrusted rows; its suggestion for every flagged row is the class predicted. None throughout where the
+    predictions are not out of sample, or without cleanlab.
 
     Source: Northcutt, Jiang, Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels".
 
@@ -169,26 +172,28 @@ def cleanlab_metrics(run: Corrections, truth: Path, left_out: np.ndarray) -> dic
         left_out: (n,) int64, rows that do not count.
 
     Returns:
-        cleanlab_precision, cleanlab_recall, cleanlab_f1 and cleanlab_label_accuracy, over the rows that
-        `labelfix.evaluate` counts.
+        What `CLEANLAB` names, over the rows that `labelfix.evaluate` counts.
     """
     if not run.metadata["out_of_sample"] or find_spec("cleanlab") is None:
-        return dict.fromkeys(_CLEANLAB)
+        return dict.fromkeys(CLEANLAB)
     from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
 
     rows, given, probs = _predicted(run)
     true = true_labels(truth, run.metadata["class_names"])[rows]
     counted = (true != NO_TRUTH) & ~np.isin(rows, left_out) & ~run.has_copy()[rows]
     if not counted.any():
-        return dict.fromkeys(_CLEANLAB)
+        return dict.fromkeys(CLEANLAB)
     # One process: a pool would cost more than it saves on what a bench holds.
     flagged = find_label_issues(given, probs, n_jobs=1)
     suggested = np.where(flagged, probs.argmax(axis=1), given)
     flags = flag_metrics(flagged[counted], (given != true)[counted]).values
     known = counted & (true != OPEN_SET)
     labels = label_metrics(given[known], suggested[known], true[known]).values
-    found = (flags["precision"], flags["recall"], flags["f1"], labels["label_accuracy_corrected"])
-    return dict(zip(_CLEANLAB, found, strict=True))
+    noise = 1 - get_label_quality_scores(given, probs)
+    ranked = score_metrics(noise[counted], (given != true)[counted]).values["average_precision"]
+    found = (ranked, flags["precision"], flags["recall"], flags["f1"], labels["label_accuracy_corrected"])
+    return dict(zip(CLEANLAB, found, strict=True))
 
 
 def judged_rows(

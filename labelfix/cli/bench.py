@@ -14,11 +14,13 @@ from labelfix.cli.terminal import print_table, say, say_copies
 
 # As they are in scan.
 _AS_IN_SCAN = (
-    "label_column", "image_column", "root", "rows", "test", "preset", "epochs", "folds", "holdout", "batch_size",
-    "backbone", "encoder", "tune", "weights", "image_size", "device", "precision",
+    "label_column", "label_columns", "label_separator", "image_column", "root", "rows", "test", "preset", "epochs",
+    "folds", "holdout", "batch_size", "backbone", "encoder", "tune", "weights", "image_size", "device", "precision",
 )  # fmt: skip
 _MEANS = {
     "AP": "average_precision",
+    "cleanlab AP": "cleanlab_average_precision",
+    "test mAP": "test_map",
     "P": "precision",
     "R": "recall",
     "F1": "f1",
@@ -28,6 +30,7 @@ _MEANS = {
     "units": "forward_units_per_row",
     "seconds": "seconds",
 }
+_IF_KNOWN = ("cleanlab AP", "test mAP")
 _WHOLE = ("changed", "units", "seconds")
 _EPILOG = """\b
 Noises:
@@ -35,10 +38,13 @@ Noises:
   given          the labels of --label-column
   symmetric:0.4  planted on the true labels, as by `labelfix corrupt --noise`
                  (symmetric:0.4:exact for exact counts)
+  dropped:0.2,added:0.05
+                 the same where a row may have several labels
 
 \b
 Example:
   labelfix bench ./images --methods bmm,cross-entropy --noise clean,symmetric:0.4
+  labelfix bench photos.jsonl --methods pencil,cross-entropy:folds=3 --noise dropped:0.2,added:0.05
   labelfix bench noisy.parquet --truth-column true_label --noise given --methods bmm
   labelfix bench train.parquet --test test.parquet --table paper:bmm-1 --rows 3000 --epochs 30"""
 
@@ -116,12 +122,17 @@ def _print_means(rows: list[dict[str, Any]]) -> None:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["noise"], row["method"]].append(row)
+    means = {
+        name: column
+        for name, column in _MEANS.items()
+        if name not in _IF_KNOWN or any(row[column] is not None for row in rows)
+    }
     lines = [
         [noise, method, len(some)]
-        + [_shown(name, [row[column] for row in some]) for name, column in _MEANS.items()]
+        + [_shown(name, [row[column] for row in some]) for name, column in means.items()]
         for (noise, method), some in groups.items()
     ]
-    print_table(["noise", "method", "seeds", *_MEANS], lines, left=("noise", "method"))
+    print_table(["noise", "method", "seeds", *means], lines, left=("noise", "method"))
 
 
 def _print_paper(paper: dict[str, Any]) -> None:

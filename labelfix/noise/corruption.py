@@ -98,7 +98,10 @@ def corrupt(
             raise InputError(f"--open-set: --noise {noise} needs no second source; leave it out")
         parts = parse_parts(noise)
         source = Manifest.read(source, rows=rows, **columns, **several)
-        return _corrupt_several(source, noise, parts, out or DEFAULT_OUT, seed, overwrite=overwrite)
+        path = Path(out or DEFAULT_OUT)
+        check_output(path, {"the source": source.places})
+        check_out(path, overwrite=overwrite)
+        return corrupt_several(source, noise, parts, path, seed=seed)
     if label_columns or label_separator is not None:
         option = "--label-columns" if label_columns else "--label-separator"
         raise InputError(
@@ -118,20 +121,36 @@ def corrupt(
     return corrupt_manifest(manifest, spec, path, file=file, open_set=foreign, seed=seed, reporter=reporter)
 
 
-def _corrupt_several(
-    manifest: Manifest, noise: str, parts: tuple[Part, ...], out: str | Path, seed: int, *, overwrite: bool
+def corrupt_several(
+    manifest: Manifest,
+    noise: str,
+    parts: tuple[Part, ...],
+    path: Path,
+    *,
+    seed: int,
+    columns: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The same for a source of several labels a row."""
+    """`corrupt` for a source of several labels a row that is read already.
+
+    Args:
+        manifest: of the source; its labels are the truth.
+        noise: what is planted, as it was given.
+        parts: the same, read.
+        path: the file, replaced where it is there.
+        seed: of the draw, >= 0.
+        columns: names of the columns that pass through; None for all.
+
+    Raises:
+        InputError: a column that has the name of one of ours.
+    """
     assert manifest.targets is not None
-    path = Path(out)
-    check_output(path, {"the source": manifest.places})
-    check_out(path, overwrite=overwrite)
+    extra = manifest.pass_through if columns is None else columns
     tested = manifest.held_out & (manifest.given >= 0)
     hittable = np.where(manifest.held_out[:, None], np.float32("nan"), manifest.targets)
     noisy = np.where(manifest.held_out[:, None], manifest.targets, plant_parts(hittable, parts, seed))
     as_columns = any(part.kind == "softened" for part in parts)
-    check_columns(manifest, manifest.pass_through, manifest.class_names if as_columns else ())
-    write_noisy(path, manifest, noisy, manifest.targets, manifest.pass_through, None, as_columns=as_columns)
+    check_columns(manifest, extra, manifest.class_names if as_columns else ())
+    write_noisy(path, manifest, noisy, manifest.targets, extra, None, as_columns=as_columns)
     labelled = int((manifest.given >= 0).sum())
     before, after = (np.nan_to_num(values) >= 0.5 for values in (manifest.targets, noisy))
     corrupted = int((before != after).any(axis=1).sum())

@@ -131,6 +131,21 @@ def pencil_label_update(
     return out
 
 
+def pencil_label_gradients(
+    f: np.ndarray, y: np.ndarray, given: np.ndarray, *, loss: str, compat: str, rho: float
+) -> np.ndarray:
+    """K (L_c / K + alpha L_o) of every row by its label logits: d/dy, then the Jacobian of the softmax, row by row."""
+    out = np.zeros_like(y)
+    for i in range(len(y)):
+        one_hot = np.eye(y.shape[1])[given[i]]
+        by_label = -f[i] / y[i] if loss == "inverse-kl" else np.log(y[i] / f[i]) + 1
+        by_label = by_label + rho * (
+            -one_hot / y[i] if compat == "paper" else softmax(y[i : i + 1])[0] - one_hot
+        )
+        out[i] = (np.diag(y[i]) - np.outer(y[i], y[i])) @ by_label
+    return out
+
+
 def joint_loss(
     logits: np.ndarray, targets: np.ndarray, prior: np.ndarray, mean: np.ndarray | None = None
 ) -> dict[str, float]:

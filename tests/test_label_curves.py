@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pandas as pd
 import pytest
+import references
 from conftest import write_digits
-from digit_training import digit_labels, make_trainer
+from digit_training import digit_labels, make_trainer, numpy
 from sources import write_rows
 
 import labelfix
 from labelfix.data.known_truth import true_classes, validation_rows
 from labelfix.data.manifest import Manifest
+from labelfix.errors import Interrupted
 from labelfix.reporting import Silent
 from labelfix.training.resume import train
 
@@ -74,3 +77,86 @@ def test_validation_rows_are_held_out_and_of_no_test(tmp_path):
     ]
     manifest = Manifest.read(write_rows(tmp_path / "x.csv", rows))
     assert np.flatnonzero(validation_rows(manifest)).tolist() == [2, 4, 5]
+
+
+class TestGradientTraces:
+    """Figures 5 and 6 of Yi, Wang, Wu 2022: what the labels of wrong and of right rows are moved by."""
+
+    NAMES = ("gradient_wrong_given", "gradient_wrong_true", "gradient_right")
+
+    @staticmethod
+    def told(trainer, folder, known):
+        reports = train(trainer, folder, Silent(), truth=known)
+        return [
+            {name: report.reported[name] for name in TestGradientTraces.NAMES if name in report.reported}
+            for report in reports
+        ]
+
+    @pytest.mark.parametrize("loss", ["inverse-kl", "kl"])
+    @pytest.mark.parametrize("compat", ["paper", "reference"])
+    def test_they_are_means_of_the_gradient_that_every_row_took(self, tmp_path, monkeypatch, loss, compat):
+        given, true = digit_labels(200)
+        known = np.where(np.arange(200) % 4 == 0, -1, true)
+        trainer = make_trainer("pencil", given=given, epochs=12, compat=compat, classification_loss=loss)
+        method, taken = trainer.method, np.full((12, 200, 10), np.nan)
+        move = method._move_labels
+
+        def watched(when, rows, log_probs, log_labels):
+            f, y = (np.exp(numpy(part).astype(np.float64)) for part in (log_probs, log_labels))
+            places = rows.cpu().numpy()
+            taken[int(when.epoch), places] = references.pencil_label_gradients(
+                f, y, given[places], loss=loss, compat=compat, rho=0.5
+            )
+            move(when, rows, log_probs, log_labels)
+
+        monkeypatch.setattr(method, "_move_labels", watched)
+        found = self.told(trainer, tmp_path, known)
+        wrong, right = (np.flatnonzero((known >= 0) & side) for side in (given != true, given == true))
+        moved = [epoch for epoch, traces in enumerate(found) if traces]
+        first, length = method.settings.backbone_epochs, method.settings.labels_epochs
+        assert moved == list(range(first, first + length))
+        for epoch in moved:
+            gradient = taken[epoch]
+            wanted = (
+                gradient[wrong, given[wrong]].mean(),
+                gradient[wrong, true[wrong]].mean(),
+                gradient[right, true[right]].mean(),
+            )
+            assert tuple(found[epoch][name] for name in self.NAMES) == pytest.approx(wanted, abs=2e-5)
+
+    def test_an_epoch_that_goes_on_after_a_stop_has_the_same(self, tmp_path):
+        given, true = digit_labels(200)
+        whole = self.told(make_trainer("pencil", given=given, epochs=12), tmp_path / "whole", true)
+        first, second = (make_trainer("pencil", given=given, epochs=12) for _ in range(2))
+        stop = first.method.settings.backbone_epochs * first.steps_per_epoch + 2
+        with pytest.raises(Interrupted):
+            train(first, tmp_path / "part", Interrupting(stop), truth=true)
+        assert first.position.step == 2
+        assert self.told(second, tmp_path / "part", true) == whole
+
+    def test_without_a_truth_or_moving_labels_there_are_none(self, tmp_path):
+        given, true = digit_labels(200)
+        still = make_trainer("pencil", given=given, epochs=6, label_step="0")
+        assert not any(self.told(still, tmp_path / "still", true))
+        assert not any(self.told(make_trainer("pencil", given=given, epochs=6), tmp_path / "unknown", None))
+        assert not any(self.told(make_trainer("joint", given=given, epochs=6), tmp_path / "joint", true))
+
+    def test_labels_that_begin_anew_at_the_end_of_an_epoch_have_none_of_it(self, tmp_path):
+        given, true = digit_labels(200)
+        trainer = make_trainer(
+            "pencil", given=given, backbone_epochs="1", labels_epochs="2", classifier_epochs="0",
+            repeats="2", average_from="0", average_until="3",
+        )  # fmt: skip
+        found = self.told(trainer, tmp_path, true)
+        assert [bool(traces) for traces in found] == [False, True, False, True, True]
+
+
+class Interrupting(Silent):
+    """A reporter that presses Ctrl-C at a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def progress(self, stage, done, total):
+        if done == self.step:
+            signal.raise_signal(signal.SIGINT)

@@ -376,6 +376,13 @@ class Method(nn.Module, ABC):
         """(N,) int64: the class that each row is trained towards by now; None where that is the given label."""
         return None
 
+    def label_movement(self, when: TrainState) -> tuple[torch.Tensor, float] | None:
+        """Label logits (N, K) and the step that each row's takes along its gradient in an epoch that begins.
+
+        None where none move then, or begin anew at its end.
+        """
+        return None
+
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameters by their weight decay, as SGD takes them. Default: all, each with its `decay_of`.
 

@@ -46,6 +46,7 @@ from labelfix.methods.base import (
     setting,
 )
 from labelfix.methods.batch import Batch, Labels, to_device
+from labelfix.methods.layer_rates import LayerRates, groups_by_rate, layer_rates
 from labelfix.methods.schedules import step_decay
 
 _PAPER = "Patrini et al. 2017"
@@ -82,6 +83,7 @@ class Settings(MethodSettings):
         "epochs of the second part, counted from its start, after which its learning rate falls by `decay`",
         source=f"ours; 40 and 80 of 120 in {_PAPER}",
     )
+    layer_rates: LayerRates = layer_rates()
     score_from: Literal["loss", "trajectory"] = score_from("trajectory")
 
     phase_epochs: ClassVar[tuple[str, ...]] = ("estimate_epochs", "correct_epochs")
@@ -132,7 +134,7 @@ class ForwardCorrection(cross_entropy.CrossEntropy):
 
     @classmethod
     def presets(cls) -> dict[str, MethodSettings]:
-        """`fast` for a CPU, `paper` for CIFAR-10."""
+        """`fast` for a CPU, `paper` for CIFAR-10, `paper-cifar-net` as a row of NNAQC's tables."""
         paper = Settings(
             batch_size=128,
             learning_rate=0.01,
@@ -144,7 +146,22 @@ class ForwardCorrection(cross_entropy.CrossEntropy):
             average_from=130,
             average_until=240,
         )
-        return {"fast": Settings(), **Settings().pretrained(), "paper": paper}
+        nnaqc = {
+            **{"batch_size": 100, "learning_rate": 0.05, "layer_rates": "matconvnet"},
+            **{"estimate_epochs": 45, "correct_epochs": 45},
+            **{"estimate_milestones": (30, 40), "milestones": (30, 40)},
+            **{"average_from": 50, "average_until": 90},
+        }
+        return {
+            "fast": Settings(),
+            **Settings().pretrained(),
+            "paper": paper,
+            "paper-cifar-net": paper.changed(nnaqc),
+        }
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The network, by its rates."""
+        return groups_by_rate(self, self.settings.layer_rates)
 
     def phases(self) -> tuple[Phase, ...]:
         """Cross-entropy, then the corrected loss, from the weights reached or the first ones."""

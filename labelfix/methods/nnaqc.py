@@ -64,7 +64,7 @@ more than seeds do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import ceil, log
 from typing import Any, ClassVar, Literal, Self
 
@@ -79,6 +79,7 @@ from labelfix.estimation.evidence import PAPER_RULE, Evidence, Fit, others_mass,
 from labelfix.estimation.noise_model import normalised
 from labelfix.methods.base import MethodSettings, Phase, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
+from labelfix.methods.layer_rates import LayerRates, groups_by_rate, layer_rates
 from labelfix.methods.losses import mix, soft_cross_entropy
 from labelfix.methods.own_model import OwnModel, OwnModelSettings
 from labelfix.methods.schedules import step_decay
@@ -147,11 +148,7 @@ class Settings(OwnModelSettings):
         ge=0,
         lt=1,
     )
-    layer_rates: Literal["equal", "matconvnet"] = setting(
-        "equal",
-        "what `learning_rate` is multiplied by: 1 everywhere; or .1 for kernels, 2 for biases, .01 and .2 in the head",
-        source="matconvnet in its example for CIFAR-10, which the paper's networks are",
-    )
+    layer_rates: LayerRates = layer_rates()
     phase_epochs: ClassVar[tuple[str, ...]] = ("train_epochs",)
 
     @model_validator(mode="after")
@@ -188,8 +185,6 @@ def presets() -> dict[str, MethodSettings]:
 _GRID_RATE = 0.1
 _GRID_CLASSES = 10
 _GRID_STEPS = 1_500
-# MatConvNet's multipliers of the learning rate: of kernels, of biases, and of both in the last layer.
-_KERNEL_RATE, _BIAS_RATE, _HEAD_RATE = 0.1, 2.0, 0.1
 _TINY = 1e-12
 
 
@@ -224,28 +219,14 @@ class NNAQC(OwnModel):
 
     def param_groups(self) -> list[dict[str, Any]]:
         """The network, by its rates, and the layer with a decay of its own and the whole rate."""
-        groups: dict[float, list[nn.Parameter]] = {}
-        for parameter, rate in self._rates():
-            groups.setdefault(rate, []).append(parameter)
         return [
-            *(group for rate, those in groups.items() for group in self.groups_by_decay(those, rate=rate)),
+            *groups_by_rate(self, self.settings.layer_rates),
             *(
                 []
                 if self.settings.transition
                 else [{"params": [self.layer], "weight_decay": self._layer_decay()}]
             ),
         ]
-
-    def _rates(self) -> Iterator[tuple[nn.Parameter, float]]:
-        """Every parameter of the network, and what the learning rate is multiplied by for it."""
-        if self.settings.layer_rates == "equal":
-            yield from ((parameter, 1.0) for parameter in self.network.parameters())
-            return
-        layers = [module for module in self.network.modules() if [*module.parameters(recurse=False)]]
-        for layer in layers:
-            of_layer = _HEAD_RATE if layer is layers[-1] else 1.0
-            for parameter in layer.parameters(recurse=False):
-                yield parameter, of_layer * (_KERNEL_RATE if parameter.ndim > 1 else _BIAS_RATE)
 
     def _layer_decay(self) -> float:
         """`layer_decay` by what it was found with: as much a step at any learning rate, and never more in all.

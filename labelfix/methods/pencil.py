@@ -399,6 +399,17 @@ class Pencil(Stages, OwnModel):
         """The largest of every label distribution (4.4)."""
         return self.label_logits.argmax(dim=1)
 
+    def label_movement(self, when: TrainState) -> tuple[torch.Tensor, float] | None:
+        """While the labels move; not in the last epoch before a repeat, which gives them back."""
+        settings = self.settings
+        if stage_of(when) != "labels" or not self.moves:
+            return None
+        repeat, epoch = self._place(when)
+        if int(epoch) + 1 == settings.round_epochs and repeat + 1 < settings.repeats:
+            return None
+        step = self.label_step(when)
+        return (self.label_logits, step) if step else None
+
     @classmethod
     def presets(cls) -> dict[str, MethodSettings]:
         """`fast` for a CPU, `paper` for CIFAR-10 with half of the labels drawn anew, and the other tables."""

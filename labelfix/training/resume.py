@@ -21,6 +21,7 @@ from labelfix.errors import Interrupted
 from labelfix.reporting import Reporter, tell_epoch
 from labelfix.training import checkpoint
 from labelfix.training.batches import Source
+from labelfix.training.label_traces import BEFORE, LabelTraces
 from labelfix.training.setup import Watched
 from labelfix.training.trainer import EpochReport, Trainer
 
@@ -46,9 +47,11 @@ def train(
         reporter: shows progress.
         watched: what the accuracy is measured on after every epoch.
         stage: its name for the reporter.
-        truth: (N,) int64, true classes, -1 for none: only measured on, how right the labels are that a method moves.
+        truth: (N,) int64, true classes, -1 for none: only measured on, how right the labels are that a method moves,
+            and what moves them.
     """
-    number, reports = _restore(trainer, folder, reporter)
+    traces = LabelTraces(trainer, truth)
+    number, reports = _restore(trainer, folder, reporter, traces)
     if reports and not reports[-1].is_finite:
         return reports  # it had diverged before it was killed
     steps = trainer.steps_per_epoch
@@ -68,6 +71,8 @@ def train(
                 seen |= _measured(trainer, *each)
             if (share := trainer.label_accuracy(truth)) is not None:
                 seen["label_accuracy"] = share
+            seen |= traces.end()
+            traces.begin()
             seen[DATA_WAIT] = round(trainer.data_wait_seconds, 3)
             reports.append(replace(report, reported={**report.reported, **seen}))
             tell_epoch(reporter, stage, _told(reports[-1], trainer.num_epochs))
@@ -76,10 +81,10 @@ def train(
             is_cheap = save_seconds < _CHECKPOINT_SHARE * (time.monotonic() - saved_at)
             if processes.from_first(partial(bool, is_cheap)):
                 started = time.monotonic()
-                number = _save(trainer, folder, reports, number)
+                number = _save(trainer, folder, reports, number, traces)
                 saved_at = time.monotonic()
                 save_seconds = saved_at - started
-        _save(trainer, folder, reports, number)
+        _save(trainer, folder, reports, number, traces)
         if interrupted.is_set():
             raise Interrupted("interrupted; progress is saved: give the same command to go on")
     reporter.progress(stage, total, total)
@@ -107,18 +112,23 @@ def _measured(trainer: Trainer, name: str, images: Source, labels: np.ndarray) -
     return {f"{name}{word}_accuracy": found[place] for place, word in enumerate(("", "_top5")[: len(tops)])}
 
 
-def _save(trainer: Trainer, folder: Path, reports: list[EpochReport], number: int) -> int:
+def _save(
+    trainer: Trainer, folder: Path, reports: list[EpochReport], number: int, traces: LabelTraces
+) -> int:
     tensors, position = trainer.state()
+    tensors |= traces.state()
     facts = {"position": position, "reports": [report.to_json() for report in reports]}
     if not processes.rank():
         checkpoint.save(folder, number + 1, tensors, facts)
     return number + 1
 
 
-def _restore(trainer: Trainer, folder: Path, reporter: Reporter) -> tuple[int, list[EpochReport]]:
+def _restore(
+    trainer: Trainer, folder: Path, reporter: Reporter, traces: LabelTraces
+) -> tuple[int, list[EpochReport]]:
     """Go back to the newest checkpoint that fits; its number, or that of a newer one, and the epochs before it."""
     damaged: list[Path] = []
-    reports = _newest_reports(trainer, folder, damaged)
+    reports = _newest_reports(trainer, folder, damaged, traces)
     if damaged:
         since = f"from epoch {len(reports) + 1} on" if reports else "from its start"
         reporter.message(
@@ -127,18 +137,23 @@ def _restore(trainer: Trainer, folder: Path, reporter: Reporter) -> tuple[int, l
     return checkpoint.newest_number(folder), reports
 
 
-def _newest_reports(trainer: Trainer, folder: Path, damaged: list[Path]) -> list[EpochReport]:
+def _newest_reports(
+    trainer: Trainer, folder: Path, damaged: list[Path], traces: LabelTraces
+) -> list[EpochReport]:
     for tensors, facts in checkpoint.newest_first(folder, damaged):
         try:
             reports = EpochReport.all_from_json(facts.get("reports"))
             position = facts.get("position")
             if not isinstance(position, dict) or position.get("epoch") != len(reports):
                 raise ValueError("there is a report for every epoch")
+            before = tensors.pop(BEFORE, None)
             trainer.restore(tensors, position)
+            traces.begin(before)
         except ValueError:
             damaged.append(folder)  # of another kind than was saved here: the one before it counts
         else:
             return reports
+    traces.begin()
     return []
 
 

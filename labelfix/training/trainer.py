@@ -245,6 +245,24 @@ class Trainer:
         told, count = processes.total(np.array([right, len(rows)]))
         return int(told) / int(count)
 
+    def label_movement(self) -> tuple[torch.Tensor, float] | None:
+        """Label logits and their step in the current epoch, see `Method.label_movement`; None after the last one."""
+        if self.position.epoch == self.num_epochs:
+            return None
+        return self.method.label_movement(self._train_state(self._epoch_phases[self.position.epoch]))
+
+    def trained_truth(self, truth: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of this process that are trained on and whose true class is known (n,) int64, and that class (n,).
+
+        Args:
+            truth: (N,) int64, of the rows of all processes, -1 for none; None where nothing is known.
+        """
+        if truth is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        known, rows = _own(self.source, truth, truth >= 0)
+        rows = np.intersect1d(rows, self._trained_rows)
+        return rows, known[rows]
+
     def mean_average_precision(self, source: Source, targets: np.ndarray) -> float:
         """How well the network ranks the rows of every class first, in evaluation mode, see `estimation.metrics`.
 

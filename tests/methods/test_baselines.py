@@ -311,6 +311,34 @@ class TestForwardCorrection:
         scaled = method.settings.with_epochs(24)
         assert (scaled.estimate_epochs, scaled.milestones, scaled.estimate_milestones) == (12, (4, 8), (4, 8))
 
+    def test_arazo_s_row_is_one_training_of_300_epochs(self):
+        method = make_trainer("forward-correction").method
+        method.settings = method_class("forward-correction").presets()["paper-arazo"]
+        first, second = method.phases()
+        assert (first.epochs, second.epochs, second.fresh) == (75, 225, False)
+        rates = [
+            method.learning_rate(TrainState(first if epoch < 75 else second, float(epoch)))
+            for epoch in range(300)
+        ]
+        assert rates == pytest.approx([0.1] * 99 + [0.01] * 150 + [0.001] * 51)
+
+    def test_jindal_s_row_learns_at_the_rates_of_nnaqc_s_network(self):
+        def rates(name, preset):
+            method = make_trainer(name).method
+            method.settings = method_class(name).presets()[preset]
+            names = {id(value): name for name, value in method.network.named_parameters()}
+            return {
+                names[id(value)]: (group["rate"], group["weight_decay"])
+                for group in method.param_groups()
+                for value in group["params"]
+                if id(value) in names
+            }
+
+        found = rates("forward-correction", "paper-jindal")
+        assert found == rates("nnaqc", "paper")
+        assert {rate for rate, _ in found.values()} == {0.1, 2.0, 0.1 * 0.1, 2.0 * 0.1}
+        assert {rate for rate, _ in rates("forward-correction", "paper").values()} == {1.0}
+
 
 @pytest.mark.parametrize(
     ("method", "setting", "value", "message"),

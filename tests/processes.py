@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 TIMEOUT = 300.0  # seconds; a machine on which much else runs may need more
@@ -29,19 +30,20 @@ def labelfix(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
 
 # A run shows where it is in two ways: the progress that it reports, and the files and folders that it puts in place.
 SCRIPT = """
-import atexit, collections, json, os, pathlib, sys, threading
+import atexit, json, os, pathlib, sys, threading, time
 from labelfix.cli import main
 from labelfix.cli.terminal import Terminal
 
 moment, count, number, delay, *arguments = sys.argv[1:]
-seen, put, shown = collections.Counter(), os.replace, Terminal.progress
+seen, put, shown = [], os.replace, Terminal.progress
 
 def end():
+    pathlib.Path("signalled.json").write_text(json.dumps(seen))
     os.kill(os.getpid(), int(number))
 
 def at(name):
-    seen[name] += 1
-    if (name, seen[name]) == (moment, int(count)):
+    seen.append((name, time.monotonic()))
+    if (name, sum(name == other for other, _ in seen)) == (moment, int(count)):
         threading.Timer(float(delay), end).start() if float(delay) else end()
 
 if moment == "trace":
@@ -77,11 +79,16 @@ def start(
     )  # fmt: skip
 
 
-def moments(*args: str, cwd: Path) -> dict[str, int]:
-    """Run the program whole; how often each moment comes, see `start`."""
+def timeline(*args: str, cwd: Path) -> list[tuple[str, float]]:
+    """Run the program whole; its moments, see `start`, in their order, each with its second on some clock."""
     whole = start("trace", 0, signal.SIGKILL, *args, cwd=cwd)
     assert whole.returncode == 0, whole.stderr
-    return json.loads((cwd / "trace.json").read_text())
+    return [(name, second) for name, second in json.loads((cwd / "trace.json").read_text())]
+
+
+def moments(*args: str, cwd: Path) -> dict[str, int]:
+    """Run the program whole; how often each moment comes, see `start`."""
+    return Counter(name for name, _ in timeline(*args, cwd=cwd))
 
 
 def kill(moment: str, count: int, *args: str, cwd: Path) -> None:

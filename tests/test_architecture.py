@@ -40,6 +40,7 @@ FAMILIES = [
         "choices",
         "device_errors",
         "json_files",
+        "main_memory",
         "random_state",
         "processes",
         "reporting",

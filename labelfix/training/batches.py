@@ -11,8 +11,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from labelfix.main_memory import free_memory
 from labelfix.methods.batch import Batch, to_device
 from labelfix.training.shards import Shard
+from labelfix.training.stored_rows import StoredRows
 
 _RESIDENT_SHARE = 0.5
 _SLICE_BYTES = 1 << 26
@@ -77,6 +79,7 @@ class Source:
         self._rows = None if shard is None else shard.rows
         self.num_rows = len(stored) if self._rows is None else len(self._rows)
         self._stored = stored
+        self._on_disk = StoredRows(stored)
         taken = 0 if beside is None else beside.resident_bytes
         # The processes of a machine share its memory, but each has a GPU of its own.
         held = stored[:1].nbytes * self.num_rows if device.type == "cuda" else stored.nbytes
@@ -126,7 +129,7 @@ class Source:
                 yield index, self._on_device[index]
             return
         # Two slices ahead: the disk is read while the device computes.
-        with ThreadPoolExecutor(1) as reader:
+        with self._on_disk.opened(), ThreadPoolExecutor(1) as reader:
             waiting: deque[tuple[np.ndarray, Future[torch.Tensor]]] = deque()
             for rows in slices:
                 waiting.append((rows, reader.submit(self._read, rows)))
@@ -136,10 +139,9 @@ class Source:
                 yield self._arrived(*waiting.popleft())
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
-        values = torch.from_numpy(self._stored[rows if self._rows is None else self._rows[rows]])
-        return (
-            values.pin_memory() if self.device.type == "cuda" else values
-        )  # here, where nothing waits for it
+        chosen = rows if self._rows is None else self._rows[rows]
+        # Pinned here, where nothing waits for it.
+        return self._on_disk.read(chosen, pinned=self.device.type == "cuda")
 
     def _arrived(self, rows: np.ndarray, stored: Future[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         return to_device(rows, self.device), to_device(stored.result(), self.device)
@@ -147,7 +149,7 @@ class Source:
 
 def _fits(num_bytes: int, taken: int, device: torch.device) -> bool:
     """Whether there is room for so many bytes beside those that are taken, in half of what was free before both."""
-    return _free_memory() > _SLICE_BYTES and num_bytes + taken < _RESIDENT_SHARE * (_free_on(device) + taken)
+    return free_memory() > _SLICE_BYTES and num_bytes + taken < _RESIDENT_SHARE * (_free_on(device) + taken)
 
 
 def _free_on(device: torch.device) -> int:
@@ -155,7 +157,7 @@ def _free_on(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return _free_memory()
+    return free_memory()
 
 
 def _moved(stored: np.ndarray, device: torch.device, chosen: np.ndarray | None) -> torch.Tensor:
@@ -179,15 +181,3 @@ def _let_go(stored: np.ndarray) -> None:
     pages = getattr(stored, "_mmap", None)
     if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
-
-
-def _free_memory() -> int:
-    """Bytes of main memory that can be had without swapping; a cautious 2 GB where the system does not report it."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return 2 << 30
-    return 2 << 30

@@ -2,10 +2,10 @@
 
     python tests/stress/kills.py FOLDER [--kills 30] [--seed 0]
 
-Scans with and without folds and an encoder are killed (SIGKILL) up to half a second after a moment that is drawn
-from all that they go through: decoding, encoding, training, checkpoints, estimation, writing. What is done stands in
-FOLDER/kills.jsonl: given again, the command goes on where it was stopped. At the end it prints a table, and exits 1
-where a byte differs or a start is refused.
+Scans with and without folds, a frozen encoder and a choice of methods are killed (SIGKILL) in a phase that is drawn
+first, then anywhere between two moments of it that the program shows. What is done stands in FOLDER/kills.jsonl: given
+again, the command goes on where it was stopped. At the end it prints how many kills came in which phase of which scan,
+and exits 1 where a byte differs or a start is refused.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sys
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,7 +27,7 @@ import pandas as pd
 import processes
 from conftest import write_digits
 from processes import labelfix as program
-from processes import moments, start
+from processes import start, timeline
 from runs import result_bytes
 
 SCANS = {
@@ -40,11 +43,50 @@ SCANS = {
         "--epochs",
         "6",
     ],
+    "method auto": [
+        "--method",
+        "auto",
+        "--encoder",
+        "lite0",
+        "--image-size",
+        "32",
+        "--folds",
+        "2",
+        "--epochs",
+        "2",
+    ],
     "many images": ["--method", "cross-entropy", "--epochs", "2", "--rows", "1797"],
 }
-_ROWS = {"many images": 1797, "frozen encoder": 600}
-_LONGEST_DELAY = 0.5
-_NEVER = ", which never came"
+_ROWS = {"many images": 1797, "frozen encoder": 600, "method auto": 300}
+# By what has been seen last; what follows a fold or the training as a whole is the estimation.
+_PHASES = {
+    "decoding": r"decode|before rows\.json",
+    "setting up": r"after rows\.json|after .{64}\.npy|(before|after) config\.json",
+    "encoding": r"encode|(before|after) .{64}\.(npy|json)",
+    "checkpoint": r"before \d+\.(safetensors|json)|after \d+\.safetensors",
+    "training": r"train|.*fold \d+ of \d+|after \d+\.json",
+    "writing": ".*",
+}
+_NEVER = "never came"
+
+
+def phase_of(moment: str) -> str:
+    """The phase that goes on after a moment, but for the estimation."""
+    return next(phase for phase, pattern in _PHASES.items() if re.fullmatch(pattern, moment))
+
+
+def gaps(moments: list[tuple[str, float]]) -> dict[str, list[tuple[str, int, float]]]:
+    """By phase, what lies between two moments: name of the first, how often it has come, seconds to the next."""
+    found: dict[str, list[tuple[str, int, float]]] = {}
+    seen: Counter[str] = Counter()
+    for (name, second), (following, end) in pairwise(moments):
+        seen[name] += 1
+        trained = phase_of(name) == "training"
+        is_last_fold = "fold" in name and following == "train"
+        is_estimation = trained and (following == "before model.safetensors" or is_last_fold)
+        phase = "estimation" if is_estimation else phase_of(name)
+        found.setdefault(phase, []).append((name, seen[name], end - second))
+    return found
 
 
 class Scan:
@@ -57,10 +99,10 @@ class Scan:
             shutil.rmtree(self.folder, ignore_errors=True)
             write_digits(self.folder / "images", _ROWS.get(name, 240), "symmetric-exclusive:0.2")
             self.start_anew()
-            found = moments(*self.command, cwd=self.folder)
+            found = timeline(*self.command, cwd=self.folder)
             (self.folder / "run").rename(self.folder / "expected")
             (self.folder / "moments.json").write_text(json.dumps(found))
-        self.moments = json.loads((self.folder / "moments.json").read_text())
+        self.gaps = gaps(json.loads((self.folder / "moments.json").read_text()))
         self.expected = result_bytes(self.folder / "expected", with_card=True)
 
     def start_anew(self) -> None:
@@ -69,18 +111,20 @@ class Scan:
         for name in ("run", "cache"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def kill(self, random: np.random.Generator) -> str:
-        """Start it and kill it; at which moment."""
+    def kill(self, random: np.random.Generator) -> tuple[str, str]:
+        """Start it and kill it; in which phase it came, and at which moment."""
         os.environ["LABELFIX_CACHE"] = str(self.folder / "cache")
-        names = sorted(self.moments)
-        name = names[random.integers(len(names))]
-        count = int(random.integers(1, self.moments[name] + 1))
-        delay = round(float(random.random()) * _LONGEST_DELAY, 3)
+        phase = sorted(self.gaps)[random.integers(len(self.gaps))]
+        name, count, seconds = self.gaps[phase][random.integers(len(self.gaps[phase]))]
+        delay = round(float(random.random()) * seconds, 3)
         killed = start(name, count, signal.SIGKILL, *self.command, cwd=self.folder, delay=delay)
+        moment = f"{name} {count} + {delay} s"
         # After a kill before it, what was done then is not done again, and the moment may never come.
-        assert killed.returncode in (-signal.SIGKILL, 0), killed.stderr
-        ended = "" if killed.returncode else _NEVER
-        return f"{name} {count} + {delay} s{ended}"
+        if not killed.returncode:
+            return _NEVER, moment
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        last = json.loads((self.folder / "signalled.json").read_text())[-1][0]
+        return phase if last == name else phase_of(last), moment
 
     def finish(self) -> str:
         """Start it for the last time; what is wrong with its result, "" for nothing."""
@@ -101,8 +145,9 @@ def kill_one(folder: Path, number: int, seed: int) -> dict[str, object]:
     scan = Scan(name, folder)
     scan.start_anew()
     seen = [scan.kill(random) for _ in range(2 if number % 3 == 2 else 1)]
-    kills = sum(not moment.endswith(_NEVER) for moment in seen)
-    return {"number": number, "scan": name, "kills": kills, "moments": seen, "trouble": scan.finish()}
+    kills = [phase for phase, _ in seen if phase != _NEVER]
+    moments = [moment for _, moment in seen]
+    return {"number": number, "scan": name, "kills": kills, "moments": moments, "trouble": scan.finish()}
 
 
 def main() -> int:
@@ -117,15 +162,16 @@ def main() -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
     record = args.folder / "kills.jsonl"
     results = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-    while sum(result["kills"] for result in results) < args.kills:
+    while sum(len(result["kills"]) for result in results) < args.kills:
         results.append(kill_one(args.folder, len(results), args.seed))
         with record.open("a") as file:
             file.write(json.dumps(results[-1]) + "\n")
         print(results[-1], flush=True)
-    frame = pd.DataFrame(results)
-    frame["wrong"] = frame.trouble != ""
-    print(frame.groupby("scan", sort=False)[["kills", "wrong"]].sum().to_string())
-    return int(frame.wrong.any())
+    frame = pd.DataFrame(results).explode("kills").dropna(subset="kills")
+    print(pd.crosstab(frame.scan, frame.kills, margins=True, margins_name="all").to_string())
+    wrong = [result for result in results if result["trouble"]]
+    print(f"{len(results)} rounds, {len(wrong)} of them wrong")
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

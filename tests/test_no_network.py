@@ -32,6 +32,28 @@ for to in ("csv", "imagefolder", "hf"):
 labelfix.review(run.out)
 labelfix.load_classifier(run.classifier).predict(["images/3/0003.png"])
 """
+# Every command that works on files, but for the two above.
+COMMANDS = [
+    "corrupt images --noise symmetric:0.2 --out noisy.parquet",
+    "scan noisy.parquet --method auto --encoder none --epochs 2 --out run --test images",
+    "scan images --dry-run --encoder none",
+    "scan images --pred-probs probs.npy --out own",
+    "evaluate run --truth noisy.parquet",
+    "predict run images --out predictions.parquet",
+    "review run",
+    *[f"export run --to {to} --out clean.{to}" for to in ("csv", "jsonl", "parquet")],
+    "export run --to imagefolder --out clean",
+    "methods",
+    "cache list",
+]
+AT_THE_SHELL = f"""
+import numpy as np
+from labelfix.cli import cli
+np.save("probs.npy", np.full((60, 10), 0.1))
+for line in {COMMANDS}:
+    print(line, flush=True)
+    cli.main(line.split(), standalone_mode=False)
+"""
 BY_NAME = """
 import os
 os.environ["TORCH_HOME"] = "weights"
@@ -72,6 +94,11 @@ def test_a_plain_scan_export_and_review_open_no_socket(run):
     seen, processes = run(PLAIN)
     assert seen == ""
     assert processes > 1
+
+
+def test_no_command_that_works_on_files_opens_a_socket(run):
+    seen, _ = run(AT_THE_SHELL)
+    assert seen == ""
 
 
 def test_what_is_asked_for_by_name_is_seen(run):

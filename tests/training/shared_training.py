@@ -85,6 +85,7 @@ def train(name: str, changes: dict[str, str]) -> dict[str, object]:
     tensors, facts = trainer.state()
     whole = {key: list(tensors[f"method.{key}"].shape) for key in method.row_axes}
     trainer.restore({key: processes.from_first(lambda key=key: tensors[key]) for key in tensors}, facts)
+    kept = sum(value.nbytes for value in own)
     again = [state[key] for key in sorted(method.row_axes)]
     return {
         "steps": steps,
@@ -96,6 +97,8 @@ def train(name: str, changes: dict[str, str]) -> dict[str, object]:
         "losses_finite": all(report.is_finite for report in reports),
         "last": {**reports[-1].losses, **reports[-1].reported},
         "whole": whole,
+        "kept_bytes": [int(n) for n in processes.gathered(np.array([kept]))],
+        "whole_bytes": sum(tensors[f"method.{key}"].nbytes for key in method.row_axes),
         "own_rows": [int(n) for n in processes.gathered(np.array([shard.owned.sum()]))],
         "trained": int((labels >= 0).sum()),
     }

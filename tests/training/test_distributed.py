@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import write_digits
-from shared_scans import ended, start_together, together
+from shared_scans import ended, start_nodes, start_together, together
 from sklearn.metrics import average_precision_score
 
 import labelfix
@@ -93,6 +93,14 @@ def test_three_processes_fit_one_mixture(by_three):
     assert found["last"]["clean_mean"] < found["last"]["noisy_mean"]
 
 
+def test_a_process_keeps_of_the_rows_what_its_share_of_them_is(by_two, by_three):
+    """By two processes half, in the state that a method itself keeps."""
+    for count, found in ((2, by_two["bmm"]), (3, by_three["bmm"])):
+        kept, whole = found["kept_bytes"], found["whole_bytes"]
+        assert max(kept) <= whole / count * 1.02
+        assert sum(kept) == whole
+
+
 def _scan(images: Path, out: str, *more: str) -> list[str]:
     return ["-m", "labelfix", "scan", str(images), "--out", out, "--quiet", "--encoder", "none", *more]
 
@@ -132,6 +140,17 @@ def test_a_scan_by_two_finds_what_one_finds_and_only_the_first_speaks(images, tm
     assert precision[0] == pytest.approx(precision[1], abs=0.02)
     assert (shared.is_label_issue == own.is_label_issue).mean() >= 0.95
     assert labelfix.load_classifier(tmp_path / "by-two" / "classifier")
+
+
+def test_the_launchers_of_two_machines_make_one_scan(images, tmp_path, monkeypatch):
+    """With the line of the documentation, over the loopback."""
+    monkeypatch.setenv("LABELFIX_CACHE", str(tmp_path / "cache"))
+    command = _scan(images, "run", "--method", "bmm", "--epochs", "4", "--rows", "200", "--json")
+    (code, said, err), (other, nothing, error) = ended(start_nodes(2, 1, *command, cwd=tmp_path))
+    assert (code, other, nothing) == (0, 0, ""), err + error
+    assert json.loads(said)["counts"]["judged"] == 200
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["environment"]["processes"] == 2
 
 
 def test_a_killed_process_ends_the_scan_which_goes_on_with_another_number(tmp_path, monkeypatch):

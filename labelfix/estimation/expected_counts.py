@@ -11,7 +11,7 @@ from labelfix.estimation.noise_levels import quantile
 def best_expected_f1(noise: np.ndarray, unseen: float = 0.0) -> float:
     """The noise at and above which flags have the best F1 to be expected, if noise means what it says.
 
-    1 where not even half a wrong label is expected.
+    1 where not even one wrong label is expected.
 
     Args:
         noise: (R,), 0 to 1.
@@ -22,7 +22,7 @@ def best_expected_f1(noise: np.ndarray, unseen: float = 0.0) -> float:
     >>> best_expected_f1(np.array([0.9, 0.05, 0.6, 0.3, 0.01]), unseen=1.0)
     0.3
     """
-    if (1 + unseen) * noise.sum() < 0.5:
+    if noise.sum() < 1:
         return 1.0
     ranked = np.sort(noise)[::-1]
     expected = 2 * np.cumsum(ranked) / (np.arange(1, len(ranked) + 1) + (1 + unseen) * ranked.sum())

@@ -28,7 +28,7 @@ _LEAST_ERROR = 0.005  # of the rate, whatever it is
 # Wrong labels that flags look for beyond those that are seen, as a share of these: people mislabel what is hard to see,
 # and of their errors a half to three quarters are seen.
 _UNSEEN = 0.6
-_MORE_PROBABLE = 0.5  # than not: what is flagged where it is not sure that any label is wrong
+_MORE_PROBABLE = 0.5  # than not: what is flagged where the network's errors may pass for wrong labels
 _LEAST_CLASS_ROWS = 20  # from which on a class has a rate of its own
 
 
@@ -155,10 +155,9 @@ def judge(
         rate = *rate[:2], surest.contradicted
     changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
     is_no_judge = _is_no_judge(seen[told], labels[told], rate[0])
+    flag_above = best_expected_f1(noise, _UNSEEN)
     if surest.are_too_few_contradicted or is_no_judge:
         changed, gain, rate = np.zeros_like(changed), (0.0, 0.0, 0.0), (rate[0], 0.0, rate[2])
-    flag_above = best_expected_f1(noise, _UNSEEN)
-    if rate[1] <= 0:  # All labels may be right.
         flag_above = max(flag_above, _MORE_PROBABLE)
     corrected, kept = without_emptied(labels, np.where(changed, other, labels), num_classes)
     found = _found(rate, gain := gain if (corrected != labels).any() else (0.0, 0.0, 0.0), thresholds)

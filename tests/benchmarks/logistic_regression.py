@@ -62,16 +62,17 @@ def of_labels(bench: Path, noise: str, seed: int, numbers: np.ndarray) -> tuple[
     truth = pd.read_parquet(planted if planted.exists() else bench / "truth.parquet", columns=["true_label"])
     run = next((bench / "runs").glob(f"{named}-*"))
     found = pd.read_parquet(run / "corrections.parquet")
-    labels, given = pd.factorize(found["given_label"].astype(str), sort=True)
-    groups = found["group"].to_numpy() if "group" in found else None
+    evaluated = (found["given_label"].notna() & found["duplicate_group"].isna()).to_numpy(copy=True)
+    evaluated[pd.read_parquet(bench / "trusted.parquet")["sample_id"]] = False
+    rows = np.flatnonzero(found["given_label"].notna())
+    labels, given = pd.factorize(found["given_label"].iloc[rows].astype(str), sort=True)
+    groups = found["group"].to_numpy()[rows] if "group" in found else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # groups may leave a fold without a class
-        probs = held_out(numbers, labels, groups)
-    evaluated = found["duplicate_group"].isna().to_numpy()
-    evaluated[pd.read_parquet(bench / "trusted.parquet")["sample_id"]] = False
+        probs = held_out(numbers[rows], labels, groups)
     score = 1 - probs[np.arange(len(labels)), labels]
-    wrong = given[labels] != truth["true_label"].astype(str).to_numpy()
-    return score[evaluated], wrong[evaluated]
+    wrong = given[labels] != truth["true_label"].astype(str).to_numpy()[rows]
+    return score[evaluated[rows]], wrong[evaluated[rows]]
 
 
 if __name__ == "__main__":

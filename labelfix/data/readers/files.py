@@ -54,7 +54,7 @@ class Files:
         paths = rows.paths.to_pylist()
         status, changed = [], {}
         for row, path in enumerate(paths):
-            if path and is_address(path):
+            if path and "://" in path and is_address(path):
                 self.num_addresses += 1
                 status.append(_NOWHERE)
                 continue
@@ -189,6 +189,8 @@ def regular_file(path: Path) -> bytes | None:
 
 
 def _key(name: str) -> str:
+    if name.isascii():  # as nearly all are, and nothing is to be normalised then
+        return name.strip().lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name.strip()).casefold())
 
 

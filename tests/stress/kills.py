@@ -111,10 +111,12 @@ class Scan:
         for name in ("run", "cache"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def kill(self, random: np.random.Generator) -> tuple[str, str]:
-        """Start it and kill it; in which phase it came, and at which moment."""
+    def kill(self, random: np.random.Generator, before: list[tuple[str, str]]) -> tuple[str, str]:
+        """Start it and kill it in a phase not before those of other kills; in which it came, and at which moment."""
         os.environ["LABELFIX_CACHE"] = str(self.folder / "cache")
-        phase = sorted(self.gaps)[random.integers(len(self.gaps))]
+        phases = list(self.gaps)
+        phases = phases[max((phases.index(phase) for phase, _ in before if phase in phases), default=0) :]
+        phase = phases[random.integers(len(phases))]
         name, count, seconds = self.gaps[phase][random.integers(len(self.gaps[phase]))]
         delay = round(float(random.random()) * seconds, 3)
         killed = start(name, count, signal.SIGKILL, *self.command, cwd=self.folder, delay=delay)
@@ -144,7 +146,9 @@ def kill_one(folder: Path, number: int, seed: int) -> dict[str, object]:
     random = np.random.default_rng([seed, number])
     scan = Scan(name, folder)
     scan.start_anew()
-    seen = [scan.kill(random) for _ in range(2 if number % 3 == 2 else 1)]
+    seen: list[tuple[str, str]] = []
+    for _ in range(2 if number % 3 == 2 else 1):
+        seen.append(scan.kill(random, seen))
     kills = [phase for phase, _ in seen if phase != _NEVER]
     moments = [moment for _, moment in seen]
     return {"number": number, "scan": name, "kills": kills, "moments": moments, "trouble": scan.finish()}

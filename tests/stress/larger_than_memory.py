@@ -65,7 +65,7 @@ def trainer_on(path: Path, kind: str) -> Trainer:
     torch.manual_seed(0)
     if kind == "features":
         mean, spread = torch.full((shape[1],), 0.5), torch.full((shape[1],), 0.3)
-        source = Source(stored, FeatureViews(pixels, mean, spread), _CPU)
+        source = Source(stored, FeatureViews(pixels, mean, spread, shape[1:]), _CPU)
         network: torch.nn.Module = Head(shape[1], _CLASSES)
     else:
         source = Source(stored, pixels, _CPU)

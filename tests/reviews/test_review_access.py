@@ -49,6 +49,16 @@ def test_axe_finds_nothing_grave_on_a_phone(visit, name):
     assert grave(it) == []
 
 
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_grave_in_rows_with_several_labels(visit, colours):
+    it = visit("multi", color_scheme=colours)
+    it.page.focus(".card[data-id='1']")
+    states = {"grid": ["1", "2", "2"], "large view": ["Enter"], "own label": ["c", *"ship", "Enter"], "keys": ["?"]}
+    for state, keys in states.items():
+        it.press(*keys)
+        assert grave(it) == [], state
+
+
 def test_colours_are_the_systems_until_chosen(visit):
     it = visit(color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"

@@ -10,11 +10,16 @@ from labelfix.networks.attention import HEADS, AttentionHead, EncoderMaps
 from labelfix.networks.encoders import feature_shape
 from labelfix.networks.heads import FeatureHead
 
-MOST_PLACES = 5
+MOST_PLACES = 3
+"""Of a map, in each direction: room and time grow with their number.
+
+Mean average precision on 400 mosaics of clothes at 144 px after binary cross-entropy on 1,000 with wrong labels, lite0:
+.412 with 1 by 1 places, .421 with 2, .415 with 3.
+"""
 
 
 class PooledMaps(nn.Module):
-    """An encoder up to its last map, which is averaged down to at most 5 by 5 places: (B, 3, H, H) to (B, D, h, w).
+    """An encoder up to its last map, which is averaged down to at most 3 by 3 places: (B, 3, H, H) to (B, D, h, w).
 
     Args:
         encoder: of timm.

@@ -75,7 +75,7 @@ def encoded_views(*, flip: bool, has_margin: bool) -> tuple[EncodedView, ...]:
 def map_views(*, flip: bool) -> tuple[EncodedView, ...]:
     """The views of images whose features are kept as maps: the image and, where it shows the same, the mirror image.
 
-    A map takes 25 times the room of a vector, and its places already say how the image would look a little further
+    A map takes 9 times the room of a vector, and its places already say how the image would look a little further
     left: no corners.
     """
     return encoded_views(flip=flip, has_margin=False)

@@ -53,7 +53,12 @@ def test_axe_finds_nothing_grave_on_a_phone(visit, name):
 def test_axe_finds_nothing_grave_in_rows_with_several_labels(visit, colours):
     it = visit("multi", color_scheme=colours)
     it.page.focus(".card[data-id='1']")
-    states = {"grid": ["1", "2", "2"], "large view": ["Enter"], "own label": ["c", *"ship", "Enter"], "keys": ["?"]}
+    states = {
+        "grid": ["1", "2", "2"],
+        "large view": ["Enter"],
+        "own label": ["c", *"ship", "Enter"],
+        "keys": ["?"],
+    }
     for state, keys in states.items():
         it.press(*keys)
         assert grave(it) == [], state

@@ -45,13 +45,14 @@ inverse KL plus `kl_weight` times KL (the paper uses both and names no weights),
 values, soft or not, the binary entropy; the backbone learns by binary cross-entropy. They sum over the classes; the
 paper's mean over them is `divide_by_classes=true`. `head=attention` takes the place of pooling: 1x1 convolutions to
 four times the features (at most 2,048) and to a map of each class, and a depthwise one as large as the map; ReLU
-between the first two (`head_activation=none`: as the paper reads), and the mean over all places as its start, are
-ours. `head_rate` is its own factor of the learning rate, `optimiser=rmsprop` that of Open Images. A label logit has 20
-to go where a single label's has 10: `label_step` is 20 / `labels_epochs` there. Classes that the network is too weak
-for wait, each for itself. The losses of hard labels being large at first, the rate while they move is .01 in `fast`
+between the first two (`head_activation=none`: as the paper reads), the mean over all places as its start, with weights
+that learn as those of a mean do, He's start of the first, and averaging maps of over 8 places a side are ours.
+`head_rate` is its own factor of the learning rate, `optimiser=rmsprop` that of Open Images. A label logit has 20 to go
+where a single label's has 10: `label_step` is 20 / `labels_epochs` there. Classes that the network is too weak for
+wait, each for itself. The losses of hard labels being large at first, the rate while they move is .01 in `fast`
 (mosaics of digits, 24 epochs, one seed: with .05 the mean average precision falls from .94 to .61 at once and ends at
-.93 of 1,500 images; with .01 it ends at .97 of 1,000). `compat`, `classification_loss` and `balance_classes` are of
-one label a row. What is wrong is judged class by class, as two classes are. Presets: `fast`, and with `--encoder`
+.93 of 1,500 images; with .01 it ends at .97 of 1,000). `compat`, `classification_loss` and `balance_classes` are of one
+label a row. What is wrong is judged class by class, as two classes are. Presets: `fast`, and with `--encoder`
 `fast-head` (pooling) and `fast-tune`; `paper` is `paper-open-images`: EfficientNet-b0 at 224 px, batches of 128,
 RMSprop with momentum and smoothing .9, weight decay 4e-5, 35 / 65 / 60 epochs at .005, the last times .94 every 2
 epochs, alpha = beta = .2, lambda = 300, which over 128 rows and its 250 classes is a step of .0094: it moves soft

@@ -122,13 +122,7 @@ def bench(
     if any(cell.noise == GIVEN for cell in cells):
         check_given(source, **columns, **read_options)
     materials = gather(source, Path(out), **columns, cells=cells, trusted=trusted, test=test, **read_options)
-    if plots and materials.manifest.task == "multi":
-        raise InputError(f"--plots draws losses of one label a row, and {source} has several; leave it out")
-    if paper is not None and materials.test is None:
-        raise InputError(
-            f"--table {table} sets accuracies on test images beside the paper's: name some with --test, or mark rows"
-            " of a split"
-        )
+    _check_answers(materials, table, plots=plots)
     plant_noise(materials, cells, reporter)
     planned = [_plan(cell, materials, options) for cell in cells]
     rows_made: list[dict[str, Any]] = []
@@ -141,6 +135,19 @@ def bench(
         "paper": paper and paper.beside(rows_made),
         "loss_plots": _loss_plots(planned, materials) if plots else [],
     }
+
+
+def _check_answers(materials: Materials, table: str | None, *, plots: bool) -> None:
+    """Refuse what cannot be drawn, or set beside a paper's figures, of such rows."""
+    if plots and materials.manifest.task == "multi":
+        raise InputError(
+            f"--plots draws losses of one label a row, and {materials.source} has several; leave it out"
+        )
+    if table is not None and materials.test is None:
+        raise InputError(
+            f"--table {table} sets accuracies on test images beside the paper's: name some with --test, or mark rows"
+            " of a split"
+        )
 
 
 @dataclass(frozen=True)

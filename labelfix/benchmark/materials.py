@@ -107,19 +107,10 @@ def gather(
         InputError: a source, column or file that does not fit; noise or a method for one label a row where there are
             several, or the other way round; a folder that is no bench of this source.
     """
-    if truth_column is not None and source.is_dir() and not shards_in(source):
-        raise InputError(
-            f"--truth-column {truth_column}: {source} is a folder of classes, which has no columns; leave it out,"
-            " the folders are the truth"
-        )
     given = {"label_column": label_column, **lists}
     # The true labels stand in one column, also where the given ones have one for each class.
     asked = given if truth_column is None else {**given, "label_column": truth_column, "label_columns": None}
-    try:
-        manifest = Manifest.read(source, task="auto", **asked, **options)
-    except InputError as error:
-        wrong = str(error) if truth_column is None else str(error).replace("--label-column", "--truth-column")
-        raise InputError(wrong) from None
+    manifest = _read_truth(source, truth_column, asked, options)
     _check_task(cells, manifest)
     verified = Trusted.of(manifest, trusted)
     _check_out(out, manifest)
@@ -148,6 +139,21 @@ def gather(
         trusted_sha256=verified.sha256,
         test=None if tested is None else _write_test(out / "test.parquet", *tested),
     )
+
+
+def _read_truth(
+    source: Path, truth_column: str | None, asked: Mapping[str, Any], options: Mapping[str, Any]
+) -> Manifest:
+    if truth_column is not None and source.is_dir() and not shards_in(source):
+        raise InputError(
+            f"--truth-column {truth_column}: {source} is a folder of classes, which has no columns; leave it out,"
+            " the folders are the truth"
+        )
+    try:
+        return Manifest.read(source, task="auto", **asked, **options)
+    except InputError as error:
+        wrong = str(error) if truth_column is None else str(error).replace("--label-column", "--truth-column")
+        raise InputError(wrong) from None
 
 
 def _check_task(cells: Sequence[Cell], manifest: Manifest) -> None:

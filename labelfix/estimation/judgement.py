@@ -148,11 +148,9 @@ def judge(
     noise, other = _noise_and_other(beliefs, labels)
     own, others = by_level(levels, seen, labels, other)
     sample = 0 if told.all() else int(told.sum())
-    rate = _rate(1 - own, levels, thresholds, sample)
     model = levels[int(weights.argmax())].as_model()
     surest = _surest(model, seen[told], labels[told], thresholds.anchor_share)
-    if surest.is_above(rate[2], thresholds.confidence):
-        rate = *rate[:2], surest.contradicted
+    rate = surest.raised(_rate(1 - own, levels, thresholds, sample), thresholds.confidence)
     changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
     is_no_judge = _is_no_judge(seen[told], labels[told], rate[0])
     flag_above = best_expected_f1(noise, _UNSEEN)
@@ -261,14 +259,16 @@ class _Surest:
     contradicted: float
     expected: float
 
-    def is_above(self, rate: float, confidence: float) -> bool:
-        """Whether plainly more of them are contradicted than this rate of noise explains.
+    def raised(self, rate: tuple[float, float, float], confidence: float) -> tuple[float, float, float]:
+        """The rate with its bounds, of which the upper one is what is seen here, where that is plainly more.
 
         A network that has learned the wrong labels as well as the right ones explains them without any noise: then only
         its surest rows, which it should be right about, tell that there may be some.
         """
-        doubt = np.sqrt(max(rate * (1 - rate), 1e-9) / self.count)
-        return self.contradicted > rate + float(ndtri(confidence)) * doubt
+        mean, low, high = rate
+        doubt = np.sqrt(max(high * (1 - high), 1e-9) / self.count)
+        is_above = self.contradicted > high + float(ndtri(confidence)) * doubt
+        return mean, low, self.contradicted if is_above else high
 
     @property
     def are_too_few_contradicted(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 
 import pyarrow.parquet as pq
 from export_runs import finish
@@ -23,7 +24,9 @@ signs = st.one_of(st.sampled_from(INSIDE), st.characters(exclude_categories=["Cs
 cells = st.builds(
     lambda start, inside: start + "".join(inside), st.sampled_from(STARTS), st.lists(signs, max_size=5)
 )
-tables = st.lists(st.tuples(cells, cells), min_size=2, max_size=8, unique_by=lambda pair: pair[0])
+# The plain spelling of a path: "a//b" and "a/./b" are read as "a/b".
+names = cells.map("{}.png".format).filter(lambda name: os.path.normpath(name) == name)
+tables = st.lists(st.tuples(names, cells), min_size=2, max_size=8, unique_by=lambda pair: pair[0])
 
 
 def plainly_read(path):
@@ -57,10 +60,10 @@ def one_line_or(function, /, *arguments, **options):
 # Where most examples were refused, hypothesis would fail the test.
 @settings(max_examples=60, deadline=None)
 @given(tables)
-@example([('=1,"a\r\nb', '-1\n,"x"'), ("'=é;\t", "+😀"), ("\ufeffa\u2028", "\n=1;@x")])
+@example([('=1,"a\r\nb.png', '-1\n,"x"'), ("'=é;\t.png", "+😀"), ("\ufeffa\u2028.png", "\n=1;@x")])
 def test_names_and_labels_come_back_from_every_table(tmp_path_factory, pairs):
     folder = tmp_path_factory.mktemp("trip")
-    names = [f"{name}.png" for name, _ in pairs]
+    names = [name for name, _ in pairs]
     # A letter at the end keeps a label from being blank, which would be none, and makes two classes.
     labels = [f"{label}{'ab'[row % 2]}" for row, (_, label) in enumerate(pairs)]
     run, _ = one_line_or(finish, folder / "run", {"file_name": names, "label": labels})

@@ -60,8 +60,8 @@ def of_labels(bench: Path, noise: str, seed: int, numbers: np.ndarray) -> tuple[
     named = f"{noise.replace(':', '-')}-seed{seed}"
     planted = bench / "noisy" / f"{named}.parquet"
     truth = pd.read_parquet(planted if planted.exists() else bench / "truth.parquet", columns=["true_label"])
-    run = next((bench / "runs").glob(f"{named}-*"))
-    found = pd.read_parquet(run / "corrections.parquet")
+    run = next((bench / "runs").glob(f"{named}-*/corrections.parquet"))
+    found = pd.read_parquet(run)
     evaluated = (found["given_label"].notna() & found["duplicate_group"].isna()).to_numpy(copy=True)
     evaluated[pd.read_parquet(bench / "trusted.parquet")["sample_id"]] = False
     rows = np.flatnonzero(found["given_label"].notna())

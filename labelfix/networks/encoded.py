@@ -55,7 +55,10 @@ def encoded_network(
             )
         size, features = onnx_shape
         encoder: nn.Module = OnnxEncoder(torch.zeros(size, dtype=torch.uint8), "model.safetensors")
-        return FrozenNetwork(FrozenEncoder(encoder), Head(features, num_classes), mirrored=views == 2)
+        linear = Head(features, num_classes)
+        if not views:
+            return TunedNetwork(encoder, linear)
+        return FrozenNetwork(FrozenEncoder(encoder), linear, mirrored=views == 2)
     encoder = build_encoder(name, image_size)
     if not views:
         return TunedNetwork(encoder, Head(num_features(encoder, image_size), num_classes))

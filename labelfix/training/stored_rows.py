@@ -67,7 +67,9 @@ class StoredRows:
             values = torch.from_numpy(self._stored[rows])
             return values.pin_memory() if pinned else values
         kind = torch.from_numpy(np.empty(0, self._stored.dtype)).dtype
-        found = torch.empty((len(rows), *self._stored.shape[1:]), dtype=kind, pin_memory=pinned)
+        found = torch.empty((len(rows), *self._stored.shape[1:]), dtype=kind)
+        if pinned:
+            found = found.pin_memory()
         # In the order of the file, so that each reader has its part of it.
         parts = np.array_split(np.argsort(rows, kind="stable"), _READERS)
         for _ in self._readers.map(lambda places: self._fill(found.numpy(), rows, places), parts):

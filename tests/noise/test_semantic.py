@@ -184,7 +184,9 @@ class Stopping:
 class TestBench:
     def options(self):
         read_options = {"rows": None, "root": None, "image_column": None}
-        return {"truth_column": None, "label_column": None, "trusted": None, "test": None, **read_options}
+        lists = {"label_columns": None, "label_separator": None}
+        columns = {"truth_column": None, "label_column": None, "lists": lists}
+        return {**columns, "trusted": None, "test": None, **read_options}
 
     def test_a_run_on_semantic_noise(self, tmp_path):
         write_digits(tmp_path / "images", 120)
@@ -200,8 +202,8 @@ class TestBench:
         pd.read_csv(source, dtype="string").assign(is_corrupted="1", true_label="x").to_csv(
             source, index=False
         )
-        materials = gather(source, tmp_path / "bench", **self.options())
         cells = make_grid("bmm,cross-entropy", f"semantic:{SHARE}", "0", {})
+        materials = gather(source, tmp_path / "bench", cells=cells, **self.options())
         with pytest.raises(KeyboardInterrupt):
             plant_noise(materials, cells, Stopping())
         assert not (tmp_path / "bench" / "noisy").exists()

@@ -16,7 +16,8 @@ predictions, a linear one hardly, and where classes are swapped a network learns
 three forms are fitted, which differ in what is taken out of p before it is sharpened: nothing; wrong labels that went
 anywhere (the same amount for every class); or T itself, p = T' q solved for q by a few multiplicative steps (Richardson
 1972, Lucy 1974). `noise_levels` weighs them by how likely they make the labels. T is counted on the rows where q is
-sure; the bias is one number, by which a network shuns rare classes.
+sure, and in the third form `directions` settles which way swaps go; the bias is one number, by which a network shuns
+rare classes.
 """
 
 from __future__ import annotations

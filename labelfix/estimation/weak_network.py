@@ -9,6 +9,7 @@ import numpy as np
 _LIKELY = 0.6
 _LEAST_LIKELY = 0.6
 _WEAK = 0.1
+_LEAST_CLASS_ROWS = 20  # of fewer it may be chance that the network takes none for their class
 _ROWS_OF_A_LOOK = 20_000
 _ANCHOR_SHARE = 0.03
 _UNMIXING_STEPS = 50
@@ -17,7 +18,9 @@ _TINY = 1e-12
 
 
 def network_is_weak(probs: np.ndarray, given: np.ndarray) -> bool:
-    """Whether few rows have a likely class, or many disagreements with the labels lie among the rest.
+    """Whether few rows have a likely class, many disagreements lie among the rest, or a class is not learned at all.
+
+    Labels of a class that no row is taken for yet would all become others at once, and the network never learn it.
 
     Args:
         probs: (N, K) averaged predictions, NaN rows ignored.
@@ -28,6 +31,9 @@ def network_is_weak(probs: np.ndarray, given: np.ndarray) -> bool:
         return True
     rows = rows[:: -(-len(rows) // _ROWS_OF_A_LOOK)]
     q = unmixed(probs[rows].astype(np.float64))
+    frequent = np.bincount(given[rows], minlength=q.shape[1]) >= _LEAST_CLASS_ROWS
+    if not np.isin(np.flatnonzero(frequent), q.argmax(axis=1)).all():
+        return True
     differs, likely = q.argmax(axis=1) != given[rows], q.max(axis=1) >= _LIKELY
     contradicted = float(differs[likely].mean()) if likely.any() else 0.0
     return float(likely.mean()) < _LEAST_LIKELY or float(differs.mean()) - contradicted > _WEAK

@@ -17,7 +17,7 @@ from torch import nn
 
 from labelfix.errors import InputError
 from labelfix.methods.batch import Batch, Labels
-from labelfix.methods.schedules import scaled_epochs, step_decay
+from labelfix.methods.schedules import scaled_epochs, step_decay, warmup_cosine
 
 FAST_HEAD, FAST_TUNE = "fast-head", "fast-tune"
 """What the preset `fast` means where a head on features is trained, and where a pretrained network is."""
@@ -28,7 +28,7 @@ Flag = Annotated[bool, PlainSerializer(lambda value: "true" if value else "false
 
 _HEAD_EPOCHS, _TUNE_EPOCHS = 20, 6
 _HEAD = {"batch_size": 128, "learning_rate": 0.005, "weight_decay": 0.2, "milestones": (), "average_from": 5}
-_TUNE = {"batch_size": 50, "learning_rate": 0.02, "milestones": (4, 5), "average_from": 2}
+_TUNE = {"batch_size": 50, "learning_rate": 0.02, "schedule": "cosine", "milestones": (), "average_from": 2}
 
 
 def setting(
@@ -100,6 +100,11 @@ class MethodSettings(BaseModel):
     )
     decay: float = setting(
         0.1, "what each milestone multiplies the learning rate by", source="Arazo 2019, 4.1", ge=0
+    )
+    schedule: Literal["steps", "cosine"] = setting(
+        "steps",
+        "cosine: the learning rate also rises over the first tenth of a training, and falls to 0 along a cosine",
+        source="steps in the papers; cosine where a pretrained network is trained, measured",
     )
     average_from: int = setting(12, "first epoch of the averaged predictions", source="ours, measured")
     average_until: int = setting(
@@ -371,6 +376,22 @@ class Method(nn.Module, ABC):
         """Step decay at the milestones of the settings."""
         settings = self.settings
         return step_decay(when.epoch, settings.learning_rate, settings.milestones, settings.decay)
+
+    def learning_rate_now(self, when: TrainState) -> float:
+        """What a step is made with: `learning_rate`, by the schedule of the settings."""
+        rate = self.learning_rate(when)
+        return rate if self.settings.schedule == "steps" else rate * warmup_cosine(self._share_done(when))
+
+    def _share_done(self, when: TrainState) -> float:
+        """Share of the training that is done, which begins anew with a fresh network."""
+        first, end = 0, 0
+        for phase in self.phases():
+            if phase.fresh and end <= when.epoch:
+                first = end
+            elif phase.fresh:
+                break
+            end += phase.epochs
+        return (when.epoch - first) / (end - first)
 
     def current_labels(self) -> torch.Tensor | None:
         """(N,) int64: the class that each row is trained towards by now; None where that is the given label."""

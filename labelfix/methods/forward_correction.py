@@ -163,7 +163,7 @@ class ForwardCorrection(cross_entropy.CrossEntropy):
         }
         return {
             "fast": Settings(),
-            **Settings().pretrained(),
+            **Settings().pretrained(tune={"estimate_milestones": ()}),
             "paper": paper,
             "paper-arazo": paper.changed(arazo),
             "paper-jindal": paper.changed(jindal),

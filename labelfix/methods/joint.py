@@ -212,7 +212,7 @@ def presets() -> dict[str, MethodSettings]:
     )
     return {
         "fast": Settings(),
-        **Settings().pretrained(head={"balance": 0.3, "entropy": 0.1}, tune={"milestones": ()}),
+        **Settings().pretrained(head={"balance": 0.3, "entropy": 0.1}, tune={"finetune_rate": 0.02}),
         "paper": tables["paper-cifar10-sym50"],
         **tables,
         "paper-tanaka": tables["paper-cifar10-sym50"].changed({"finetune": "plain"}),

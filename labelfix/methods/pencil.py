@@ -263,7 +263,9 @@ def presets() -> dict[str, MethodSettings]:
     cifar100 = _paper(0.35, 0.1, 0.4, 10_000, classes=100)
     return {
         "fast": Settings(),
-        **Settings().pretrained(head={"labels_rate": 0.005}, tune={"milestones": (), "labels_rate": 0.02}),
+        **Settings().pretrained(
+            head={"labels_rate": 0.005}, tune={"labels_rate": 0.02, "classifier_rate": 0.02}
+        ),
         "paper": tables["paper-cifar10-sym50"],
         **tables,
         "paper-cifar100": cifar100,

@@ -95,7 +95,7 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
         )
         fast = Settings()
         pretrained = fast.pretrained(
-            head={"head": "pool", "labels_rate": 0.005}, tune={"milestones": (), "labels_rate": 0.02}
+            head={"head": "pool", "labels_rate": 0.005}, tune={"labels_rate": 0.02, "classifier_rate": 0.02}
         )
         return {"fast": fast, **pretrained, "paper": images, "paper-open-images": images}
 

@@ -12,6 +12,23 @@ def step_decay(epoch: float, base: float, milestones: Sequence[float], factor: f
     return base * factor ** sum(epoch >= milestone for milestone in milestones)
 
 
+def warmup_cosine(done: float, warmup: float = 0.1) -> float:
+    """Factor of a learning rate that rises evenly from 0, then falls to 0 along half a cosine.
+
+    Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", 2.2; Loshchilov, Hutter 2017, "SGDR".
+
+    >>> [round(warmup_cosine(done), 3) for done in (0.05, 0.1, 0.55, 1.0)]
+    [0.5, 1.0, 0.5, 0.0]
+
+    Args:
+        done: share of the training, 0 to 1.
+        warmup: share in which it rises, between 0 and 1.
+    """
+    if done < warmup:
+        return done / warmup
+    return (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
+
+
 def linear_steps(step: int, first: float, last: float, count: int) -> float:
     """Entry `step` (from 0) of `count` >= 1 evenly spaced values from `first` to `last`, and `last` ever after."""
     done = min(step / max(count - 1, 1), 1.0)

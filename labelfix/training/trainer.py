@@ -380,7 +380,7 @@ class Trainer:
         if self._is_first_of(phase):
             self._begin(phase)
         when = self._train_state(phase)
-        self._rate = self.method.learning_rate(when)
+        self._rate = self.method.learning_rate_now(when)
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate * group.get("rate", 1.0)
         with torch.autocast(

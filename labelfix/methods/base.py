@@ -349,7 +349,7 @@ class Method(nn.Module, ABC):
     network: nn.Module
     ensembled_probs: torch.Tensor
     given: torch.Tensor
-    targets: torch.Tensor | None
+    given_targets: torch.Tensor | None
     settings: MethodSettings
 
     def __init__(self, network: nn.Module, labels: Labels, settings: MethodSettings) -> None:
@@ -358,7 +358,7 @@ class Method(nn.Module, ABC):
         self.labels = labels
         self.settings = settings
         self.register_buffer("given", labels.given, persistent=False)
-        self.register_buffer("targets", labels.targets, persistent=False)
+        self.register_buffer("given_targets", labels.targets, persistent=False)
         # Running mean of the softmax of each row, the best detector that costs nothing (see `remember`).
         shape = (len(labels.given), labels.num_classes)
         self.register_buffer("ensembled_probs", torch.zeros(shape, device=labels.given.device))
@@ -463,7 +463,7 @@ class Method(nn.Module, ABC):
 
     def probs_of(self, logits: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, K) of logits: softmax, or sigmoid where a row may have several labels."""
-        return logits.softmax(dim=1) if self.targets is None else logits.sigmoid()
+        return logits.softmax(dim=1) if self.given_targets is None else logits.sigmoid()
 
     def remember(self, when: TrainState, rows: torch.Tensor, logits: torch.Tensor) -> None:
         """Add the softmax of some rows to their running mean, within the window of the settings.

@@ -68,10 +68,10 @@ class BinaryCrossEntropy(MultiLabelMethod):
 
     def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """Binary cross-entropy of the weak view: the sum over the classes, the mean over the rows."""
-        assert self.targets is not None
+        assert self.given_targets is not None
         logits = self.network(batch.views[0]).float()
         self.remember(when, batch.rows, logits)
-        return {"cross_entropy": binary_cross_entropy(logits, self.targets[batch.rows]).mean()}
+        return {"cross_entropy": binary_cross_entropy(logits, self.given_targets[batch.rows]).mean()}
 
     def score(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray | None:
         """As of cross-entropy, for one class: probabilities (N, 2) of lacking and having it, given 0 or 1.

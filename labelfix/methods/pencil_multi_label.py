@@ -58,7 +58,7 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
     """Binary cross-entropy, then network and label probabilities together, then the network on what they became."""
 
     moving: torch.Tensor
-    targets: torch.Tensor
+    given_targets: torch.Tensor
     settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
 
@@ -101,7 +101,7 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
 
     def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """The losses of the stage; while the labels move, those of the batch take their step here."""
-        settings, stage, given = self.settings, stage_of(when), self.targets[batch.rows]
+        settings, stage, given = self.settings, stage_of(when), self.given_targets[batch.rows]
         logits = self.network(batch.views[0]).float()
         self.remember(when, batch.rows, logits)
         scale = 1 / self.labels.num_classes if settings.divide_by_classes else 1.0
@@ -129,7 +129,7 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
         """
         if self.settings.when_weak == "go":
             return True
-        probs, given, targets = looked_at(probs, self.given.cpu().numpy(), self.targets.cpu().numpy())
+        probs, given, targets = looked_at(probs, self.given.cpu().numpy(), self.given_targets.cpu().numpy())
         states = np.where((given >= 0)[:, None], targets >= 0.5, -1)
         may = [
             not network_is_weak(np.stack([1 - one, one], axis=1), state)
@@ -142,13 +142,13 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
     def changed_share(self) -> float:
         """Share of the states of classes in rows that are others than given."""
         rows = self.given >= 0
-        return float(((self.label_logits >= 0) != (self.targets >= 0.5))[rows].float().mean())
+        return float(((self.label_logits >= 0) != (self.given_targets >= 0.5))[rows].float().mean())
 
     def own_evidence_of(self, label: int) -> Evidence:
         """What its own labels say of one class, a question with the answers 0 and 1, by the paper's rule."""
         given, rho = self.given.cpu().numpy(), self.settings.rho
         rows = np.flatnonzero(given >= 0)
-        target = self.targets[:, label].cpu().double().numpy()[rows]
+        target = self.given_targets[:, label].cpu().double().numpy()[rows]
         belief = self.label_logits[:, label].cpu().double().sigmoid().numpy()[rows]
         if not self.settings.kl_weight:
             # At rest y = (f + rho given) / (1 + rho): what is wanted is f.
@@ -158,5 +158,5 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
 
     def _start_labels(self) -> None:
         """What is given, soft values exactly (N, K); zeros where no label is given."""
-        first = first_label_logits(self.targets, FIRST_LOGIT)
+        first = first_label_logits(self.given_targets, FIRST_LOGIT)
         self.label_logits.copy_(torch.where((self.given >= 0).unsqueeze(1), first, 0.0))

@@ -110,6 +110,13 @@ def test_a_method_s_own_model_finds_something_else_by_the_paper_s_rule(name):
     )
 
 
+def test_averaged_predictions_say_which_one_class_is_true(name):
+    method = trained(name, rows=600, epochs=15).method
+
+    averaged = method.ensembled_probs.cpu()[method.given.cpu() >= 0]
+    np.testing.assert_allclose(averaged.sum(dim=1).numpy(), 1, atol=1e-5)
+
+
 def test_planted_noise_is_ranked_far_above_chance(name):
     given, true = digit_labels(600)
     trainer = trained(name, rows=600, epochs=15, given=given)

@@ -41,8 +41,10 @@ def judged_evidence(
     rows = np.flatnonzero(np.isfinite(judged.noise))
     noise, beliefs, labels = judged.noise[rows], judged.beliefs[rows], given[rows]
     if averaged is not None and score is None:
-        beliefs = _pooled(beliefs, averaged[rows], labels)
-        noise = _with_values(others_mass(beliefs, labels), noise)
+        known = np.isfinite(averaged[rows]).all(axis=1) & (averaged[rows].sum(axis=1) > 0)
+        beliefs[known] = _pooled(beliefs[known], averaged[rows][known], labels[known], thresholds)
+        # Among themselves: rows that no training was on have no second belief, which would lower their noise.
+        noise[known] = _with_values(others_mass(beliefs[known], labels[known]), noise[known])
     beliefs = _with_noise(beliefs, noise, labels)
     changed = int((judged.corrected[rows] != labels).sum())
     # The verdict spares the classes that it would empty itself, once it has the order of both predictions.
@@ -68,15 +70,15 @@ def recounted(rule: Rule, before: np.ndarray, after: np.ndarray) -> Rule:
     return replace(rule, flag_above=_between(after[known], int((before[known] > rule.flag_above).sum())))
 
 
-def _pooled(beliefs: np.ndarray, averaged: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Geometric mean of two beliefs about rows (R, K): of held-out predictions, and of averaged ones where known."""
-    known = np.flatnonzero(np.isfinite(averaged).all(axis=1) & (averaged.sum(axis=1) > 0))
-    if not len(known):
+def _pooled(
+    beliefs: np.ndarray, averaged: np.ndarray, given: np.ndarray, thresholds: Thresholds
+) -> np.ndarray:
+    """Geometric mean (R, K) of two beliefs about rows: of held-out predictions, and of averaged ones (R, K)."""
+    if not len(given):
         return beliefs
-    seen = averaged[known].astype(np.float64)
-    other = judge(seen / seen.sum(axis=1, keepdims=True), given[known]).beliefs
-    pooled = beliefs.copy()
-    pooled[known] = np.sqrt((beliefs[known] + _TINY) * (other + _TINY))
+    seen = averaged.astype(np.float64)
+    other = judge(seen / seen.sum(axis=1, keepdims=True), given, thresholds).beliefs
+    pooled = np.sqrt((beliefs + _TINY) * (other + _TINY))
     return pooled / pooled.sum(axis=1, keepdims=True)
 
 

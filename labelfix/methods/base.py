@@ -481,5 +481,5 @@ class Method(nn.Module, ABC):
             mean = self.ensembled_probs[rows]
             probs = self.probs_of(logits.detach().float())
             self.ensembled_probs[rows] = torch.lerp(
-                mean, probs, 1.0 / (epoch - self.settings.average_from + 1)
+                mean, probs, 1.0 / (epoch - self.settings.averaged.start + 1)
             )

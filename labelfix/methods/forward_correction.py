@@ -108,6 +108,15 @@ class Settings(MethodSettings):
         }
         return scaled.model_copy(update=changes)
 
+    @property
+    def averaged(self) -> range:
+        """As of every method; without `warm_start` not of the first network, nor of the second one's first epoch."""
+        epochs = super().averaged
+        first = self.estimate_epochs + (self.correct_epochs > 1)
+        if self.warm_start or epochs.stop <= first:
+            return epochs
+        return range(max(epochs.start, first), epochs.stop)
+
 
 def estimated_transition(probs: np.ndarray, quantile: float) -> np.ndarray:
     """T (Patrini et al. 2017): row i is the prediction for the row with the largest p_i below a quantile of all p_i.

@@ -177,6 +177,14 @@ class Settings(MovingLabelSettings):
         }
         return scaled.model_copy(update=changes)
 
+    @property
+    def averaged(self) -> range:
+        """As of every method; not of two networks: that of the second step is fresh without `warm_start`."""
+        epochs = super().averaged
+        if self.warm_start or epochs.start >= self.correct_epochs:
+            return epochs
+        return range(epochs.start, min(epochs.stop, self.correct_epochs))
+
     @model_validator(mode="after")
     def _check_update_from(self) -> Self:
         if not 1 <= self.update_from <= self.correct_epochs:

@@ -250,7 +250,7 @@ def presets() -> dict[str, MethodSettings]:
     )
     return {
         "fast": Settings(),
-        **Settings().pretrained(),
+        **Settings().pretrained(tune={"schedule": "steps"}),  # its own cycles
         "paper": paper,
         "paper-resnet29": paper.changed({"weight_decay": 2e-4, "weight_decay_on": "kernels"}),
         **{
@@ -449,6 +449,8 @@ class Meta(MovingLabels, OwnModel):
             if round(when.epoch) == self.settings.warmup_epochs:
                 self.may_move(self.probs_so_far(when, predict))
             return {}
+        if not self.moves and not self.settings.warmup_epochs:
+            self.may_move(self.probs_so_far(when, predict))
         return {"kept_share": float(self.keeps_given[self.given >= 0].mean())}
 
     def own_evidence(self, logits: torch.Tensor) -> Evidence:

@@ -31,7 +31,7 @@ _OPEN_IMAGES_CLASSES = 250
 _EVERY_OTHER = tuple(range(2, 60, 2))
 
 
-class Settings(MultiLabelSettings, StageSettings):
+class Settings(StageSettings, MultiLabelSettings):
     """Settings of PENCIL for several labels a row; the defaults are those of the fast preset."""
 
     label_step: float = setting(

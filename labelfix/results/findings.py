@@ -66,7 +66,7 @@ def find(
         elif isinstance(method, OwnModel) and method.speaks_for_itself:
             evidence = of_own_model(rows, method.own_evidence(plain), thresholds, probs)
         else:
-            evidence = of_training(rows, averaged, method.score(probs, rows.given), thresholds)
+            evidence = of_training(rows, averaged, method.score, thresholds, probs)
         kept = rows.of_unknown_class(folds)
         evidence.diagnostics.update(method.diagnostics(plain))
     else:
@@ -83,6 +83,10 @@ def find(
         around=around,
     )
     return dataclasses.replace(found, removed=manifest.removed, said=manifest.said)
+
+
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
+"""Probabilities (N, K) and given labels (N,) to what ranks the rows (N,); None for what is best known."""
 
 
 def diverged(last_reports: Sequence[EpochReport], probs: np.ndarray) -> str:
@@ -146,22 +150,25 @@ class Rows:
 
 
 def of_training(
-    rows: Rows, averaged: np.ndarray, score: np.ndarray | None, thresholds: Thresholds
+    rows: Rows, averaged: np.ndarray, score: Score, thresholds: Thresholds, probs: np.ndarray
 ) -> Evidence:
     """The evidence of a single training: what it remembers of labels is told from the rows that it left out.
 
     Args:
         rows: what became of them.
         averaged: (N, K) predictions averaged over the training, zeros where there are none.
-        score: (N,) by which rows are ranked; None for what is best known.
+        score: by which rows are ranked, see `Method.score`.
         thresholds: of the verdicts.
+        probs: (N, K) of the trained network.
     """
     averaged = averaged.astype(np.float64)
     mass = averaged.sum(axis=1, keepdims=True)
     averaged = np.where(mass > 0, averaged / np.where(mass > 0, mass, 1), np.nan)
     trained = np.where(rows.of_split, -1, rows.given)
     averaged = as_held_out(averaged, trained, rows.held_out)
-    judged = partial(judged_evidence, score=score, thresholds=thresholds)
+    # A network knows the labels that it was trained on: by its own word none of them would stand with one left out.
+    ranked = score(as_held_out(probs, trained, rows.held_out), rows.given)
+    judged = partial(judged_evidence, score=ranked, thresholds=thresholds)
     evidence = judged(averaged, trained, unseen=rows.held_out)
     if not rows.of_split.any():
         return evidence
@@ -198,7 +205,7 @@ def _with_rows(evidence: Evidence, others: Evidence, rows: np.ndarray) -> Eviden
 def of_folds(
     rows: Rows,
     averaged: np.ndarray,
-    score: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
+    score: Score,
     thresholds: Thresholds,
     fold_of_row: np.ndarray,
     probs: np.ndarray,

@@ -211,7 +211,7 @@ class _Classes:
         elif isinstance(method, MultiLabelPencil) and method.speaks_for_itself:
             evidence = of_own_model(rows, method.own_evidence_of(label), self.thresholds, probs)
         else:
-            evidence = of_training(rows, averaged, method.score(probs, rows.given), self.thresholds)
+            evidence = of_training(rows, averaged, method.score, self.thresholds, probs)
         if unseen.any() and not tells_apart(self._told(label), rows.given, unseen):
             reason = (
                 "too weak to say: the network does not tell rows that have it from others; none is changed"

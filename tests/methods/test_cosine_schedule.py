@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from digit_training import make_trainer
 
 from labelfix.methods.base import TrainState
@@ -53,3 +54,28 @@ def test_a_second_training_has_its_own():
     assert second.fresh
     assert rates(method, (first.epochs - 0.001,))[0] < 1e-6
     assert rates(method, (first.epochs + into,)) == pytest.approx([0.02])
+
+
+def test_predictions_of_two_trainings_are_not_averaged_together():
+    joint = of("joint", warm_start="false").settings
+    forward = of("forward-correction", warm_start="false").settings
+
+    assert joint.averaged.stop <= joint.correct_epochs
+    assert forward.averaged.start > forward.estimate_epochs
+    assert forward.averaged.stop == forward.epochs
+
+
+def test_the_decay_of_the_noise_layer_counts_what_the_schedule_leaves_of_the_rate():
+    steps, cosine = of("nnaqc", schedule="steps"), of("nnaqc")
+    many = torch.zeros(50_000, dtype=torch.int64)
+    steps.given = cosine.given = many
+
+    assert cosine._layer_decay() == pytest.approx(2 * steps._layer_decay())
+
+
+def test_meta_keeps_its_own_cycles():
+    method = of("meta")
+    phases = [phase for phase in method.phases() for _ in range(phase.epochs)]
+    when = TrainState(phases[-1], len(phases) - 0.5)
+
+    assert method.learning_rate_now(when) == method.learning_rate(when)

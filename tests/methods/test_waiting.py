@@ -64,3 +64,10 @@ def test_what_was_decided_survives_a_restart(name):
 def test_checkpoints_name_the_decision_as_those_of_older_runs():
     state = make_trainer("pencil", epochs=6, when_weak="wait").state()[0]
     assert state["method._moves._extra_state"].tolist() is False
+
+
+def test_meta_without_a_warm_up_moves_labels_once_its_network_is_good():
+    given, _ = digit_labels(600)
+    trainer = digit_training.trained("meta", rows=600, epochs=6, given=given, warmup_epochs="0")
+
+    assert trainer.method.moves

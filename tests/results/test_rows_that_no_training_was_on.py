@@ -1,0 +1,54 @@
+"""Rows left out of a training, and those of a test split, stand by what is known of them as the others do."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import softmax
+
+from labelfix.estimation.held_out import judged_evidence
+from labelfix.estimation.judgement import DEFAULT_THRESHOLDS, judge
+from labelfix.results.findings import Rows, of_training
+
+ROWS, CLASSES, LEFT_OUT = 1_200, 5, 240
+
+
+def predictions(seed=0):
+    """(N, K) of a good network that never saw the rows, what it says once it remembers them, given and true labels."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, CLASSES, ROWS)
+    given = np.where(rng.random(ROWS) < 0.2, (true + rng.integers(1, CLASSES, ROWS)) % CLASSES, true)
+    logits = rng.normal(size=(ROWS, CLASSES))
+    logits[np.arange(ROWS), true] += 3
+    remembering = logits.copy()
+    remembering[np.arange(ROWS), given] += rng.normal(3, 1, ROWS)
+    return softmax(logits, axis=1), softmax(remembering, axis=1), given, true
+
+
+def unlikely(probs, given):
+    return 1 - probs[np.arange(len(given)), given]
+
+
+def test_the_loss_of_rows_that_were_trained_on_is_not_compared_with_that_of_rows_that_were_not():
+    fresh, remembered, given, true = predictions()
+    held_out = np.arange(ROWS) < LEFT_OUT
+    probs = np.where(held_out[:, None], fresh, remembered)
+    rows = Rows(given, np.where(held_out, -1, given), held_out, np.zeros(ROWS, dtype=bool), CLASSES)
+
+    found = of_training(rows, probs, unlikely, DEFAULT_THRESHOLDS, probs)
+    flagged = found.noise > found.rule.flag_above
+
+    assert abs(found.noise[held_out].mean() - found.noise[~held_out].mean()) < 0.05
+    assert abs(flagged[held_out].mean() - flagged[~held_out].mean()) < 0.07
+    assert (given != true)[flagged].mean() > 0.8
+
+
+def test_a_test_split_keeps_the_noise_that_its_predictions_say():
+    fresh, remembered, given, _ = predictions()
+    of_split = np.arange(ROWS) < LEFT_OUT
+    averaged = np.where(of_split[:, None], 0.0, remembered)
+
+    found = judged_evidence(fresh, given, averaged)
+
+    np.testing.assert_allclose(found.noise[of_split], judge(fresh, given).noise[of_split])
+    others = np.sort(judge(fresh, given).noise[~of_split])
+    np.testing.assert_allclose(np.sort(found.noise[~of_split]), others)

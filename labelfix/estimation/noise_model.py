@@ -41,6 +41,7 @@ _FLAT_RATE = (
 _MUCH = (0.6, 0.85)  # other starts
 _MOST_ENTRIES = 4_000_000  # that the fit looks at: 400,000 rows of 10 classes, 4,000 of 1,000
 _LEAST_ANCHORS = 5
+_MOST_ANCHORS = 0.2  # of the rows of a class: more would hold its unsure ones too (tests/benchmarks/README.md)
 # More wrong labels than right ones, and more to some classes than to others: so looks a network that confuses them.
 _MOST_STRUCTURED = 0.5
 _LEAST_SURE = 20  # rows a class on average: from fewer nobody knows where its wrong labels go
@@ -106,7 +107,7 @@ def fit_noise_models(
     """The three forms: predictions as they are, without an even background, and unmixed.
 
     The last one is left out where it would be fitted on too few rows of a class to know what a sure one looks like:
-    where `anchor_share` of a class is under 5 rows on average. It would take a network's errors for swapped classes.
+    where 5 rows are more than a fifth of a class on average. It would take a network's errors for swapped classes.
     So would any of them where few rows are sure (under 20 a class on average), or more than half of the labels look
     wrong: then classes differ in nothing, and the first two forms are all.
 
@@ -126,7 +127,7 @@ def fit_noise_models(
     models = [_fitted(seen, labels, flat, sure, "plain")]
     if models[0].sure_rows >= _LEAST_SURE * num_classes:
         models.append(_fitted(seen, labels, flat, sure, "even"))
-        if anchor_share * len(rows) >= _LEAST_ANCHORS * num_classes:
+        if max(anchor_share, _MOST_ANCHORS) * len(rows) >= _LEAST_ANCHORS * num_classes:
             start = _sure_transition(seen, labels, sure, anchor_share)
             models.append(_fitted(seen, labels, start, sure, "unmixed"))
         if max(model.rate for model in models) <= _MOST_STRUCTURED:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from labelfix.estimation.evidence import Evidence, Fit
+from labelfix.estimation.evidence import Evidence, Fit, Rule
 from labelfix.estimation.verdicts import Verdicts
-from labelfix.results import corrections
+from labelfix.results import corrections, multi_label
+from labelfix.results.around import Around
 from labelfix.results.corrections import Findings
 
 
@@ -28,4 +29,28 @@ def write_findings(
     findings = Findings(Evidence(noise, probs), verdicts, probs, valid, errors or {}, trusted, around)
     metadata = {"method": "bmm", "seed": 0, "resumed_elsewhere": False, **metadata}
     corrections.write(path, manifest, findings, metadata)
+    return path
+
+
+def write_lists(path, manifest, corrected=None, noise=None, valid=None):
+    """A corrections file of a manifest with several labels a row: what differs from the given labels is flagged.
+
+    `corrected` (N, K) bool, the given labels by default; `noise` (N, K), 0.9 of what is flagged and else 0.1.
+    """
+    given = np.nan_to_num(manifest.targets) >= 0.5
+    count, classes = given.shape
+    corrected = given if corrected is None else np.array(corrected)
+    flagged = corrected != given
+    noise = np.where(flagged, 0.9, 0.1) if noise is None else np.array(noise)
+    probs = np.where(corrected, 0.9, 0.1).astype(np.float32)
+    labelled = manifest.given >= 0
+    findings = multi_label.MultiLabelFindings(
+        given=given, labelled=labelled, noise=noise, beliefs=probs, probs=probs, flagged=flagged, corrected=corrected,
+        decided=np.ones(count, bool), trusted=np.zeros(count, bool),
+        valid=np.ones(count, bool) if valid is None else np.array(valid), errors={}, removed=np.zeros(count, bool),
+        said=(given, labelled), fits=(Fit(),) * classes, rules=(Rule(),) * classes, diagnostics=({},) * classes,
+        around=Around(np.full(count, -1)),
+    )  # fmt: skip
+    metadata = {"method": "pencil", "seed": 0, "resumed_elsewhere": False}
+    multi_label.write(path, manifest, findings, metadata)
     return path

@@ -491,6 +491,10 @@ def test_the_truth_is_read_however_it_is_written(scanned_columns):
     answers["lists.jsonl"] = "label"
     pd.DataFrame(lines).to_parquet(folder / "lists.parquet")
     answers["lists.parquet"] = "label"
+    pd.DataFrame(lines).assign(label=[json.dumps(line["label"]) for line in lines]).to_csv(
+        folder / "lists.csv"
+    )
+    answers["lists.csv"] = "label"
     found = {name: labelfix.evaluate(run.out, truth=folder / name) for name in answers}
     assert {name: one["truth_column"] for name, one in found.items()} == answers
     wrong = float((noisy(true) != true).mean())

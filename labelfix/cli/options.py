@@ -51,7 +51,8 @@ label_lists = (
     click.option(
         "--label-separator",
         metavar="SIGN",
-        help="Several labels a row: what stands between them in the label column, such as ';'.",
+        help="Several labels a row: what stands between them in the label column, such as ';'; a JSON list of"
+        " texts is read too.",
     ),
 )
 

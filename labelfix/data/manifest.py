@@ -155,7 +155,8 @@ class Manifest:
             has_images: False for a table of whatever, whose image column, if it has one, only names the rows.
             every_image: whether every image in a folder is a row, whatever its folders are.
             task: "single" for one label a row, others are refused; "multi" for several; "auto" for what it holds.
-            label_separator: what stands between the labels of a row, in texts; not with "single".
+            label_separator: what stands between the labels of a row, in texts, which may be JSON lists too; not with
+                "single".
             label_columns: columns with a number from 0 to 1 for a class each; not with "single".
 
         Raises:

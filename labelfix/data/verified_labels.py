@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers.annotations import FIFTYONE_LABELS
+from labelfix.data.readers.several_labels import labels_in
 from labelfix.data.tables import TABLES, check_table, text_columns
 from labelfix.errors import InputError
 from labelfix.output_paths import FINDINGS
@@ -104,7 +104,9 @@ def _read(path: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.nd
         manifest.name_of,
         is_cut=manifest.limit == manifest.num_rows,
         class_map=manifest.class_map,
-        separator=None if manifest.task == "single" else manifest.options.get("label_separator") or SEPARATOR,
+        separators=()
+        if manifest.task == "single"
+        else tuple(dict.fromkeys([manifest.options.get("label_separator") or SEPARATOR, SEPARATOR])),
     )
     found = read_verified(path, known)
     counts, removed = (found.labels >= 0) & ~found.is_decided(PARTLY), found.is_decided(REMOVE)
@@ -155,7 +157,7 @@ class Known:
         name_of: the file name that a path of the source has.
         is_cut: whether there may be rows beyond these; lines about those are left out.
         class_map: the class that a label stands for which is called otherwise.
-        separator: what stands between the labels of a row, where it may have several; None for one.
+        separators: what may stand between the labels of a row, the source's own sign first; none for one label a row.
     """
 
     title: str
@@ -164,7 +166,11 @@ class Known:
     name_of: Callable[[str], str]
     is_cut: bool = False
     class_map: Mapping[str, str] = field(default_factory=dict)
-    separator: str | None = None
+    separators: tuple[str, ...] = ()
+
+    def class_of(self, label: str) -> str:
+        """The name that a label goes by."""
+        return self.class_map.get(label, label)
 
 
 @dataclass(frozen=True)
@@ -218,7 +224,7 @@ def read_verified(path: Path, known: Known) -> Verified:
     Raises:
         InputError: anything wrong with the file or one of its rows; says the way out.
     """
-    entries = _entries(path, lists=known.separator is not None)
+    entries = _entries(path, lists=bool(known.separators))
     places = _by_name(entries, known) if entries.sample_ids is None else _by_id(entries, known)
     index = {name: number for number, name in enumerate(known.class_names)}
     found: dict[int, int] = {}
@@ -333,20 +339,20 @@ def _labels(entries: _Entries, entry: int, index: dict[str, int], known: Known) 
     label = entries.labels[entry]
     if entries.has_no_label(entry):
         return None
-    if known.separator is None or (label is None and entries.decisions is None):
+    if not known.separators or (label is None and entries.decisions is None):
         return [_label(entries, label, entry, index, known)]
+    # What labelfix writes has its own separator whatever the source's is.
+    separators = known.separators if entries.decisions is None else known.separators[::-1]
     # Who decided on a row and left it no label has said that it is none of the classes.
-    parts = filter(None, map(str.strip, _parts(label or "", known.separator)))
-    return [_label(entries, part, entry, index, known) for part in parts]
+    ways = [_parts(label or "", separator, index) for separator in separators]
+    first = next((parts for parts in ways if all(known.class_of(part) in index for part in parts)), ways[0])
+    return [_label(entries, part, entry, index, known) for part in first]
 
 
-def _parts(text: str, separator: str) -> list[str]:
-    """The labels of a text: a JSON list, as tables with lists give it, or separated ones."""
-    with suppress(ValueError, RecursionError):
-        found = json.loads(text) if text.startswith("[") else None
-        if isinstance(found, list):
-            return [str(one) for one in found if one is not None]
-    return text.split(separator)
+def _parts(text: str, separator: str, index: dict[str, int]) -> list[str]:
+    """The labels of a text without blanks around them, but for a class that has some."""
+    parts = (part if part in index else part.strip() for part in labels_in(text, separator))
+    return [part for part in parts if part]
 
 
 def _label(entries: _Entries, label: str | None, entry: int, index: dict[str, int], known: Known) -> int:
@@ -354,7 +360,7 @@ def _label(entries: _Entries, label: str | None, entry: int, index: dict[str, in
     row = entries.lines[entry]
     if label is None:
         raise InputError(f"{entries.path}: row {row} has no label; give it one, or take the row out")
-    label = known.class_map.get(label, label)
+    label = known.class_of(label)
     if label not in index:
         raise InputError(
             f"{entries.path}: row {row} has the label {label!r}, which is no class of {known.title}"

@@ -18,6 +18,7 @@ from pyarrow.csv import WriteOptions, write_csv
 
 from labelfix.data.readers import escape_cell
 from labelfix.data.readers.delimited import INSIDE, SEPARATORS
+from labelfix.data.readers.several_labels import labels_in
 from labelfix.errors import InputError
 from labelfix.exports.base import Export, holds, is_text, utf8
 
@@ -74,8 +75,15 @@ def _check_names(names: list[str]) -> None:
 
 
 def _joined(lists: pa.Array, empty: str) -> pa.Array:
-    """Lists of labels as text; what stands for an empty one tells it from an empty cell, which is unlabelled."""
+    """Lists of labels as text; what stands for an empty one tells it from an empty cell, which is unlabelled.
+
+    Raises:
+        InputError: labels that would be read as another list.
+    """
     texts = [None if labels is None else SEPARATOR.join(labels) or empty for labels in lists.to_pylist()]
+    for text in texts:
+        if text is not None and text.startswith("[") and SEPARATOR.join(labels_in(text, SEPARATOR)) != text:
+            raise InputError(f"--to csv: the labels {text!r} would be read as a JSON list; use --to jsonl")
     return pa.array(texts, pa.string())
 
 

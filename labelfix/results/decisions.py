@@ -118,8 +118,8 @@ def _named(indices: np.ndarray, names: tuple[str, ...]) -> pa.Array:
 def _known(corrections: Corrections, class_names: tuple[str, ...]) -> Known:
     batches = corrections.batches(["file_name"])
     file_names = pa.chunked_array([batch.column(0) for batch in batches], pa.string())
-    separator = SEPARATOR if corrections.is_multi else None
-    return Known(str(corrections.path), class_names, file_names, str, separator=separator)
+    separators = (SEPARATOR,) if corrections.is_multi else ()
+    return Known(str(corrections.path), class_names, file_names, str, separators=separators)
 
 
 def _check(
@@ -151,8 +151,8 @@ def _check_one(
         own = [decisions.class_names[label] for label in np.flatnonzero(decisions.states[place])]
         if code == _KEPT and own != (given or []):
             raise InputError(
-                f"{where} keeps {SEPARATOR.join(own)!r}, but sample {sample_id} was given other labels; is it of"
-                " another run? Write change, or the given labels"
+                f"{where} keeps {', '.join(map(repr, own)) or 'no label'}, but sample {sample_id} was given other"
+                " labels; is it of another run? Write change, or the given labels"
             )
         return
     if code == _KEPT and decisions.class_names[label] != given:

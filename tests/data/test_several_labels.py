@@ -78,6 +78,23 @@ def test_separated_texts(tmp_path):
     assert "a;a;" in single.class_names
 
 
+def test_a_text_may_be_a_json_list_which_holds_any_name(tmp_path):
+    cells = ['["a;b", " c "]', "[]", "", "c;[c]", "[1]", '["c", 1]', '["c"', " [1, 2]"]
+    rows = [{"file_name": f"{row}.png", "label": cell} for row, cell in enumerate(cells)]
+    frame = pd.DataFrame(rows)
+    frame.to_csv(tmp_path / "m.csv", index=False)
+    frame.to_parquet(tmp_path / "m.parquet")
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected = [["a;b", "c"], [], None, ["c", "[c]"], ["[1]"], ['["c", 1]'], ['["c"'], ["[1, 2]"]]
+    for source in (*(tmp_path / name for name in ("m.csv", "m.parquet", "m.jsonl")), frame):
+        options = {"root": tmp_path} if source is frame else {}
+        manifest = targets_of(source, label_separator=";", **options)
+        found = [manifest.label_of(row) for row in range(len(cells))]
+        assert [one if one is None else sorted(one) for one in found] == [
+            one if one is None else sorted(one) for one in expected
+        ]
+
+
 SOFT = [[0.25, 1, 0], [0, 0, 0.5], [np.nan] * 3, [1, 0.1, 0]]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -52,6 +54,13 @@ def refuses(manifest, path, *parts):
 
 def labels_of(trusted, names=CLASSES):
     return {int(row): names[trusted.label[row]] for row in np.flatnonzero(trusted.label >= 0)}
+
+
+def lists_of(manifest, path):
+    """The verified labels of each row that has some, or none of the classes."""
+    trusted = Trusted.of(manifest, path)
+    names = np.array(manifest.class_names, object)
+    return {int(row): list(names[trusted.targets[row] >= 0.5]) for row in np.flatnonzero(trusted.label >= 0)}
 
 
 # ---------------------------------------------------------------- which rows count
@@ -298,3 +307,63 @@ def test_the_twentieth_difference_is_what_makes_rows_scored(tmp_path):
     unchecked = Trusted.of(manifest, write(tmp_path, "csv", rows), check=False)
     assert not unchecked.is_scored.any()
     assert labels_of(unchecked) == labels_of(Trusted.of(manifest, write(tmp_path, "csv", rows)))
+
+
+# ---------------------------------------------------------------- several labels a row
+
+# Each class that a list in a text could be torn apart or mistaken by.
+ODD = ("a;b", "a", "b", '["a"]', '["a', 'b"]', "[1]", "1", "x,y|z", "two\nlines", 'say "hi"')
+
+
+def odd_source(folder):
+    """Rows 0.png to 10.png, each of one class of `ODD`."""
+    rows = [{"file_name": f"{row}.png", "label": [name]} for row, name in enumerate(ODD)]
+    return Manifest.read(write_rows(folder / "odd.jsonl", rows), task="multi")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_json_list_has_any_class_name(tmp_path, kind):
+    manifest, lists = odd_source(tmp_path), [[name, "a"] for name in ODD]
+    rows = [{"sample_id": row, "label": json.dumps(names)} for row, names in enumerate(lists)]
+    found = lists_of(manifest, write(tmp_path, kind, rows))
+    assert {row: set(names) for row, names in found.items()} == {
+        row: set(names) for row, names in enumerate(lists)
+    }
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_lists_of_numbers_are_their_texts(tmp_path, kind):
+    path = tmp_path / f"trusted.{kind}"
+    frame = pd.DataFrame({"sample_id": [0, 1, 2], "label": [[1], [], [1]]})
+    if kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_parquet(path)
+    assert lists_of(odd_source(tmp_path), path) == {0: ["1"], 1: [], 2: ["1"]}
+
+
+def test_indices_of_a_hugging_face_list_have_the_names_of_its_metadata(tmp_path):
+    feature = {"feature": {"names": ["a;b", "1"], "_type": "ClassLabel"}, "_type": "List"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+    table = pa.table({"sample_id": [0, 1], "label": pa.array([[1], [0, 1]], pa.list_(pa.int64()))})
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "trusted.parquet")
+    found = lists_of(odd_source(tmp_path), tmp_path / "trusted.parquet")
+    assert {row: set(names) for row, names in found.items()} == {0: {"1"}, 1: {"a;b", "1"}}
+
+
+@pytest.mark.parametrize("decision", [None, "change"])
+def test_semicolons_are_read_whatever_separates_the_labels_of_the_source(tmp_path, decision):
+    manifest = read(
+        tmp_path, "0.png,cat|dog", "1.png,eel|c;d", "2.png,c|d", task="multi", label_separator="|"
+    )
+    rows = [
+        {"sample_id": 0, "label": "cat;eel"},
+        {"sample_id": 1, "label": "dog|eel"},
+        {"sample_id": 2, "label": "c;d"},
+    ]
+    path = write(tmp_path, "csv", [row if decision is None else row | {"decision": decision} for row in rows])
+    # A decisions.csv of labelfix has semicolons, and would write a class with one as a JSON list.
+    last = ["c;d"] if decision is None else ["c", "d"]
+    assert lists_of(manifest, path) == {0: ["cat", "eel"], 1: ["dog", "eel"], 2: last}
+    path = write(tmp_path, "csv", [{"sample_id": 0, "label": "cat;dogs", "decision": "change"}])
+    refuses(manifest, path, "row 0 has the label 'dogs', which is no class")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
+import numpy as np
+import pyarrow as pa
 import pytest
-from review_data import HOSTILE, NAMES
+from browser import Visit
+from review_data import HOSTILE, NAMES, multi, page_of, report
+
+from labelfix.data.verified_labels import Known, read_verified
 
 pytest_plugins = ["review_visits"]
 ADDED, GONE, OTHER = "+ dog", "\N{MINUS SIGN} cat", f"\N{MINUS SIGN} {HOSTILE}"
@@ -215,14 +222,11 @@ def test_stored_decisions_that_fit_no_row_are_dropped(visit):
 
 
 def test_many_changes_have_a_few_chips_and_ten_keys(browser, tmp_path):
-    import review_data
-    from browser import Visit
-
-    data = review_data.multi()
+    data = multi()
     first = data["samples"][0]
     first |= {"given": [], "corrected": list(range(13)), "added": list(range(13)), "removed": []}
     file = tmp_path / "many.html"
-    file.write_text(review_data.page_of(data, review_data.report(shown=3, suspects=3)), encoding="utf-8")
+    file.write_text(page_of(data, report(shown=3, suspects=3)), encoding="utf-8")
     it = Visit(browser, file)
     assert it.texts(".card[data-id='0'] .chip")[-1] == "+10 more"
     heights = it.page.locator(".card").evaluate_all("all => all.map(one => one.offsetHeight)")
@@ -232,3 +236,96 @@ def test_many_changes_have_a_few_chips_and_ten_keys(browser, tmp_path):
     assert it.page.locator(".changes li").nth(9).get_attribute("class") == "added accepted"
     assert it.page.locator(".changes kbd:visible").all_inner_texts() == [*"1234567890"]
     it.close()
+
+
+# Lists of these in a text could be torn apart, or mistaken for other lists, by a reader or a spreadsheet.
+ODD = [
+    "a;b", "a", "b", '["a"]', '["a', 'b"]', "[1]", "x,y", "two\nlines", 'say "hi"', "=1;+2", "it's; -3", "\ufeffmark",
+    "tab\t=1", "back\\slash", "\u2028;", " blanks ;", HOSTILE,
+]  # fmt: skip
+
+
+@pytest.fixture
+def odd_page(browser, tmp_path):
+    """A visit to a page with classes called as in `ODD`, where every one and every two of them are to come."""
+    places = range(len(ODD))
+    lists = [[one] for one in places] + [[one, other] for one in places for other in places if one < other]
+    data = multi()
+    samples = [
+        data["samples"][0]
+        | {"id": row, "file": f"{row}.png", "given": [], "corrected": labels, "added": labels}
+        for row, labels in enumerate(lists)
+    ]
+    page = data | {"class_names": ODD, "samples": samples}
+    file = tmp_path / "odd.html"
+    file.write_text(page_of(page, report(shown=len(samples), suspects=len(samples))), encoding="utf-8")
+    it = Visit(browser, file)
+    yield it, lists
+    it.close()
+
+
+def decide_all(it):
+    it.press("b")
+    it.page.click("#bulk-confirm")
+
+
+def opened(it, text, folder):
+    """What the status says after a file with this text was opened."""
+    file = folder / "decisions.csv"
+    file.write_bytes(text.encode())
+    it.page.evaluate("document.querySelector('#status').textContent = ''")
+    it.page.set_input_files("#csv-file", file)
+    it.page.wait_for_function("() => document.querySelector('#status').textContent.includes('Opened')")
+    return it.texts("#status")[0]
+
+
+def test_any_class_name_comes_back_from_the_file(odd_page, tmp_path):
+    it, lists = odd_page
+    decide_all(it)
+    text = it.downloaded()
+    (tmp_path / "decisions.csv").write_bytes(text.encode())
+    names = pa.chunked_array([[f"{row}.png" for row in range(len(lists))]])
+    known = Known("the run", tuple(ODD), names, str, separators=(";",))
+    found = read_verified(tmp_path / "decisions.csv", known)
+    assert [np.flatnonzero(states).tolist() for states in found.states] == lists
+    it.page.click("#clear-all")
+    it.page.click("#clear-confirm")
+    assert opened(it, text, tmp_path) == f"Opened {len(lists)} decisions"
+    assert tallies(it)["accept"] == len(lists)
+    assert it.downloaded() == text
+
+
+def test_a_list_is_json_only_where_it_has_to_be(odd_page):
+    it, lists = odd_page
+    decide_all(it)
+    rows = list(csv.reader(io.StringIO(it.downloaded())))[1:]
+    cells = {tuple(labels): row[3] for labels, row in zip(lists, rows, strict=True)}
+    assert cells[(1, 2)] == "a;b"
+    assert cells[(0,)] == '["a;b"]'
+    assert cells[(6,)] == "[1]"
+    assert json.loads(cells[(4, 5)]) == ['["a', 'b"]'], "with a semicolon between them they would be one other text"
+
+
+def test_what_is_open_comes_back_too(odd_page, tmp_path):
+    it, lists = odd_page
+    last = len(ODD) + 10  # a;b and =1;+2
+    assert [ODD[label] for label in lists[last - 1]] == ["a;b", "=1;+2"]
+    it.page.evaluate(f"location.hash = 'sample={last - 1}'")
+    it.press("1")
+    it.press("Escape")
+    text = it.downloaded()
+    assert text.splitlines()[0].endswith(",undecided_labels")
+    before = states(it, last - 1)
+    assert list(before.values()) == ["accepted", "open"]
+    it.press("z")
+    assert opened(it, text, tmp_path) == "Opened 1 decision"
+    assert states(it, last - 1) == before
+
+
+def test_lines_that_decide_nothing_are_left_out(visit, tmp_path):
+    it = visit("multi")
+    rows = ["0,a.png,,cat", "1,b.png,maybe,dog", ",a.png,change,dog", "2,c.png, Skip ,"]
+    assert opened(it, "\n".join([HEADER, *rows, ""]), tmp_path).startswith("Opened 1 decision. 3 rows of it")
+    assert it.downloaded().splitlines()[1:] == ["2,c.png,skip,"]
+    text = f"{HEADER},undecided_labels\n1,b.png,partly,dog,no such class\n"
+    assert opened(it, text, tmp_path).startswith("Opened 0 decisions")

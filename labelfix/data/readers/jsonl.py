@@ -105,8 +105,10 @@ def record_columns(
         names.update(dict.fromkeys(record))
         for name, column in cells.items():
             value = record.get(name)
-            is_list = lists and isinstance(value, list)
-            column.append(json.dumps(value) if is_list else json_text(value, name, path, row))
+            if lists and isinstance(value, list):
+                texts = [json_text(each, name, path, row) for each in value]
+                value = json.dumps([text for text in texts if text is not None])
+            column.append(json_text(value, name, path, row))
     return list(names), {name: strings(cells[name], path, 0) for name in wanted if name in names}
 
 

@@ -26,7 +26,7 @@ from labelfix.data.readers.columns import (
 from labelfix.data.readers.labels import column_labels, column_text
 from labelfix.data.readers.marks import SPLITS
 from labelfix.data.readers.rows import BATCH_ROWS, OpenedSource, Query, Rows, check_names
-from labelfix.data.readers.several_labels import is_list
+from labelfix.data.readers.several_labels import column_lists, is_list
 from labelfix.errors import InputError
 
 _BATCH_BYTES = 64 << 20
@@ -96,7 +96,7 @@ def parquet_columns(
         column = table.column(name).combine_chunks()
         names = class_names(schema, name, path)
         if lists and is_list(column.type):
-            values = column.to_pylist()
+            values = column_lists(column, names, path, 0).to_pylist()
             cells[name] = pa.array([None if one is None else json.dumps(one) for one in values], pa.string())
             continue
         cells[name] = (

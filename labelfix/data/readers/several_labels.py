@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +105,23 @@ class ClassColumns:
         return np.concatenate(self._parts) if self._parts else empty
 
 
+def labels_in(text: str, separator: str) -> list[str]:
+    """The labels of a text, blanks around them included: between separators, or those of a JSON list of texts.
+
+    Such a list can hold any name, one with the separator too; a list of anything else is a text as others are.
+    """
+    if text.lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(text)
+            if isinstance(found, list) and all(isinstance(each, str) for each in found):
+                return found
+    return text.split(separator)
+
+
 def split_texts(texts: pa.Array, separator: str) -> pa.Array:
-    """Labels between separators as lists: an empty cell is unlabelled, a lone separator an image with none of them."""
+    """Texts as lists of `labels_in`: an empty one is unlabelled, a lone separator an image with none of the classes."""
     lists = [
-        None if text is None or not text.strip() else text.split(separator) for text in texts.to_pylist()
+        None if text is None or not text.strip() else labels_in(text, separator) for text in texts.to_pylist()
     ]
     return plain_lists(lists)
 
@@ -133,7 +148,7 @@ def json_lists(values: Sequence[Any], separator: str | None, path: Path, first_r
         elif value is None or (isinstance(value, float) and math.isnan(value)):
             found.append(None)
         elif separator is not None and isinstance(value, str):
-            found.append(value.split(separator) if value.strip() else None)
+            found.append(labels_in(value, separator) if value.strip() else None)
         else:
             raise InputError(
                 f"{path}: row {row} has {str(value)[:60]!r} where a list of labels belongs; make it a list, or say how"

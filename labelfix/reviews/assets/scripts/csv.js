@@ -20,6 +20,28 @@ function quoteCell(cell) {
   return /[",;\t\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
 }
 
+/** The texts of a JSON list of them, null for any other text. @param {string} text @returns {string[]|null} */
+function jsonTexts(text) {
+  if (!text.startsWith('[')) return null;
+  try {
+    const found = JSON.parse(text);
+    return Array.isArray(found) && found.every((one) => typeof one === 'string') ? found : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Labels as one text: between semicolons, or as a JSON list where they could not be told apart again. labelfix reads
+ * both.
+ * @param {string[]} labels
+ */
+function listText(labels) {
+  const text = labels.join(';');
+  const isPlain = labels.every((label) => !label.includes(';') && label === label.trim()) && !jsonTexts(text);
+  return isPlain ? text : JSON.stringify(labels);
+}
+
 /**
  * The decided samples by sample id, one line each; where some are decided on partly, with what is open of them.
  * @param {Samples} samples
@@ -27,13 +49,14 @@ function quoteCell(cell) {
  */
 function decisionsCsv(samples, decisions) {
   const ids = [...decisions.made.keys()].sort((a, b) => a - b);
-  const names = (labels) => labels.map((one) => samples.names[one]).join(';');
+  const names = (labels) => labels.map((one) => samples.names[one]);
+  const text = (labels) => (samples.isMulti ? listText(names(labels)) : names(labels).join());
   const hasOpen = [...decisions.made.values()].some((decision) => !isDone(decision));
   const lines = ids.map((id) => {
     const sample = samples.byId.get(id);
     const decision = decisions.made.get(id);
-    const label = names([decisions.labelOf(sample, decision) ?? []].flat());
-    const open = hasOpen ? [names(openOf(sample, decision))] : [];
+    const label = text([decisions.labelOf(sample, decision) ?? []].flat());
+    const open = hasOpen ? [text(openOf(sample, decision))] : [];
     return [String(id), sample.file, kindOf(decision), label, ...open]
       .map((cell) => quoteCell(escapeCell(cell)))
       .join(',');

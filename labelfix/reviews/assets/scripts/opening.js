@@ -36,9 +36,10 @@ function decisionsIn(text, decisions) {
   const places = columns.map((name) => header.indexOf(name));
   if (places[0] < 0 || places[2] < 0) return null;
   const found = rows.map((row) => {
-    const [id, file, decision, label, open] = places.map((place) => row[place] ?? '');
-    const sample = samples.byId.get(Number(id));
-    if (!sample || (places[1] >= 0 && file !== sample.file)) return null;
+    const [id, file, word, label, open] = places.map((place) => row[place] ?? '');
+    const decision = word.trim().toLowerCase();
+    const sample = /^\d+(\.0+)?$/.test(id.trim()) ? samples.byId.get(Number(id)) : undefined;
+    if (!sample || (places[1] >= 0 && file !== sample.file) || !Object.hasOwn(DONE, decision)) return null;
     const index = samples.names.indexOf(label);
     const isPlain = index < 0 || ['skip', 'remove'].includes(decision);
     const ofOne = () => (isPlain ? decision : decisions.choosing(sample, index));
@@ -49,12 +50,20 @@ function decisionsIn(text, decisions) {
   return { changes, others: rows.length - changes.length };
 }
 
-/** What a line means of a row with several labels, whose lists have semicolons; undefined for names that are no class. */
+/** The classes of a text as `listText` writes it, -1 for what is none. @param {Samples} samples @param {string} text @returns {number[]} */
+function classesIn(samples, text) {
+  const place = (name) => samples.names.indexOf(name);
+  const labels = jsonTexts(text.trim()) ?? text.split(';');
+  return labels
+    .filter((one) => one.trim())
+    .map((one) => (place(one) < 0 ? place(one.trim()) : place(one)));
+}
+
+/** What a line means of a row with several labels; undefined for names that are no class. */
 function meantBy(samples, sample, decision, label, open) {
   if (['skip', 'remove'].includes(decision)) return decision;
-  const parts = (text) => text.split(';').map((one) => one.trim()).filter(Boolean);
-  const [labels, undecided] = [label, open].map((text) => parts(text).map((one) => samples.names.indexOf(one)));
-  if (labels.includes(-1)) return undefined;
+  const [labels, undecided] = [label, open].map((text) => classesIn(samples, text));
+  if ([...labels, ...undecided].includes(-1)) return undefined;
   // Where nothing was suggested, what a decision says of single classes is nothing.
   return decisionBy(sample, labels, undecided) ?? (decision === 'partly' ? undefined : decision);
 }

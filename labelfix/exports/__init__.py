@@ -116,7 +116,7 @@ def export(
         raise InputError(f"--to {name}: it is one of {', '.join(TARGETS)}")
     target, opened = TARGETS[name], _checked_task(name, Corrections.open(corrections))
     path = checked_out(opened, TARGETS, name, out, source, decisions, overwrite=overwrite)
-    _check_options(name, path, images, source, image_url_prefix, overwrite=overwrite)
+    _check_options(opened, name, path, images, source, image_url_prefix, overwrite=overwrite)
     choice = _decided(choice, to, decisions, opened)
     columns = export_columns(opened, choice, with_findings=to is not None) | {n: n for n in target.NEEDS}
     images_of = read_originals(opened, source) if target.HOLDS_IMAGES else None
@@ -247,10 +247,22 @@ def _checked_task(to: str, corrections: Corrections) -> Corrections:
 
 
 def _check_options(
-    to: str, path: Path, images: str | None, source: Any, image_url_prefix: str | None, *, overwrite: bool
+    opened: Corrections,
+    to: str,
+    path: Path,
+    images: str | None,
+    source: Any,
+    image_url_prefix: str | None,
+    *,
+    overwrite: bool,
 ) -> None:
     """Refuse options that are not for this target."""
-    _check_source(to, source, image_url_prefix)
+    holders = ", ".join(
+        name
+        for name, other in TARGETS.items()
+        if other.HOLDS_IMAGES and (other.TAKES_SEVERAL or not opened.is_multi)
+    )
+    _check_source(to, source, image_url_prefix, holders)
     if overwrite and is_folder(TARGETS[to], path):
         raise InputError(
             "--overwrite is for files, and --out of this format a new or empty folder; leave it out"
@@ -263,7 +275,6 @@ def _check_options(
         raise InputError(f"--images {images}: it is one of {', '.join(IMAGE_WAYS)}")
     target = TARGETS[to]
     if not (target.HOLDS_IMAGES and is_folder(target, path)):
-        holders = ", ".join(name for name, other in TARGETS.items() if other.HOLDS_IMAGES)
         raise InputError(f"--images {images} is for folders of images (--to {holders}); leave it out")
 
 
@@ -274,8 +285,8 @@ def _decided(choice: Choice, to: str | None, decisions: Any, corrections: Correc
     return replace(choice, decisions=Decisions.read(decisions, corrections)) if decisions else choice
 
 
-def _check_source(to: str, source: Any, image_url_prefix: str | None) -> None:
-    """Refuse a source that is not there, or that nothing would be done with."""
+def _check_source(to: str, source: Any, image_url_prefix: str | None, holders: str) -> None:
+    """Refuse a source that is not there, or that nothing would be done with; `holders` are targets that take one."""
     if source is None:
         return
     is_path = isinstance(source, str | os.PathLike)
@@ -283,7 +294,6 @@ def _check_source(to: str, source: Any, image_url_prefix: str | None) -> None:
         raise InputError(f"--source {source} does not exist; check the path")
     if TARGETS[to].HOLDS_IMAGES or (to == "labelstudio" and is_path and image_url_prefix is None):
         return
-    holders = ", ".join(name for name, target in TARGETS.items() if target.HOLDS_IMAGES)
     raise InputError(
         f"--source is for formats that hold images (--to {holders}), or its path for the addresses of labelstudio"
         " where there is no --image-url-prefix; leave it out"

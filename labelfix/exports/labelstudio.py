@@ -38,10 +38,6 @@ TAKES_SEVERAL = True
 LOCAL_FILES = "/data/local-files/?d="
 _MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
 _OUTSIDE = r"^/|(^|/)\.\.(/|$)"
-_WAY_OUT = (
-    "Label Studio cannot serve {}; give their address with --image-url-prefix, or export with --to imagefolder first"
-    " and scan that"
-)
 _NO_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _NEEDS_QUOTING = "[^A-Za-z0-9_.~/-]"
 
@@ -65,7 +61,7 @@ def write(path: Path, export: Export) -> dict[str, Any]:
         for batch in _worst_first(export, spool):
             for part in parts(batch):
                 if export.image_url_prefix is None:
-                    _check_served(part.column("file_name"))
+                    _check_served(part.column("file_name"), export)
                 tasks = joined([",\n", *_task(part, names, prefix, model)])
                 file.write(tasks[1:] if is_first else tasks)
                 is_first = False
@@ -147,7 +143,7 @@ def _prefix(export: Export) -> str:
     if given is not None:
         return given if given.endswith(("/", "=")) else f"{given}/"
     if holds_images(export.corrections.path, export.source):
-        raise InputError(f"--to labelstudio: {_WAY_OUT.format('images that are no files')}")
+        raise _not_served("images that are no files", export)
     options = source_options(export.corrections.path)
     source = export.source if isinstance(export.source, str | os.PathLike) else options.get("source")
     root = options.get("root") if export.source is None else None
@@ -160,12 +156,20 @@ def _prefix(export: Export) -> str:
     return f"{LOCAL_FILES}{quote(folder.name)}/"
 
 
-def _check_served(file_names: pa.Array) -> None:
+def _check_served(file_names: pa.Array, export: Export) -> None:
     """Refuse images that do not lie below the source, where Label Studio's local files are."""
     outside = file_names.filter(pc.match_substring_regex(file_names, _OUTSIDE))
     if len(outside):
-        what = f"{outside[0].as_py()!r}, which lies outside of the source"
-        raise InputError(f"--to labelstudio: {_WAY_OUT.format(what)}")
+        raise _not_served(f"{outside[0].as_py()!r}, which lies outside of the source", export)
+
+
+def _not_served(images: str, export: Export) -> InputError:
+    """The refusal of images without an address; a folder of them has the labels of these findings."""
+    folder = "fiftyone" if export.is_multi else "imagefolder"
+    return InputError(
+        f"--to labelstudio: Label Studio cannot serve {images}; give their address with --image-url-prefix, or export"
+        f" with --to {folder} first and scan that"
+    )
 
 
 def _addresses(file_names: pa.Array, prefix: str) -> pa.Array:

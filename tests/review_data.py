@@ -90,13 +90,16 @@ def copies() -> dict[str, Any]:
 def multi() -> dict[str, Any]:
     """Three samples with several labels each."""
     likely = [[1, 0.9], [0, 0.4], [10, 0.2]]
-    shared = {"suggested": 0, "confidence": 0.6, "flagged": True, "likely": likely, "href": None}
+    shared = {"confidence": 0.6, "flagged": True, "likely": likely, "href": None}
     samples = [
         {"id": 0, "file": "a.png", "given": [0], "corrected": [0, 1], "added": [1], "removed": [], "score": 0.9},
         {"id": 1, "file": "b.png", "given": [0, 10], "corrected": [1], "added": [1], "removed": [0, 10], "score": 0.8},
         {"id": 2, "file": "c.png", "given": [], "corrected": [1], "added": [1], "removed": [], "score": 0.7},
     ]  # fmt: skip
-    return _data("multi", [{**shared, **sample, "thumb": picture(50)} for sample in samples])
+    return _data(
+        "multi",
+        [shared | sample | {"suggested": sample["corrected"], "thumb": picture(50)} for sample in samples],
+    )
 
 
 def report(**changes: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,7 +14,7 @@ import pyarrow as pa
 
 from labelfix.data.findings_schema import LATER_COLUMNS, RESERVED_COLUMNS
 from labelfix.data.parquet_file import open_parquet_file
-from labelfix.results.corrections import Corrections
+from labelfix.results.corrections import Corrections, label_states, number_rows
 from labelfix.results.originals import source_options
 from labelfix.reviews.noticed import Noticed
 from labelfix.reviews.survey import class_indices
@@ -41,11 +43,15 @@ def read_samples(corrections: Corrections, rows: np.ndarray, noticed: Noticed) -
     there = corrections.schema.names
     seen = [name for name in LATER_COLUMNS if name in there]
     own = [] if has_images(corrections) else [name for name in there if name not in RESERVED_COLUMNS]
-    columns = [*_COLUMNS, *seen, *own, *(("added_labels", "removed_labels") if is_multi else ())]
+    columns = [*_COLUMNS, *seen, *own, *(["class_noise_scores"] if is_multi else [])]
+    above = np.array(corrections.metadata.get("flag_above") or np.ones(len(names)), np.float32)
     found: dict[int, Sample] = {}
     for batch in batches_of(corrections, rows, columns):
         others = batch.select([*seen, *own]).to_pylist()
-        for sample, other in zip(_samples(batch, names, is_multi=is_multi), others, strict=True):
+        samples = _samples(batch, names)
+        if is_multi:
+            samples = map(operator.or_, samples, _changes(batch, names, above))
+        for sample, other in zip(samples, others, strict=True):
             group, outlier = (other.get(name) for name in ("duplicate_group", "outlier_score"))
             found[sample["id"]] = sample | {
                 "group": group,
@@ -107,30 +113,18 @@ def _as_tuple(label: int | list[int]) -> tuple[int, ...]:
     return tuple(label) if isinstance(label, list) else (label,)
 
 
-def _samples(batch: pa.RecordBatch, names: pa.Array, *, is_multi: bool) -> Iterator[Sample]:
-    def labels_of(name: str) -> list[Any]:
-        return _labels(batch.column(name), names, is_multi=is_multi)
-
+def _samples(batch: pa.RecordBatch, names: pa.Array) -> Iterator[Sample]:
+    """The rows; of rows with several labels `_changes` says what is suggested."""
+    is_multi = not pa.types.is_dictionary(batch.schema.field("given_label").type)
     plain = [batch.column(name).to_pylist() for name in ("sample_id", "file_name", "is_label_issue")]
     numbers = [_rounded(batch.column(name)) for name in ("noise_score", "corrected_confidence")]
-    nothing: list[list[int]] = [[]] * len(batch)
-    labels = [labels_of(name) for name in ("given_label", "corrected_label", "predicted_label")]
-    changes = [labels_of(name) if is_multi else nothing for name in ("added_labels", "removed_labels")]
+    labels = [
+        _labels(batch.column(name), names, is_multi=is_multi)
+        for name in ("given_label", "corrected_label", "predicted_label")
+    ]
     likely = _likely(batch.column("label_distribution"))
-    for row in zip(*plain, *numbers, *labels, *changes, likely, strict=True):
-        (
-            sample_id,
-            file_name,
-            flagged,
-            score,
-            confidence,
-            given,
-            corrected,
-            predicted,
-            added,
-            removed,
-            best,
-        ) = row
+    for row in zip(*plain, *numbers, *labels, likely, strict=True):
+        sample_id, file_name, flagged, score, confidence, given, corrected, predicted, best = row
         suggested = corrected if is_multi else _suggested(given, corrected, predicted, best, flagged=flagged)
         yield {
             "id": sample_id,
@@ -143,8 +137,33 @@ def _samples(batch: pa.RecordBatch, names: pa.Array, *, is_multi: bool) -> Itera
             "confidence": confidence if is_multi else dict(best).get(suggested, confidence),
             "flagged": flagged,
             "likely": best,
-            "added": added,
-            "removed": removed,
+            "added": [],
+            "removed": [],
+        }
+
+
+def _changes(batch: pa.RecordBatch, names: pa.Array, above: np.ndarray) -> Iterator[Sample]:
+    """What is suggested of rows with several labels: the corrections, and the other answer for each flagged class.
+
+    Args:
+        batch: rows of a table.
+        names: the K classes.
+        above: (K,) float32, the noise score of a class above which it is flagged.
+    """
+    given, corrected = (
+        label_states(batch.column(f"{name}_label"), names)[0] for name in ("given", "corrected")
+    )
+    row_is_flagged = batch.column("is_label_issue").to_numpy(zero_copy_only=False)
+    flagged = (number_rows(batch.column("class_noise_scores")) > above) & row_is_flagged[:, None]
+    suggested = np.where(flagged, ~given, corrected)
+    probs = number_rows(batch.column("label_distribution"))
+    sure = np.where(suggested, probs, 1 - probs).min(axis=1).astype(np.float64).round(_DIGITS)
+    masks = (suggested, suggested & ~given, given & ~suggested)
+    for row, confidence in enumerate(sure.tolist()):
+        labels = [np.flatnonzero(mask[row]).tolist() for mask in masks]
+        yield {
+            **dict(zip(("suggested", "added", "removed"), labels, strict=True)),
+            "confidence": None if math.isnan(confidence) else confidence,
         }
 
 

@@ -518,6 +518,21 @@ class TestMultiLabel:
         assert first["likely"] == [[1, pytest.approx(0.9)], [0, pytest.approx(0.2)], [2, pytest.approx(0.1)]]
         assert "a, b" in text
 
+    def test_flagged_classes_are_suggested_too_where_the_method_corrects_nothing(self, multi):
+        path = multi / "corrections.parquet"
+        table = pq.read_table(path)
+        metadata = json.loads(table.schema.metadata[corrections.METADATA_KEY])
+        metadata["flag_above"] = [0.05, 0.5, 0.2]
+        text = json.dumps(metadata).encode()
+        pq.write_table(table.replace_schema_metadata({corrections.METADATA_KEY: text}), path)
+        data, _ = page_of(review(path, source=multi / "m.csv", limit=3))
+        rows = {row["id"]: row for row in data["samples"]}
+        assert (rows[0]["corrected"], rows[0]["suggested"]) == ([0, 2], [2])
+        assert (rows[0]["added"], rows[0]["removed"]) == ([2], [0])
+        assert rows[0]["confidence"] == pytest.approx(0.1), "that a is gone"
+        assert rows[1]["suggested"] == rows[1]["corrected"] == [1]
+        assert (rows[2]["suggested"], rows[2]["added"]) == ([], []), "a row that is not flagged"
+
     def test_numbers(self, multi):
         survey = Survey.of(Corrections.open(multi / "corrections.parquet"), 10)
         assert survey.counts["corrected"] == survey.counts["flagged"] == 2

@@ -224,7 +224,8 @@ def test_stored_decisions_that_fit_no_row_are_dropped(visit):
 def test_many_changes_have_a_few_chips_and_ten_keys(browser, tmp_path):
     data = multi()
     first = data["samples"][0]
-    first |= {"given": [], "corrected": list(range(13)), "added": list(range(13)), "removed": []}
+    every = list(range(13))
+    first |= {"given": [], "corrected": every, "suggested": every, "added": every, "removed": []}
     file = tmp_path / "many.html"
     file.write_text(page_of(data, report(shown=3, suspects=3)), encoding="utf-8")
     it = Visit(browser, file)
@@ -253,7 +254,14 @@ def odd_page(browser, tmp_path):
     data = multi()
     samples = [
         data["samples"][0]
-        | {"id": row, "file": f"{row}.png", "given": [], "corrected": labels, "added": labels}
+        | {
+            "id": row,
+            "file": f"{row}.png",
+            "given": [],
+            "corrected": labels,
+            "suggested": labels,
+            "added": labels,
+        }
         for row, labels in enumerate(lists)
     ]
     page = data | {"class_names": ODD, "samples": samples}
@@ -303,7 +311,9 @@ def test_a_list_is_json_only_where_it_has_to_be(odd_page):
     assert cells[(1, 2)] == "a;b"
     assert cells[(0,)] == '["a;b"]'
     assert cells[(6,)] == "[1]"
-    assert json.loads(cells[(4, 5)]) == ['["a', 'b"]'], "with a semicolon between them they would be one other text"
+    assert json.loads(cells[(4, 5)]) == ['["a', 'b"]'], (
+        "with a semicolon between them they would be one other text"
+    )
 
 
 def test_what_is_open_comes_back_too(odd_page, tmp_path):
@@ -329,3 +339,58 @@ def test_lines_that_decide_nothing_are_left_out(visit, tmp_path):
     assert it.downloaded().splitlines()[1:] == ["2,c.png,skip,"]
     text = f"{HEADER},undecided_labels\n1,b.png,partly,dog,no such class\n"
     assert opened(it, text, tmp_path).startswith("Opened 0 decisions")
+
+
+@pytest.fixture
+def weak_page(browser, tmp_path):
+    """A visit to rows of which the method corrects nothing: 0 has two flagged classes, 1 none."""
+    data = multi()
+    row = data["samples"][0] | {"given": [0], "corrected": [0]}
+    samples = [
+        row | {"suggested": [1], "added": [1], "removed": [0]},
+        row | {"id": 1, "file": "b.png", "suggested": [0], "added": [], "removed": [], "flagged": False},
+        row | {"id": 2, "file": "c.png", "suggested": [0], "added": [], "removed": [], "flagged": False},
+        row | {"id": 3, "file": "d.png", "suggested": [0, 1], "added": [1], "removed": []},
+    ]
+    file = tmp_path / "weak.html"
+    file.write_text(page_of(data | {"samples": samples}, report(shown=4, suspects=4)), encoding="utf-8")
+    it = Visit(browser, file)
+    yield it
+    it.close()
+
+
+def test_what_is_open_has_the_label_of_the_method_not_the_suggested_one(weak_page):
+    it = weak_page
+    at(it, 0)
+    assert states(it, 0) == {ADDED: "open", GONE: "open"}
+    it.press("1")
+    assert it.downloaded().splitlines()[1:] == ['0,a.png,partly,"cat;dog",cat']
+    at(it, 0)
+    it.press("1", "1", "2", "Enter")
+    assert it.texts("#viewer-labels") == ["no label"]
+    it.press("Escape")
+    assert it.downloaded().splitlines()[1:] == ["0,a.png,partly,,dog"]
+    it.press("z", "a")
+    assert it.downloaded().splitlines()[1:] == ["0,a.png,accept,dog"]
+    it.press("z", "g")
+    assert it.downloaded().splitlines()[1:] == ["0,a.png,keep,cat"]
+
+
+def test_to_accept_where_nothing_is_suggested_is_to_keep(weak_page):
+    it = weak_page
+    at(it, 1)
+    it.press("a")
+    assert it.downloaded().splitlines()[1:] == ["1,b.png,keep,cat"]
+    it.press("z", "b")
+    assert it.texts("#bulk-note") == ["2 labels would change, 2 would stay as given: no change is suggested."]
+    it.page.click("#bulk-confirm")
+    kept = [line.split(",")[2] for line in it.downloaded().splitlines()[1:]]
+    assert kept == ["accept", "keep", "keep", "accept"]
+
+
+def test_rows_without_a_change_come_last_among_the_mistakes(weak_page):
+    it = weak_page
+    it.page.select_option("#sort", "confusion")
+    shown = it.page.locator(".card").evaluate_all("all => all.map(one => Number(one.dataset.id))")
+    assert sorted(shown[:2]) == [0, 3]
+    assert it.texts("#pair-filter option")[1:] == [f"{ADDED}, {GONE} (1)", f"{ADDED} (1)"]

@@ -39,10 +39,10 @@ function decisionOf(sample, states) {
   return `${about.length === suggested.size ? 'change' : 'partly'}:${parts.join('')}`;
 }
 
-/** The row's labels by a decision; what is open is as suggested. @param {Sample} sample @param {string|undefined} decision @returns {number[]} */
+/** The row's labels by a decision; what is open is as the method has it. @param {Sample} sample @param {string|undefined} decision @returns {number[]} */
 function labelsBy(sample, decision) {
-  const labels = new Set(/** @type {number[]} */ (sample.given));
-  for (const [label, has] of [...suggestedStates(sample), ...statesOf(sample, decision)])
+  const labels = new Set(/** @type {number[]} */ (sample.corrected));
+  for (const [label, has] of statesOf(sample, decision))
     if (has) labels.add(label);
     else labels.delete(label);
   return [...labels].sort((a, b) => a - b);
@@ -88,8 +88,9 @@ function toggled(sample, decision, label) {
   return decisionOf(sample, statesOf(sample, decision).set(label, !has));
 }
 
-/** What accepting or keeping means where some is decided: the rest of it. @param {Sample} sample @param {string|undefined} decision @param {string} rest accept or keep */
+/** What accepting or keeping means: the rest of what is partly decided; where nothing is suggested both are to keep. @param {Sample} sample @param {string|undefined} decision @param {string} rest accept or keep */
 function completed(sample, decision, rest) {
+  if (!suggestedStates(sample).size) return 'keep';
   if (decision === undefined || isDone(decision)) return rest;
   return decisionOf(sample, new Map([...statesOf(sample, rest), ...statesOf(sample, decision)]));
 }

@@ -122,7 +122,7 @@ class Decisions {
 
   /** The label that a decision gives a sample, null for skip and remove. @param {Sample} sample @param {string} decision */
   labelOf(sample, decision) {
-    if (decision === 'accept') return this.samples.suggestionFor(sample);
+    if (decision === 'accept') return sample.suggested;
     if (decision === 'keep') return sample.given;
     if (this.samples.isMulti && /^(change|partly)/.test(decision)) return labelsBy(sample, decision);
     return decision.startsWith('change') ? Number(decision.slice(7)) : null;

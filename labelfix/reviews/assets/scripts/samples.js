@@ -5,15 +5,14 @@
  * @property {number} id row in the source, from 0
  * @property {string} file name relative to the source
  * @property {number|number[]|null} given class, or classes where a row has several; null: unlabelled
- * @property {number|number[]} corrected class or classes
- * @property {number} suggested the class that accepting takes, `given` where no change is suggested; rows with
- *   several classes take `corrected`
+ * @property {number|number[]} corrected class or classes, as the method has them
+ * @property {number|number[]} suggested class or classes that accepting takes, `given` where no change is suggested
  * @property {number|null} score of noise, 0 to 1, high is suspect
  * @property {number|null} confidence in `suggested`, 0 to 1
  * @property {boolean} flagged by the run
  * @property {[number, number][]} likely classes and their probabilities, falling, up to ten
- * @property {number[]} [added] classes, of rows with several
- * @property {number[]} [removed] classes, of rows with several
+ * @property {number[]} [added] classes that `suggested` has beside `given`, of rows with several
+ * @property {number[]} [removed] classes that it has no more, of rows with several
  * @property {number|null} group of copies: the first row that shows the same
  * @property {boolean} two_labels whether its copies were given several labels
  * @property {boolean} leak whether its copies lie on several sides of a split
@@ -57,13 +56,8 @@ class Samples {
     return this.names[label];
   }
 
-  /** The label that accepting gives. @param {Sample} sample */
-  suggestionFor(sample) {
-    return this.isMulti ? sample.corrected : sample.suggested;
-  }
-
   /**
-   * Whether there is another label than the given one to accept. A row with several labels can always be accepted.
+   * Whether there is another label than the given one to accept. Rows with several labels always say what changes.
    * @param {Sample} sample
    */
   hasChange(sample) {
@@ -84,12 +78,12 @@ class Samples {
 
 /** @param {Sample} sample @param {boolean} isMulti @returns {string} equal for samples with the same change, '' for none */
 function pairKey(sample, isMulti) {
-  if (isMulti) return `+${sample.added}-${sample.removed}`;
+  if (isMulti) return sample.added.length + sample.removed.length ? `+${sample.added}-${sample.removed}` : '';
   return sample.given === sample.suggested ? '' : `${sample.given}>${sample.suggested}`;
 }
 
 /** Every class that a sample is about. @param {Sample} sample @returns {number[]} */
 function classesOf(sample) {
-  const labels = [sample.given, Array.isArray(sample.corrected) ? sample.corrected : sample.suggested];
-  return [...new Set(labels.flat())].filter((label) => label !== null);
+  const labels = /** @type {(number|null)[]} */ ([sample.given, sample.suggested].flat());
+  return [...new Set(labels)].filter((label) => label !== null);
 }

@@ -81,7 +81,7 @@ class Viewer {
     byId('viewer-decision').replaceChildren(...(kind ? [icon(kind)] : []), text);
   }
 
-  /** The labels that the sample has by a decision; of several what is open is as suggested. */
+  /** The labels that the sample has by a decision; of several what is open is as the method has it. */
   #chosen(decision) {
     if (this.samples.isMulti) return labelsBy(this.sample, decision);
     return decision ? [this.decisions.labelOf(this.sample, decision)] : [];
@@ -150,7 +150,7 @@ class Viewer {
 
   #choice([label, share], number, sample) {
     const isGiven = [sample.given].flat().includes(label);
-    const isSuggested = [this.samples.suggestionFor(sample)].flat().includes(label);
+    const isSuggested = [sample.suggested].flat().includes(label);
     const tag =
       isGiven && !(this.samples.isMulti && isSuggested)
         ? 'given'

@@ -394,3 +394,20 @@ def test_rows_without_a_change_come_last_among_the_mistakes(weak_page):
     shown = it.page.locator(".card").evaluate_all("all => all.map(one => Number(one.dataset.id))")
     assert sorted(shown[:2]) == [0, 3]
     assert it.texts("#pair-filter option")[1:] == [f"{ADDED}, {GONE} (1)", f"{ADDED} (1)"]
+
+
+@pytest.mark.parametrize("part", [".frame", "button.chip"])
+def test_a_click_on_a_card_that_is_half_out_of_sight_counts(browser, tmp_path, part):
+    data = multi()
+    samples = [data["samples"][1] | {"id": row, "file": f"{row}.png"} for row in range(20)]
+    file = tmp_path / "long.html"
+    file.write_text(page_of(data | {"samples": samples}, report(shown=20, suspects=20)), encoding="utf-8")
+    it = Visit(browser, file, viewport={"width": 1280, "height": 900})
+    box = it.page.locator(f".card[data-id='6'] {part}").first.bounding_box()
+    it.page.mouse.click(box["x"] + 9, box["y"] + 9)
+    assert it.page.evaluate("scrollY") > 0, "it is brought into sight"
+    if part == ".frame":
+        assert it.texts("#viewer-file") == ["6.png"]
+    else:
+        assert states(it, 6) == {ADDED: "accepted", GONE: "open", OTHER: "open"}
+    it.close()

@@ -23,6 +23,9 @@ class Grid {
     this.width = root.clientWidth;
     new ResizeObserver(() => this.#resized()).observe(root);
     window.addEventListener('scroll', () => requestAnimationFrame(() => this.#draw()), { passive: true });
+    this.byPointer = false;
+    root.addEventListener('pointerdown', () => (this.byPointer = true));
+    document.addEventListener('keydown', () => (this.byPointer = false));
     root.addEventListener('focusin', (event) => this.#entered(event));
     root.addEventListener('click', (event) => this.#clicked(event));
   }
@@ -53,13 +56,13 @@ class Grid {
     this.#cards((card, sample) => card.querySelector('img').hidden && this.cards.image(card, sample));
   }
 
-  /** Make a place the active one, in sight. @param {number} place @param {boolean} [focus] */
-  moveTo(place, focus = true) {
+  /** Make a place the active one, in sight. @param {number} place @param {boolean} [focus] @param {boolean} [scrolls] */
+  moveTo(place, focus = true, scrolls = true) {
     if (!this.view.length) return;
     this.#cardAt(this.place)?.setAttribute('tabindex', '-1');
     this.#cardAt(this.place)?.classList.remove('active');
     this.place = Math.max(0, Math.min(place, this.view.length - 1));
-    this.#bringIntoSight();
+    if (scrolls) this.#bringIntoSight();
     this.#drawSoon();
     const card = this.#cardAt(this.place);
     if (!card) return;
@@ -217,7 +220,8 @@ class Grid {
 
   #entered(event) {
     const place = this.#placeOf(event.target);
-    if (place >= 0 && place !== this.place) this.moveTo(place, false);
+    // A pointer that is down clicks on what is below it when it goes up: the page stays till then.
+    if (place >= 0 && place !== this.place) this.moveTo(place, false, !this.byPointer);
   }
 
   #clicked(event) {

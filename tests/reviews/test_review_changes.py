@@ -411,3 +411,24 @@ def test_a_click_on_a_card_that_is_half_out_of_sight_counts(browser, tmp_path, p
     else:
         assert states(it, 6) == {ADDED: "accepted", GONE: "open", OTHER: "open"}
     it.close()
+
+
+def test_a_touched_chip_is_about_its_own_row(visit):
+    it = visit("multi")
+    at(it, 0)
+    # As on telephones: a click that gives no focus.
+    it.page.evaluate("document.querySelector('.card[data-id=\"1\"] .chip:nth-child(2)').click()")
+    assert states(it, 1) == {ADDED: "open", GONE: "accepted", OTHER: "open"}
+    assert states(it, 0) == {ADDED: "open"}
+    assert it.downloaded().splitlines()[1:] == [f'1,b.png,partly,dog,"dog;{HOSTILE}"']
+
+
+@pytest.mark.parametrize(("key", "label"), [("2", "dog"), ("a", "dog"), ("g", f"cat;dog;{HOSTILE}")])
+def test_what_another_tab_has_marked_stays(visit, key, label):
+    it = visit("multi")
+    at(it, 1)
+    stored = ["labelfix-review:run-multi-3", '{"1": "partly:+1"}']
+    it.page.evaluate("([key, text]) => localStorage.setItem(key, text)", stored)
+    it.press(key)
+    assert states(it)[ADDED] == "accepted"
+    assert next(csv.reader([it.downloaded().splitlines()[1]]))[3] == label

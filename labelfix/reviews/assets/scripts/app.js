@@ -129,6 +129,7 @@ class Review {
 
   /** @param {Sample} sample @param {string|undefined} wanted undefined takes it away */
   decide(sample, wanted) {
+    this.shared.catchUp();
     const decision = this.decisions.meant(sample, wanted);
     if (decision !== undefined && !this.decisions.allows(sample, decision)) {
       this.announcer.say(`Sample ${sample.id} has no given label to keep`);

@@ -119,12 +119,14 @@ class Marks {
   /** @param {any} review */
   constructor(review) {
     this.review = review;
-    const { root } = review.grid;
-    root.addEventListener('click', (event) => {
+    const { grid } = review;
+    grid.root.addEventListener('click', (event) => {
       const chip = event.target.closest('button.chip');
       if (!chip) return;
+      // Some browsers give what is touched no focus: its card is not the active one yet.
+      const id = Number(chip.closest('.card').dataset.id);
+      grid.moveTo(grid.view.findIndex((sample) => sample.id === id));
       this.mark(Number(chip.dataset.label));
-      review.grid.moveTo(review.grid.place);
     });
   }
 
@@ -152,6 +154,7 @@ class Marks {
     const { samples, decisions, shared, grid } = this.review;
     const sample = grid.active;
     if (!sample) return true;
+    shared.catchUp();
     const decision = after(sample, decisions.made.get(sample.id));
     shared.apply([[sample.id, decision]]);
     this.review.changed(sample.id, true);

@@ -291,13 +291,6 @@ class TestExports:
             out=tmp_path / "x",
         )  # fmt: skip
 
-    def test_a_class_name_with_the_separator_is_no_csv(self, tmp_path):
-        images = write_mosaics(tmp_path / "images", 40)
-        renamed = images.read_text().replace('"0"', '"a;b"')
-        images.write_text(renamed)
-        run = labelfix.scan(images, method="cross-entropy", epochs=1, out=tmp_path / "run", device="cpu")
-        refuses(labelfix.export, "'a;b'", "--to jsonl", corrections=run.out, out=tmp_path / "x.csv")
-
 
 class TestDecisions:
     @pytest.fixture

@@ -1,6 +1,7 @@
 """CSV: a header and a line per row; cells that a spreadsheet would run are escaped and counted.
 
-Texts with a comma, semicolon, tab, quote or line break stand in quotes: no reader of quotes splits them.
+Texts with a comma, semicolon, tab, quote or line break stand in quotes: no reader of quotes splits them. Several labels
+of a row stand between semicolons, or are a JSON list where one of them has a semicolon.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from pyarrow.csv import WriteOptions, write_csv
 
 from labelfix.data.readers import escape_cell
 from labelfix.data.readers.delimited import INSIDE, SEPARATORS
-from labelfix.data.readers.several_labels import labels_in
-from labelfix.errors import InputError
+from labelfix.data.readers.several_labels import list_text
 from labelfix.exports.base import Export, holds, is_text, utf8
 
 SUFFIXES: tuple[str, ...] = (".csv",)
@@ -43,8 +43,6 @@ def write(path: Path, export: Export) -> dict[str, Any]:
     """
     schema = export.schema
     escaped = 0
-    if export.is_multi:
-        _check_names(export.class_names)
     with path.open("wb") as file:
         names = [escape_cell(name) for name in schema.names]
         escaped += sum(name != cell for name, cell in zip(schema.names, names, strict=True))
@@ -61,29 +59,12 @@ def write(path: Path, export: Export) -> dict[str, Any]:
     return {"escaped_cells": escaped}
 
 
-def _check_names(names: list[str]) -> None:
-    """Refuse classes that could not be told apart again.
-
-    Raises:
-        InputError: names one.
-    """
-    bad = next((name for name in names if SEPARATOR in name), None)
-    if bad is not None:
-        raise InputError(
-            f"--to csv: the class name {bad!r} holds the {SEPARATOR!r} that separates labels; use --to jsonl"
-        )
-
-
 def _joined(lists: pa.Array, empty: str) -> pa.Array:
-    """Lists of labels as text; what stands for an empty one tells it from an empty cell, which is unlabelled.
-
-    Raises:
-        InputError: labels that would be read as another list.
-    """
-    texts = [None if labels is None else SEPARATOR.join(labels) or empty for labels in lists.to_pylist()]
-    for text in texts:
-        if text is not None and text.startswith("[") and SEPARATOR.join(labels_in(text, SEPARATOR)) != text:
-            raise InputError(f"--to csv: the labels {text!r} would be read as a JSON list; use --to jsonl")
+    """Lists of labels as text; what stands for an empty one tells it from an empty cell, which is unlabelled."""
+    texts = [
+        None if labels is None else list_text(labels, SEPARATOR) if labels else empty
+        for labels in lists.to_pylist()
+    ]
     return pa.array(texts, pa.string())
 
 

@@ -66,22 +66,27 @@ def test_a_part_that_is_no_class_is_named(tmp_path, label):
     refuses(Decisions.read, "row 0 has the label", "c', which is no class", path=path, corrections=run)
 
 
-@pytest.mark.parametrize("names", [['["a"]', "a"], ['["a', 'b"]']])
-def test_labels_that_would_be_read_as_another_list_are_no_csv(tmp_path, names):
-    run, _ = run_of(tmp_path, names)
-    path = write_decisions(tmp_path, [names, names[:1]])
-    is_alone = len(names[0]) > 4
-    refuses(
-        export, "--to csv", "would be read as a JSON list; use --to jsonl", corrections=run.path, to="csv",
-        out=tmp_path / "x.csv", decisions=None if is_alone else path,
-    )  # fmt: skip
-    assert not (tmp_path / "x.csv").exists()
+def test_any_class_comes_back_from_a_csv_export(tmp_path):
+    run, manifest = run_of(tmp_path, ODD)
+    labels = [sorted({name, *ODD[: 6 : place % 3 + 1]}) for place, name in enumerate(ODD)]
+    labels[-1] = []
+    path = write_decisions(tmp_path, labels)
+    out = tmp_path / "x.csv"
+    export(run.path, to="csv", out=out, decisions=path)
+    again = Manifest.read(out, task="auto", label_separator=";")
+    assert [sorted(again.label_of(row)) for row in range(len(ODD))] == labels
+    assert set(again.class_names) == {name for names in labels for name in names}
+    found = Decisions.read(out, run)
+    names = np.array(manifest.class_names, object)
+    assert [sorted(names[states]) for states in found.states] == labels
 
 
 def test_brackets_alone_are_no_list(tmp_path):
     names = ["[1]", "[other]", "[", '["a", 1]']
     run, manifest = run_of(tmp_path, names)
     export(run.path, to="csv", out=tmp_path / "x.csv", decisions=write_decisions(tmp_path, [names[:2]]))
+    with (tmp_path / "x.csv").open(newline="") as file:
+        assert [row[1] for row in csv.reader(file)][1:] == ["[1];[other]", *names[1:]]
     again = Manifest.read(tmp_path / "x.csv", task="auto", label_separator=";")
     assert [again.label_of(row) for row in range(4)] == [
         ["[1]", "[other]"], *([name] for name in names[1:]),

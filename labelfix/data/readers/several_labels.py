@@ -118,6 +118,12 @@ def labels_in(text: str, separator: str) -> list[str]:
     return text.split(separator)
 
 
+def list_text(labels: Sequence[str], separator: str) -> str:
+    """The text of one or more labels that `labels_in` reads: between separators, or as a JSON list if it has to be."""
+    text = separator.join(labels)
+    return text if labels_in(text, separator) == [*labels] else json.dumps([*labels], ensure_ascii=False)
+
+
 def split_texts(texts: pa.Array, separator: str) -> pa.Array:
     """Texts as lists of `labels_in`: an empty one is unlabelled, a lone separator an image with none of the classes."""
     lists = [

@@ -50,6 +50,17 @@ def test_a_key_accepts_refuses_and_leaves_open(visit):
     assert tallies(it)["partly"] == 0, "there is no fourth change"
 
 
+def test_likely_classes_are_marked_as_given_or_suggested(visit):
+    odds = visit("multi").page.locator(".card[data-id='1'] .odd")
+    marked = dict(
+        map(tuple, odds.evaluate_all("all => all.map(one => [one.title, one.className.split(' ').at(-1)])"))
+    )
+
+    assert marked.get("cat", "is-given") == "is-given"
+    assert marked.get("dog", "is-suggested") == "is-suggested"
+    assert set(marked.values()) & {"is-given", "is-suggested"}
+
+
 def test_what_all_changes_come_to(visit):
     it = visit("multi")
     at(it, 1)

@@ -81,8 +81,8 @@ class Cards {
 
   #odds([label, share], sample) {
     const name = this.samples.names[label];
-    const isSuggested = label === sample.suggested && !this.samples.isMulti;
-    const role = label === sample.given ? 'is-given' : isSuggested ? 'is-suggested' : '';
+    const holds = (labels) => (this.samples.isMulti ? Boolean(labels?.includes(label)) : label === labels);
+    const role = holds(sample.given) ? 'is-given' : holds(sample.suggested) ? 'is-suggested' : '';
     return element(
       'span',
       { className: `odd ${role}`, title: name },

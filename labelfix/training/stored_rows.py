@@ -1,9 +1,10 @@
-"""Rows of an array that lies on the disk, read where they are needed: several at a time, and only they.
+"""Rows of an array that lies on the disk, read where they are needed: all of a batch at once, and only they.
 
 A mapped file would do as well where it fits into memory. Where it does not, each row in turn would be waited for, by
-all threads of Python, and with it the system would read many times as much as the row has. Of 1 GB of rows of 12 kB
-that were not in memory, in batches of 128 drawn at random, 7,000 a second came through the map and 16,000 to 36,000
-through eight readers.
+all threads of Python, and with it the system would read many times as much as the row has. So the system is told of all
+rows of a batch before the first of them is read, and fetches them side by side. Of 2 GB of rows of 10 kB that were not
+in memory, in batches of 128 drawn at random, one thread read 10,000 a second without that and 44,000 with it; eight
+threads that read a part of the batch each came to 35,000, and took the processor from the training.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +19,6 @@ import numpy as np
 import torch
 
 from labelfix.errors import LabelfixError
-
-_READERS = 8
 
 
 class StoredRows:
@@ -31,7 +29,6 @@ class StoredRows:
         self._first_byte = _first_byte(stored)
         self._name = getattr(stored, "filename", None) or ""
         self._file: int | None = None
-        self._readers: ThreadPoolExecutor | None = None
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -47,11 +44,10 @@ class StoredRows:
         try:
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
-            with ThreadPoolExecutor(_READERS) as self._readers:
-                yield
+            yield
         finally:
             os.close(self._file)
-            self._file = self._readers = None
+            self._file = None
 
     def read(self, rows: np.ndarray, *, pinned: bool) -> torch.Tensor:
         """The rows (B, ...), in pinned memory or not.
@@ -63,27 +59,30 @@ class StoredRows:
         Raises:
             LabelfixError: the file has become shorter.
         """
-        if self._file is None or self._readers is None:
+        if self._file is None:
             values = torch.from_numpy(self._stored[rows])
             return values.pin_memory() if pinned else values
         kind = torch.from_numpy(np.empty(0, self._stored.dtype)).dtype
         found = torch.empty((len(rows), *self._stored.shape[1:]), dtype=kind)
         if pinned:
             found = found.pin_memory()
-        # In the order of the file, so that each reader has its part of it.
-        parts = np.array_split(np.argsort(rows, kind="stable"), _READERS)
-        for _ in self._readers.map(lambda places: self._fill(found.numpy(), rows, places), parts):
-            pass
+        runs, row_bytes = self._runs(rows), self._stored[:1].nbytes
+        if hasattr(os, "posix_fadvise"):
+            for begin, places in runs:
+                os.posix_fadvise(self._file, begin, len(places) * row_bytes, os.POSIX_FADV_WILLNEED)
+        target = found.numpy()
+        for begin, places in runs:
+            part = target[places[0] : places[0] + len(places)]
+            self._fill_from(part.reshape(-1).view(np.uint8), begin)
         return found
 
-    def _fill(self, target: np.ndarray, rows: np.ndarray, places: np.ndarray) -> None:
-        """Read those rows that come to some places (n,) of the target; what lies together on both sides at once."""
-        apart = np.flatnonzero((np.diff(rows[places]) != 1) | (np.diff(places) != 1)) + 1
+    def _runs(self, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """What lies together in the file and among rows (B,): its first byte, and its places among them."""
         assert self._first_byte is not None
-        row_bytes = self._stored[:1].nbytes
-        for run in np.split(places, apart) if len(places) else []:
-            first = self._first_byte + int(rows[run[0]]) * row_bytes
-            self._fill_from(target[run[0] : run[0] + len(run)].reshape(-1).view(np.uint8), first)
+        order, row_bytes = np.argsort(rows, kind="stable"), self._stored[:1].nbytes
+        apart = np.flatnonzero((np.diff(rows[order]) != 1) | (np.diff(order) != 1)) + 1
+        runs = np.split(order, apart) if len(order) else []
+        return [(self._first_byte + int(rows[run[0]]) * row_bytes, run) for run in runs]
 
     def _fill_from(self, target: np.ndarray, first: int) -> None:
         """Read the bytes of the file from `first` on."""

@@ -41,7 +41,7 @@ _FLAT_RATE = (
 _MUCH = (0.6, 0.85)  # other starts
 _MOST_ENTRIES = 4_000_000  # that the fit looks at: 400,000 rows of 10 classes, 4,000 of 1,000
 _LEAST_ANCHORS = 5
-_MOST_ANCHORS = 0.2  # of the rows of a class: more would hold its unsure ones too (tests/benchmarks/README.md)
+_MOST_ANCHORS = 0.2  # share of a class's rows: more would hold its unsure ones (tests/benchmarks/README.md)
 # More wrong labels than right ones, and more to some classes than to others: so looks a network that confuses them.
 _MOST_STRUCTURED = 0.5
 _LEAST_SURE = 20  # rows a class on average: from fewer nobody knows where its wrong labels go

@@ -332,8 +332,10 @@ def test_what_is_open_comes_back_too(odd_page, tmp_path):
     last = len(ODD) + 10  # a;b and =1;+2
     assert [ODD[label] for label in lists[last - 1]] == ["a;b", "=1;+2"]
     it.page.evaluate(f"location.hash = 'sample={last - 1}'")
+    it.page.wait_for_selector("#viewer[open]")
     it.press("1")
     it.press("Escape")
+    it.page.wait_for_selector("#viewer[open]", state="detached")
     text = it.downloaded()
     assert text.splitlines()[0].endswith(",undecided_labels")
     before = states(it, last - 1)

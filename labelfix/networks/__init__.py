@@ -18,6 +18,7 @@ _OWN = {
     "small": ("small", "SmallNetwork"),
     "cifar-net": ("cifar_net", "CifarNet"),
     "mnist-net": ("mnist_net", "MnistNet"),
+    "lc-cnn": ("low_capacity_cnn", "LowCapacityCnn"),
     "resnet29": ("bottleneck_resnet", "ResNet29"),
     "resnet44": ("cifar_resnet", "ResNet44"),
     "cifar-resnet34": ("cifar_resnet", "cifar_resnet34"),

@@ -62,6 +62,15 @@ def mnist_net() -> Tally:
     return tally.linear(500)
 
 
+def lc_cnn() -> Tally:
+    tally = Tally()
+    for layer in ((3, 64, 5, 32), (64, 64, 5, 16)):
+        tally.conv(*layer, bias=True)
+    for sizes in ((64 * 8 * 8, 384), (384, 192)):
+        tally.linear(*sizes)
+    return tally.linear(192)
+
+
 def preactivated(stem: int, widths: tuple[int, ...], depth: int, *, project: bool = False) -> Tally:
     tally, channels = Tally(), stem
     tally.conv(3, stem, 3, 32)
@@ -128,6 +137,7 @@ NETWORKS = [
     ("small", small(), "0.095", "0.02"),
     ("cifar-net", cifar_net(), "0.146", "0.025"),
     ("mnist-net", mnist_net(), "0.432", "0.008"),
+    ("lc-cnn", lc_cnn(), "1.756", "0.066"),
     ("resnet29", bottlenecks(), "0.841", "0.196"),
     ("resnet44", original((16, 32, 64), (7, 7, 7), project=False), "0.66", "0.19"),
     ("cifar-resnet34", original((64, 128, 256, 512), (3, 4, 6, 3), project=True), "21.3", "2.32"),

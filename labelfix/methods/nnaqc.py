@@ -238,9 +238,8 @@ class NNAQC(OwnModel):
             return 0.0  # the trace is held down instead
         epochs = range(settings.epochs)
         full = sum(step_decay(epoch, 1.0, settings.milestones, settings.decay) for epoch in epochs)
-        full *= (
-            0.5 if settings.schedule == "cosine" else 1.0
-        )  # the mean of what the schedule leaves of the rate
+        if settings.schedule == "cosine":
+            full /= 2  # the mean of what it leaves of the rate
         steps = full * ceil(int((self.given >= 0).sum()) / settings.batch_size)
         scale = _GRID_RATE / settings.learning_rate * _GRID_CLASSES / self.labels.num_classes
         return settings.layer_decay * scale * min(_GRID_STEPS / max(steps, 1), 1.0)

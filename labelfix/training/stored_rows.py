@@ -3,8 +3,9 @@
 A mapped file would do as well where it fits into memory. Where it does not, each row in turn would be waited for, by
 all threads of Python, and with it the system would read many times as much as the row has. So the system is told of all
 rows of a batch before the first of them is read, and fetches them side by side. Of 2 GB of rows of 10 kB that were not
-in memory, in batches of 128 drawn at random, one thread read 10,000 a second without that and 44,000 with it; eight
-threads that read a part of the batch each came to 35,000, and took the processor from the training.
+in memory, in batches of 128 drawn at random, one thread that does nothing else reads 10,000 a second without that and
+44,000 where it is told a batch before; eight threads with a part of the batch each come to 35,000. A head on features
+trains on 27,000 to 34,000 a second so, and on 13,000 to 17,000 beside eight such threads.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ with the momentum update of its footnote 2; the forward-mode form is ours.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -110,7 +111,9 @@ def forward_mode(
     function: Callable[[Parameters], Outputs], params: Parameters, direction: Parameters
 ) -> Outputs:
     """Directional derivative of each output of `function` at `params`, exact: one pass with tangents."""
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # torch's own, of how it registers derivatives; nobody here can act on it
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
         tangents: Outputs = jvp(function, (params,), (direction,))[1]
     return tangents
 

@@ -184,13 +184,13 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default="", help="conditions with this in their name")
+    parser.add_argument("--only", default="", help="conditions with this in their name, such as cifar-300")
     parser.add_argument("--list", action="store_true", help="name them and stop")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for condition in conditions():
         path = args.out / f"{condition.name}.npz"
-        if args.only not in condition.name:
+        if args.only and f"-{args.only}-" not in f"-{condition.name}-":
             continue
         if args.list or path.exists():
             print(condition.name)

@@ -6,7 +6,7 @@ import hashlib
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ _GLYPHS_BELOW = 32  # pixels
 _HELD_OUT_ROWS, _HELD_OUT_SHARES = 500, (0.02, 0.2)
 _SHARE = re.compile(r"\d*\.?\d+")
 _SMALLEST, _LARGEST = 8, 1024  # pixels
+_OF_A_PROBE = ("preset", "settings", "tune", "image_size", "flip", "folds", "holdout")
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
 
 
@@ -61,6 +62,7 @@ class ScanConfig:
         features: path of the user's own features that heads are trained on; None without any, and in memory.
         features_sha256: of that file or array; None without any.
         task: "single" for one label a row, "multi" for several.
+        probe: of the linear probe beside a fine-tuned encoder; None without one.
     """
 
     method: str
@@ -83,12 +85,20 @@ class ScanConfig:
     features: str | None = None
     features_sha256: str | None = None
     task: str = "single"
+    probe: ScanConfig | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; without the task where it is the usual one, as runs always were."""
+        """As plain JSON values; without the task where it is the usual one, as runs always were, and without no probe.
+
+        Of a probe what may be other than of the scan.
+        """
         plain = {"settings": self.settings.model_dump(), "thresholds": asdict(self.thresholds)}
         found = {**vars(self), **plain}
-        return {name: value for name, value in found.items() if (name, value) != ("task", "single")}
+        if self.probe is not None:
+            own = self.probe.to_json()
+            found["probe"] = {name: own[name] for name in _OF_A_PROBE}
+        usual = (("task", "single"), ("probe", None))
+        return {name: value for name, value in found.items() if (name, value) not in usual}
 
     @property
     def network_head(self) -> str:
@@ -366,7 +376,7 @@ class ScanOptions(BaseModel):
         settings = self._settings(self._preset(tune), manifest.task, changes, is_vector=is_vector)
         backbone = resolve_backbone(backbone, device, size)
         folds = self._folds(tune)
-        return ScanConfig(
+        config = ScanConfig(
             method=self.method,
             preset=self._preset(tune),
             settings=settings,
@@ -386,6 +396,21 @@ class ScanOptions(BaseModel):
             thresholds=thresholds,
             task=manifest.task,
         )
+        return replace(config, probe=self._probe(manifest, config))
+
+    def _probe(self, manifest: Manifest, config: ScanConfig) -> ScanConfig | None:
+        """The linear probe of a fine-tuned encoder: the same method's head on the encoder as it was, in folds.
+
+        Predictions averaged over a training remember the labels, and the probe's never saw them. None where folds tell
+        as much, where nothing is left out to weigh the two by, and where a method reads its findings another way.
+        """
+        is_read = getattr(config.settings, "score_from", "") == "trajectory"
+        if config.is_frozen or not is_encoder(config.backbone) or not config.holdout or not is_read:
+            return None
+        settings = {name: value for name, value in self.settings.items() if name == "flip"}
+        options: dict[str, Any] = {"tune": "none", "preset": "fast", "settings": settings}
+        options |= {"epochs": None, "batch_size": None, "holdout": "auto"}
+        return self.model_copy(update=options).resolve(manifest)
 
     def _settings(
         self, preset: str, task: str, changes: Mapping[str, Any], *, is_vector: bool

@@ -26,6 +26,7 @@ from labelfix.reporting import Reporter, Silent
 from labelfix.results import model_card, multi_label, run_folder, single_label
 from labelfix.results.around import Around
 from labelfix.results.classifier import make_classifier
+from labelfix.results.findings import PROBE
 from labelfix.results.summary import Training, cost, epochs_table
 from labelfix.scan_plan import ScanPlan, on_device
 from labelfix.threads import one_blas_thread
@@ -117,9 +118,9 @@ def _scan(source: Any, reporter: Reporter, options: Mapping[str, Any]) -> Run:
             test, white, test_store = planned.test, store.white, None
             if test is not None:
                 test_store = decoded(test, config.image_size, reporter, is_trained_on=False, white=white)
-        with clock.stage("encode" if config.is_frozen else "train"):
+        with clock.stage("encode" if config.is_frozen or config.probe else "train"):
             seen = _Seen.of(store, test_store, planned, reporter)
-            around = processes.from_first(lambda: Around.of(store, seen.images.features, test_store))
+            around = processes.from_first(lambda: Around.of(store, seen.features, test_store))
         with clock.stage("train"), one_blas_thread():
             trained = _train(planned, seen, around.copies, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed
@@ -129,7 +130,9 @@ def _scan(source: Any, reporter: Reporter, options: Mapping[str, Any]) -> Run:
         with clock.stage("findings"), one_blas_thread():
             seen_rows = trained.last_reports, trained.held_out, crossed
             find = _of_task(manifest).find
-            findings = find(manifest, store, trusted, trainer, *seen_rows, config.thresholds, around)
+            findings = find(
+                manifest, store, trusted, trainer, *seen_rows, config.thresholds, around, trained.probe
+            )
         summary = _write(planned, seen, trained, findings, effort, clock)
         folder.finish()
     processes.from_first(lambda: summary)
@@ -163,7 +166,7 @@ def _write(
                 trained.trainer, config, manifest.class_names, seen.encoder, seen.store.white
             )
             made.save(folder.classifier)
-        write_table(folder.epochs, epochs_table(trained.reports))
+        write_table(folder.epochs, epochs_table({**trained.probe_reports, **trained.reports}))
         metadata = {
             "method": planned.method,
             "seed": config.seed,
@@ -204,13 +207,28 @@ def _locked(planned: ScanPlan) -> Iterator[Callable[[], bool]]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """The images as they are trained on, those that are only measured on, and the encoder that both go through."""
+    """The images as they are trained on, those that are only measured on, and the encoder that both go through.
+
+    Attributes:
+        store: of the images that are trained on.
+        images: as they are trained on.
+        test_images: those that are only measured on; None without any.
+        test_valid: (M,) bool, which of these can be read.
+        encoder: that all of them go through; None where the whole network is trained.
+        probed: the images as a linear probe sees them; None without one.
+    """
 
     store: ImageStore
     images: Source
     test_images: Source | None
     test_valid: np.ndarray | None
     encoder: FrozenEncoder | None
+    probed: Source | None = None
+
+    @property
+    def features(self) -> Callable[[slice | np.ndarray], np.ndarray] | None:
+        """What tells near copies and outliers: of a frozen encoder, also of one that a probe stands on."""
+        return self.images.features if self.probed is None else self.probed.features
 
     @classmethod
     def of(
@@ -236,23 +254,34 @@ class _Seen:
                 f" for {count:,} images"
             )
         images = open_images(store, config, encoder, on_progress, shard=shard)
+        probed = None
+        if config.probe is not None:
+            frozen = decoded(planned.manifest, config.probe.image_size, reporter)
+            probed = open_images(frozen, config.probe, open_encoder(config.probe), on_progress, shard=shard)
         if test_store is None:
-            return cls(store, images, None, None, encoder)
+            return cls(store, images, None, None, encoder, probed)
         dealt = deal_evenly(len(test_store.images))
         test_images = open_images(test_store, config, encoder, on_progress, beside=images, shard=dealt)
-        return cls(store, images, test_images, test_store.valid, encoder)
+        return cls(store, images, test_images, test_store.valid, encoder, probed)
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """After the last epoch: the trainer, the rows it left out, the folds before it, every epoch's report by fold."""
+    """After the last epoch: the trainer, the rows it left out, what came before it, every epoch's report by fold."""
 
     trainer: Trainer
     config: ScanConfig
     held_out: np.ndarray
     compared: Compared | None
+    probe: CrossFit | None
     reports: dict[Training, list[EpochReport]]
     is_other_environment: bool
+
+    @property
+    def probe_reports(self) -> dict[Training, list[EpochReport]]:
+        """Of the epochs of every fold of the linear probe."""
+        found = {} if self.probe is None else self.probe.reports
+        return {(PROBE, fold): some for fold, some in found.items()}
 
     @property
     def crossed(self) -> CrossFit | None:
@@ -301,10 +330,14 @@ def _train(
 
     trainer = on_all_rows(config)
     is_other_environment = processes.from_first(begin)
-    compared = None
+    compared, probe = None, None
     reports: dict[Training, list[EpochReport]] = {}
-    if folds is not None:
+    if config.probe is not None:
         del trainer  # it has shown that the network can be built; the device has room for one at a time
+        probe = _probe(planned, config.probe, seen, labels, groups, reporter)
+        trainer = on_all_rows(config)
+    if folds is not None:
+        del trainer
         compared = compare(planned.configs, labels, on_folds)
         config = compared.config
         reports.update(compared.reports)
@@ -319,7 +352,30 @@ def _train(
             trainer = on_all_rows(config, images.of_all_rows())
             trainer.restore(*state)
             trainer.said = said
-    return _Trained(trainer, config, held_out, compared, reports, is_other_environment)
+    return _Trained(trainer, config, held_out, compared, probe, reports, is_other_environment)
+
+
+def _probe(
+    planned: ScanPlan,
+    config: ScanConfig,
+    seen: _Seen,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    reporter: Reporter,
+) -> CrossFit | None:
+    """What a linear probe says of rows that it never saw; None where too few could be held out."""
+    assert seen.probed is not None
+    try:
+        folds = folds_of_rows(labels, groups, planned.trusted, config)
+    except InputError as error:
+        reporter.message(f"warning: no linear probe beside the network: {error}")
+        return None
+    assert folds is not None
+    _, trusted_labels = planned.training_labels(seen.store.valid)
+    return cross_fit(
+        seen.probed, labels, folds, len(planned.manifest.class_names), config, planned.folder.checkpoint, reporter,
+        trusted_labels=trusted_labels, targets=training_targets(planned.manifest, planned.trusted), name=PROBE,
+    )  # fmt: skip
 
 
 def _truth_of(manifest: Manifest, trained: np.ndarray) -> np.ndarray | None:

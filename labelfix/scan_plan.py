@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +186,8 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
 
     Returns:
         JSON-able: rows, classes, resolved options, epochs, forward units a row as in summary.json, estimated seconds
-        of all trainings, and, where there is a frozen encoder, of encoding all images, with the shape of the
-        features of a view and the bytes that all of them take in the cache.
+        of all trainings, and, where there is a frozen encoder or a linear probe, of encoding all images, with the shape
+        of the features of a view and the bytes that all of them take in the cache.
 
     Raises:
         InputError: as `scan` does.
@@ -208,6 +208,9 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         )
         phases, units, of_folds, rows = _planned_passes(planned, network)
         seconds = seconds_per_unit(network, config) * rows * (units + (of_folds or 0))
+        if config.probe is not None:
+            head, encoding = planned_network(config.probe, len(manifest.class_names), None)
+            seconds += _seconds_of_probe(replace(planned, config=config.probe), head)
     # What of it lies in the cache is not known before the images are decoded: all are counted.
     images = manifest.num_rows + (0 if planned.test is None else planned.test.num_rows)
     encoded = (
@@ -231,6 +234,12 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         **encoded,
         "estimated_training_seconds": round(seconds, 1),
     }
+
+
+def _seconds_of_probe(probing: ScanPlan, head: nn.Module) -> float:
+    """Of the folds of a linear probe: it trains no classifier."""
+    _, _, of_folds, rows = _planned_passes(probing, head)
+    return seconds_per_unit(head, probing.config) * rows * (of_folds or 0)
 
 
 def _planned_passes(planned: ScanPlan, network: nn.Module) -> tuple[dict[str, int], float, float | None, int]:

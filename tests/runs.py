@@ -23,13 +23,13 @@ COLUMNS = [
 
 
 class StopAt(Silent):
-    """A reporter that ends a scan when so many steps of its training are done; None: when all are."""
+    """A reporter that ends a scan when so many steps of a training are done; None: when all are."""
 
-    def __init__(self, steps):
-        self.steps = steps
+    def __init__(self, steps, stage="train"):
+        self.steps, self.stage = steps, stage
 
     def progress(self, stage, done, total):
-        if stage == "train" and done == (total if self.steps is None else self.steps):
+        if stage == self.stage and done == (total if self.steps is None else self.steps):
             raise KeyboardInterrupt
 
 

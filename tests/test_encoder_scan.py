@@ -15,7 +15,7 @@ from onnx_files import onnx_file
 from processes import kill
 from processes import labelfix as program
 from refusals import refuses
-from runs import StopAt, findings_of, result_bytes
+from runs import Messages, StopAt, findings_of, result_bytes
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score
 
@@ -26,6 +26,7 @@ from labelfix.training import features
 ROWS = 300
 HEAD = {"epochs": 10, "image_size": 16, "batch_size": 32, "settings": {"learning_rate": "0.05"}}
 TUNE = {"method": "cross-entropy", "epochs": 2, "image_size": 32, "batch_size": 20, "tune": "all"}
+PROBED = {**TUNE, "method": "bmm"}
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +211,65 @@ def test_fine_tuning_trains_all_weights_and_resumes(world, tmp_path):
     np.testing.assert_allclose(
         np.stack(found.predicted_probs), np.stack(findings_of(whole).predicted_probs), atol=1e-4
     )
+
+
+class TestLinearProbe:
+    """A head on the encoder as it was, whose held-out predictions are believed beside those of the fine-tuning."""
+
+    def test_it_is_trained_in_folds_and_a_scan_that_stops_in_one_ends_with_the_same_bytes(
+        self, world, tmp_path
+    ):
+        whole = tuned(world, tmp_path / "whole", **PROBED)
+        for stage, steps in (("probe fold 2 of 5", 2), ("train", 4)):
+            with pytest.raises(KeyboardInterrupt):
+                tuned(world, tmp_path / "run", reporter=StopAt(steps, stage), **PROBED)
+        resumed = tuned(world, tmp_path / "run", **PROBED)
+        assert result_bytes(resumed.out) == result_bytes(whole.out)
+        epochs = pq.read_table(whole.out / "epochs.parquet").to_pandas()
+        assert epochs.groupby("method").fold.nunique().to_dict() == {"bmm": 0, "probe": 5}
+        said = whole.summary["diagnostics"]["networks"]
+        assert said["log_likelihood"].keys() == {"fine-tuned", "probe"}
+        assert set(said["taken"]) <= {"fine-tuned", "probe"}
+        config = json.loads((whole.out / "config.json").read_text())["config"]
+        assert (config["probe"]["tune"], config["probe"]["folds"]) == ("none", 5)
+        assert "a linear probe" in (whole.classifier / "README.md").read_text()
+        assert "dimension" in whole.summary["copies"]  # its features tell near copies too
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"folds": 2}, {"holdout": 0.0}, {"settings": {"score_from": "method"}}, {"method": "cross-entropy"}],
+    )
+    def test_there_is_none_where_nothing_weighs_it_or_findings_are_read_another_way(
+        self, world, tmp_path, options
+    ):
+        weights = str(world[0] / "tiny.safetensors")
+        asked = {"encoder": "timm:test_resnet", "weights": weights, **PROBED, **options}
+        plan = labelfix.plan(world[0] / "images", out=tmp_path / "run", **asked)
+        assert "probe" not in plan
+        assert "estimated_encoding_seconds" not in plan
+
+    def test_a_dry_run_counts_it(self, world, tmp_path):
+        weights = str(world[0] / "tiny.safetensors")
+        asked = {"encoder": "timm:test_resnet", "weights": weights, **PROBED}
+        plan = labelfix.plan(world[0] / "images", out=tmp_path / "run", **asked)
+        assert (plan["probe"]["folds"], plan["probe"]["image_size"]) == (5, 32)
+        assert plan["features_bytes"] > 0
+        assert "probe: preset=fast-head, image_size=32, folds=5" in program(
+            "scan", world[0] / "images", "--dry-run", "--out", tmp_path / "run", "--encoder", "lite0", "--tune", "all",
+            "--image-size", "32", "--method", "bmm", cwd=tmp_path,
+        ).stdout  # fmt: skip
+
+    def test_too_few_groups_for_folds_are_said_and_the_network_speaks_alone(self, world, tmp_path):
+        paths = sorted((world[0] / "images").rglob("*.png"))[::15]
+        lines = "".join(f"{path},{path.parent.name},{index % 3}\n" for index, path in enumerate(paths))
+        (tmp_path / "source.csv").write_text("file_name,label,group\n" + lines)
+        heard = Messages()
+        run = labelfix.scan(
+            tmp_path / "source.csv", out=tmp_path / "run", encoder="timm:test_resnet",
+            weights=str(world[0] / "tiny.safetensors"), reporter=heard, **PROBED,
+        )  # fmt: skip
+        assert any("no linear probe" in message and "only 3 groups" in message for message in heard.lines)
+        assert "networks" not in run.summary["diagnostics"]
 
 
 def test_the_packaged_encoder_is_enough_for_a_scan(world, tmp_path):

@@ -13,6 +13,7 @@ from scipy.special import softmax
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
+from labelfix.estimation.choice import believed
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.in_sample import as_held_out
@@ -36,6 +37,7 @@ def find(
     crossed: CrossFit | None,
     thresholds: Thresholds,
     around: Around,
+    probe: CrossFit | None = None,
 ) -> Findings:
     """Evidence, verdicts and the classifier's own view of every row.
 
@@ -49,6 +51,7 @@ def find(
         crossed: predictions of the folds' networks, None without folds; rows in no fold take the trainer's logits.
         thresholds: of the verdicts.
         around: what was seen of the rows beside their labels.
+        probe: predictions of the linear probe beside a fine-tuned encoder, None without one.
     """
     plain = trainer.predict("plain")
     logits = plain.cpu().numpy()
@@ -66,7 +69,12 @@ def find(
         elif isinstance(method, OwnModel) and method.speaks_for_itself:
             evidence = of_own_model(rows, method.own_evidence(plain), thresholds, probs)
         else:
-            evidence = of_training(rows, averaged, method.score, thresholds, probs)
+            told = (
+                None
+                if probe is None or not probe.is_finite
+                else softmax(probe.logits.astype(np.float64), axis=1)
+            )
+            evidence = of_training(rows, averaged, method.score, thresholds, probs, told)
         kept = rows.of_unknown_class(folds)
         evidence.diagnostics.update(method.diagnostics(plain))
     else:
@@ -84,6 +92,8 @@ def find(
     )
     return dataclasses.replace(found, removed=manifest.removed, said=manifest.said)
 
+
+TUNED, PROBE = "fine-tuned", "probe"  # whose predictions are weighed
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
 """Probabilities (N, K) and given labels (N,) to what ranks the rows (N,); None for what is best known."""
@@ -150,9 +160,16 @@ class Rows:
 
 
 def of_training(
-    rows: Rows, averaged: np.ndarray, score: Score, thresholds: Thresholds, probs: np.ndarray
+    rows: Rows,
+    averaged: np.ndarray,
+    score: Score,
+    thresholds: Thresholds,
+    probs: np.ndarray,
+    probe: np.ndarray | None = None,
 ) -> Evidence:
     """The evidence of a single training: what it remembers of labels is told from the rows that it left out.
+
+    Beside a probe, those rows also tell whose predictions are believed, or whether both together are.
 
     Args:
         rows: what became of them.
@@ -160,16 +177,23 @@ def of_training(
         score: by which rows are ranked, see `Method.score`.
         thresholds: of the verdicts.
         probs: (N, K) of the trained network.
+        probe: (N, K) held-out predictions of a linear probe, NaN where it has none; None without one.
     """
     averaged = averaged.astype(np.float64)
     mass = averaged.sum(axis=1, keepdims=True)
     averaged = np.where(mass > 0, averaged / np.where(mass > 0, mass, 1), np.nan)
     trained = np.where(rows.of_split, -1, rows.given)
-    averaged = as_held_out(averaged, trained, rows.held_out)
+    averaged, choice = as_held_out(averaged, trained, rows.held_out), None
+    if probe is not None:
+        unseen_labels = np.where(rows.held_out, rows.given, -1)
+        pooled, choice = believed({TUNED: averaged, PROBE: probe}, unseen_labels, thresholds)
+        averaged = np.where(np.isfinite(pooled), pooled, averaged)
     # A network knows the labels that it was trained on: by its own word none of them would stand with one left out.
     ranked = score(as_held_out(probs, trained, rows.held_out), rows.given)
     judged = partial(judged_evidence, score=ranked, thresholds=thresholds)
     evidence = judged(averaged, trained, unseen=rows.held_out)
+    if choice is not None:
+        evidence.diagnostics["networks"] = choice.to_json()
     if not rows.of_split.any():
         return evidence
     # What a test split says of itself changes no other row.

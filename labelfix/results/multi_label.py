@@ -138,6 +138,7 @@ def find(
     crossed: CrossFit | None,
     thresholds: Thresholds,
     around: Around,
+    probe: CrossFit | None = None,
 ) -> MultiLabelFindings:
     """Evidence and verdicts of every class, and the classifier's own view of every row; as `findings.find`."""
     assert manifest.targets is not None
@@ -147,7 +148,8 @@ def find(
         logits = np.where((crossed.fold_of_row >= 0)[:, None], crossed.logits, logits)
     probs = expit(logits.astype(np.float64)).astype(np.float32)
     rows = Rows.of(manifest, store, trusted, held_out)
-    judge = _Classes(manifest, trusted, trainer, rows, crossed, thresholds, probs)
+    told = None if probe is None or not probe.is_finite else expit(probe.logits.astype(np.float64))
+    judge = _Classes(manifest, trusted, trainer, rows, crossed, thresholds, probs, told)
     failed = diverged(last_reports, probs[store.valid])
     readable = Readable(store.valid, store.errors)
     found = []
@@ -173,6 +175,7 @@ class _Classes:
     crossed: CrossFit | None
     thresholds: Thresholds
     probs: np.ndarray
+    probe: np.ndarray | None
 
     def state(self, label: int) -> np.ndarray:
         """(N,) int64 as given, -1 unlabelled."""
@@ -211,7 +214,9 @@ class _Classes:
         elif isinstance(method, MultiLabelPencil) and method.speaks_for_itself:
             evidence = of_own_model(rows, method.own_evidence_of(label), self.thresholds, probs)
         else:
-            evidence = of_training(rows, averaged, method.score, self.thresholds, probs)
+            evidence = of_training(
+                rows, averaged, method.score, self.thresholds, probs, self._probed(label, rows.given)
+            )
         if unseen.any() and not tells_apart(self._told(label), rows.given, unseen):
             reason = (
                 "too weak to say: the network does not tell rows that have it from others; none is changed"
@@ -230,6 +235,13 @@ class _Classes:
         return (
             self.probs[:, label] if self.crossed is not None else np.where(known, averaged[:, label], np.nan)
         )
+
+    def _probed(self, label: int, given: np.ndarray) -> np.ndarray | None:
+        """(N, 2) what the linear probe says of a class of rows that it never saw; None without one."""
+        if self.probe is None:
+            return None
+        told = self.probe[:, label]
+        return _two(as_given(told, given, np.isfinite(told)))
 
     def nothing(self, reason: str) -> tuple[Evidence, np.ndarray]:
         """No evidence at all, and why."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import softmax
+from sklearn.metrics import average_precision_score
 
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.judgement import DEFAULT_THRESHOLDS, judge
@@ -52,3 +53,30 @@ def test_a_test_split_keeps_the_noise_that_its_predictions_say():
     np.testing.assert_allclose(found.noise[of_split], judge(fresh, given).noise[of_split])
     others = np.sort(judge(fresh, given).noise[~of_split])
     np.testing.assert_allclose(np.sort(found.noise[~of_split]), others)
+
+
+def blurred(probs, seed):
+    """What another network sees, with errors of its own."""
+    return softmax(np.log(probs) + 1.5 * np.random.default_rng(seed).normal(size=probs.shape), axis=1)
+
+
+def test_a_linear_probe_is_believed_beside_the_network_where_both_together_know_more():
+    fresh, remembered, given, true = predictions()
+    held_out = np.arange(ROWS) < LEFT_OUT
+    probs = np.where(held_out[:, None], fresh, remembered)
+    rows = Rows(given, np.where(held_out, -1, given), held_out, np.zeros(ROWS, dtype=bool), CLASSES)
+    nothing = np.full(probs.shape, 1 / CLASSES)
+    nowhere = np.full(probs.shape, np.nan)
+
+    alone, both, useless, absent = (
+        of_training(rows, probs, lambda *_: None, DEFAULT_THRESHOLDS, probs, probe)
+        for probe in (None, blurred(fresh, 1), nothing, nowhere)
+    )
+
+    wrong = given != true
+    assert both.diagnostics["networks"]["taken"] == ["fine-tuned", "probe"]
+    assert average_precision_score(wrong, both.noise) > average_precision_score(wrong, alone.noise) + 0.01
+    assert useless.diagnostics["networks"]["taken"] == ["fine-tuned"]
+    np.testing.assert_array_equal(useless.noise, alone.noise)
+    np.testing.assert_array_equal(absent.noise, alone.noise)
+    assert "networks" not in alone.diagnostics

@@ -52,10 +52,11 @@ class BinaryCrossEntropy(MultiLabelMethod):
             average_from=5,
             average_until=45,
             head_rate=5.0,
+            head_weight_decay=4e-5,
         )
         return {
             "fast": fast,
-            **fast.pretrained(head={"head": "pool"}),
+            **fast.pretrained(head={"head": "pool", "head_weight_decay": 0.01}),
             "paper": coco,
             "paper-ms-coco": coco,
             "paper-open-images": images,

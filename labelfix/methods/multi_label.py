@@ -28,6 +28,12 @@ class MultiLabelSettings(MethodSettings):
         source=f"ours; 5 in {_PAPER}, 4.2 (Open Images)",
         gt=0,
     )
+    head_weight_decay: float = setting(
+        1e-4,
+        "several labels a row: weight decay of the attention head",
+        source=f"that of all weights in {_PAPER}; .2, as of a linear head on a frozen encoder, makes its layers vanish",
+        ge=0,
+    )
     optimiser: Literal["sgd", "rmsprop"] = setting(
         "sgd",
         "several labels a row: what moves the weights; rmsprop with a smoothing of 0.9",
@@ -53,11 +59,15 @@ class MultiLabelMethod(Method):
         return self.settings.optimiser
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The weights, and those of the attention head at a rate of their own."""
+        """The weights, and those of the attention head at a rate and with a decay of their own."""
         settings = self.settings
-        if settings.head == "pool" or settings.head_rate == 1:
+        if settings.head == "pool":
             return super().param_groups()
         head = list(self.network.head.parameters())  # type: ignore[union-attr]
         its = {id(parameter) for parameter in head}
         others = [parameter for parameter in self.parameters() if id(parameter) not in its]
-        return [*self.groups_by_decay(others), *self.groups_by_decay(head, rate=settings.head_rate)]
+        own = self.groups_by_decay(head, rate=settings.head_rate)
+        for group in own:
+            if group["weight_decay"]:  # else it is of what `weight_decay_on` leaves out
+                group["weight_decay"] = settings.head_weight_decay
+        return [*self.groups_by_decay(others), *own]

@@ -80,6 +80,7 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
             weight_decay=4e-5,
             optimiser="rmsprop",
             head_rate=5.0,
+            head_weight_decay=4e-5,
             backbone_epochs=35,
             labels_epochs=65,
             classifier_epochs=60,
@@ -96,7 +97,8 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
         )
         fast = Settings()
         pretrained = fast.pretrained(
-            head={"head": "pool", "labels_rate": 0.005}, tune={"labels_rate": 0.02, "classifier_rate": 0.02}
+            head={"head": "pool", "head_weight_decay": 0.01, "labels_rate": 0.005},
+            tune={"labels_rate": 0.02, "classifier_rate": 0.02},
         )
         return {"fast": fast, **pretrained, "paper": images, "paper-open-images": images}
 

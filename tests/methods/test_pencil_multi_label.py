@@ -125,6 +125,18 @@ def test_the_head_learns_at_its_own_rate():
     assert len(make_trainer("pencil", head="pool", head_rate="5")[0].optimiser.param_groups) == 1
 
 
+def test_the_head_decays_by_its_own_number_where_weights_decay():
+    def decays(**changes):
+        groups = make_trainer("pencil", **changes)[0].optimiser.param_groups
+        return [group["weight_decay"] for group in groups]
+
+    assert decays(weight_decay="0.2", head_weight_decay="0.01") == [0.2, 0.01]
+    assert decays(weight_decay="0", head_weight_decay="0.01") == [0, 0]
+    kernels = decays(weight_decay="0.2", head_weight_decay="0.01", weight_decay_on="kernels")
+    assert sorted(kernels) == [0, 0, 0.01, 0.2]
+    assert decays(head="pool", weight_decay="0.2", head_weight_decay="0.01") == [0.2]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_presets_are_whole_and_those_of_the_paper_have_its_numbers(name):
     presets = method_class(name, "multi").presets()

@@ -28,6 +28,7 @@ _REGISTRY = {
     "bootstrapping": ("labelfix.methods.bootstrapping", "Bootstrapping"),
     "mixup": ("labelfix.methods.mixup", "Mixup"),
     "early-learning": ("labelfix.methods.early_learning", "EarlyLearning"),
+    "mixmatch": ("labelfix.methods.mixmatch", "MixMatch"),
 }
 
 # What takes the place of a method where a row may have several labels.
@@ -37,7 +38,7 @@ _MULTI_LABEL = {
 }
 
 # What `auto` compares, by the task; the first is what it is where nothing is compared. Others are left out as each of
-# them costs a training, and meta as it needs verified labels.
+# them costs a training, and meta and mixmatch as they need verified labels.
 AUTO = "auto"
 _CANDIDATES = {"single": ("bmm", "cross-entropy", "nnaqc"), "multi": ("pencil",)}
 

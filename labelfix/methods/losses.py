@@ -17,6 +17,11 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
+def squared_error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over rows and classes of (softmax(logits) - targets)^2 (Berthelot et al. 2019, equation 4); a scalar."""
+    return (logits.softmax(dim=1) - targets).square().mean()
+
+
 def generalised_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, q: float) -> torch.Tensor:
     """L_q = (1 - p_label^q) / q of every row (B,), in [0, 1 / q) (Zhang, Sabuncu 2018); q in (0, 1]."""
     # By the logarithm: p^q has no finite gradient where p has run out of float32.
@@ -86,6 +91,24 @@ def mean_probs(logits: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
 def mix(first: torch.Tensor, second: torch.Tensor, share: float | torch.Tensor) -> torch.Tensor:
     """Mixup: share * first + (1 - share) * second, elementwise (Zhang et al. 2018); a tensor broadcasts."""
     return torch.lerp(second, first, share)
+
+
+def mix_pool(
+    images: torch.Tensor, targets: torch.Tensor, partner: torch.Tensor, share: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixup of every entry of a pool with another one, each by a share of its own.
+
+    Args:
+        images: (B, C, H, W).
+        targets: (B, K), rows that sum to 1.
+        partner: (B,) int64, places in the pool.
+        share: (B,) of the entry itself, in [0, 1].
+
+    Returns:
+        Mixed images (B, C, H, W) and targets (B, K).
+    """
+    mixed = mix(images, images[partner], share.view(-1, 1, 1, 1))
+    return mixed, mix(targets, targets[partner], share.view(-1, 1))
 
 
 def clean_share(noise: torch.Tensor, partner_noise: torch.Tensor) -> torch.Tensor:

@@ -83,10 +83,11 @@ from labelfix.methods import look_ahead
 from labelfix.methods.base import Flag, Method, MethodSettings, Phase, Predict, TrainState, setting
 from labelfix.methods.batch import Batch, Labels, packed_to_device
 from labelfix.methods.look_ahead import MetaWeights, Outputs, Parameters, Step
-from labelfix.methods.losses import consistency, mix, rms_normalised, sharpened, soft_cross_entropy
+from labelfix.methods.losses import consistency, mix, mix_pool, rms_normalised, sharpened, soft_cross_entropy
 from labelfix.methods.moving_labels import MovingLabels, MovingLabelSettings
 from labelfix.methods.own_model import OwnModel
 from labelfix.methods.schedules import cosine_cycles, step_decay
+from labelfix.methods.trusted_stream import TrustedStream
 from labelfix.networks.statistics import frozen_statistics
 from labelfix.random_state import seed_generators
 
@@ -263,15 +264,13 @@ def presets() -> dict[str, MethodSettings]:
 _VISIT_DECAY = 0.9
 
 
-class Meta(MovingLabels, OwnModel):
+class Meta(MovingLabels, OwnModel, TrustedStream):
     """Two views with pseudo labels, a look-ahead that weighs and re-labels, mixup anchored at trusted samples."""
 
     keeps_given: torch.Tensor
     guesses: torch.Tensor
-    verified: torch.Tensor
     settings: Settings
     settings_type: ClassVar[type[MethodSettings]] = Settings
-    needs_trusted: ClassVar[bool] = True
     row_axes: ClassVar[Mapping[str, int]] = {**Method.row_axes, "keeps_given": 0, "guesses": 0}
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
@@ -279,8 +278,6 @@ class Meta(MovingLabels, OwnModel):
         # Running means over the visits of a row: how often its given label was kept, and its pseudo label.
         self.register_buffer("keeps_given", torch.ones(len(self.given), device=self.given.device))
         self.register_buffer("guesses", torch.zeros_like(self.ensembled_probs))
-        verified = torch.tensor(labels.trusted, device=self.given.device)
-        self.register_buffer("verified", verified, persistent=False)
 
     @classmethod
     def presets(cls) -> dict[str, MethodSettings]:
@@ -316,18 +313,14 @@ class Meta(MovingLabels, OwnModel):
 
     def trusted_slices(self, phase: Phase, steps: int, rng: np.random.Generator) -> list[np.ndarray] | None:
         """As many trusted rows a step as there are others, every class as often as the next; none in the warm-up."""
-        return (
-            None
-            if phase.name == "warmup"
-            else balanced_slices(self.labels.trusted, steps, self.settings.batch_size, rng)
-        )
+        return None if phase.name == "warmup" else super().trusted_slices(phase, steps, rng)
 
     def loss(self, when: TrainState, batch: Batch) -> dict[str, torch.Tensor]:
         """(L_omega + L_lambda) / 2 + L_beta^p + p L_beta^u + k L_KL (algorithm 1), or cross-entropy before it.
 
         Without `relabel` L_omega stands alone and whole; parts of no weight are left out, and their forward too.
         """
-        settings, given = self.settings, self._one_hot(self.given[batch.rows])
+        settings, given = self.settings, self.one_hot(self.given[batch.rows])
         logits = self.network(batch.views[0]).float()
         self.remember(when, batch.rows, logits)
         if when.phase.name == "warmup":
@@ -420,9 +413,8 @@ class Meta(MovingLabels, OwnModel):
         )
         drawn, partner, share = packed_to_device(weak.device, choice, order, larger)
         images = torch.cat([trusted.views[0][drawn], weak, strong])
-        labels = torch.cat([self._one_hot(self.verified[trusted.rows[drawn]]), believed, believed])
-        mixed = mix(images, images[partner], share.view(-1, 1, 1, 1))
-        targets = mix(labels, labels[partner], share.view(-1, 1))
+        labels = torch.cat([self.one_hot(self.verified[trusted.rows[drawn]]), believed, believed])
+        mixed, targets = mix_pool(images, labels, partner, share)
         # Each third of the pool is normalised on its own, as a batch.
         logits = self._normalised(self.network(mixed).float().unflatten(0, (3, count))).flatten(0, 1)
         anchored = soft_cross_entropy(logits[:count], targets[:count])
@@ -430,9 +422,6 @@ class Meta(MovingLabels, OwnModel):
 
     def _normalised(self, logits: torch.Tensor) -> torch.Tensor:
         return rms_normalised(logits) if self.settings.logit_norm else logits
-
-    def _one_hot(self, labels: torch.Tensor) -> torch.Tensor:
-        return F.one_hot(labels, self.labels.num_classes).float()
 
     def _remember_choices(
         self, when: TrainState, rows: torch.Tensor, guess: torch.Tensor, choices: MetaWeights
@@ -461,27 +450,3 @@ class Meta(MovingLabels, OwnModel):
         beliefs = mixture_belief(1 - kept, guesses, given[rows])
         noise = 1 - beliefs[np.arange(len(rows)), given[rows]]
         return Evidence.of_rows(beliefs, noise, rows, len(given), self.own_fit(), {}, PAPER_RULE)
-
-
-def balanced_slices(trusted: np.ndarray, steps: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Trusted rows for every step of an epoch: classes in turn, and of each class its rows in turn.
-
-    Args:
-        trusted: (N,) int64, verified labels, -1 for none; at least one row is trusted.
-        steps: of the epoch.
-        size: rows a step.
-        rng: for the orders.
-
-    Returns:
-        `steps` arrays (size,) int64; a row comes again only when the others of its class have had their turn.
-    """
-    all_rows = np.flatnonzero(trusted >= 0)
-    _, first = np.unique(trusted[all_rows], return_index=True)
-    classes = trusted[all_rows[np.sort(first)]]  # as they come, so that their numbers decide nothing
-    rounds = -(-steps * size // len(classes))
-    turns = np.empty((rounds, len(classes)), np.int64)
-    for column, label in enumerate(classes):
-        rows = np.flatnonzero(trusted == label)
-        passes = [rng.permutation(rows) for _ in range(-(-rounds // len(rows)))]
-        turns[:, column] = np.concatenate(passes)[:rounds]
-    return list(rng.permuted(turns, axis=1).ravel()[: steps * size].reshape(steps, size))

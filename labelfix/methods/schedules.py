@@ -29,6 +29,19 @@ def warmup_cosine(done: float, warmup: float = 0.1) -> float:
     return (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
 
 
+def linear_rise(done: float, until: float) -> float:
+    """Factor of a weight that rises evenly from 0 to 1, where it stays from `until` on.
+
+    >>> [linear_rise(done, 0.25) for done in (0.0, 0.125, 0.25, 1.0)]
+    [0.0, 0.5, 1.0, 1.0]
+
+    Args:
+        done: share of the training, 0 to 1.
+        until: share in which it rises, over 0 and at most 1.
+    """
+    return min(done / until, 1.0)
+
+
 def linear_steps(step: int, first: float, last: float, count: int) -> float:
     """Entry `step` (from 0) of `count` >= 1 evenly spaced values from `first` to `last`, and `last` ever after."""
     done = min(step / max(count - 1, 1), 1.0)

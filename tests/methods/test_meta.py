@@ -25,8 +25,9 @@ from labelfix.methods import look_ahead
 from labelfix.methods.base import TrainState
 from labelfix.methods.batch import Labels
 from labelfix.methods.look_ahead import Step, meta_weights
-from labelfix.methods.meta import Meta, balanced_slices, presets
+from labelfix.methods.meta import Meta, presets
 from labelfix.methods.schedules import cosine_cycles
+from labelfix.methods.trusted_stream import balanced_slices
 from labelfix.networks.statistics import frozen_statistics
 
 FAST = presets()["fast"]

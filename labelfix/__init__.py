@@ -9,7 +9,8 @@ above it here:
     networks/       what is trained, a network a file; encoders: pretrained ones by name; heads: what stands on them
     estimation/     from predictions to flags: in_sample (what training remembers), held_out (evidence), judgement over
                     noise_model, noise_levels, controls; verdicts: the rule of the flags; mixture: bmm's; calibration
-    methods/        one paper a file, with settings and loss, over base; shared: losses, schedules, look_ahead
+    methods/        one paper a file, with settings and loss, over base; shared: losses, schedules, look_ahead,
+                    trusted_stream
     config          the options of a scan, resolved; devices: what `auto` means here
     training/       trainer: the only loop; batches, augmentation, features (frozen encoders), folds, checkpoint, resume
     results/        what a run leaves: corrections, summary, model_card, classifier, decisions, run_folder

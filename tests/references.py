@@ -317,3 +317,37 @@ def slow_mean_rank(noise: list[list[float]]) -> list[float]:
                 ranks.append((below + sum(score == run[row] for score in scores) / 2) / len(scores))
         found.append(sum(ranks) / len(ranks) if ranks else float("nan"))
     return found
+
+
+def mixmatch_guess(views: list[np.ndarray], temperature: float) -> np.ndarray:
+    """Berthelot et al. 2019, equations 6 and 7: the mean of the softmaxes of views, sharpened."""
+    probs = [softmax(logits) for logits in views]
+    out = np.empty_like(probs[0])
+    for i in range(len(out)):
+        powers = [
+            (sum(p[i, k] for p in probs) / len(probs)) ** (1 / temperature) for k in range(out.shape[1])
+        ]
+        out[i] = [power / sum(powers) for power in powers]
+    return out
+
+
+def mixmatch_pool(entries: np.ndarray, partner: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Berthelot et al. 2019, equations 8 to 11: l' x + (1 - l') x', l' the larger of l and 1 - l, entry by entry."""
+    larger = [max(share, 1 - share) for share in shares]
+    return np.stack([s * entries[i] + (1 - s) * entries[partner[i]] for i, s in enumerate(larger)])
+
+
+def mixmatch_losses(logits: np.ndarray, targets: np.ndarray, count: int) -> tuple[float, float]:
+    """Berthelot et al. 2019, equations 3 and 4: L_X of the first `count` entries, L_U of the rest."""
+    probs = softmax(logits)
+    squares = [
+        (targets[i, k] - probs[i, k]) ** 2 for i in range(count, len(probs)) for k in range(probs.shape[1])
+    ]
+    return cross_entropy(targets[:count], logits[:count]), sum(squares) / len(squares)
+
+
+def view_divergence(weak: np.ndarray, strong: np.ndarray) -> float:
+    """Zhang et al. 2020, 4.2: mean KL of the strong view's prediction from the weak one's."""
+    p, q = softmax(weak), softmax(strong)
+    rows = [sum(p[i, k] * np.log(p[i, k] / q[i, k]) for k in range(p.shape[1])) for i in range(len(p))]
+    return float(np.mean(rows))

@@ -139,7 +139,7 @@ def test_what_auto_meant_holds_for_an_unfinished_run(world, tmp_path):
     assert labelfix.plan(world[0] / "images", overwrite=True, **options)["tune"] == "none"
 
 
-@pytest.mark.parametrize("method", ["meta", "bmm"])
+@pytest.mark.parametrize("method", ["meta", "mixmatch", "bmm"])
 def test_rows_in_no_fold_are_predicted_as_by_the_classifier(world, tmp_path, method):
     """These are the verified ones; images of a size that is seen in four views, of which the classifier sees two."""
     large = onnx_file(tmp_path / "large.onnx", size=96, cell=16)

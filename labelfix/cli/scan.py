@@ -119,7 +119,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--check-trusted/--no-check-trusted",
         default=None,
         help="Whether half of --trusted, where 20 or more of its labels differ from the given ones, is kept from "
-        "training, to calibrate the scores and check the corrections on.  [default: but for meta]",
+        "training, to calibrate the scores and check the corrections on.  [default: but for meta and mixmatch]",
     ),
     click.option(
         "--test",

@@ -223,6 +223,12 @@ IMPOSSIBLE = [
     ("meta", "consistency", -1.0, "must be"),
     ("meta", "cycles", -1, "must be"),
     ("meta", "ema_decay", 2.0, "must be"),
+    ("mixmatch", "temperature", 0.0, "must be a number over 0"),
+    ("mixmatch", "mixup_alpha", 0.0, "must be a number over 0"),
+    ("mixmatch", "ramp_share", 0.0, "must be a number over 0, and at most 1"),
+    ("mixmatch", "unlabelled_weight", -1.0, "must be a number from 0 up"),
+    ("mixmatch", "consistency", float("nan"), "must be a number from 0 up"),
+    ("mixmatch", "ema_decay", 1.5, "must be a number from 0 to 1"),
     ("bmm", "temperature_epochs", 0, "must be at least 1"),
 ]  # fmt: skip
 

@@ -26,7 +26,7 @@ from onnx_files import onnx_file
 from sklearn.datasets import load_digits
 
 import labelfix
-from labelfix.methods import method_names
+from labelfix.methods import method_class, method_names
 
 Data = tuple[np.ndarray, np.ndarray]
 _ROWS = 60
@@ -90,7 +90,7 @@ def scan(make: Callable[[], Data], method: str, way: str, out: Path) -> labelfix
     options = {"epochs": 3, "batch_size": 16, **WAYS[way]}
     if way == "encoder":
         options["encoder"] = str(onnx_file(out.parent / "own.onnx", size=8, cell=2))
-    if method == "meta":
+    if method_class(method).needs_trusted:
         first = [int(np.flatnonzero(labels == name)[0]) for name in np.unique(labels)]
         lines = [f"{row},{labels[row]}" for row in first]
         (out.parent / "trusted.csv").write_text("\n".join(["sample_id,label", *lines]) + "\n")

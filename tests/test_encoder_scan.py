@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score
 
 import labelfix
-from labelfix.methods import method_names
+from labelfix.methods import method_class, method_names
 from labelfix.training import features
 
 ROWS = 300
@@ -60,7 +60,7 @@ def cache(shared_cache, monkeypatch):
 
 def head(world, out, method="cross-entropy", **options):
     folder = world[0]
-    trusted = folder / "trusted.csv" if method == "meta" else None
+    trusted = folder / "trusted.csv" if method_class(method).needs_trusted else None
     given = {"encoder": folder / "own.onnx", "trusted": trusted, **HEAD, **options}
     return labelfix.scan(folder / "images", out=out, method=method, **given)
 

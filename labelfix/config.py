@@ -32,7 +32,7 @@ _GLYPHS_BELOW = 32  # pixels
 _HELD_OUT_ROWS, _HELD_OUT_SHARES = 500, (0.02, 0.2)
 _SHARE = re.compile(r"\d*\.?\d+")
 _SMALLEST, _LARGEST = 8, 1024  # pixels
-_OF_A_PROBE = ("preset", "settings", "tune", "image_size", "flip", "folds", "holdout")
+_OF_A_PROBE = ("backbone", "preset", "settings", "tune", "image_size", "flip", "folds", "holdout")
 _PACKAGES = ("labelfix", "torch", "torchvision", "numpy", "scipy", "pillow", "pyarrow", "scikit-learn")
 
 
@@ -62,7 +62,7 @@ class ScanConfig:
         features: path of the user's own features that heads are trained on; None without any, and in memory.
         features_sha256: of that file or array; None without any.
         task: "single" for one label a row, "multi" for several.
-        probe: of the linear probe beside a fine-tuned encoder; None without one.
+        probe: of the linear probe beside the network; None without one.
     """
 
     method: str
@@ -376,7 +376,7 @@ class ScanOptions(BaseModel):
         settings = self._settings(self._preset(tune), manifest.task, changes, is_vector=is_vector)
         backbone = resolve_backbone(backbone, device, size)
         folds = self._folds(tune)
-        config = ScanConfig(
+        return ScanConfig(
             method=self.method,
             preset=self._preset(tune),
             settings=settings,
@@ -396,21 +396,25 @@ class ScanOptions(BaseModel):
             thresholds=thresholds,
             task=manifest.task,
         )
-        return replace(config, probe=self._probe(manifest, config))
 
-    def _probe(self, manifest: Manifest, config: ScanConfig) -> ScanConfig | None:
-        """The linear probe of a fine-tuned encoder: the same method's head on the encoder as it was, in folds.
+    def with_probe(self, config: ScanConfig, manifest: Manifest, encoder: str) -> ScanConfig:
+        """The same with a linear probe beside it: the method's head on an encoder as it was published, in folds.
 
-        Predictions averaged over a training remember the labels, and the probe's never saw them. None where folds tell
-        as much, where nothing is left out to weigh the two by, and where a method reads its findings another way.
+        Predictions averaged over a training remember the labels, and the probe's never saw them. There is none where
+        folds tell as much, where nothing is left out to weigh the two by, or where findings are read another way.
+
+        Args:
+            config: what `resolve` made of these options.
+            manifest: of the source.
+            encoder: by its name, or "none".
         """
         is_read = getattr(config.settings, "score_from", "") == "trajectory"
-        if config.is_frozen or not is_encoder(config.backbone) or not config.holdout or not is_read:
-            return None
+        if encoder == "none" or config.is_frozen or not config.holdout or not is_read:
+            return config
         settings = {name: value for name, value in self.settings.items() if name == "flip"}
-        options: dict[str, Any] = {"tune": "none", "preset": "fast", "settings": settings}
+        options: dict[str, Any] = {"encoder": encoder, "tune": "none", "preset": "fast", "settings": settings}
         options |= {"epochs": None, "batch_size": None, "holdout": "auto"}
-        return self.model_copy(update=options).resolve(manifest)
+        return replace(config, probe=self.model_copy(update=options).resolve(manifest))
 
     def _settings(
         self, preset: str, task: str, changes: Mapping[str, Any], *, is_vector: bool

@@ -17,13 +17,14 @@ from labelfix.config import ScanConfig, ScanOptions, environment
 from labelfix.data.images.readable import look_warnings
 from labelfix.data.known_truth import known_wrong
 from labelfix.data.manifest import Manifest
-from labelfix.data.own_numbers import FEATURES, checked_features, read_numbers
+from labelfix.data.own_numbers import FEATURES, Numbers, checked_features, read_numbers
 from labelfix.data.verified_labels import MIN_DIFFERENT, Trusted
 from labelfix.device_errors import plain_device_errors
 from labelfix.devices import resolve_device
 from labelfix.errors import InputError
 from labelfix.methods import AUTO, method_class
 from labelfix.methods.batch import Labels
+from labelfix.networks.encoders import LITE0, is_encoder
 from labelfix.output_paths import check_output
 from labelfix.pred_probs import plan_pred_probs
 from labelfix.random_state import own_random_state
@@ -100,7 +101,8 @@ class ScanPlan:
         earlier = {} if chosen.overwrite else run_folder.resolved_autos(folder)
         settled, trial = _with_encoder(chosen, manifest, folder, earlier, reporter)
         first, *others = (
-            each.resolve(manifest, earlier, numbers) for each in settled.candidates(manifest.task)
+            _resolved(each, manifest, earlier, numbers, has_tried=trial is not None)
+            for each in settled.candidates(manifest.task)
         )
         return cls(
             manifest,
@@ -267,6 +269,24 @@ def _planned_passes(planned: ScanPlan, network: nn.Module) -> tuple[dict[str, in
     # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
     of_folds = None if folds is None else sum(units_of) * (config.folds - int((folds >= 0).sum()) / rows)
     return {phase.name: phase.epochs for phase in phases_of[0]}, units, of_folds, rows
+
+
+def _resolved(
+    options: ScanOptions,
+    manifest: Manifest,
+    earlier: Mapping[str, Any],
+    features: Numbers | None,
+    *,
+    has_tried: bool,
+) -> ScanConfig:
+    """The config with its linear probe: on the encoder that is fine-tuned, or on the one that a trial did not take.
+
+    What a trial says of some rows may be wrong of all of them, and two networks that err in other places know more.
+    """
+    config = options.resolve(manifest, earlier, features)
+    if is_encoder(config.backbone):
+        return options.with_probe(config, manifest, options.encoder)
+    return options.with_probe(config, manifest, LITE0) if has_tried else config
 
 
 def _with_encoder(

@@ -228,8 +228,8 @@ class TestLinearProbe:
         epochs = pq.read_table(whole.out / "epochs.parquet").to_pandas()
         assert epochs.groupby("method").fold.nunique().to_dict() == {"bmm": 0, "probe": 5}
         said = whole.summary["diagnostics"]["networks"]
-        assert said["log_likelihood"].keys() == {"fine-tuned", "probe"}
-        assert set(said["taken"]) <= {"fine-tuned", "probe"}
+        assert said["log_likelihood"].keys() == {"network", "probe"}
+        assert set(said["taken"]) <= {"network", "probe"}
         config = json.loads((whole.out / "config.json").read_text())["config"]
         assert (config["probe"]["tune"], config["probe"]["folds"]) == ("none", 5)
         assert "a linear probe" in (whole.classifier / "README.md").read_text()
@@ -254,7 +254,7 @@ class TestLinearProbe:
         plan = labelfix.plan(world[0] / "images", out=tmp_path / "run", **asked)
         assert (plan["probe"]["folds"], plan["probe"]["image_size"]) == (5, 32)
         assert plan["features_bytes"] > 0
-        assert "probe: preset=fast-head, image_size=32, folds=5" in program(
+        assert "probe: backbone=lite0, preset=fast-head, image_size=32, folds=5" in program(
             "scan", world[0] / "images", "--dry-run", "--out", tmp_path / "run", "--encoder", "lite0", "--tune", "all",
             "--image-size", "32", "--method", "bmm", cwd=tmp_path,
         ).stdout  # fmt: skip

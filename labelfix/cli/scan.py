@@ -230,7 +230,7 @@ def _print_plan(planned: dict[str, Any]) -> None:
         if name == "candidates":
             continue  # a line each, below
         if name == "probe":
-            value = {part: value[part] for part in ("preset", "image_size", "folds")}
+            value = {part: value[part] for part in ("backbone", "preset", "image_size", "folds")}
         shown = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
         if value != {}:
             say(f"{name.replace('_', ' ')}: {shown}")

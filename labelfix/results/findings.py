@@ -51,7 +51,7 @@ def find(
         crossed: predictions of the folds' networks, None without folds; rows in no fold take the trainer's logits.
         thresholds: of the verdicts.
         around: what was seen of the rows beside their labels.
-        probe: predictions of the linear probe beside a fine-tuned encoder, None without one.
+        probe: predictions of the linear probe beside the network, None without one.
     """
     plain = trainer.predict("plain")
     logits = plain.cpu().numpy()
@@ -93,7 +93,7 @@ def find(
     return dataclasses.replace(found, removed=manifest.removed, said=manifest.said)
 
 
-TUNED, PROBE = "fine-tuned", "probe"  # whose predictions are weighed
+NETWORK, PROBE = "network", "probe"  # whose predictions are weighed
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray | None]
 """Probabilities (N, K) and given labels (N,) to what ranks the rows (N,); None for what is best known."""
@@ -186,7 +186,7 @@ def of_training(
     averaged, choice = as_held_out(averaged, trained, rows.held_out), None
     if probe is not None:
         unseen_labels = np.where(rows.held_out, rows.given, -1)
-        pooled, choice = believed({TUNED: averaged, PROBE: probe}, unseen_labels, thresholds)
+        pooled, choice = believed({NETWORK: averaged, PROBE: probe}, unseen_labels, thresholds)
         averaged = np.where(np.isfinite(pooled), pooled, averaged)
     # A network knows the labels that it was trained on: by its own word none of them would stand with one left out.
     ranked = score(as_held_out(probs, trained, rows.held_out), rows.given)

@@ -192,7 +192,7 @@ def test_the_presets_of_the_papers_differ_in_their_weights_alone():
     paper = presets["paper"]
     assert paper.train_epochs == round((1 << 20) * 64 / 49_900)  # all rows of CIFAR but ten a class
     assert paper.changed({"unlabelled_weight": 150.0}) == presets["paper-cifar100"]
-    assert paper.changed({"consistency": 20.0}) == presets["paper-kl"]
+    assert paper.changed({"consistency": 1.0}) == presets["paper-kl"]
     # Momentum makes ten steps of one: as much a step as the weight decay of the code, .02 times .002.
     shrinks = paper.learning_rate * paper.weight_decay / (1 - paper.momentum)
     assert shrinks == pytest.approx(0.02 * 0.002)

@@ -74,9 +74,9 @@ def test_a_linear_probe_is_believed_beside_the_network_where_both_together_know_
     )
 
     wrong = given != true
-    assert both.diagnostics["networks"]["taken"] == ["fine-tuned", "probe"]
+    assert both.diagnostics["networks"]["taken"] == ["network", "probe"]
     assert average_precision_score(wrong, both.noise) > average_precision_score(wrong, alone.noise) + 0.01
-    assert useless.diagnostics["networks"]["taken"] == ["fine-tuned"]
+    assert useless.diagnostics["networks"]["taken"] == ["network"]
     np.testing.assert_array_equal(useless.noise, alone.noise)
     np.testing.assert_array_equal(absent.noise, alone.noise)
     assert "networks" not in alone.diagnostics

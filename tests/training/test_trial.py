@@ -145,3 +145,12 @@ def test_the_rows_that_are_tried_are_not_those_that_the_same_seed_put_wrong():
     wrong = (given != true).mean()
     assert len(rows) == 500
     assert abs((given != true)[rows].mean() - wrong) < 0.08
+
+
+def test_the_encoder_that_a_trial_does_not_take_is_a_linear_probe_beside_the_network(digits, tmp_path):
+    plan = labelfix.plan(digits[0], method="bmm")
+    assert (plan["backbone"], plan["probe"]["backbone"], plan["probe"]["folds"]) == ("small", "lite0", 5)
+    assert "probe" not in labelfix.plan(digits[0], method="bmm", encoder="none")
+    run = labelfix.scan(digits[0], out=tmp_path / "run", method="bmm", epochs=6)
+    assert run.summary["encoder_trial"]["encoder"] == "none"
+    assert set(run.summary["diagnostics"]["networks"]["log_likelihood"]) == {"network", "probe"}

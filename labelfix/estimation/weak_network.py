@@ -39,19 +39,6 @@ def network_is_weak(probs: np.ndarray, given: np.ndarray) -> bool:
     return float(likely.mean()) < _LEAST_LIKELY or float(differs.mean()) - contradicted > _WEAK
 
 
-def mostly_taken(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """(K,) bool: the classes that the network takes most of the rows for that are given them.
-
-    Args:
-        probs: (N, K) averaged predictions, NaN rows ignored.
-        given: (N,) int64, -1 for none.
-    """
-    rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
-    taken = probs[rows].argmax(axis=1) == given[rows]
-    count = np.bincount(given[rows], minlength=probs.shape[1])
-    return 2 * np.bincount(given[rows], weights=taken, minlength=probs.shape[1]) > count
-
-
 def unmixed(probs: np.ndarray) -> np.ndarray:
     """Predictions (R, K) without what the network adds of other classes to its surest rows of each class.
 

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from labelfix.estimation.evidence import PAPER_RULE, Evidence
-from labelfix.estimation.weak_network import mostly_taken, network_is_weak
+from labelfix.estimation.one_class import tells_apart
+from labelfix.estimation.weak_network import network_is_weak
 from labelfix.methods.base import MethodSettings, TrainState, setting
 from labelfix.methods.batch import Batch, Labels
 from labelfix.methods.binary_losses import (
@@ -27,7 +28,6 @@ from labelfix.methods.moving_labels import looked_at
 from labelfix.methods.multi_label import MultiLabelMethod, MultiLabelSettings
 from labelfix.methods.pencil import FIRST_LOGIT, Stages, StageSettings, stage_of
 
-_HALF = 0.5  # from which an answer is yes
 _OPEN_IMAGES_CLASSES = 250
 _EVERY_OTHER = tuple(range(2, 60, 2))
 
@@ -65,9 +65,9 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
 
     def __init__(self, network: nn.Module, labels: Labels, settings: Settings) -> None:
         super().__init__(network, labels, settings)
-        # Which answers may move, no and yes of each class, as numbers, so that a step need not wait for the device.
+        # Which classes may move, as numbers, so that a step need not wait for the device.
         start = 1.0 if settings.when_weak == "go" else 0.0
-        self.register_buffer("moving", torch.full_like(labels.class_prior.repeat(2, 1), start))
+        self.register_buffer("moving", torch.full_like(labels.class_prior, start))
 
     @classmethod
     def presets(cls) -> dict[str, MethodSettings]:
@@ -121,15 +121,14 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
             gradient = binary_label_gradient(
                 logits.detach(), labels, given, rho=settings.rho, kl_weight=settings.kl_weight
             )
-            moving = torch.where(given >= _HALF, self.moving[1], self.moving[0])
-            self.label_logits[batch.rows] -= self.label_step(when) * moving * gradient
+            self.label_logits[batch.rows] -= self.label_step(when) * self.moving * gradient
         return parts
 
     def may_move(self, probs: np.ndarray) -> bool:
-        """Which answers may move, and whether there is any: of classes that the network is not too weak for.
+        """Which classes may move, and whether there is any: those that the network is not too weak for.
 
-        Of those only an answer that it gives most of the rows that are given it. Else it misses more than is wrong:
-        where few rows have a class, a network unsure of all of them would take the class from nearly every one.
+        It must also surely rank rows that are given a class before others. Where few rows have a class, a network that
+        is unsure of all of them would take it from nearly every one.
 
         Args:
             probs: (N, K) its averaged predictions so far.
@@ -137,19 +136,20 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
         if self.settings.when_weak == "go":
             return True
         probs, given, targets = looked_at(probs, self.given.cpu().numpy(), self.given_targets.cpu().numpy())
-        states = np.where((given >= 0)[:, None], targets >= _HALF, -1)
-        may = np.zeros((2, len(states.T)), dtype=bool)
-        for label, (one, state) in enumerate(zip(probs.T, states.T, strict=True)):
-            two = np.stack([1 - one, one], axis=1)
-            may[:, label] = mostly_taken(two, state) & (not network_is_weak(two, state))
-        self.moving.copy_(torch.from_numpy(may))
-        self.moves = bool(may.any())
+        states = np.where((given >= 0)[:, None], targets >= 0.5, -1)
+        may = [
+            tells_apart(one, state, state >= 0)
+            and not network_is_weak(np.stack([1 - one, one], axis=1), state)
+            for one, state in zip(probs.T, states.T, strict=True)
+        ]
+        self.moving.copy_(torch.tensor(may, dtype=torch.float32))
+        self.moves = any(may)
         return self.moves
 
     def changed_share(self) -> float:
         """Share of the states of classes in rows that are others than given."""
         rows = self.given >= 0
-        return float(((self.label_logits >= 0) != (self.given_targets >= _HALF))[rows].float().mean())
+        return float(((self.label_logits >= 0) != (self.given_targets >= 0.5))[rows].float().mean())
 
     def own_evidence_of(self, label: int) -> Evidence:
         """What its own labels say of one class, a question with the answers 0 and 1, by the paper's rule."""
@@ -160,7 +160,7 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
         if not self.settings.kl_weight:
             # At rest y = (f + rho given) / (1 + rho): what is wanted is f.
             belief = np.clip((1 + rho) * belief - rho * target, 0, 1)
-        beliefs, noise = np.stack([1 - belief, belief], axis=1), np.where(target >= _HALF, 1 - belief, belief)
+        beliefs, noise = np.stack([1 - belief, belief], axis=1), np.where(target >= 0.5, 1 - belief, belief)
         return Evidence.of_rows(beliefs, noise, rows, len(given), self.own_fit(), {}, PAPER_RULE)
 
     def _start_labels(self) -> None:

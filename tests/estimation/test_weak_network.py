@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from labelfix.estimation.weak_network import mostly_taken, network_is_weak
+from labelfix.estimation.weak_network import network_is_weak
 
 
 def predictions(labels, sure=0.9, num_classes=10):
@@ -43,10 +43,3 @@ def test_a_class_of_few_rows_keeps_no_label_of_others(given):
     seen = np.where(given == 3, 5, given)
 
     assert not network_is_weak(predictions(seen)[few], given[few])
-
-
-def test_a_class_is_mostly_taken_where_more_than_half_of_its_rows_are():
-    given = np.array([0, 0, 0, 1, 1, 2, -1])
-    probs = np.eye(3)[[0, 0, 1, 1, 0, 2, 2]]
-    probs[5] = np.nan
-    assert mostly_taken(probs, given).tolist() == [True, False, False]

@@ -32,7 +32,7 @@ from labelfix.scan_plan import ScanPlan, on_device
 from labelfix.threads import one_blas_thread
 from labelfix.training.batches import Source
 from labelfix.training.comparison import Compared, compare
-from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out
+from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out, probe_folds
 from labelfix.training.resume import train
 from labelfix.training.setup import (
     encoded_size,
@@ -46,6 +46,8 @@ from labelfix.training.setup import (
 )
 from labelfix.training.shards import deal, deal_evenly
 from labelfix.training.trainer import EpochReport, Trainer
+
+NO_PROBE = "no linear probe beside the network"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def _scan(source: Any, reporter: Reporter, options: Mapping[str, Any]) -> Run:
             trained = _train(planned, seen, around.copies, begin, reporter)
             trainer, crossed = trained.trainer, trained.crossed
             effort = cost(trainer, trained.reports, None if crossed is None else crossed.forward_units)
+            effort["training_seconds"] = round(effort["training_seconds"] + trained.probe_seconds, 3)
         if processes.rank():  # the first has all that was found, and writes it
             return Run(folder.path, folder.corrections, None, processes.from_first(dict[str, Any]))
         with clock.stage("findings"), one_blas_thread():
@@ -254,10 +257,7 @@ class _Seen:
                 f" for {count:,} images"
             )
         images = open_images(store, config, encoder, on_progress, shard=shard)
-        probed = None
-        if config.probe is not None:
-            frozen = decoded(planned.manifest, config.probe.image_size, reporter)
-            probed = open_images(frozen, config.probe, open_encoder(config.probe), on_progress, shard=shard)
+        probed = _probed_images(planned, config.probe, on_progress, reporter)
         if test_store is None:
             return cls(store, images, None, None, encoder, probed)
         dealt = deal_evenly(len(test_store.images))
@@ -282,6 +282,11 @@ class _Trained:
         """Of the epochs of every fold of the linear probe."""
         found = {} if self.probe is None else self.probe.reports
         return {(PROBE, fold): some for fold, some in found.items()}
+
+    @property
+    def probe_seconds(self) -> float:
+        """Of its training."""
+        return sum(report.elapsed_seconds for some in self.probe_reports.values() for report in some)
 
     @property
     def crossed(self) -> CrossFit | None:
@@ -332,9 +337,9 @@ def _train(
     is_other_environment = processes.from_first(begin)
     compared, probe = None, None
     reports: dict[Training, list[EpochReport]] = {}
-    if config.probe is not None:
+    if seen.probed is not None and config.probe is not None:
         del trainer  # it has shown that the network can be built; the device has room for one at a time
-        probe = _probe(planned, config.probe, seen, labels, groups, reporter)
+        probe = _probe(planned, config.probe, seen.probed, labels, trusted_labels, groups, held_out, reporter)
         trainer = on_all_rows(config)
     if folds is not None:
         del trainer
@@ -355,25 +360,45 @@ def _train(
     return _Trained(trainer, config, held_out, compared, probe, reports, is_other_environment)
 
 
+def _probed_images(
+    planned: ScanPlan,
+    config: ScanConfig | None,
+    on_progress: Callable[[int, int], None],
+    reporter: Reporter,
+) -> Source | None:
+    """The images as a linear probe sees them; None without one, or where the disk has no room."""
+    if config is None:
+        return None
+
+    def on_decoded(done: int, total: int) -> None:
+        reporter.progress("decode for the probe", done, total)
+
+    try:
+        store = ImageStore.open_or_build(planned.manifest, config.image_size, on_progress=on_decoded)
+        # The device keeps its room for what is trained.
+        return open_images(store, config, open_encoder(config), on_progress, resident=False)
+    except InputError as error:
+        reporter.message(f"warning: {NO_PROBE}: {error}")
+        return None
+
+
 def _probe(
     planned: ScanPlan,
     config: ScanConfig,
-    seen: _Seen,
+    images: Source,
     labels: np.ndarray,
+    trusted_labels: np.ndarray,
     groups: np.ndarray | None,
+    held_out: np.ndarray,
     reporter: Reporter,
 ) -> CrossFit | None:
-    """What a linear probe says of rows that it never saw; None where too few could be held out."""
-    assert seen.probed is not None
-    try:
-        folds = folds_of_rows(labels, groups, planned.trusted, config)
-    except InputError as error:
-        reporter.message(f"warning: no linear probe beside the network: {error}")
+    """What a linear probe says of rows that it never saw; None where none can be held out, or it cannot be weighed."""
+    folds, why = probe_folds(labels, groups, planned.trusted, config, held_out)
+    if folds is None:
+        reporter.message(f"warning: {NO_PROBE}: {why}")
         return None
-    assert folds is not None
-    _, trusted_labels = planned.training_labels(seen.store.valid)
     return cross_fit(
-        seen.probed, labels, folds, len(planned.manifest.class_names), config, planned.folder.checkpoint, reporter,
+        images, labels, folds, len(planned.manifest.class_names), config, planned.folder.checkpoint, reporter,
         trusted_labels=trusted_labels, targets=training_targets(planned.manifest, planned.trusted), name=PROBE,
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ from labelfix.results import run_folder
 from labelfix.results.run_folder import RunFolder
 from labelfix.results.summary import units_per_row
 from labelfix.threads import one_blas_thread
-from labelfix.training.folds import folds_of_rows, hold_out
+from labelfix.training.folds import folds_of_rows, hold_out, probe_folds
 from labelfix.training.setup import (
     planned_network,
     seconds_per_unit,
@@ -178,7 +178,7 @@ class ScanPlan:
             self.trusted,
             self.trusted_path,
             self.test,
-            environment(config.method, config.backbone, config.device),
+            environment(config.method, (config.probe or config).backbone, config.device),
             self.encoder_trial,
         )
 
@@ -212,9 +212,10 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         seconds = seconds_per_unit(network, config) * rows * (units + (of_folds or 0))
         if config.probe is not None:
             head, encoding = planned_network(config.probe, len(manifest.class_names), None)
-            seconds += _seconds_of_probe(replace(planned, config=config.probe), head)
+            seconds += _seconds_of_probe(planned, config.probe, head)
     # What of it lies in the cache is not known before the images are decoded: all are counted.
-    images = manifest.num_rows + (0 if planned.test is None else planned.test.num_rows)
+    tested = 0 if planned.test is None or config.probe is not None else planned.test.num_rows
+    images = manifest.num_rows + tested
     encoded = (
         {}
         if encoding is None
@@ -238,10 +239,15 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
     }
 
 
-def _seconds_of_probe(probing: ScanPlan, head: nn.Module) -> float:
-    """Of the folds of a linear probe: it trains no classifier."""
-    _, _, of_folds, rows = _planned_passes(probing, head)
-    return seconds_per_unit(head, probing.config) * rows * (of_folds or 0)
+def _seconds_of_probe(planned: ScanPlan, config: ScanConfig, head: nn.Module) -> float:
+    """Of the folds of a linear probe, which trains no classifier; 0 where it will have none."""
+    manifest = planned.manifest
+    labels, _ = planned.training_labels(np.ones(manifest.num_rows, dtype=bool))
+    held_out = hold_out(labels, manifest.groups, planned.trusted, planned.config)
+    if probe_folds(labels, manifest.groups, planned.trusted, config, held_out)[0] is None:
+        return 0.0
+    _, _, of_folds, rows = _planned_passes(replace(planned, config=config), head)
+    return seconds_per_unit(head, config) * rows * (of_folds or 0)
 
 
 def _planned_passes(planned: ScanPlan, network: nn.Module) -> tuple[dict[str, int], float, float | None, int]:
@@ -284,6 +290,8 @@ def _resolved(
     What a trial says of some rows may be wrong of all of them, and two networks that err in other places know more.
     """
     config = options.resolve(manifest, earlier, features)
+    if processes.count() > 1:
+        return config  # what a process cannot keep on its disk another may; they would wait for each other
     if is_encoder(config.backbone):
         return options.with_probe(config, manifest, options.encoder)
     return options.with_probe(config, manifest, LITE0) if has_tried else config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import average_precision_score
 
 import labelfix
+from labelfix.errors import InputError
 from labelfix.methods import method_class, method_names
 from labelfix.training import features
 
@@ -259,17 +261,47 @@ class TestLinearProbe:
             "--image-size", "32", "--method", "bmm", cwd=tmp_path,
         ).stdout  # fmt: skip
 
-    def test_too_few_groups_for_folds_are_said_and_the_network_speaks_alone(self, world, tmp_path):
+    def test_too_few_groups_are_said_and_the_network_speaks_alone(self, world, tmp_path):
         paths = sorted((world[0] / "images").rglob("*.png"))[::15]
         lines = "".join(f"{path},{path.parent.name},{index % 3}\n" for index, path in enumerate(paths))
         (tmp_path / "source.csv").write_text("file_name,label,group\n" + lines)
-        heard = Messages()
-        run = labelfix.scan(
-            tmp_path / "source.csv", out=tmp_path / "run", encoder="timm:test_resnet",
-            weights=str(world[0] / "tiny.safetensors"), reporter=heard, **PROBED,
-        )  # fmt: skip
-        assert any("no linear probe" in message and "only 3 groups" in message for message in heard.lines)
+        heard, weights = Messages(), str(world[0] / "tiny.safetensors")
+        asked = {"out": tmp_path / "run", "encoder": "timm:test_resnet", "weights": weights, **PROBED}
+        assert labelfix.plan(tmp_path / "source.csv", **asked)["features_bytes"] > 0
+        run = labelfix.scan(tmp_path / "source.csv", reporter=heard, **asked)
+        assert sum("no linear probe" in line and "groups" in line for line in heard.lines) == 1
         assert "networks" not in run.summary["diagnostics"]
+        assert "linear probe" not in (run.classifier / "README.md").read_text()
+
+    def test_a_disk_without_room_for_its_images_is_said(self, world, tmp_path, monkeypatch):
+        def refuse(*_, **__):
+            raise InputError("the features need 90 GB")
+
+        monkeypatch.setattr("labelfix.training.setup.open_features", refuse)
+        heard = Messages()
+        run = tuned(world, tmp_path / "run", reporter=heard, **PROBED)
+        assert any("no linear probe" in line and "90 GB" in line for line in heard.lines)
+        assert run.summary["fit_reason"]
+
+    def test_several_processes_have_none(self, world, tmp_path, monkeypatch):
+        monkeypatch.setattr("labelfix.scan_plan.processes.count", lambda: 2)
+        weights = str(world[0] / "tiny.safetensors")
+        asked = {"encoder": "timm:test_resnet", "weights": weights, **PROBED}
+        assert "probe" not in labelfix.plan(world[0] / "images", out=tmp_path / "run", **asked)
+
+    def test_an_unfinished_run_of_before_there_were_probes_goes_on(self, world, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            tuned(world, tmp_path / "run", reporter=StopAt(4), **PROBED)
+        path = tmp_path / "run" / "config.json"
+        config = json.loads(path.read_text())
+        del config["config"]["probe"]
+        path.write_text(json.dumps(config))
+        assert "networks" in tuned(world, tmp_path / "run", **PROBED).summary["diagnostics"]
+
+    def test_the_page_names_it(self, world, tmp_path):
+        run = tuned(world, tmp_path / "run", **PROBED)
+        page = Path(labelfix.review(run.corrections, out=tmp_path / "page.html")["path"]).read_text()
+        assert "timm:test_resnet, 32 px, 5 folds" in page
 
 
 def test_the_packaged_encoder_is_enough_for_a_scan(world, tmp_path):

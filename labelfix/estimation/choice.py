@@ -103,7 +103,10 @@ def believed(
     >>> believed({"guesses": guesses, "sees": sees}, given)[0][0].tolist()
     [0.9, 0.1]
     """
-    choice = most_likely(predictions, given, thresholds)
+    judged = given >= 0
+    choice = most_likely(
+        {name: each[judged] for name, each in predictions.items()}, given[judged], thresholds
+    )
     return pool([predictions[name] for name in choice.taken]), choice
 
 

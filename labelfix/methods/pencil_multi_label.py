@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from labelfix.estimation.evidence import PAPER_RULE, Evidence
+from labelfix.estimation.evidence import PAPER_RULE, Evidence, Fit
 from labelfix.estimation.one_class import tells_apart
 from labelfix.estimation.weak_network import network_is_weak
 from labelfix.methods.base import MethodSettings, TrainState, setting
@@ -161,7 +161,12 @@ class MultiLabelPencil(MultiLabelMethod, Stages):
             # At rest y = (f + rho given) / (1 + rho): what is wanted is f.
             belief = np.clip((1 + rho) * belief - rho * target, 0, 1)
         beliefs, noise = np.stack([1 - belief, belief], axis=1), np.where(target >= 0.5, 1 - belief, belief)
-        return Evidence.of_rows(beliefs, noise, rows, len(given), self.own_fit(), {}, PAPER_RULE)
+        fit = self.own_fit()
+        if fit.ok and not self.moving[label]:
+            fit = Fit(
+                ok=False, reason="the network does not tell the rows of this class: its labels stay as given"
+            )
+        return Evidence.of_rows(beliefs, noise, rows, len(given), fit, {}, PAPER_RULE)
 
     def _start_labels(self) -> None:
         """What is given, soft values exactly (N, K); zeros where no label is given."""

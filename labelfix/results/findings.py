@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -69,11 +68,9 @@ def find(
         elif isinstance(method, OwnModel) and method.speaks_for_itself:
             evidence = of_own_model(rows, method.own_evidence(plain), thresholds, probs)
         else:
-            told = (
-                None
-                if probe is None or not probe.is_finite
-                else softmax(probe.logits.astype(np.float64), axis=1)
-            )
+            told = None
+            if probe is not None and probe.is_finite:
+                told = rows.probed(probe, softmax(probe.logits.astype(np.float64), axis=1))
             evidence = of_training(rows, averaged, method.score, thresholds, probs, told)
         kept = rows.of_unknown_class(folds)
         evidence.diagnostics.update(method.diagnostics(plain))
@@ -90,7 +87,7 @@ def find(
         kept=kept,
         around=around,
     )
-    return dataclasses.replace(found, removed=manifest.removed, said=manifest.said)
+    return replace(found, removed=manifest.removed, said=manifest.said)
 
 
 NETWORK, PROBE = "network", "probe"  # whose predictions are weighed
@@ -144,6 +141,17 @@ class Rows:
             of_split,
             len(manifest.class_names),
         )
+
+    def probed(self, probe: CrossFit, probs: np.ndarray) -> np.ndarray:
+        """What a linear probe says of the rows (N, K), NaN for those of a class that its fold knew nothing of.
+
+        Args:
+            probe: its folds, which trained on the rows that the network left out too.
+            probs: (N, K) of them.
+        """
+        trained = replace(self, trained=np.where(self.held_out, self.given, self.trained))
+        unknown = trained.of_unknown_class(probe.fold_of_row)
+        return np.where(unknown[:, None], np.nan, probs)
 
     def of_unknown_class(self, fold_of_row: np.ndarray | None) -> np.ndarray:
         """(N,) bool, rows whose given class no row had on which their network was trained: it knows nothing of it."""
@@ -219,7 +227,7 @@ def of_own_model(rows: Rows, evidence: Evidence, thresholds: Thresholds, probs: 
 
 def _with_rows(evidence: Evidence, others: Evidence, rows: np.ndarray) -> Evidence:
     """The evidence with noise and beliefs of other evidence in some rows (N,) bool."""
-    return dataclasses.replace(
+    return replace(
         evidence,
         noise=np.where(rows, others.noise, evidence.noise),
         probs=np.where(rows[:, None], others.probs, evidence.probs).astype(np.float32),

@@ -73,9 +73,16 @@ def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str
         weights=_weights(config),
         licence=_licence(config),
         changed=_changed(config),
+        is_probed=_is_probed(summary["diagnostics"]),
         believed=choice and ", ".join(choice["taken"]),
         compared=choice and ", ".join(choice["log_likelihood"]),
     )
+
+
+def _is_probed(diagnostics: Mapping[str, Any]) -> bool:
+    """Whether a linear probe is believed: of anything, where every class is judged for itself."""
+    found = (diagnostics, *diagnostics.get("by_class", {}).values())
+    return any("probe" in each["networks"]["taken"] for each in found if "networks" in each)
 
 
 def _network(config: ScanConfig) -> str:

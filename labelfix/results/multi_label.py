@@ -148,8 +148,9 @@ def find(
         logits = np.where((crossed.fold_of_row >= 0)[:, None], crossed.logits, logits)
     probs = expit(logits.astype(np.float64)).astype(np.float32)
     rows = Rows.of(manifest, store, trusted, held_out)
-    told = None if probe is None or not probe.is_finite else expit(probe.logits.astype(np.float64))
-    judge = _Classes(manifest, trusted, trainer, rows, crossed, thresholds, probs, told)
+    if probe is not None and not probe.is_finite:
+        probe = None
+    judge = _Classes(manifest, trusted, trainer, rows, crossed, thresholds, probs, probe)
     failed = diverged(last_reports, probs[store.valid])
     readable = Readable(store.valid, store.errors)
     found = []
@@ -175,7 +176,7 @@ class _Classes:
     crossed: CrossFit | None
     thresholds: Thresholds
     probs: np.ndarray
-    probe: np.ndarray | None
+    probe: CrossFit | None
 
     def state(self, label: int) -> np.ndarray:
         """(N,) int64 as given, -1 unlabelled."""
@@ -215,7 +216,7 @@ class _Classes:
             evidence = of_own_model(rows, method.own_evidence_of(label), self.thresholds, probs)
         else:
             evidence = of_training(
-                rows, averaged, method.score, self.thresholds, probs, self._probed(label, rows.given)
+                rows, averaged, method.score, self.thresholds, probs, self._probed(label, rows)
             )
         if unseen.any() and not tells_apart(self._told(label), rows.given, unseen):
             reason = (
@@ -236,12 +237,12 @@ class _Classes:
             self.probs[:, label] if self.crossed is not None else np.where(known, averaged[:, label], np.nan)
         )
 
-    def _probed(self, label: int, given: np.ndarray) -> np.ndarray | None:
+    def _probed(self, label: int, rows: Rows) -> np.ndarray | None:
         """(N, 2) what the linear probe says of a class of rows that it never saw; None without one."""
         if self.probe is None:
             return None
-        told = self.probe[:, label]
-        return _two(as_given(told, given, np.isfinite(told)))
+        told = expit(self.probe.logits[:, label].astype(np.float64))
+        return rows.probed(self.probe, _two(as_given(told, rows.given, np.isfinite(told))))
 
     def nothing(self, reason: str) -> tuple[Evidence, np.ndarray]:
         """No evidence at all, and why."""

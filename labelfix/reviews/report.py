@@ -110,6 +110,8 @@ def _settings(corrections: Corrections, epochs: pa.Table | None) -> list[list[st
     hidden = ("settings", *(f"{name}_sha256" for name in _FILES))
     plain = {name: value for name, value in config.items() if name not in hidden}
     plain |= {name: Path(plain[name]).name for name in _FILES if plain.get(name)}
+    if plain.get("probe"):
+        plain["probe"] = "{backbone}, {image_size} px, {folds} folds".format(**plain["probe"])
     if "candidates" in plain:
         plain["candidates"] = ", ".join(plain["candidates"])
     if epochs is not None and len(epochs):

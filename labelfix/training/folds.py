@@ -116,6 +116,33 @@ def folds_of_rows(
     return fold_of_row
 
 
+def probe_folds(
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    trusted: Trusted,
+    config: ScanConfig,
+    held_out: np.ndarray,
+) -> tuple[np.ndarray | None, str]:
+    """The folds of a linear probe, as of `folds_of_rows`; None, and why, where it has none.
+
+    Args:
+        labels: as for `folds_of_rows`.
+        groups: as for `folds_of_rows`.
+        trusted: verified labels.
+        config: of the probe.
+        held_out: (N,) bool, rows that the network's training leaves out.
+    """
+    if not held_out.any():
+        return (
+            None,
+            "there are too few rows, or groups of them, to leave some out, by which it would be weighed",
+        )
+    try:
+        return folds_of_rows(labels, groups, trusted, config), ""
+    except InputError as error:
+        return None, str(error)
+
+
 def cross_fit(
     source: Source,
     labels: np.ndarray,

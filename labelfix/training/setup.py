@@ -229,6 +229,7 @@ def open_images(
     on_progress: Callable[[int, int], None] | None = None,
     beside: Source | None = None,
     shard: Shard | None = None,
+    resident: bool | None = None,
 ) -> Source:
     """The images of a scan as its network sees them, or their features as its head does.
 
@@ -239,6 +240,7 @@ def open_images(
         on_progress: of the encoding, called with (rows done, rows in all) now and then.
         beside: the source that is trained on, where these images are only measured on: then they are seen as its are.
         shard: the rows of this process; None for all.
+        resident: as of `Source`.
 
     Raises:
         InputError: no room for the features.
@@ -247,7 +249,7 @@ def open_images(
     views = None if beside is None else beside.augmentation
     if encoder is None:
         own = _augmentation(store, config) if views is None else views
-        return Source(store.images, own, device, beside=beside, shard=shard)
+        return Source(store.images, own, device, resident, beside, shard)
     images = _augmentation(store, config)
     seen = _encoded_views(config, store.stored_size)
     features = open_features(store, encoder, images, seen, device, config.precision_type, on_progress)
@@ -255,7 +257,7 @@ def open_images(
         found = processes.from_first(lambda: statistics(features, store.valid))
         centre, spread = (torch.from_numpy(part).to(device) for part in found)
         views = FeatureViews(images, centre, spread, features.shape[2:])
-    return Source(features, views, device, beside=beside, shard=shard)
+    return Source(features, views, device, resident, beside, shard)
 
 
 def _encoded_views(config: ScanConfig, stored_size: int) -> tuple[EncodedView, ...]:

@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.judgement import DEFAULT_THRESHOLDS, judge
 from labelfix.results.findings import Rows, of_training
+from labelfix.training.folds import CrossFit
 
 ROWS, CLASSES, LEFT_OUT = 1_200, 5, 240
 
@@ -55,9 +56,11 @@ def test_a_test_split_keeps_the_noise_that_its_predictions_say():
     np.testing.assert_allclose(np.sort(found.noise[~of_split]), others)
 
 
-def blurred(probs, seed):
-    """What another network sees, with errors of its own."""
-    return softmax(np.log(probs) + 1.5 * np.random.default_rng(seed).normal(size=probs.shape), axis=1)
+def other_network(true, seed):
+    """What a network sees that errs in other places."""
+    logits = np.random.default_rng(seed).normal(size=(ROWS, CLASSES))
+    logits[np.arange(ROWS), true] += 3
+    return softmax(logits, axis=1)
 
 
 def test_a_linear_probe_is_believed_beside_the_network_where_both_together_know_more():
@@ -70,13 +73,27 @@ def test_a_linear_probe_is_believed_beside_the_network_where_both_together_know_
 
     alone, both, useless, absent = (
         of_training(rows, probs, lambda *_: None, DEFAULT_THRESHOLDS, probs, probe)
-        for probe in (None, blurred(fresh, 1), nothing, nowhere)
+        for probe in (None, other_network(true, 1), nothing, nowhere)
     )
 
     wrong = given != true
-    assert both.diagnostics["networks"]["taken"] == ["network", "probe"]
+    assert set(both.diagnostics["networks"]["taken"]) == {"network", "probe"}
     assert average_precision_score(wrong, both.noise) > average_precision_score(wrong, alone.noise) + 0.01
     assert useless.diagnostics["networks"]["taken"] == ["network"]
     np.testing.assert_array_equal(useless.noise, alone.noise)
     np.testing.assert_array_equal(absent.noise, alone.noise)
     assert "networks" not in alone.diagnostics
+
+
+def test_a_probe_says_nothing_of_a_class_that_its_fold_knew_nothing_of():
+    given = np.array([0, 0, 1, 1, 2, 2, 3])
+    folds = np.array(
+        [0, 1, 0, 1, 0, 0, -1]
+    )  # both rows of class 2 are held out together; the last is in no fold
+    held_out = np.array([0, 1, 0, 0, 0, 0, 0], dtype=bool)
+    rows = Rows(given, np.where(held_out, -1, given), held_out, np.zeros(7, dtype=bool), 4)
+    probe = CrossFit(folds, np.zeros((7, 4), np.float32), {}, 0)
+
+    found = rows.probed(probe, np.full((7, 4), 0.25))
+
+    assert np.isnan(found).all(axis=1).tolist() == [False, False, False, False, True, True, False]

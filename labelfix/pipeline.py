@@ -352,12 +352,19 @@ def _train(
     truth = _truth_of(manifest, trained)
     reports[config.method, None] = train(trainer, folder, reporter, watched, truth=truth)
     if images.shard is not None:
-        said, state = trainer.predict_for_all("plain"), trainer.state()
-        if not processes.rank():
-            trainer = on_all_rows(config, images.of_all_rows())
-            trainer.restore(*state)
-            trainer.said = said
+        trainer = _of_all_processes(trainer, lambda: on_all_rows(config, images.of_all_rows()))
     return _Trained(trainer, config, held_out, compared, probe, reports, is_other_environment)
+
+
+def _of_all_processes(trainer: Trainer, make: Callable[[], Trainer]) -> Trainer:
+    """In the first of several processes a trainer of the rows of all, with what they say of them; else its own."""
+    said, state = trainer.predict_for_all("plain"), trainer.state()
+    if processes.rank():
+        return trainer
+    whole = make()
+    whole.restore(*state)
+    whole.said = said
+    return whole
 
 
 def _probed_images(

@@ -134,6 +134,18 @@ def _fashion(rows: int, size: int) -> tuple[list[bytes], np.ndarray, None]:
     return images, read("labels", 8)[:rows].astype(np.int64), None
 
 
+def planted(condition: Condition, true: np.ndarray, human: np.ndarray | None) -> tuple[list[str], np.ndarray]:
+    """The names of the classes, and the labels that are given."""
+    names = CIFAR if condition.data == "cifar" else [f"{label:03d}" for label in range(true.max() + 1)]
+    if condition.noise == "human":
+        assert human is not None
+        return names, human
+    if condition.noise == "clean":
+        return names, true
+    seed = zlib.crc32(condition.labels.encode())
+    return names, plant(true, names, parse_noise(f"{condition.noise}:exact"), seed=seed)
+
+
 def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
     """What the findings rest on.
 
@@ -141,14 +153,7 @@ def arrays_of(condition: Condition, folder: Path) -> dict[str, np.ndarray]:
     heads the predictions A (N, K) that were averaged over the training on all rows.
     """
     images, true, human = images_of(condition.data, condition.rows, folder, condition.seed)
-    names = CIFAR if condition.data == "cifar" else [f"{label:03d}" for label in range(true.max() + 1)]
-    seed = zlib.crc32(condition.labels.encode())
-    if condition.noise == "human":
-        given = human
-    elif condition.noise == "clean":
-        given = true
-    else:
-        given = plant(true, names, parse_noise(f"{condition.noise}:exact"), seed=seed)
+    names, given = planted(condition, true, human)
     seen: dict[str, np.ndarray] = {}
     find = single_label.find
 

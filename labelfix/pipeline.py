@@ -47,7 +47,7 @@ from labelfix.training.setup import (
 from labelfix.training.shards import deal, deal_evenly
 from labelfix.training.trainer import EpochReport, Trainer
 
-NO_PROBE = "no linear probe beside the network"
+_NO_PROBE = "no linear probe beside the network"
 
 
 @dataclass(frozen=True)
@@ -385,7 +385,7 @@ def _probed_images(
         # The device keeps its room for what is trained.
         return open_images(store, config, open_encoder(config), on_progress, resident=False)
     except InputError as error:
-        reporter.message(f"warning: {NO_PROBE}: {error}")
+        reporter.message(f"warning: {_NO_PROBE}: {error}")
         return None
 
 
@@ -402,7 +402,7 @@ def _probe(
     """What a linear probe says of rows that it never saw; None where none can be held out, or it cannot be weighed."""
     folds, why = probe_folds(labels, groups, planned.trusted, config, held_out)
     if folds is None:
-        reporter.message(f"warning: {NO_PROBE}: {why}")
+        reporter.message(f"warning: {_NO_PROBE}: {why}")
         return None
     return cross_fit(
         images, labels, folds, len(planned.manifest.class_names), config, planned.folder.checkpoint, reporter,

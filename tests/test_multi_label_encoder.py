@@ -1,4 +1,4 @@
-"""Several labels a row through a frozen encoder, whose maps an attention head looks at."""
+"""Several labels a row through an encoder: frozen, under an attention head, or fine-tuned beside a linear probe."""
 
 from __future__ import annotations
 
@@ -68,3 +68,15 @@ class TestMapsOfAFrozenEncoder:
         options, _, _ = encoded
         features = {"features": np.zeros((90, 3), np.float32), "encoder": "auto", "weights": "none"}
         refuses(labelfix.scan, "head=attention", "head=pool", **options | features, out=tmp_path / "run")
+
+
+def test_a_linear_probe_beside_a_fine_tuned_encoder_is_weighed_for_every_class(encoded, tmp_path):
+    options, _, _ = encoded
+    changes = {"method": "pencil", "tune": "all", "image_size": 32, "folds": None, "settings": {}}
+    run = labelfix.scan(**options | changes, out=tmp_path / "run")
+    found = run.summary["diagnostics"]["by_class"]
+    assert list(found) == run.summary["class_names"]
+    taken = [set(of_class["networks"]["taken"]) for of_class in found.values()]
+    assert all(some and some <= {"network", "probe"} for some in taken)
+    card = (run.out / "classifier" / "README.md").read_text()
+    assert ("linear probe" in card) == any("probe" in some for some in taken)

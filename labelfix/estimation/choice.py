@@ -96,7 +96,9 @@ def most_likely(
 def believed(
     predictions: Mapping[str, np.ndarray], given: np.ndarray, thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> tuple[np.ndarray, Choice]:
-    """The pooled predictions (N, K) of those that are chosen, and the choice; as `most_likely`.
+    """The pooled predictions (N, K) of those that are chosen, and the choice, which rests on the rows with a label.
+
+    Arguments and errors are those of `most_likely`.
 
     >>> given = np.array([0, 1] * 50)
     >>> sees, guesses = np.where(np.eye(2)[given] > 0, 0.9, 0.1), np.full((100, 2), 0.5)

@@ -398,13 +398,8 @@ def _options(facts: Mapping[str, Any], *, with_settings: bool = True) -> dict[st
     settings = config["settings"] if with_settings else {}
     options = {**config, **settings, **(config.get("thresholds") or {}), **plain["source"]}
     # What a probe is follows from the other options; a run of an older version has none, and goes on with one.
-    for name in (
-        "settings",
-        "thresholds",
-        "device",
-        "probe",
-        *(() if with_settings else ("candidates", "preset")),
-    ):
+    unasked = ["settings", "thresholds", "device", "probe"]
+    for name in unasked + ([] if with_settings else ["candidates", "preset"]):
         options.pop(name, None)
     return options
 

@@ -307,9 +307,6 @@ def _with_encoder(
     """The options with `--encoder auto` replaced where that is for the images to say, and what a trial of them said."""
     if not chosen.may_try_encoder:
         return chosen, None
-    if manifest.task == "multi":
-        # The trial tells one label from another.
-        return chosen.model_copy(update={"encoder": "none"}), None
     if "encoder" in earlier:
         said = (folder.saved_config() or {}).get("encoder_trial")
         return chosen.model_copy(update={"encoder": earlier["encoder"]}), said

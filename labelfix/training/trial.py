@@ -5,6 +5,8 @@ one kind of thing in one pose. A pretrained encoder knows things wherever they s
 tell the given labels of images that they have not seen: one from 16 x 16 pixels, one from the encoder's features. Where
 pixels tell nearly as much, the network from nothing will tell more; where they do not, it has too few images to learn
 from. Accuracies of two short trainings would mislead: what is trained from nothing is slow to show what it can.
+
+Where an image may have several labels, the machines tell of two images which one has a label.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,7 @@ from labelfix.training.features import PLAIN, open_features
 _TRIAL_SEED = 8
 _ROWS = 500
 _MOST_CLASSES = 50
+_MOST_QUESTIONS = 10  # classes of which pairs are made, where rows have several labels
 _FOLDS = 5
 _PIXELS = 16  # side of the images that pixels are taken of
 # Of what the encoder tells beyond the commonest class. Pixels tell .86 to 1.06 of it of Fashion-MNIST and digits, up to
@@ -46,10 +50,11 @@ class Trial:
 
     Attributes:
         rows: how many.
-        commonest: share of them in the commonest class.
+        commonest: share of them in the commonest class; of pairs a half.
         from_pixels: share of them told from pixels.
         from_encoder: share of them told from the encoder's features.
         is_chance: whether a difference as large may well be chance.
+        is_of_pairs: whether what is told is which of two rows has a label, as of rows that may have several.
     """
 
     rows: int
@@ -57,6 +62,7 @@ class Trial:
     from_pixels: float
     from_encoder: float
     is_chance: bool
+    is_of_pairs: bool = False
 
     @property
     def encoder(self) -> str:
@@ -67,8 +73,13 @@ class Trial:
     @property
     def reason(self) -> str:
         """In plain words."""
+        some = (
+            f"of pairs of {self.rows} images, one with a label,"
+            if self.is_of_pairs
+            else f"of {self.rows} labels"
+        )
         told = (
-            f"of {self.rows} labels {self.from_encoder:.0%} are told through the pretrained encoder and "
+            f"{some} {self.from_encoder:.0%} are told through the pretrained encoder and "
             f"{self.from_pixels:.0%} from pixels alone"
         )
         if self.encoder == "none":
@@ -110,27 +121,39 @@ def try_encoder(
     store = ImageStore.open_or_build(
         taken, size, on_progress=lambda done, total: on_progress("decode some", done, total)
     )
-    labels, groups = taken.given, None if manifest.groups is None else manifest.groups[rows]
     used = np.flatnonzero(store.valid)
-    used = used[_has_enough(labels[used])]
-    if len(np.unique(labels[used])) < 2:
+    if manifest.targets is None:
+        used = used[_has_enough(taken.given[used])]
+    told = _questions(manifest, rows[used], seed)
+    if told is None:
         return None
     seen = _encoded(store, size, torch.device(device), lambda done, total: on_progress("try", done, total))
-    told = [
-        _told(numbers, labels[used], None if groups is None else groups[used], is_linear=is_linear)
-        for numbers, is_linear in ((_pixels(store, used), False), (seen[used], True))
-    ]
-    by_pixels, by_encoder = told
+    by_pixels, by_encoder = told(_pixels(store, used), is_linear=False), told(seen[used], is_linear=True)
     differ = int((by_pixels != by_encoder).sum())
     ahead = int((by_encoder & ~by_pixels).sum())
+    is_of_pairs = manifest.targets is not None
     return Trial(
         rows=len(used),
-        commonest=float(np.bincount(labels[used]).max() / len(used)),
+        commonest=0.5 if is_of_pairs else float(np.bincount(taken.given[used]).max() / len(used)),
         from_pixels=float(by_pixels.mean()),
         from_encoder=float(by_encoder.mean()),
         # McNemar 1947: where two differ, either is right as often by chance.
         is_chance=bool(binom.sf(ahead - 1, differ, 0.5) > _BY_CHANCE) if differ else True,
+        is_of_pairs=is_of_pairs,
     )
+
+
+def _questions(manifest: Manifest, rows: np.ndarray, seed: int) -> Callable[..., np.ndarray] | None:
+    """What is asked of some rows: a function of their numbers (n, D) that says which answers are right.
+
+    None where there is nothing to ask.
+    """
+    groups = None if manifest.groups is None else manifest.groups[rows]
+    if manifest.targets is None:
+        labels = manifest.given[rows]
+        return None if len(np.unique(labels)) < 2 else partial(_told, labels=labels, groups=groups)
+    pairs = _pairs(manifest.targets[rows] >= 0.5, np.random.default_rng(seed_of(seed, _TRIAL_SEED, 1)))
+    return partial(_told_apart, pairs=pairs, groups=groups) if pairs else None
 
 
 def _sample(given: np.ndarray, held_out: np.ndarray, seed: int) -> np.ndarray:
@@ -168,26 +191,69 @@ def _pixels(store: ImageStore, rows: np.ndarray) -> np.ndarray:
     return small.flatten(1).double().numpy()
 
 
+def _pairs(has: np.ndarray, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of the commonest classes that some rows have and others lack, (n,) bool who has it, and pairs of either kind.
+
+    Args:
+        has: (n, K) bool.
+        rng: draws them.
+
+    Returns:
+        For each class who has it, and (m,) int64 twice: rows that do, and as many that do not.
+    """
+    fewer = np.minimum(has.sum(axis=0), (~has).sum(axis=0))
+    classes = np.argsort(-fewer, kind="stable")[:_MOST_QUESTIONS]
+    return [
+        (
+            has[:, k],
+            rng.permutation(np.flatnonzero(has[:, k]))[: fewer[k]],
+            rng.permutation(np.flatnonzero(~has[:, k]))[: fewer[k]],
+        )
+        for k in classes
+        if fewer[k] >= _FOLDS
+    ]
+
+
 def _told(
     numbers: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, *, is_linear: bool
 ) -> np.ndarray:
     """(n,) bool: rows whose label a machine tells that was not shown the row, nor any of its group."""
+    return _out_of_fold("predict", numbers, labels, groups, is_linear=is_linear) == labels
+
+
+def _told_apart(
+    numbers: np.ndarray,
+    pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    groups: np.ndarray | None,
+    *,
+    is_linear: bool,
+) -> np.ndarray:
+    """(m,) bool: pairs of which a machine that was shown neither puts the one with the label first."""
+    told = []
+    for has, with_it, without in pairs:
+        found = _out_of_fold("decision_function", numbers, has, groups, is_linear=is_linear)
+        told.append(found[with_it] > found[without])
+    return np.concatenate(told)
+
+
+def _out_of_fold(
+    said: str, numbers: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, *, is_linear: bool
+) -> np.ndarray:
+    """(n,): what a machine says of rows that it was not shown, nor any of their group."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    machine = LogisticRegression(C=0.003, max_iter=200) if is_linear else SVC(C=5)
+    machine = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.003, max_iter=200) if is_linear else SVC(C=5)
+    )
     folds = StratifiedKFold(_FOLDS) if groups is None else StratifiedGroupKFold(_FOLDS)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # groups may leave a fold without a class, and a fit need not converge
-        told = cross_val_predict(
-            make_pipeline(StandardScaler(), machine), numbers, labels, groups=groups, cv=folds
-        )
-    return told == labels
+        # Groups may leave a fold without a class, and a fit need not converge.
+        warnings.simplefilter("ignore")
+        return cross_val_predict(machine, numbers, labels, groups=groups, cv=folds, method=said)
 
 
 def _plain(value: Any) -> Any:

@@ -57,6 +57,43 @@ def test_textures_in_photographs_want_the_encoder(tmp_path):
     assert tried(tmp_path / "photos") == trial
 
 
+def write_lists(source, labels_of):
+    """A row for each image, with what `labels_of` makes of its folder's name as its list of labels."""
+    names = sorted(source.parent.rglob("*.png"))
+    rows = [{"file_name": str(name), "label": labels_of(name.parent.name)} for name in names]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return source
+
+
+def test_of_rows_with_several_labels_pairs_are_told_apart(tmp_path):
+    write_textures(tmp_path / "photos", 80)
+    told = write_lists(tmp_path / "list.jsonl", lambda name: ["grey", name] if name == "flower" else [])
+    trial = tried(told, task="auto")
+    assert (trial.encoder, trial.is_of_pairs, trial.rows, trial.commonest) == ("lite0", True, 80, 0.5)
+    assert trial.from_encoder > 0.85 > trial.from_pixels
+    assert "pairs of 80 images, one with a label, " in trial.reason
+    assert tried(told, task="auto") == trial
+
+
+def test_a_label_of_too_few_rows_makes_no_pairs(tmp_path):
+    write_textures(tmp_path / "photos", 80)
+    rare = iter([["rare"]] * 4 + [[]] * 76)
+    assert tried(write_lists(tmp_path / "rare.jsonl", lambda _: next(rare)), task="auto") is None
+
+
+def test_a_scan_of_several_labels_takes_what_the_trial_says(tmp_path):
+    write_textures(tmp_path / "photos", 60)
+    lists = write_lists(tmp_path / "list.jsonl", lambda name: ["grey", name])
+    planned = labelfix.plan(lists, method="pencil")
+    assert (planned["backbone"], planned["tune"], planned["encoder_trial"]["is_of_pairs"]) == (
+        "lite0",
+        "none",
+        True,
+    )
+    run = labelfix.scan(lists, method="pencil", epochs=2, folds=2, out=tmp_path / "run")
+    assert run.summary["encoder_trial"] == planned["encoder_trial"]
+
+
 def test_where_nothing_is_told_of_labels_chance_decides_nothing(tmp_path):
     write_textures(tmp_path / "photos", 80)
     rng, names = np.random.default_rng(1), sorted((tmp_path / "photos").rglob("*.png"))

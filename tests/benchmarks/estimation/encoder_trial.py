@@ -1,9 +1,11 @@
 """What the trial of `--encoder auto` says of data sets for which it is known which network is best.
 
     python tests/benchmarks/estimation/encoder_trial.py --data DIR [--only TEXT] [--seed N]
+    python tests/benchmarks/estimation/encoder_trial.py --several MOSAICS.parquet... [--seed N]
 
-DIR as for arrays.py. A line each: the data set and noise, the share of labels in the commonest class, told from pixels,
-told through the encoder, the second as a part of the third beyond the first, the choice, and seconds.
+DIR as for arrays.py; MOSAICS as of mosaics.py and `labelfix corrupt`, with several labels a row. A line each: the data
+set and noise, the share of labels in the commonest class, told from pixels, told through the encoder, the second as a
+part of the third beyond the first, the choice, and seconds.
 """
 
 from __future__ import annotations
@@ -38,32 +40,46 @@ def labels_of(true: np.ndarray, human: np.ndarray | None) -> Iterator[tuple[str,
         yield "human", human
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def try_one(name: str, source: Path, seed: int, task: str) -> None:
+    """Print what the trial says of a source."""
+    started = time.perf_counter()
+    trial = try_encoder(Manifest.read(source, task=task), None, "cpu", seed, lambda *_: None)
+    assert trial is not None
+    part = (trial.from_pixels - trial.commonest) / max(trial.from_encoder - trial.commonest, 1e-9)
+    print(
+        f"{name} {trial.commonest:.3f} {trial.from_pixels:.3f} {trial.from_encoder:.3f} "
+        f"{part:5.2f} {trial.encoder:6s} {time.perf_counter() - started:.1f} s",
+        flush=True,
     )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--only", default="", help="sets with this in their name")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+
+
+def try_sets(only: str, folder: Path, seed: int) -> None:
+    """The sets of one label a row, with each noise."""
     for data, rows in SETS:
-        if args.only not in data:
+        if only not in data:
             continue
-        images, true, human = images_of(data, rows, args.data, 0)
+        images, true, human = images_of(data, rows, folder, 0)
         for noise, given in labels_of(true, human):
             with tempfile.TemporaryDirectory() as place:
                 source = Path(place) / "source.parquet"
                 table = {"image": [{"bytes": image, "path": None} for image in images]}
                 pd.DataFrame({**table, "label": [f"{label:03d}" for label in given]}).to_parquet(source)
-                started = time.perf_counter()
-                trial = try_encoder(Manifest.read(source), None, "cpu", args.seed, lambda *_: None)
-            assert trial is not None
-            part = (trial.from_pixels - trial.commonest) / max(trial.from_encoder - trial.commonest, 1e-9)
-            print(
-                f"{data:10s} {noise:14s} {trial.commonest:.3f} {trial.from_pixels:.3f} {trial.from_encoder:.3f} "
-                f"{part:5.2f} {trial.encoder:6s} {time.perf_counter() - started:.1f} s",
-                flush=True,
-            )
+                try_one(f"{data:10s} {noise:14s}", source, seed, "single")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--several", type=Path, nargs="+", default=[])
+    parser.add_argument("--only", default="", help="sets with this in their name")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    for source in args.several:
+        try_one(source.stem, source, args.seed, "multi")
+    if args.data is not None:
+        try_sets(args.only, args.data, args.seed)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,11 +123,12 @@ def try_encoder(
     used = np.flatnonzero(store.valid)
     if manifest.targets is None:
         used = used[_has_enough(taken.given[used])]
-    told = _questions(manifest, rows[used], seed)
-    if told is None:
+    asked = _questions(manifest, rows[used], seed)
+    if not asked:
         return None
     seen = _encoded(store, size, torch.device(device), lambda done, total: on_progress("try", done, total))
-    by_pixels, by_encoder = told(_pixels(store, used), is_linear=False), told(seen[used], is_linear=True)
+    by_pixels = _told(asked, _pixels(store, used), is_linear=False)
+    by_encoder = _told(asked, seen[used], is_linear=True)
     differ = int((by_pixels != by_encoder).sum())
     ahead = int((by_encoder & ~by_pixels).sum())
     is_of_pairs = manifest.targets is not None
@@ -143,17 +143,52 @@ def try_encoder(
     )
 
 
-def _questions(manifest: Manifest, rows: np.ndarray, seed: int) -> Callable[..., np.ndarray] | None:
-    """What is asked of some rows: a function of their numbers (n, D) that says which answers are right.
+@dataclass(frozen=True)
+class _Question:
+    """What machines are asked of n rows.
 
-    None where there is nothing to ask.
+    Attributes:
+        labels: (n,) to tell.
+        splits: rows that a machine is shown, and rows that it is asked of, for each fold.
+        pairs: (m, 2) int64, rows of which the first has the label and the second has not; None to tell the labels.
     """
+
+    labels: np.ndarray
+    splits: list[tuple[np.ndarray, np.ndarray]]
+    pairs: np.ndarray | None = None
+
+
+def _questions(manifest: Manifest, rows: np.ndarray, seed: int) -> list[_Question]:
+    """What is asked of some rows; nothing where machines could not be shown rows with a label and without it."""
     groups = None if manifest.groups is None else manifest.groups[rows]
     if manifest.targets is None:
-        labels = manifest.given[rows]
-        return None if len(np.unique(labels)) < 2 else partial(_told, labels=labels, groups=groups)
-    pairs = _pairs(manifest.targets[rows] >= 0.5, np.random.default_rng(seed_of(seed, _TRIAL_SEED, 1)))
-    return partial(_told_apart, pairs=pairs, groups=groups) if pairs else None
+        splits = _splits(manifest.given[rows], groups)
+        return [_Question(manifest.given[rows], splits)] if splits else []
+    rng = np.random.default_rng(seed_of(seed, _TRIAL_SEED, 1))
+    has = manifest.targets[rows] >= 0.5
+    fewer = np.minimum(has.sum(axis=0), (~has).sum(axis=0))
+    found = []
+    for k in np.argsort(-fewer, kind="stable")[:_MOST_QUESTIONS]:
+        splits = _splits(has[:, k], groups) if fewer[k] >= _FOLDS else []
+        if splits:
+            states = np.flatnonzero(has[:, k]), np.flatnonzero(~has[:, k])
+            pairs = [rng.permutation(some)[: fewer[k]] for some in states]
+            found.append(_Question(has[:, k], splits, np.stack(pairs, axis=1)))
+    return found
+
+
+def _splits(labels: np.ndarray, groups: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds of rows, those of a group in one; none where a part to learn from would hold one label only."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    count = _FOLDS if groups is None else min(_FOLDS, len(np.unique(groups)))
+    if count < 2 or len(np.unique(labels)) < 2:
+        return []
+    folds = StratifiedKFold(count) if groups is None else StratifiedGroupKFold(count)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # groups may leave a fold without a class
+        splits = list(folds.split(labels, labels, groups))
+    return splits if all(len(np.unique(labels[shown])) > 1 for shown, _ in splits) else []
 
 
 def _sample(given: np.ndarray, held_out: np.ndarray, seed: int) -> np.ndarray:
@@ -191,57 +226,16 @@ def _pixels(store: ImageStore, rows: np.ndarray) -> np.ndarray:
     return small.flatten(1).double().numpy()
 
 
-def _pairs(has: np.ndarray, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of the commonest classes that some rows have and others lack, (n,) bool who has it, and pairs of either kind.
+def _told(asked: list[_Question], numbers: np.ndarray, *, is_linear: bool) -> np.ndarray:
+    """(M,) bool: answers that are right, of a machine that was not shown the rows, nor any of their groups.
 
     Args:
-        has: (n, K) bool.
-        rng: draws them.
-
-    Returns:
-        For each class who has it, and (m,) int64 twice: rows that do, and as many that do not.
+        asked: of n rows.
+        numbers: (n, D) by which they are told.
+        is_linear: whether the machine is.
     """
-    fewer = np.minimum(has.sum(axis=0), (~has).sum(axis=0))
-    classes = np.argsort(-fewer, kind="stable")[:_MOST_QUESTIONS]
-    return [
-        (
-            has[:, k],
-            rng.permutation(np.flatnonzero(has[:, k]))[: fewer[k]],
-            rng.permutation(np.flatnonzero(~has[:, k]))[: fewer[k]],
-        )
-        for k in classes
-        if fewer[k] >= _FOLDS
-    ]
-
-
-def _told(
-    numbers: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, *, is_linear: bool
-) -> np.ndarray:
-    """(n,) bool: rows whose label a machine tells that was not shown the row, nor any of its group."""
-    return _out_of_fold("predict", numbers, labels, groups, is_linear=is_linear) == labels
-
-
-def _told_apart(
-    numbers: np.ndarray,
-    pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    groups: np.ndarray | None,
-    *,
-    is_linear: bool,
-) -> np.ndarray:
-    """(m,) bool: pairs of which a machine that was shown neither puts the one with the label first."""
-    told = []
-    for has, with_it, without in pairs:
-        found = _out_of_fold("decision_function", numbers, has, groups, is_linear=is_linear)
-        told.append(found[with_it] > found[without])
-    return np.concatenate(told)
-
-
-def _out_of_fold(
-    said: str, numbers: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, *, is_linear: bool
-) -> np.ndarray:
-    """(n,): what a machine says of rows that it was not shown, nor any of their group."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
@@ -249,11 +243,15 @@ def _out_of_fold(
     machine = make_pipeline(
         StandardScaler(), LogisticRegression(C=0.003, max_iter=200) if is_linear else SVC(C=5)
     )
-    folds = StratifiedKFold(_FOLDS) if groups is None else StratifiedGroupKFold(_FOLDS)
-    with warnings.catch_warnings():
-        # Groups may leave a fold without a class, and a fit need not converge.
-        warnings.simplefilter("ignore")
-        return cross_val_predict(machine, numbers, labels, groups=groups, cv=folds, method=said)
+    told = []
+    for question in asked:
+        says = "predict" if question.pairs is None else "decision_function"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a fit need not converge
+            said = cross_val_predict(machine, numbers, question.labels, cv=question.splits, method=says)
+        pairs = question.pairs
+        told.append(said == question.labels if pairs is None else said[pairs[:, 0]] > said[pairs[:, 1]])
+    return np.concatenate(told)
 
 
 def _plain(value: Any) -> Any:

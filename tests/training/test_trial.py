@@ -133,6 +133,39 @@ def test_images_of_a_group_are_never_on_both_sides(tmp_path):
     assert tried(tmp_path / "list.csv").from_pixels < 0.75
 
 
+def write_groups(source, group_of):
+    """A row for each image with its folder's name as its label, and the group that `group_of` makes of it."""
+    names = sorted(source.parent.rglob("*.png"))
+    rows = [f"{name},{name.parent.name},{group_of(place, name)}\n" for place, name in enumerate(names)]
+    source.write_text("file_name,label,group\n" + "".join(rows))
+    return source
+
+
+def test_of_fewer_groups_than_folds_each_is_one(tmp_path):
+    write_textures(tmp_path / "photos", 80)
+    assert tried(write_groups(tmp_path / "list.csv", lambda place, _: place % 3)).rows == 80
+
+
+@pytest.mark.parametrize(
+    "group_of", [lambda *_: "all", lambda place, name: "one" if name.parent.name == "temple" else place]
+)
+def test_a_label_of_one_group_only_is_not_asked(tmp_path, group_of):
+    """A machine that was shown none of the group would know the other label only."""
+    write_textures(tmp_path / "photos", 80)
+    assert tried(write_groups(tmp_path / "list.csv", group_of)) is None
+
+
+def test_of_several_labels_those_of_one_group_are_left_out(tmp_path):
+    write_textures(tmp_path / "photos", 80)
+    lists = write_lists(tmp_path / "list.jsonl", lambda name: [name, "odd"])
+    rows = [json.loads(line) for line in lists.read_text().splitlines()]
+    for place, row in enumerate(rows):
+        row["group"] = place // 8
+        row["label"] = row["label"][: 2 if place < 8 else 1]
+    lists.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert tried(lists, task="auto").is_of_pairs
+
+
 def test_a_class_needs_a_row_for_each_fold(tmp_path):
     assert tried(write_textures(tmp_path / "photos", 8)) is None
 

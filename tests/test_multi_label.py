@@ -405,6 +405,22 @@ def split_mosaics(folder: Path) -> list[dict]:
     return rows
 
 
+def test_a_small_test_split_does_not_silence_the_own_labels_of_pencil(tmp_path):
+    """Eight rows say too little of a network, and nothing of what it found among the others."""
+    source = write_mosaics(tmp_path / "images", ROWS)
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    for row in rows[:8]:
+        row["split"] = "test"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = labelfix.scan(
+        source, method="pencil", settings={"score_from": "method"}, epochs=24, out=tmp_path / "run",
+        device="cpu", encoder="none",
+    )  # fmt: skip
+    given, corrected = states(table(run), "given_label"), states(table(run), "corrected_label")
+    true = mosaics(ROWS)[1] >= 0.5
+    assert (corrected == true).sum() > (given == true).sum()
+
+
 @pytest.mark.parametrize("written", ["jsonl", "parquet", "csv"])
 def test_test_labels_that_are_known_to_be_wrong_are_counted(tmp_path, written):
     rows = split_mosaics(tmp_path)

@@ -26,6 +26,7 @@ from labelfix.data.images.issues import ISSUES
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
+from labelfix.estimation.choice import pool
 from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit, Rule
 from labelfix.estimation.judgement import Thresholds
@@ -43,7 +44,15 @@ from labelfix.results.corrections import (
     label_lists,
     number_lists,
 )
-from labelfix.results.findings import Rows, diverged, of_folds, of_own_model, of_training
+from labelfix.results.findings import (
+    NETWORK,
+    PROBE,
+    Rows,
+    diverged,
+    of_folds,
+    of_own_model,
+    of_training,
+)
 from labelfix.results.summary import image_issue_counts
 from labelfix.training.folds import CrossFit
 from labelfix.training.trainer import EpochReport, Trainer
@@ -122,10 +131,19 @@ class MultiLabelFindings:
         mended = int(changed[rows].any(axis=0).sum())
         told = f"{added} labels are added and {gone} removed, of {mended} of the {len(names)} classes"
         if not failed:
-            return told
+            return told + self._kept(names)
         more = f" and {len(failed) - _MOST_NAMES} more" if len(failed) > _MOST_NAMES else ""
         shown = ", ".join(map(repr, failed[:_MOST_NAMES]))
         return f"{told}; nothing could be found of {shown}{more}: {self.fits[names.index(failed[0])].reason}"
+
+    def _kept(self, names: Sequence[str]) -> str:
+        """Of the classes of which it cannot be said whether their labels are right; empty without any."""
+        kept = [
+            (name, fit.reason)
+            for name, fit, facts in zip(names, self.fits, self.diagnostics, strict=True)
+            if fit.keeps_labels and facts.get("estimate", {}).get("finding") != "clean"
+        ]
+        return f"; {len(kept)} keep theirs, such as {kept[0][0]!r}: {kept[0][1]}" if kept else ""
 
 
 def find(
@@ -213,29 +231,23 @@ class _Classes:
         if folds is not None:
             evidence = of_folds(rows, averaged, method.score, self.thresholds, folds, probs)
         elif isinstance(method, MultiLabelPencil) and method.speaks_for_itself:
-            evidence = of_own_model(rows, method.own_evidence_of(label), self.thresholds, probs)
+            return of_own_model(
+                rows, method.own_evidence_of(label), self.thresholds, probs
+            ), rows.of_unknown_class(None)
         else:
-            evidence = of_training(
-                rows, averaged, method.score, self.thresholds, probs, self._probed(label, rows)
-            )
-        if unseen.any() and not tells_apart(self._told(label), rows.given, unseen):
-            reason = (
-                "too weak to say: the network does not tell rows that have it from others; none is changed"
-            )
-            evidence = dataclasses.replace(
-                evidence,
-                fit=dataclasses.replace(evidence.fit, keeps_labels=True, reason=reason),
-                rule=dataclasses.replace(evidence.rule, relabel_odds=np.inf),
-            )
+            probed = self._probed(label, rows)
+            evidence = of_training(rows, averaged, method.score, self.thresholds, probs, probed)
+            if probed is not None:
+                taken = evidence.diagnostics["networks"]["taken"]
+                averaged = pool([{NETWORK: averaged, PROBE: probed}[name] for name in taken])
+                unseen = unseen if NETWORK in taken else np.isfinite(averaged[:, 1])
+        told = averaged if folds is None else probs
+        told = np.where(told.sum(axis=1) > 0, told[:, 1], np.nan)
+        # Rows of a test split alone say nothing of the others, which the network was trained on.
+        checks = folds is not None or rows.held_out.any()
+        if checks and not tells_apart(told, rows.given, unseen):
+            evidence = _without_corrections(evidence)
         return evidence, rows.of_unknown_class(folds)
-
-    def _told(self, label: int) -> np.ndarray:
-        """(N,) what unseen rows' predictions say of a class: of the folds, or averaged where there are any."""
-        averaged = self.trainer.method.ensembled_probs.cpu().double().numpy()
-        known = averaged.sum(axis=1) > 0
-        return (
-            self.probs[:, label] if self.crossed is not None else np.where(known, averaged[:, label], np.nan)
-        )
 
     def _probed(self, label: int, rows: Rows) -> np.ndarray | None:
         """(N, 2) what the linear probe says of a class of rows that it never saw; None without one."""
@@ -256,6 +268,16 @@ class _Classes:
         known = averaged.sum(axis=1) > 0
         own = as_given(np.where(known, averaged[:, label], np.nan), given, unseen)
         return np.where(known[:, None], _two(own), 0.0)
+
+
+def _without_corrections(evidence: Evidence) -> Evidence:
+    """Of a class whose rows the network does not tell from others."""
+    reason = "too weak to say: the network does not tell rows that have it from others; none is changed"
+    return dataclasses.replace(
+        evidence,
+        fit=dataclasses.replace(evidence.fit, keeps_labels=True, reason=reason),
+        rule=dataclasses.replace(evidence.rule, relabel_odds=np.inf),
+    )
 
 
 def _two(probs: np.ndarray) -> np.ndarray:

@@ -17,8 +17,9 @@ from onnx_files import onnx_file
 
 import labelfix
 from labelfix import cli
-from labelfix.data.findings_schema import RESERVED_COLUMNS
+from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS
 from labelfix.data.images.decoding import encode
+from labelfix.data.manifest import Manifest
 
 NAMES = [f"{label}/{row}.png" for label in ("cat", "dog") for row in range(4)]
 LIST = "file_name,label\n" + "".join(f"{name},{name[:3]}\n" for name in NAMES)
@@ -336,6 +337,18 @@ def test_a_column_of_the_findings_never_passes_through(program, tmp_path, name):
     assert err.count("\n") == 1
     assert f"x.csv: the column {name!r} clashes" in err
     assert "rename or remove it" in err
+
+
+@pytest.mark.parametrize("name", sorted(MULTI_COLUMNS))
+def test_nor_does_one_of_the_findings_on_several_labels(program, tmp_path, name):
+    """Where rows have one label it is like any other."""
+    pd.DataFrame({"path": ["1.png", "2.png"], "label": ["cat", "dog"], name: ["x", "y"]}).to_csv(
+        tmp_path / "x.csv", index=False
+    )
+    code, out, err = program(f"scan {tmp_path}/x.csv --image-column path --label-separator ;")
+    assert (code, out) == (2, "")
+    assert f"x.csv: the column {name!r} clashes" in err
+    assert Manifest.read(tmp_path / "x.csv", image_column="path").pass_through == (name,)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from labelfix.accessor.rows import check_count, check_one_label, require
+from labelfix.data.readers.marks import side_of
 from labelfix.errors import InputError
 
 GROUP, OUTLIER = "duplicate_group", "outlier_score"
-_HELD_OUT = {"test": "test", "val": "validation", "validation": "validation"}
 
 
 def duplicates(frame: pd.DataFrame, *, contradicting: bool) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def leaks(frame: pd.DataFrame) -> pd.DataFrame:
     if "split" not in frame.columns:
         raise InputError("leaks: the frame has no column 'split'; scan a source that has one")
     found = _grouped(frame)
-    split = found["split"].astype(object).map(_side)
+    split = found["split"].astype(object).map(side_of)
     return found[split.groupby(found[GROUP]).transform("nunique") > 1]
 
 
@@ -53,7 +53,3 @@ def _grouped(frame: pd.DataFrame) -> pd.DataFrame:
     rows = rows[np.argsort(group[rows], kind="stable")]
     _, place, size = np.unique(group[rows], return_inverse=True, return_counts=True)
     return frame.iloc[rows[size[place] > 1]]
-
-
-def _side(split: object) -> str:
-    return _HELD_OUT.get(str(split).strip().lower(), "train")

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from labelfix.data.cache import MANIFEST_PREFIX, cache_errors, cache_folder
 from labelfix.data.class_names import look_alike_warning, merged, read_class_map
+from labelfix.data.findings_schema import MULTI_COLUMNS
 from labelfix.data.hub import hub_name, is_hub_address, load_hub
 from labelfix.data.readers import (
     BATCH_ROWS,
@@ -47,6 +48,7 @@ from labelfix.data.readers.image_places import ImagePlaces
 from labelfix.data.readers.keys import Keys
 from labelfix.data.readers.labels import NO_LISTS, Codes
 from labelfix.data.readers.marks import MarkedRows
+from labelfix.data.readers.rows import clash
 from labelfix.data.readers.several_labels import LISTS, ClassColumns, ListCodes, is_list, strata
 from labelfix.data.remote import fetch
 from labelfix.errors import InputError
@@ -431,7 +433,13 @@ def _labelled(
 
 
 def _checked_task(query: Query, opened: OpenedSource) -> OpenedSource:
-    """The source; refuse options for several labels a row with one that has, or may have, only one."""
+    """The source; refuse options for several labels a row with one that has, or may have, only one.
+
+    Of several labels a row the findings have columns of their own, whose names none of the source may have.
+    """
+    ours = [name for name in opened.extra.names if opened.is_multi and name in MULTI_COLUMNS]
+    if ours:
+        raise clash(query.path, ours[0])
     if query.is_surely_multi and not opened.is_multi and query.require_labels:
         given = "--task multi"
         if query.label_columns or query.label_separator is not None:

@@ -60,6 +60,9 @@ def all_charts(
         accuracies = [name for name in epochs.column_names if name.endswith("_accuracy")]
         if accuracies:
             yield training_chart(epochs, "accuracy", "Accuracy in training", accuracies, "")
+        precisions = [name for name in epochs.column_names if name.endswith("_map")]
+        if precisions:
+            yield training_chart(epochs, "map", "Mean average precision in training", precisions, "")
 
 
 def transition_chart(matrix: np.ndarray, class_names: list[str]) -> Chart:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.data.readers.marks import HELD_OUT
+from labelfix.data.readers.marks import side_of
 from labelfix.results.corrections import Corrections
 
 OUTLIER_FROM = 0.9
@@ -72,9 +72,10 @@ def _codes(labels: pa.ChunkedArray) -> np.ndarray:
 
 def _sides(split: pa.ChunkedArray) -> np.ndarray:
     """(N,) int64: 0 for training, 1 for test, 2 for validation."""
-    texts = pc.utf8_lower(pc.utf8_trim_whitespace(pc.cast(split, pa.string())))
-    places = pc.fill_null(pc.index_in(texts, pa.array(HELD_OUT)), -1).to_numpy()
-    return np.minimum(places + 1, 2)
+    names = pc.cast(split, pa.string()).combine_chunks().dictionary_encode()
+    sides = [("train", "test", "validation").index(side_of(name)) for name in names.dictionary.to_pylist()]
+    place = pc.fill_null(pc.cast(names.indices, pa.int64()), -1).to_numpy(zero_copy_only=False)
+    return np.array([*sides, 0], np.int64)[place]
 
 
 def _several(group: np.ndarray, value: np.ndarray) -> np.ndarray:

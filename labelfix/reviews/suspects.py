@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.data.findings_schema import LATER_COLUMNS, RESERVED_COLUMNS
+from labelfix.data.findings_schema import LATER_COLUMNS, MULTI_COLUMNS, RESERVED_COLUMNS
 from labelfix.data.parquet_file import open_parquet_file
 from labelfix.results.corrections import Corrections, label_states, number_rows
 from labelfix.results.originals import source_options
@@ -42,7 +42,8 @@ def read_samples(corrections: Corrections, rows: np.ndarray, noticed: Noticed) -
     is_multi = corrections.metadata["task"] == "multi"
     there = corrections.schema.names
     seen = [name for name in LATER_COLUMNS if name in there]
-    own = [] if has_images(corrections) else [name for name in there if name not in RESERVED_COLUMNS]
+    ours = RESERVED_COLUMNS | (MULTI_COLUMNS if is_multi else set())
+    own = [] if has_images(corrections) else [name for name in there if name not in ours]
     columns = [*_COLUMNS, *seen, *own, *(["class_noise_scores"] if is_multi else [])]
     above = np.array(corrections.metadata.get("flag_above") or np.ones(len(names)), np.float32)
     found: dict[int, Sample] = {}

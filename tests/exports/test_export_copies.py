@@ -91,6 +91,12 @@ def test_frames_answer_what_is_copied_leaked_and_odd(run):
     assert df.labelfix.duplicates().index.tolist() == [0, 1, 7, 2, 3, 5, 6]
     assert df.labelfix.duplicates(contradicting=True).index.tolist() == [0, 1, 7, 2, 3]
     assert df.labelfix.leaks().index.tolist() == [2, 3, 5, 6]
+    for name in ("valid", "Dev", "testing"):
+        assert (
+            df.assign(split=df["split"].replace("validation", name))
+            .labelfix.leaks()
+            .equals(df.assign(split=df["split"].replace("validation", name)).loc[[2, 3, 5, 6]])
+        )
     assert df.labelfix.outliers(2).index.tolist() == [5, 6]
     assert len(df.labelfix.outliers(20)) == 7
     assert df.iloc[:1].labelfix.duplicates().empty

@@ -211,6 +211,10 @@ def test_verified_rows_failed_fits_and_many_classes_are_named(known, tmp_path):
     assert "on 40 verified rows" in text
     assert "of which 8 were wrong: precision of the flags 75.0 %, recall unknown" in text
     assert "accuracy on the rows with a verified label: 50.0 %" in text
+    without = {name: value for name, value in summary.items() if not name.startswith("test_")}
+    text = prose(made(tmp_path, config, {**without, "trusted_map": 0.5}))
+    assert "mean average precision of the classes on the rows with verified labels: 50.0 %" in text
+    assert "None was measured" not in text
     text = prose(made(tmp_path, config, {**changed, "fit_ok": False, "fit_reason": "training diverged"}))
     assert "failed, and no label was corrected: training diverged." in text
     assert "estimated" not in text.split("Method")[0]

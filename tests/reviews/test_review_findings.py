@@ -18,7 +18,7 @@ from labelfix.data.images.issues import ISSUES
 from labelfix.data.manifest import Manifest
 from labelfix.results.around import Around
 from labelfix.results.corrections import Corrections
-from labelfix.reviews.noticed import Noticed
+from labelfix.reviews.noticed import Noticed, _sides
 
 pytest_plugins = ["review_visits"]
 
@@ -90,6 +90,15 @@ def run(tmp_path):
     (out / "config.json").write_text(json.dumps(config))
     around = Around(np.array(group), np.array(outlier, np.float32), issue)
     return write_findings(out / "corrections.parquet", manifest, flagged=flagged, around=around)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "leaks"), [("valid", "test", True), ("val", "dev", False), ("Testing", "test", False)]
+)
+def test_the_sides_of_a_split_have_several_names(one, other, leaks):
+    sides = _sides(pa.chunked_array([[one, other, None, "train"]]))
+    assert (sides[0] != sides[1]) == leaks
+    assert sides[2:].tolist() == [0, 0]
 
 
 def test_a_page_shows_what_was_noticed_beside_the_suspects(run, tmp_path):

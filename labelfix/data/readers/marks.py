@@ -19,6 +19,20 @@ _TRAINED = ("train", "training")
 TESTED = ("test", "testing")
 HELD_OUT = ("val", "valid", "validation", "dev", *TESTED)
 SPLITS = (*_TRAINED, *HELD_OUT)  # the first that is there is the one to train on
+
+
+def side_of(split: object) -> str:
+    """The side of a split that a row lies on: "test", "validation", or "train" for all else.
+
+    >>> [side_of(split) for split in ("testing", " Dev ", "train", None)]
+    ['test', 'validation', 'train', 'train']
+    """
+    name = str(split).strip().lower()
+    if name in TESTED:
+        return "test"
+    return "validation" if name in HELD_OUT else "train"
+
+
 # Numbers with a missing value among them are written as 1.0 by most tools.
 _YES = ("true", "1", "yes", "1.0")
 _NO = ("false", "0", "no", "0.0", "")

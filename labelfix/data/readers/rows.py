@@ -229,12 +229,17 @@ def pick_columns(names: Sequence[str], query: Query) -> Columns:
     ours = RESERVED_COLUMNS | MULTI_COLUMNS if holds_findings else RESERVED_COLUMNS
     reserved = [name for name in others if name in ours]
     if reserved and not holds_findings:
-        raise InputError(
-            f"{query.path}: the column {reserved[0]!r} clashes with one of corrections.parquet that has the same"
-            " name; rename or remove it, or name it with --image-column or --label-column"
-        )
+        raise clash(query.path, reserved[0])
     extra = tuple(name for name in others if name not in reserved)
     return Columns(image, label, extra, tuple(marks), tuple(reserved), classes)
+
+
+def clash(path: Path, name: str) -> InputError:
+    """The refusal of a column that would pass through under the name of one of the findings."""
+    return InputError(
+        f"{path}: the column {name!r} clashes with one of corrections.parquet that has the same"
+        " name; rename or remove it, or name it with --image-column or --label-column"
+    )
 
 
 def _check_label_columns(names: Sequence[str], query: Query) -> None:

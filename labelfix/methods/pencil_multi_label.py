@@ -42,7 +42,7 @@ class Settings(StageSettings, MultiLabelSettings):
         ge=0,
     )
     labels_rate: float = setting(
-        0.01,
+        0.02,
         "learning rate while the labels move",
         source="measured; that of the backbone in Yi, Wang, Wu 2022",
         ge=0,

@@ -60,6 +60,22 @@ def test_lists_in_parquet_and_frames(tmp_path):
     expected(targets_of(pa.Table.from_pandas(frame), root=tmp_path))
 
 
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
+@pytest.mark.parametrize("form", [list, tuple, lambda labels: np.array(labels, object)])
+@pytest.mark.parametrize("task", ["auto", "multi"])
+def test_frames_hold_lists_tuples_or_arrays_after_rows_without_any(tmp_path, missing, form, task):
+    cells = [missing if labels is None else form(labels) for labels in (None, ["b", " a "], [], ["a"])]
+    cells[3:] = [cells[3], missing]
+    frame = pd.DataFrame({"file_name": [*NAMES, "4.png"], "label": pd.Series(cells, dtype=object)})
+    manifest = targets_of(frame, root=tmp_path, task=task)
+    assert manifest.class_names == ("a", "b")
+    np.testing.assert_array_equal(manifest.targets, [[np.nan] * 2, [1, 1], [0, 0], [1, 0], [np.nan] * 2])
+
+
+def test_a_frame_that_was_an_arrow_table_holds_the_same_lists(tmp_path):
+    expected(targets_of(pa.Table.from_pandas(pd.DataFrame(records())).to_pandas(), root=tmp_path))
+
+
 def test_class_labels_in_lists_have_the_names_and_order_of_the_metadata(tmp_path):
     feature = {"feature": {"names": ["z", "a"], "_type": "ClassLabel"}, "_type": "List"}
     metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}

@@ -79,6 +79,13 @@ class Codes:
         return names, given
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a value in memory says that there is none: None, NaN, and pandas' own."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and math.isnan(value)
+
+
 def json_label(value: Any, path: Path, row: int) -> str | None:
     """The text of a label in JSON, as `json_text` has it.
 
@@ -140,7 +147,7 @@ def label_text(value: Any, path: Path, row: int) -> str | None:
             raise InputError(
                 f"{path}: the label of row {row} is no UTF-8 ({value[:20]!r}); decode it yourself"
             ) from None
-    if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
+    if is_missing(value):
         return None
     if not isinstance(value, str | int | float):
         raise InputError(

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labelfix.data.readers.labels import Codes, json_text
+from labelfix.data.readers.labels import Codes, is_missing, json_text
 from labelfix.errors import InputError
 
 LISTS = pa.list_(pa.string())
@@ -27,9 +27,9 @@ def is_list(kind: pa.DataType | None) -> bool:
 
 
 def holds_lists(values: Sequence[Any]) -> bool:
-    """Whether the first of some Python values that is there is a list of labels."""
-    first = next((value for value in values if value is not None), None)
-    return isinstance(first, list | tuple)
+    """Whether the first of some Python values that is there is a list of labels: an array where it was Arrow's."""
+    first = next((value for value in values if not is_missing(value)), None)
+    return isinstance(first, list | tuple) or (isinstance(first, np.ndarray) and first.ndim == 1)
 
 
 class ListCodes:
@@ -151,7 +151,7 @@ def json_lists(values: Sequence[Any], separator: str | None, path: Path, first_r
     for row, value in enumerate(values, first_row):
         if isinstance(value, list | tuple | np.ndarray):
             found.append([json_text(_plain(each), "label", path, row) for each in value])
-        elif value is None or (isinstance(value, float) and math.isnan(value)):
+        elif is_missing(value):
             found.append(None)
         elif separator is not None and isinstance(value, str):
             found.append(labels_in(value, separator) if value.strip() else None)

@@ -497,7 +497,9 @@ class Trainer:
     def _train_state(self, phase: Phase) -> TrainState:
         epoch = self.position.epoch + self.position.step / self.steps_per_epoch
         states = {name: self.optimiser.state.get(p) for name, p in self.method.named_parameters()}
-        velocity = {name: state["momentum_buffer"] for name, state in states.items() if state}
+        # Without momentum RMSprop keeps a state all the same.
+        key = _SAVED["momentum"]
+        velocity = {name: state[key] for name, state in states.items() if state and key in state}
         return TrainState(phase, epoch, velocity)
 
 

@@ -20,8 +20,9 @@ def states(trainer):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("optimiser", ["sgd", "rmsprop"])
-def test_an_interrupted_training_goes_on_to_the_same_bytes(name, optimiser):
-    changes = {"optimiser": optimiser, "head_rate": "5", "learning_rate": "0.001"}
+@pytest.mark.parametrize("momentum", ["0.9", "0"])
+def test_an_interrupted_training_goes_on_to_the_same_bytes(name, optimiser, momentum):
+    changes = {"optimiser": optimiser, "momentum": momentum, "head_rate": "5", "learning_rate": "0.001"}
     whole, _ = make_trainer(name, **changes)
     list(whole.epochs())
     stopped, _ = make_trainer(name, **changes)

@@ -257,7 +257,7 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
             label_column=None if columns else column,
             class_map=options.get("class_map"),
             require_labels=False,
-            **_as_scanned(opened, options, columns, truth),
+            **_as_scanned(opened, options, columns),
         )
     except InputError as error:
         raise InputError(str(error).replace("--label-column", "--truth-column")) from None
@@ -273,21 +273,16 @@ def _class_columns(
     return [] if is_asked or not set(columns) <= set(names or ()) else columns
 
 
-def _as_scanned(
-    opened: Corrections, options: dict[str, Any], columns: list[str], truth: Path
-) -> dict[str, Any]:
-    """How several labels a row are read: from columns of the classes, else as the run read them.
+def _as_scanned(opened: Corrections, options: dict[str, Any], columns: list[str]) -> dict[str, Any]:
+    """How several labels a row are read: from columns of the classes, else lists or texts, separated as the run's.
 
-    What a run has not said of a table that may only hold texts: semicolons, as in what labelfix writes.
+    Where a run has read no texts: semicolons, as in what labelfix writes.
     """
     if not opened.is_multi:
         return {}
     if columns:
         return {"task": "multi", "label_columns": columns}
-    separator = options.get("label_separator")
-    if options.get("label_columns") or truth.suffix.lower() in (".csv", ".tsv"):
-        separator = separator or SEPARATOR
-    return {"task": "multi", "label_separator": separator}
+    return {"task": "multi", "label_separator": options.get("label_separator") or SEPARATOR}
 
 
 def _column_names(truth: Path, image_column: str | None) -> list[str] | None:

@@ -119,6 +119,24 @@ class TestFindings:
         refuses(frame.disagreements, "multi-label", other=df)
         refuses(frame.top, "multi-label", by="given_label")
 
+    @pytest.mark.parametrize("written", ["csv", "jsonl", "parquet"])
+    def test_evaluate_reads_texts_in_any_table(self, scanned, tmp_path, written):
+        run, source, true = scanned
+        names = [row["file_name"] for row in map(json.loads, source.read_text().splitlines())]
+        frame = pd.DataFrame({"file_name": names, "label": [";".join(one) or ";" for one in lists(true)]})
+        if written == "csv":
+            frame.to_csv(tmp_path / "t.csv", index=False)
+        elif written == "jsonl":
+            frame.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+        else:
+            frame.to_parquet(tmp_path / "t.parquet")
+        found = labelfix.evaluate(run.out, truth=tmp_path / f"t.{written}")
+        expected = labelfix.evaluate(run.out, truth=source)
+        told = ("truth", "truth_column")
+        assert {k: v for k, v in found.items() if k not in told} == {
+            k: v for k, v in expected.items() if k not in told
+        }
+
     def test_evaluate_counts_states(self, scanned):
         run, source, true = scanned
         found = labelfix.evaluate(run.out, truth=source)

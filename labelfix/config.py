@@ -19,6 +19,7 @@ from labelfix import processes
 from labelfix.data.images.store import auto_image_size
 from labelfix.data.manifest import Manifest
 from labelfix.data.own_numbers import Numbers
+from labelfix.data.readers.several_labels import column_names
 from labelfix.devices import largest_image, resolve_backbone, resolve_device, resolve_precision
 from labelfix.errors import InputError
 from labelfix.estimation.judgement import Thresholds
@@ -242,7 +243,7 @@ class ScanOptions(BaseModel):
     @field_validator("label_columns", mode="before")
     @classmethod
     def _as_names(cls, names: Any) -> Any:
-        return tuple(filter(None, map(str.strip, names.split(",")))) if isinstance(names, str) else names
+        return column_names(names) if isinstance(names, str) else names
 
     @field_validator("encoder", "weights", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from labelfix.atomic_files import atomic_path
 from labelfix.data.findings_schema import LABEL_TYPE
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
+from labelfix.data.readers.several_labels import column_names
 from labelfix.device_errors import plain_device_errors
 from labelfix.devices import resolve_device
 from labelfix.errors import InputError
@@ -124,8 +125,7 @@ def _several(model: Classifier, columns: Sequence[str] | str | None, separator: 
             option = "--label-columns" if columns else "--label-separator"
             raise InputError(f"{option}: this classifier gives an image one label; leave it out")
         return {}
-    names = columns.split(",") if isinstance(columns, str) else columns
-    return {"task": "auto", "label_columns": names, "label_separator": separator}
+    return {"task": "auto", "label_columns": column_names(columns), "label_separator": separator}
 
 
 def _write(

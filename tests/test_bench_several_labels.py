@@ -201,3 +201,14 @@ class TestRefused:
 
     def test_plots_of_losses(self, refuses):
         refuses("--plots", "one label", plots=True)
+
+
+def test_columns_are_named_with_blanks_too(tmp_path):
+    write_mosaics(tmp_path, 20)
+    rows = [[f"{row:04d}.png", row % 2, 1 - row % 2] for row in range(20)]
+    pd.DataFrame(rows, columns=["file_name", "a", "b"]).to_csv(tmp_path / "columns.csv", index=False)
+    # What is refused is refused of the classes, after they are read.
+    refusals.refuses(
+        labelfix.bench, "--plots", "several", source=tmp_path / "columns.csv", methods="pencil", noise="dropped:0.2",
+        label_columns="a, b", plots=True, out=tmp_path / "out",
+    )  # fmt: skip

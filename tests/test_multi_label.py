@@ -249,7 +249,7 @@ class TestSoftValues:
     def test_the_classifier_predicts_lists(self, soft, tmp_path):
         run, source, _ = soft
         out = tmp_path / "predictions.parquet"
-        arguments = ["predict", str(run), str(source), "--label-columns", ",".join(NAMES), "--out", str(out)]
+        arguments = ["predict", str(run), str(source), "--label-columns", ", ".join(NAMES), "--out", str(out)]
         assert CliRunner().invoke(cli, arguments).exit_code == 0
         found = pq.read_table(out)
         probs = numbers(found.combine_chunks(), "predicted_probs")
@@ -529,6 +529,14 @@ def test_the_truth_is_read_however_it_is_written(scanned_columns):
         assert one["noise_rate_true"] == pytest.approx(wrong), name
 
 
+def columns_csv(folder: Path, names: list[str], values=(1, 0)) -> Path:
+    """`columns.csv` of 20 mosaics with a column for each of two classes, in turn `values`."""
+    write_mosaics(folder, 20)
+    rows = [[f"{row:04d}.png", values[row % 2], values[1 - row % 2]] for row in range(20)]
+    pd.DataFrame(rows, columns=["file_name", *names]).to_csv(folder / "columns.csv", index=False)
+    return folder / "columns.csv"
+
+
 class TestCorrupt:
     def test_as_much_is_dropped_and_added_as_asked(self, tmp_path):
         source = write_mosaics(tmp_path / "images", 100, noise="dropped:0", has_truth=False)
@@ -571,6 +579,11 @@ class TestCorrupt:
         soft = (manifest.targets > 0) & (manifest.targets < 1)
         assert soft.mean() == pytest.approx(0.5)
         assert lists(manifest.targets) == lists(mosaics(100)[1])
+
+    def test_columns_are_named_with_blanks_too(self, tmp_path):
+        source = columns_csv(tmp_path, ["a", "b"])
+        found = corrupt(source, noise="softened:0.5", label_columns="a, b", out=tmp_path / "soft.parquet")
+        assert found["class_names"] == ["a", "b"]
 
     @pytest.mark.parametrize(
         ("noise", "words"),

@@ -21,6 +21,7 @@ from labelfix.benchmark.paper_table import PaperTable
 from labelfix.benchmark.plot import write_plot
 from labelfix.benchmark.processes import scan_in_process
 from labelfix.benchmark.rows import SAVED, SCHEMA, is_current, judged_rows, make_row
+from labelfix.data.readers.several_labels import column_names
 from labelfix.errors import InputError
 from labelfix.json_files import read_object
 from labelfix.methods import method_class
@@ -116,8 +117,7 @@ def bench(
         _check_trusted(cell, trusted)
     source = _path_of(source)
     read_options: dict[str, Any] = {"rows": rows, "root": root, "image_column": image_column}
-    names = label_columns.split(",") if isinstance(label_columns, str) else label_columns
-    lists = {"label_columns": names, "label_separator": label_separator}
+    lists = {"label_columns": column_names(label_columns), "label_separator": label_separator}
     columns: dict[str, Any] = {"truth_column": truth_column, "label_column": label_column, "lists": lists}
     if any(cell.noise == GIVEN for cell in cells):
         check_given(source, **columns, **read_options)

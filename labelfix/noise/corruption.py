@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from labelfix.data.manifest import Manifest
+from labelfix.data.readers.several_labels import column_names
 from labelfix.errors import InputError
 from labelfix.noise.noise_file import NoiseFile, asked_of, read_noise_file
 from labelfix.noise.open_set import foreign_images, open_foreign
@@ -87,11 +88,10 @@ def corrupt(
             of the source that has the name of one of ours; too few images in `open_set`.
     """
     if is_for_several(noise):
-        names = label_columns.split(",") if isinstance(label_columns, str) else label_columns
         columns: dict[str, Any] = {"root": root, "image_column": image_column, "label_column": label_column}
         several: dict[str, Any] = {
             "task": "multi",
-            "label_columns": names,
+            "label_columns": column_names(label_columns),
             "label_separator": label_separator,
         }
         if open_set is not None:

@@ -12,6 +12,7 @@ import pytest
 from refusals import refuses_source
 
 from labelfix.data.manifest import Manifest
+from labelfix.data.readers.several_labels import column_names
 from labelfix.methods import method_names, multi_label_methods
 
 NAMES = ["0.png", "1.png", "2.png", "3.png"]
@@ -126,6 +127,12 @@ def test_a_column_for_each_class_keeps_soft_values_and_its_order(tmp_path):
         np.testing.assert_array_equal(manifest.targets, np.array(SOFT, np.float32))
         again = Manifest.read(**manifest.options)
         assert (again.fingerprint, again.task) == (manifest.fingerprint, "multi")
+
+
+def test_blanks_around_the_names_of_columns_are_none_of_theirs():
+    assert column_names("a, b ,c,") == ("a", "b", "c")
+    assert column_names(["a", " b "]) == ("a", " b ")
+    assert column_names(None) is None
 
 
 def test_the_fingerprint_sees_every_label(tmp_path):

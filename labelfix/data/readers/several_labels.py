@@ -124,6 +124,13 @@ def list_text(labels: Sequence[str], separator: str) -> str:
     return text if labels_in(text, separator) == [*labels] else json.dumps([*labels], ensure_ascii=False)
 
 
+def column_names(given: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """The columns that `--label-columns` names: those of a sequence, or of a text with commas; None without any."""
+    if isinstance(given, str):
+        return tuple(filter(None, map(str.strip, given.split(","))))
+    return None if given is None else tuple(given)
+
+
 def split_texts(texts: pa.Array, separator: str) -> pa.Array:
     """Texts as lists of `labels_in`: an empty one is unlabelled, a lone separator an image with none of the classes."""
     lists = [

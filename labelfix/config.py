@@ -157,8 +157,8 @@ class ScanOptions(BaseModel):
         root: folder that a manifest's relative paths start from; None for the manifest's.
         image_column: of a manifest or Parquet file; None for the usual names.
         label_column: of a manifest or Parquet file; None for the usual names.
-        label_columns: columns with a number from 0 to 1 for a class each, names with commas or a sequence; None for a
-            label column.
+        label_columns: columns with a number from 0 to 1 for a class each: names with commas, a JSON list of names, or
+            a sequence; None for a label column.
         label_separator: what stands between the labels of a row, in texts; None for one label.
         task: "single" for one label a row, "multi" for any number of them, "auto" for what the source holds.
         merge_classes: whether classes whose names look alike are one.

@@ -72,7 +72,7 @@ def predict(
         root: folder that a manifest's relative paths start from.
         image_column: of a manifest or Parquet file.
         label_column: of a manifest or Parquet file.
-        label_columns: several labels a row, see `Manifest.read`; names with commas, or a sequence.
+        label_columns: several labels a row, see `Manifest.read`; names with commas, a JSON list, or a sequence.
         label_separator: the same.
         overwrite: replace an existing file.
         reporter: shows progress and messages.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -584,6 +585,18 @@ class TestCorrupt:
         source = columns_csv(tmp_path, ["a", "b"])
         found = corrupt(source, noise="softened:0.5", label_columns="a, b", out=tmp_path / "soft.parquet")
         assert found["class_names"] == ["a", "b"]
+
+    def test_the_next_command_scans_whatever_the_columns_are_called(self, tmp_path):
+        names = ["salt, pepper", " 'plate'"]
+        source, out = columns_csv(tmp_path, names), tmp_path / "soft.parquet"
+        arguments = ["corrupt", str(source), "--noise", "softened:0.5", "--label-columns", json.dumps(names)]
+        printed = CliRunner().invoke(cli, [*arguments, "--out", str(out)], catch_exceptions=False).output
+        command = shlex.split(printed.partition("next:")[2])
+        assert command[:2] == ["labelfix", "scan"]
+        planned = [*command[1:], "--out", str(tmp_path / "run"), "--dry-run", "--json"]
+        result = CliRunner().invoke(cli, planned, catch_exceptions=False)
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["task"] == "multi"
 
     @pytest.mark.parametrize(
         ("noise", "words"),

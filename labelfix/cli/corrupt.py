@@ -114,6 +114,8 @@ def _print_result(result: dict[str, Any]) -> None:
 
 
 def _print_several(result: dict[str, Any]) -> None:
+    from labelfix.data.readers.several_labels import columns_text
+
     tested = result["test_rows"]
     say(
         f"{result['path']}: {result['dropped']} labels dropped and {result['added']} added, in {result['corrupted']} of"
@@ -121,7 +123,7 @@ def _print_several(result: dict[str, Any]) -> None:
         + (f"; {tested} rows of a test split stay right" if tested else "")
     )
     columns = result["label_columns"]
-    more = "" if columns is None else f" --label-columns {shlex.quote(','.join(columns))}"
+    more = "" if columns is None else f" --label-columns {shlex.quote(columns_text(columns))}"
     say("", "next:", f"  labelfix scan {shlex.quote(result['path'])} --method pencil{more}")
 
 

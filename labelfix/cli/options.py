@@ -46,7 +46,8 @@ label_lists = (
     click.option(
         "--label-columns",
         metavar="A,B,...",
-        help="Several labels a row: columns with a number from 0 to 1 for a class each.",
+        help="Several labels a row: columns with a number from 0 to 1 for a class each; names that have commas in"
+        """ a JSON list: '["a, b", "c"]'.""",
     ),
     click.option(
         "--label-separator",

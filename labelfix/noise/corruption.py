@@ -65,7 +65,7 @@ def corrupt(
         root: folder that a manifest's relative paths start from.
         image_column: of a manifest or Parquet file.
         label_column: of a manifest or Parquet file.
-        label_columns: several labels a row, see `Manifest.read`; names with commas, or a sequence.
+        label_columns: several labels a row, see `Manifest.read`; names with commas, a JSON list, or a sequence.
         label_separator: the same.
         overwrite: replace an existing file.
         reporter: gets progress and messages.

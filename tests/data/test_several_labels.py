@@ -12,7 +12,7 @@ import pytest
 from refusals import refuses_source
 
 from labelfix.data.manifest import Manifest
-from labelfix.data.readers.several_labels import column_names
+from labelfix.data.readers.several_labels import column_names, columns_text
 from labelfix.methods import method_names, multi_label_methods
 
 NAMES = ["0.png", "1.png", "2.png", "3.png"]
@@ -133,6 +133,21 @@ def test_blanks_around_the_names_of_columns_are_none_of_theirs():
     assert column_names("a, b ,c,") == ("a", "b", "c")
     assert column_names(["a", " b "]) == ("a", " b ")
     assert column_names(None) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["a", "b c"], "a,b c"),
+        (["big", "salt, pepper"], '["big", "salt, pepper"]'),
+        (["a", " b"], '["a", " b"]'),
+        (['["a"', '"b"]'], r'["[\"a\"", "\"b\"]"]'),
+        (["größe", ""], '["größe", ""]'),
+    ],
+)
+def test_names_of_columns_as_one_text(names, text):
+    assert columns_text(names) == text
+    assert column_names(text) == tuple(names)
 
 
 def test_the_fingerprint_sees_every_label(tmp_path):

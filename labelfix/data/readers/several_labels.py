@@ -110,12 +110,18 @@ def labels_in(text: str, separator: str) -> list[str]:
 
     Such a list can hold any name, one with the separator too; a list of anything else is a text as others are.
     """
+    listed = _json_texts(text)
+    return text.split(separator) if listed is None else listed
+
+
+def _json_texts(text: str) -> list[str] | None:
+    """What a JSON list of texts holds; None of any other text."""
     if text.lstrip().startswith("["):
         with suppress(ValueError, RecursionError):
             found = json.loads(text)
             if isinstance(found, list) and all(isinstance(each, str) for each in found):
                 return found
-    return text.split(separator)
+    return None
 
 
 def list_text(labels: Sequence[str], separator: str) -> str:
@@ -125,10 +131,20 @@ def list_text(labels: Sequence[str], separator: str) -> str:
 
 
 def column_names(given: Sequence[str] | str | None) -> tuple[str, ...] | None:
-    """The columns that `--label-columns` names: those of a sequence, or of a text with commas; None without any."""
-    if isinstance(given, str):
-        return tuple(filter(None, map(str.strip, given.split(","))))
-    return None if given is None else tuple(given)
+    """The columns that `--label-columns` names; None without any.
+
+    Those of a sequence, of a text with commas, or of a JSON list of texts, which can hold any name.
+    """
+    if not isinstance(given, str):
+        return None if given is None else tuple(given)
+    listed = _json_texts(given)
+    return tuple(filter(None, map(str.strip, given.split(",")))) if listed is None else tuple(listed)
+
+
+def columns_text(names: Sequence[str]) -> str:
+    """The text of some columns that `column_names` reads: with commas, or as a JSON list if it has to be."""
+    text = ",".join(names)
+    return text if column_names(text) == tuple(names) else json.dumps([*names], ensure_ascii=False)
 
 
 def split_texts(texts: pa.Array, separator: str) -> pa.Array:

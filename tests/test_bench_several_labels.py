@@ -203,6 +203,23 @@ class TestRefused:
         refuses("--plots", "one label", plots=True)
 
 
+def test_confidences_of_the_source_are_trained_on_under_planted_noise_too(tmp_path):
+    write_mosaics(tmp_path, 40)
+    rows = [[f"{row:04d}.png", *((0.95, 0.05) if row % 2 else (0.05, 0.95))] for row in range(40)]
+    pd.DataFrame(rows, columns=["file_name", "a", "b"]).to_csv(tmp_path / "columns.csv", index=False)
+    result = labelfix.bench(
+        tmp_path / "columns.csv", methods="cross-entropy:epochs=1:head=pool", noise="clean,dropped:0.2,added:0.1",
+        label_columns="a,b", out=tmp_path / "out", device="cpu",
+    )  # fmt: skip
+    clean, planted = result["rows"]
+    assert clean["label_accuracy_given"] == 1
+    # 8 of the 40 labels dropped and 4 of the 40 classes that rows lack added.
+    assert planted["label_accuracy_given"] == pytest.approx(1 - 12 / 80)
+    read = Manifest.read(next((tmp_path / "out/noisy").glob("*.parquet")), task="multi", label_columns="ab")
+    given = Manifest.read(tmp_path / "columns.csv", task="multi", label_columns="ab")
+    assert (read.targets != given.targets).sum() == 12
+
+
 def test_columns_are_named_with_blanks_too(tmp_path):
     write_mosaics(tmp_path, 20)
     rows = [[f"{row:04d}.png", row % 2, 1 - row % 2] for row in range(20)]

@@ -586,6 +586,18 @@ class TestCorrupt:
         found = corrupt(source, noise="softened:0.5", label_columns="a, b", out=tmp_path / "soft.parquet")
         assert found["class_names"] == ["a", "b"]
 
+    def test_confidences_of_the_source_stay_where_nothing_is_planted(self, tmp_path):
+        source, out = columns_csv(tmp_path, ["a", "b"], (0.95, 0.05)), tmp_path / "soft.parquet"
+        found = corrupt(source, noise="dropped:0.2", label_columns=["a", "b"], out=out)
+        assert (found["label_columns"], found["dropped"]) == (["a", "b"], 4)
+        before, after = (
+            Manifest.read(path, task="multi", label_columns=["a", "b"]).targets for path in (source, out)
+        )
+        hit = before != after
+        assert hit.sum() == 4
+        assert (before[hit] == np.float32(0.95)).all()
+        assert (after[hit] == 0).all()
+
     def test_the_next_command_scans_whatever_the_columns_are_called(self, tmp_path):
         names = ["salt, pepper", " 'plate'"]
         source, out = columns_csv(tmp_path, names), tmp_path / "soft.parquet"

@@ -24,7 +24,7 @@ from labelfix.methods import method_class
 from labelfix.noise.corruption import corrupt_manifest, corrupt_several
 from labelfix.noise.noise_file import NoiseFile, read_noise_file
 from labelfix.noise.planting import NoiseSpec, parse_noise
-from labelfix.noise.several_labels import is_for_several, parse_parts
+from labelfix.noise.several_labels import gives_confidences, is_for_several, parse_parts
 from labelfix.output_paths import check_no_file, check_no_links, check_output
 from labelfix.reporting import Reporter
 from labelfix.scan_plan import read_test
@@ -65,10 +65,9 @@ class Materials:
         """What a run scans, and the options to read it with."""
         if cell.noise in self.columns:
             return self.source, {**self.options, **self.columns[cell.noise]}
-        softened = is_for_several(cell.noise) and any(
-            part.kind == "softened" for part in parse_parts(cell.noise)
-        )
-        return self._planted(cell), {"label_columns": self.manifest.class_names} if softened else {}
+        targets = self.manifest.targets
+        as_columns = targets is not None and gives_confidences(targets, parse_parts(cell.noise))
+        return self._planted(cell), {"label_columns": self.manifest.class_names} if as_columns else {}
 
     def truth_of(self, cell: Cell) -> Path:
         """The manifest that a run is evaluated against."""

@@ -15,7 +15,7 @@ from labelfix.errors import InputError
 from labelfix.noise.noise_file import NoiseFile, asked_of, read_noise_file
 from labelfix.noise.open_set import foreign_images, open_foreign
 from labelfix.noise.planting import EXACT, NoiseSpec, flip_rates, parse_noise, plant, realised_transition
-from labelfix.noise.several_labels import Part, is_for_several, parse_parts, plant_parts
+from labelfix.noise.several_labels import Part, gives_confidences, is_for_several, parse_parts, plant_parts
 from labelfix.noise.writing import check_columns, check_out, write_noisy
 from labelfix.output_paths import check_output
 from labelfix.reporting import Reporter, Silent
@@ -148,7 +148,7 @@ def corrupt_several(
     tested = manifest.held_out & (manifest.given >= 0)
     hittable = np.where(manifest.held_out[:, None], np.float32("nan"), manifest.targets)
     noisy = np.where(manifest.held_out[:, None], manifest.targets, plant_parts(hittable, parts, seed))
-    as_columns = any(part.kind == "softened" for part in parts)
+    as_columns = gives_confidences(manifest.targets, parts)
     check_columns(manifest, extra, manifest.class_names if as_columns else ())
     write_noisy(path, manifest, noisy, manifest.targets, extra, None, as_columns=as_columns)
     labelled = int((manifest.given >= 0).sum())

@@ -58,6 +58,11 @@ def parse_parts(text: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def gives_confidences(targets: np.ndarray, parts: tuple[Part, ...]) -> bool:
+    """Whether values (N, K) with this noise are more than yes and no, so that lists of labels cannot hold them."""
+    return any(part.kind == "softened" for part in parts) or bool(((targets > 0) & (targets < 1)).any())
+
+
 def plant_parts(targets: np.ndarray, parts: tuple[Part, ...], seed: int) -> np.ndarray:
     """(N, K) float32 values with noise.
 

@@ -92,8 +92,8 @@ class ScanPlan:
         trusted = _verified(manifest, chosen, reporter)
         manifest = manifest.without(trusted.removed)
         _tell_of_wrong_test_labels(manifest, trusted, test, reporter)
-        # Too few verified rows are refused before anything is decoded.
-        trusted_stream_labels(chosen.method, manifest, ~manifest.held_out, trusted)
+        # Too few rows are refused before anything is decoded.
+        _check_left(chosen, manifest, trusted)
         folder = RunFolder(chosen.run_path(manifest))
         check_output(
             folder.path, {"the source": manifest.places, "--test": () if test is None else test.places}
@@ -275,6 +275,30 @@ def _planned_passes(planned: ScanPlan, network: nn.Module) -> tuple[dict[str, in
     # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
     of_folds = None if folds is None else sum(units_of) * (config.folds - int((folds >= 0).sum()) / rows)
     return {phase.name: phase.epochs for phase in phases_of[0]}, units, of_folds, rows
+
+
+def _check_left(chosen: ScanOptions, manifest: Manifest, trusted: Trusted) -> None:
+    """Refuse verified labels that are too few for the method, or that leave too few rows to train on.
+
+    Raises:
+        InputError: says what takes the rows, and the way out.
+    """
+    labels = training_labels(manifest, np.ones(manifest.num_rows, dtype=bool), trusted)
+    stream = trusted_stream_labels(chosen.method, manifest, ~manifest.held_out, trusted) >= 0
+    left = int(((labels >= 0) & ~stream).sum())
+    if left >= 2:
+        return
+    if stream.any():
+        raise InputError(
+            f"--method {chosen.method}: {stream.sum()} rows are trusted, by which it learns the labels of the others,"
+            f" and {left} are left, of which it needs at least 2; trust fewer rows, or use another method, which trains"
+            " on all"
+        )
+    if trusted.removed.any():
+        raise InputError(
+            f"--trusted {chosen.trusted} removes {trusted.removed.sum()} rows, and {left} are left to train on, which"
+            " needs at least 2; take out some of its lines with the decision remove"
+        )
 
 
 def _resolved(

@@ -45,6 +45,8 @@ TEXTS = {
     "t-skip.csv": "sample_id,label,decision\n1,cat,skip\n",
     "t-two.csv": "sample_id,label\n1,cat\n1,dog\n",
     "t-empty.csv": "sample_id,label\n1,\n",
+    "t-remove.csv": "sample_id,decision,label\n" + "".join(f"{row},remove,\n" for row in range(8)),
+    "t-all.csv": "sample_id,label\n" + "".join(f"{row},{name[:3]}\n" for row, name in enumerate(NAMES)),
     "t.xlsx": "x",
     "no-labels.csv": "file_name,label\ncat/0.png,\n",
     "truth.csv": "file_name,true_label,other\ncat/0.png,cat,horse\ncat/1.png,dog,cow\n",
@@ -138,6 +140,14 @@ BAD = {
     "scan images --trusted t-word.csv": ("t-word.csv: row 1", "'perhaps'", "accept, keep, change, remove, skip"),
     "scan images --trusted t-skip.csv": ("t-skip.csv", "no row that counts", "leave out --trusted"),
     "scan images --trusted t-two.csv": ("t-two.csv: rows 0 and 1", "'cat' and 'dog'", "keep one"),
+    **{
+        f"scan images --trusted {options} {more}": words
+        for more in ("--encoder none", "--encoder lite0", "--dry-run")
+        for options, words in {
+            "t-remove.csv --method bmm": ("--trusted", "t-remove.csv removes 8", "0 are left", "at least 2"),
+            "t-all.csv --method meta": ("--method meta", "8 rows are trusted", "0 are left", "at least 2"),
+        }.items()
+    },
     "scan images --trusted t-empty.csv": ("t-empty.csv: row 0 has no label", "give it one"),
     # what is only measured on
     "scan images --test nowhere": ("nowhere does not exist", "check the path"),

@@ -23,7 +23,7 @@ from labelfix.devices import resolve_device
 from labelfix.errors import InputError
 from labelfix.output_paths import check_new, check_no_folder, check_output
 from labelfix.reporting import Reporter, Silent
-from labelfix.results.classifier import HALF, Classifier, load_classifier
+from labelfix.results.classifier import HALF, NOT_FINITE, Classifier, load_classifier
 from labelfix.results.corrections import (
     METADATA_KEY,
     ROW_GROUP,
@@ -60,8 +60,9 @@ def predict(
     probability of what is said of a class.
 
     Columns: `sample_id`, `file_name`, `given_label` (null without one), `predicted_label`, `confidence` (probability of
-    that label, 0 to 1), `predicted_probs` (one probability per class), `is_valid`, `error`, then the columns that the
-    source passes through. The schema metadata `labelfix` (JSON) holds the class names and the method.
+    that label, 0 to 1), `predicted_probs` (one probability per class), `is_valid`, `error` (of images that cannot be
+    read, and of all where the classifier diverged: these are not predicted), then the columns that the source passes
+    through. The schema metadata `labelfix` (JSON) holds the class names and the method.
 
     Args:
         classifier: the classifier folder of a run, or the run folder; it needs nothing beside it.
@@ -107,13 +108,12 @@ def predict(
         white=model.white,
     )
     with plain_device_errors(str(where)):
-        _write(target, manifest, store, model, where, reporter)
-    invalid = len(store.errors)
+        predicted = _write(target, manifest, store, model, where, reporter)
     return {
         "path": str(target),
         "rows": manifest.num_rows,
-        "predicted": manifest.num_rows - invalid,
-        "invalid": invalid,
+        "predicted": predicted,
+        "invalid": manifest.num_rows - predicted,
         "class_names": list(model.class_names),
     }
 
@@ -135,8 +135,9 @@ def _write(
     model: Classifier,
     device: torch.device,
     reporter: Reporter,
-) -> None:
-    schema = _schema(manifest, model)
+) -> int:
+    """Write the file; how many rows are predicted."""
+    schema, predicted = _schema(manifest, model), 0
     images = Source(store.images, model.augmentation(device), device)
     network = model.network.to(device)
     with atomic_path(target) as temporary, pq.ParquetWriter(temporary, schema) as writer:
@@ -149,7 +150,9 @@ def _write(
                 reporter.progress("predict", int(some[-1]) + 1, manifest.num_rows)
             columns = [*_columns(manifest, store, model, batch, part, probs), *batch.columns[2:]]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
+            predicted += int(np.isfinite(probs).all(axis=1).sum())
             first = part.stop
+    return predicted
 
 
 def _check_out(out: Path, manifest: Manifest, *, overwrite: bool) -> None:
@@ -198,7 +201,8 @@ def _columns(
     part: slice,
     probs: np.ndarray,
 ) -> Iterator[pa.Array]:
-    given, seen = manifest.given[part], store.valid[part]
+    # Of images that cannot be read there are none, and a classifier that diverged has none that say anything.
+    given, seen = manifest.given[part], np.isfinite(probs).all(axis=1)
     names, theirs = pa.array(model.class_names, pa.string()), pa.array(manifest.class_names, pa.string())
     yield pa.array(np.arange(part.start, part.stop))
     yield batch.column("file_name")
@@ -217,4 +221,7 @@ def _columns(
         yield pa.array(probs[np.arange(len(probs)), best], mask=~seen)
         yield distribution_array(probs, seen)
     yield pa.array(seen)
-    yield pa.array([store.errors.get(row) for row in range(part.start, part.stop)], pa.string())
+    errors = [
+        None if ok else store.errors.get(row, NOT_FINITE) for row, ok in enumerate(seen, start=part.start)
+    ]
+    yield pa.array(errors, pa.string())

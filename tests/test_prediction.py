@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import write_digits
 from refusals import refuses
+from safetensors.torch import load_file, save_file
 
 import labelfix
 from labelfix.errors import InputError
@@ -125,3 +127,27 @@ def test_a_single_path_is_no_list_of_images(run, tmp_path):
     for one in (str(folder), folder, image, bytes(image)):
         refuses(classifier.predict, *words, paths=one)
     assert classifier.predict([image]).predicted_label.notna().all()
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_what_a_diverged_classifier_says_is_no_prediction(run, tmp_path, task):
+    write_digits(tmp_path / "images", 6)
+    (tmp_path / "images" / "0" / "broken.png").write_bytes(b"no image")
+    diverged = tmp_path / "classifier"
+    shutil.copytree(run.classifier, diverged)
+    weights = load_file(diverged / "model.safetensors")
+    weights["head.weight"][:] = torch.nan
+    save_file(weights, diverged / "model.safetensors")
+    facts = json.loads((diverged / "classifier.json").read_text())
+    (diverged / "classifier.json").write_text(json.dumps({**facts, "task": task}))
+    found = labelfix.predict(diverged, tmp_path / "images", out=tmp_path / "p.parquet")
+    assert (found["rows"], found["predicted"], found["invalid"]) == (7, 0, 7)
+    rows = pd.read_parquet(tmp_path / "p.parquet")
+    assert not rows.is_valid.any()
+    assert rows[["predicted_label", "confidence", "predicted_probs"]].isna().all(axis=None)
+    is_broken = rows.file_name.str.endswith("broken.png")
+    assert rows.error[is_broken].str.contains("no image").all()
+    assert rows.error[~is_broken].str.contains("diverged").all()
+    loose = labelfix.load_classifier(diverged).predict(sorted((tmp_path / "images").rglob("*.png")))
+    assert loose.predicted_label.isna().all()
+    assert loose.error.str.contains("diverged").sum() == 6

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 
 HALF = 0.5  # probability from which an image has a class
+NOT_FINITE = "the classifier's output is not finite: its training diverged; scan again"
 _BATCH = 500
 _MOST_VIEWS = 2
 
@@ -122,8 +123,9 @@ class Classifier:
         Returns:
             A frame with a row per path: `file_name`, `predicted_label`, `confidence` (probability of that
             label, 0 to 1), `predicted_probs` (list of K floats in the order of `class_names`), `error`
-            (text where the image could not be read, else None). Where an image may have several labels,
-            `predicted_label` is the list of them and `confidence` the smallest probability of what is said of a class.
+            (text where the image could not be read, or the classifier diverged, else None). Where an image may have
+            several labels, `predicted_label` is the list of them and `confidence` the smallest probability of what is
+            said of a class.
 
         Raises:
             InputError: a single path in place of several.
@@ -153,7 +155,7 @@ class Classifier:
 
     def _row(self, name: str, probs: np.ndarray | None, error: str | None) -> tuple[Any, ...]:
         if probs is None or not np.isfinite(probs).all():
-            return name, None, None, None, error
+            return name, None, None, None, error or NOT_FINITE
         if self.task == "multi":
             names = [self.class_names[label] for label in np.flatnonzero(probs >= HALF)]
             return name, names, float(np.maximum(probs, 1 - probs).min()), probs.tolist(), error

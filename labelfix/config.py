@@ -130,7 +130,8 @@ class ScanOptions(BaseModel):
         preset: fast, paper, or another preset of the method.
         epochs: scales all phases of the preset to so many epochs; None leaves them.
         folds: cross-fitting: train so many times (2 or more), each time without a part of the rows, and score every
-            row by a network that never saw it; None for the method's default, which is none for most.
+            row by a network that never saw it; None for the method's default, which is none for most, and of no more
+            than there are rows or groups to hold out.
         holdout: share of the rows that a single training leaves out, 0 to 0.5, to tell what the network remembers of
             the given labels; auto: 500 rows, but at least a fiftieth and at most a fifth.
         batch_size: rows of a training step; None for the preset's.

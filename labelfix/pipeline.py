@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,7 +32,7 @@ from labelfix.scan_plan import ScanPlan, on_device
 from labelfix.threads import one_blas_thread
 from labelfix.training.batches import Source
 from labelfix.training.comparison import Compared, compare
-from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out, probe_folds
+from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out, num_folds, probe_folds
 from labelfix.training.resume import train
 from labelfix.training.setup import (
     encoded_size,
@@ -188,7 +188,10 @@ def _write(
     summary: dict[str, Any] = of_task.summarise(manifest, findings, facts)
     if planned.has_classifier:
         test_name = None if planned.test is None else planned.test.name
-        model_card.write(folder.card, config, summary, source=manifest.name, test=test_name)
+        # Copies, and images that cannot be read, may leave fewer folds than were planned.
+        held = None if trained.crossed is None else trained.crossed.fold_of_row
+        told = replace(config, folds=num_folds(held))
+        model_card.write(folder.card, told, summary, source=manifest.name, test=test_name)
     write_json(folder.summary, summary)
     return summary
 
@@ -314,7 +317,7 @@ def _train(
     targets = training_targets(manifest, planned.trusted)
     watched = watch(images, manifest, store, planned.trusted, planned.test, seen.test_images, seen.test_valid)
     groups = merged(manifest.groups, copies)
-    folds = folds_of_rows(labels, groups, planned.trusted, config)
+    folds = folds_of_rows(labels, groups, planned.trusted, config, are_asked=planned.folds_asked)
     held_out = hold_out(labels, groups, planned.trusted, config)
     of_split = held_out_rows(manifest, store.valid, manifest.given)
     unseen = None if folds is not None else np.flatnonzero(held_out | of_split)

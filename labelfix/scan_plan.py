@@ -33,7 +33,7 @@ from labelfix.results import run_folder
 from labelfix.results.run_folder import RunFolder
 from labelfix.results.summary import units_per_row
 from labelfix.threads import one_blas_thread
-from labelfix.training.folds import folds_of_rows, hold_out, probe_folds
+from labelfix.training.folds import folds_of_rows, hold_out, num_folds, probe_folds
 from labelfix.training.setup import (
     planned_network,
     seconds_per_unit,
@@ -60,6 +60,7 @@ class ScanPlan:
         overwrite: whether a finished or different run there may be replaced.
         features: (N, D) float32 of the user; None where images are what is seen.
         encoder_trial: what a trial said of `--encoder auto`, JSON-able; None without one.
+        folds_asked: whether a person wants so many folds; else they are the default, for so many rows as there are.
     """
 
     manifest: Manifest
@@ -73,6 +74,7 @@ class ScanPlan:
     overwrite: bool
     features: np.ndarray | None = None
     encoder_trial: dict[str, Any] | None = None
+    folds_asked: bool = True
 
     @classmethod
     def of(cls, source: Any, options: Mapping[str, Any], reporter: Reporter) -> ScanPlan:
@@ -93,7 +95,7 @@ class ScanPlan:
         manifest = manifest.without(trusted.removed)
         _tell_of_wrong_test_labels(manifest, trusted, test, reporter)
         # Too few rows are refused before anything is decoded.
-        _check_left(chosen, manifest, trusted)
+        labels = _labels_left(chosen, manifest, trusted)
         folder = RunFolder(chosen.run_path(manifest))
         check_output(
             folder.path, {"the source": manifest.places, "--test": () if test is None else test.places}
@@ -101,7 +103,7 @@ class ScanPlan:
         earlier = {} if chosen.overwrite else run_folder.resolved_autos(folder)
         settled, trial = _with_encoder(chosen, manifest, folder, earlier, reporter)
         first, *others = (
-            _resolved(each, manifest, earlier, numbers, has_tried=trial is not None)
+            _resolved(each, manifest, earlier, numbers, labels, trusted, has_tried=trial is not None)
             for each in settled.candidates(manifest.task)
         )
         return cls(
@@ -117,6 +119,7 @@ class ScanPlan:
             chosen.overwrite,
             None if numbers is None else checked_features(numbers, manifest.num_rows, manifest.limit),
             trial,
+            chosen.folds is not None,
         )
 
     @property
@@ -268,37 +271,38 @@ def _planned_passes(planned: ScanPlan, network: nn.Module) -> tuple[dict[str, in
     units: float = units_of[0]
     held_out = hold_out(labels, manifest.groups, planned.trusted, config)
     rows = int((labels >= 0).sum()) - int(held_out.sum())
-    folds = folds_of_rows(labels, manifest.groups, planned.trusted, config)
+    folds = folds_of_rows(labels, manifest.groups, planned.trusted, config, are_asked=planned.folds_asked)
     if folds is None:
         unseen = int((held_out | (manifest.held_out & (manifest.given >= 0))).sum())
         units += len(config.settings.averaged) * unseen / rows
     # Each fold trains on all rows but those that it holds out, and the exported classifier once more on all.
-    of_folds = None if folds is None else sum(units_of) * (config.folds - int((folds >= 0).sum()) / rows)
+    of_folds = None if folds is None else sum(units_of) * (num_folds(folds) - int((folds >= 0).sum()) / rows)
     return {phase.name: phase.epochs for phase in phases_of[0]}, units, of_folds, rows
 
 
-def _check_left(chosen: ScanOptions, manifest: Manifest, trusted: Trusted) -> None:
-    """Refuse verified labels that are too few for the method, or that leave too few rows to train on.
+def _labels_left(chosen: ScanOptions, manifest: Manifest, trusted: Trusted) -> np.ndarray:
+    """(N,) int64: what the rows are trained towards if every image is readable, -1 for none.
 
     Raises:
-        InputError: says what takes the rows, and the way out.
+        InputError: verified labels that are too few for the method, or that leave too few rows to train on; says what
+            takes the rows, and the way out.
     """
     labels = training_labels(manifest, np.ones(manifest.num_rows, dtype=bool), trusted)
     stream = trusted_stream_labels(chosen.method, manifest, ~manifest.held_out, trusted) >= 0
-    left = int(((labels >= 0) & ~stream).sum())
-    if left >= 2:
-        return
-    if stream.any():
+    labels = np.where(stream, -1, labels)
+    left = int((labels >= 0).sum())
+    if left < 2 and stream.any():
         raise InputError(
             f"--method {chosen.method}: {stream.sum()} rows are trusted, by which it learns the labels of the others,"
             f" and {left} are left, of which it needs at least 2; trust fewer rows, or use another method, which trains"
             " on all"
         )
-    if trusted.removed.any():
+    if left < 2 and trusted.removed.any():
         raise InputError(
             f"--trusted {chosen.trusted} removes {trusted.removed.sum()} rows, and {left} are left to train on, which"
             " needs at least 2; take out some of its lines with the decision remove"
         )
+    return labels
 
 
 def _resolved(
@@ -306,6 +310,8 @@ def _resolved(
     manifest: Manifest,
     earlier: Mapping[str, Any],
     features: Numbers | None,
+    labels: np.ndarray,
+    trusted: Trusted,
     *,
     has_tried: bool,
 ) -> ScanConfig:
@@ -314,6 +320,10 @@ def _resolved(
     What a trial says of some rows may be wrong of all of them, and two networks that err in other places know more.
     """
     config = options.resolve(manifest, earlier, features)
+    if config.folds and options.folds is None:
+        folds = num_folds(folds_of_rows(labels, manifest.groups, trusted, config, are_asked=False))
+        if folds != config.folds:
+            config = options.model_copy(update={"folds": folds}).resolve(manifest, earlier, features)
     if processes.count() > 1:
         return config  # what a process cannot keep on its disk another may; they would wait for each other
     if is_encoder(config.backbone):

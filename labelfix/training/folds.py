@@ -14,6 +14,7 @@ from labelfix.config import ScanConfig
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
 from labelfix.json_files import is_count, wrong_key
+from labelfix.methods import method_class
 from labelfix.reporting import Reporter
 from labelfix.training import checkpoint
 from labelfix.training.batches import Source, seed_of
@@ -70,10 +71,8 @@ def hold_out(
         return nothing
     verified = (trusted.label >= 0) & ~trusted.is_scored
     offered = np.where(verified, -1, labels)
-    rows = np.flatnonzero(offered >= 0)
-    units = len(rows) if groups is None else len(np.unique(groups[rows]))
     parts = round(1 / config.holdout)
-    if units < max(parts, _LEAST_UNITS):
+    if _num_units(offered, groups) < max(parts, _LEAST_UNITS):
         return nothing
     held_out = assign_folds(offered, groups, parts, seed_of(config.seed, _ASSIGN_SEED)) == 0
     kept = labels[(labels >= 0) & ~held_out]
@@ -82,7 +81,12 @@ def hold_out(
 
 
 def folds_of_rows(
-    labels: np.ndarray, groups: np.ndarray | None, trusted: Trusted, config: ScanConfig
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    trusted: Trusted,
+    config: ScanConfig,
+    *,
+    are_asked: bool = True,
 ) -> np.ndarray | None:
     """The fold that holds each row out, by the seed of the scan.
 
@@ -93,27 +97,55 @@ def folds_of_rows(
         groups: (N,) int64 of rows that are held out together; None where every row stands alone.
         trusted: verified labels.
         config: of the scan.
+        are_asked: whether a person wants so many; else there are no more than rows or groups to hold out, and none
+            where these are too few for two.
 
     Returns:
         (N,) int64, -1 for rows that are in no fold; None without folds.
 
     Raises:
-        InputError: too few rows or groups to hold out, or too few rows left to train on.
+        InputError: too few rows or groups to hold out, or too few rows left to train on, of folds that are asked for
+            or that the method is nothing without.
     """
     if not config.folds:
         return None
     verified = (trusted.label >= 0) & ~trusted.is_scored
-    fold_of_row = assign_folds(
-        np.where(verified, -1, labels), groups, config.folds, seed_of(config.seed, _ASSIGN_SEED)
-    )
-    for fold in range(config.folds):
+    offered = np.where(verified, -1, labels)
+    seed = seed_of(config.seed, _ASSIGN_SEED)
+    if are_asked:
+        return _dealt(labels, offered, groups, config.folds, seed)
+    try:
+        return _dealt(labels, offered, groups, max(2, min(config.folds, _num_units(offered, groups))), seed)
+    except InputError:
+        if method_class(config.method).default_folds:
+            raise
+        return None
+
+
+def num_folds(fold_of_row: np.ndarray | None) -> int:
+    """How many there are; 0 for None."""
+    return 0 if fold_of_row is None else int(fold_of_row.max()) + 1
+
+
+def _dealt(
+    labels: np.ndarray, offered: np.ndarray, groups: np.ndarray | None, folds: int, seed: int
+) -> np.ndarray:
+    """`assign_folds` of the labels that are `offered`; each has to leave two of all to train on."""
+    fold_of_row = assign_folds(offered, groups, folds, seed)
+    for fold in range(folds):
         rest = int(((labels >= 0) & (fold_of_row != fold)).sum())
         if rest < 2:
             raise InputError(
-                f"--folds {config.folds}: without its part fold {fold + 1} has {rest} rows to train on and needs 2; "
+                f"--folds {folds}: without its part fold {fold + 1} has {rest} rows to train on and needs 2; "
                 "make the groups smaller, or scan without folds"
             )
     return fold_of_row
+
+
+def _num_units(offered: np.ndarray, groups: np.ndarray | None) -> int:
+    """How many rows, or groups of them, with a label may be held out."""
+    rows = np.flatnonzero(offered >= 0)
+    return len(rows) if groups is None else len(np.unique(groups[rows]))
 
 
 def probe_folds(
@@ -176,10 +208,11 @@ def cross_fit(
     logits = np.full((len(labels), num_classes), np.nan, np.float32)
     reports: dict[int, list[EpochReport]] = {}
     units = 0
-    for fold in range(config.folds):
+    folds = num_folds(fold_of_row)
+    for fold in range(folds):
         rows = np.flatnonzero(fold_of_row == fold)
         kept = folder / "-".join(filter(None, ("fold", name, str(fold))))
-        stage = f"{name} fold {fold + 1} of {config.folds}".lstrip()
+        stage = f"{name} fold {fold + 1} of {folds}".lstrip()
         found = _finished(kept, (len(rows), num_classes))
         if found is None:
             masked = np.where(fold_of_row == fold, -1, labels)

@@ -414,6 +414,66 @@ def test_too_few_and_too_many_folds_are_refused_and_leave_nothing_behind(digits,
     assert not (tmp_path / "run").exists()
 
 
+def on_features(folder, rows=3, out="run", groups=None, call=labelfix.scan, **options):
+    """A scan of so many rows by heads on features, of which folds are the default."""
+    frame = pd.DataFrame(
+        {"file_name": [f"{row}.png" for row in range(rows)], "label": ["a", "b", "b"] * (rows // 3)}
+    )
+    frame.assign(**({} if groups is None else {"group": groups})).to_csv(folder / "rows.csv", index=False)
+    numbers = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
+    return call(folder / "rows.csv", features=numbers, no_images=True, epochs=2, out=folder / out, **options)
+
+
+class TestUnasked:
+    """Heads are trained in 5 folds unless so many are asked for: in fewer where there are fewer rows to hold out."""
+
+    @pytest.mark.parametrize("method", ["auto", "cross-entropy"])
+    @pytest.mark.parametrize(
+        ("rows", "groups", "folds"),
+        [(3, None, 3), (6, None, 5), (6, [0, 0, 1, 1, 2, 2], 3), (3, [0, 0, 1], 0), (6, [0] * 6, 0)],
+    )
+    def test_as_many_as_there_are_rows_or_groups(self, tmp_path, method, rows, groups, folds):
+        planned = on_features(tmp_path, rows, groups=groups, method=method, call=labelfix.plan)
+        assert planned["folds"] == folds
+        run = on_features(tmp_path, rows, groups=groups, method=method)
+        assert json.loads((run.out / "config.json").read_text())["config"]["folds"] == folds
+        found = epochs_of(run).fold.dropna()
+        assert sorted(set(found)) == [*range(folds)]
+        metadata = json.loads(pq.read_schema(run.corrections).metadata[b"labelfix"])
+        assert metadata["out_of_sample"] == (folds > 0)
+
+    def test_none_where_all_rows_turn_out_to_be_copies(self, tmp_path):
+        frame, _ = table(tmp_path)
+        for row in range(1, 6):
+            (tmp_path / f"{row:04d}.png").write_bytes((tmp_path / "0000.png").read_bytes())
+        source = write(tmp_path, frame.iloc[:6].assign(label=["a", "b"] * 3))
+        options = {"encoder": "lite0", "image_size": 32, "epochs": 2}
+        assert labelfix.plan(source, out=tmp_path / "run", **options)["folds"] == 5
+        run = labelfix.scan(source, out=tmp_path / "run", **options)
+        assert epochs_of(run).fold.isna().all()
+        assert "looked for in" not in (run.out / "classifier" / "README.md").read_text()
+
+    def test_those_that_are_asked_for_are_needed(self, tmp_path):
+        words = "--folds 5: there are only 3 rows to hold out"
+        refuses(on_features, words, folder=tmp_path, folds=5)
+
+    def test_a_method_that_is_nothing_without_says_what_is_missing(self, digits, tmp_path):
+        frame, _ = table(tmp_path)
+        source = write(tmp_path, frame.assign(group=0))
+        options = {"method": "confident-learning", "folds": None, "out": tmp_path / "run"}
+        refuses(scan, "all rows are of one group", source=source, **options)
+
+    def test_an_unfinished_run_goes_on(self, tmp_path, monkeypatch):
+        whole = on_features(tmp_path, out="whole")
+        with monkeypatch.context() as patch:
+            patch.setattr("labelfix.pipeline.train", lambda *_args, **_named: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                on_features(tmp_path)
+        again = on_features(tmp_path)
+        assert again.summary["counts"] == whole.summary["counts"]
+        assert epochs_of(again).equals(epochs_of(whole))
+
+
 def test_training_that_diverges_is_a_failed_fit(digits, tmp_path):
     run = scan(digits[0], tmp_path / "run", folds=2, settings={"learning_rate": "1e9"})
     df = findings_of(run)

@@ -446,6 +446,10 @@ def read_test(test: Any, manifest: Manifest, **options: Any) -> Manifest:
         InputError: a bad source, one without labels, or with a class that the scanned one lacks.
     """
     found = _with_columns(test, manifest.class_map, **options)
+    if options.get("label_columns") and not (found.given >= 0).any():
+        # The same labels may be lists, as those of the test images of a bench are.
+        lists = {"label_columns": None, "task": "multi"}
+        found = _with_columns(test, manifest.class_map, **{**options, **lists})
     if found.task != manifest.task:
         raise InputError(
             f"--test {found.source}: it has one label per row, and {manifest.source} several; write both alike"

@@ -206,12 +206,15 @@ class TestRefused:
 def test_confidences_of_the_source_are_trained_on_under_planted_noise_too(tmp_path):
     write_mosaics(tmp_path, 40)
     rows = [[f"{row:04d}.png", *((0.95, 0.05) if row % 2 else (0.05, 0.95))] for row in range(40)]
-    pd.DataFrame(rows, columns=["file_name", "a", "b"]).to_csv(tmp_path / "columns.csv", index=False)
+    frame = pd.DataFrame(rows, columns=["file_name", "a", "b"])
+    frame.to_csv(tmp_path / "columns.csv", index=False)
+    frame[:20].to_csv(tmp_path / "test.csv", index=False)
     result = labelfix.bench(
         tmp_path / "columns.csv", methods="cross-entropy:epochs=1:head=pool", noise="clean,dropped:0.2,added:0.1",
-        label_columns="a,b", out=tmp_path / "out", device="cpu",
+        label_columns="a,b", test=tmp_path / "test.csv", out=tmp_path / "out", device="cpu",
     )  # fmt: skip
     clean, planted = result["rows"]
+    assert min(clean["test_map"], planted["test_map"]) > 0
     assert clean["label_accuracy_given"] == 1
     # 8 of the 40 labels dropped and 4 of the 40 classes that rows lack added.
     assert planted["label_accuracy_given"] == pytest.approx(1 - 12 / 80)

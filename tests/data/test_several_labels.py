@@ -150,6 +150,17 @@ def test_names_of_columns_as_one_text(names, text):
     assert column_names(text) == tuple(names)
 
 
+@pytest.mark.parametrize("name", ["m.csv", "m.parquet", "m.jsonl"])
+def test_a_table_without_any_of_the_columns_is_unlabelled_where_no_labels_are_needed(tmp_path, name):
+    frame = pd.DataFrame({"file_name": NAMES, "note": "x"})
+    frame.to_csv(tmp_path / "m.csv", index=False)
+    frame.to_parquet(tmp_path / "m.parquet")
+    frame.to_json(tmp_path / "m.jsonl", orient="records", lines=True)
+    manifest = targets_of(tmp_path / name, label_columns=["a", "b"], require_labels=False)
+    assert np.isnan(manifest.targets).all()
+    assert manifest.pass_through == ("note",)
+
+
 def test_the_fingerprint_sees_every_label(tmp_path):
     found = set()
     for label in (["a"], ["a", "b"], []):

@@ -215,7 +215,7 @@ def pick_columns(names: Sequence[str], query: Query) -> Columns:
     image = _pick(names, query, query.image_column, IMAGE_COLUMNS, "image", required=query.has_images)
     label, classes = None, query.label_columns
     if classes:
-        _check_label_columns(names, query)
+        classes = _label_columns(names, query)
     else:
         label = _pick(names, query, query.label_column, LABEL_COLUMNS, "label", required=query.require_labels)
     holds_findings = _FLAG in names and any(name in names for name in _FINDINGS)
@@ -242,11 +242,13 @@ def clash(path: Path, name: str) -> InputError:
     )
 
 
-def _check_label_columns(names: Sequence[str], query: Query) -> None:
+def _label_columns(names: Sequence[str], query: Query) -> tuple[str, ...]:
+    """Those of the classes; none where the table has none of them and needs no labels."""
     missing = [name for name in query.label_columns if name not in names]
     if missing and (query.require_labels or len(missing) < len(query.label_columns)):
         there = ", ".join(repr(name) for name in names) or "none"
         raise InputError(f"{query.path}: no column {missing[0]!r} (--label-columns); its columns are {there}")
+    return () if missing else query.label_columns
 
 
 def check_names(names: Sequence[str], path: Path) -> None:

@@ -74,7 +74,8 @@ def hold_out(
     parts = round(1 / config.holdout)
     if _num_units(offered, groups) < max(parts, _LEAST_UNITS):
         return nothing
-    held_out = assign_folds(offered, groups, parts, seed_of(config.seed, _ASSIGN_SEED)) == 0
+    part_of_row = assign_folds(offered, groups, parts, seed_of(config.seed, _ASSIGN_SEED))
+    held_out = part_of_row == most_varied(part_of_row, groups)
     kept = labels[(labels >= 0) & ~held_out]
     held_out &= np.isin(labels, kept)
     return held_out if len(kept) >= 2 else nothing
@@ -270,7 +271,9 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed
     """Assign rows to folds, class by class, round robin after a seeded shuffle.
 
     The round goes on from class to class, so that folds are of even size and a class with fewer rows than folds is
-    no error. Rows of one group stay together; a group counts for the class of its first row.
+    no error. Rows of one group stay together; a group counts for the class of its first row. Of the places that the
+    round gives a class in each fold, the largest groups choose first, that of the fold with the fewest rows: so folds
+    are as even in rows as groups let them be.
 
     Args:
         labels: (N,) int64 class of each row, -1 for rows that are in no fold.
@@ -286,7 +289,9 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed
     """
     rows = np.flatnonzero(labels >= 0)
     held_together = np.arange(len(labels)) if groups is None else groups
-    _, first, unit_of_row = np.unique(held_together[rows], return_index=True, return_inverse=True)
+    _, first, unit_of_row, sizes = np.unique(
+        held_together[rows], return_index=True, return_inverse=True, return_counts=True
+    )
     if len(first) == 1 and groups is not None:
         raise InputError(
             f"--folds {folds}: all rows are of one group, or show the same picture, so that none can be held out; see"
@@ -298,7 +303,56 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray | None, folds: int, seed
     shuffled = np.random.default_rng(seed).permutation(len(first))
     order = shuffled[np.argsort(labels[rows][first][shuffled], kind="stable")]
     fold_of_unit = np.empty(len(first), np.int64)
-    fold_of_unit[order] = np.arange(len(order)) % folds
+    fold_of_unit[order] = _evened(np.arange(len(order)) % folds, labels[rows][first][order], sizes[order])
     found = np.full(len(labels), -1)
     found[rows] = fold_of_unit[unit_of_row]
     return found
+
+
+def _evened(fold_of_unit: np.ndarray, classes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The folds (U,) of units, exchanged within each class so that folds have nearly as many rows.
+
+    The largest come first, each into the fold with the fewest rows that has a place for its class (Graham 1969).
+
+    >>> _evened(np.array([0, 1, 0, 1]), np.array([0, 0, 0, 0]), np.array([9, 1, 8, 1])).tolist()
+    [0, 0, 1, 1]
+
+    Args:
+        fold_of_unit: (U,) int64, a place for each.
+        classes: (U,) int64, ascending.
+        sizes: (U,) int64, rows of each.
+    """
+    if (sizes == 1).all():
+        return fold_of_unit
+    names, place = np.unique(classes, return_inverse=True)
+    free = np.zeros((len(names), int(fold_of_unit.max()) + 1), np.int64)
+    np.add.at(free, (place, fold_of_unit), 1)
+    found, rows = np.full(len(sizes), -1), np.zeros(free.shape[1], np.int64)
+    large = np.flatnonzero(sizes > 1)
+    for unit in large[np.argsort(-sizes[large], kind="stable")]:
+        fold = int(np.where(free[place[unit]] > 0, rows, np.iinfo(np.int64).max).argmin())
+        found[unit], rows[fold] = fold, rows[fold] + sizes[unit]
+        free[place[unit], fold] -= 1
+    for label in np.unique(place[found < 0]):  # single rows take what is left
+        found[(place == label) & (found < 0)] = np.repeat(np.arange(free.shape[1]), free[label])
+    return found
+
+
+def most_varied(fold_of_row: np.ndarray, groups: np.ndarray | None) -> int:
+    """The fold whose rows are of most groups, large ones counted for less; the first where every row stands alone.
+
+    It is worth as many independent rows as (sum n)^2 / sum n^2, n the sizes of its groups (Kish 1965).
+
+    >>> most_varied(np.array([0, 0, 0, 0, 1, 1, 1]), np.array([5, 5, 5, 5, 6, 7, 8]))
+    1
+
+    Args:
+        fold_of_row: (N,) int64, -1 for none.
+        groups: (N,) int64; None where every row stands alone.
+    """
+    if groups is None:
+        return 0
+    rows = np.flatnonzero(fold_of_row >= 0)
+    _, first, sizes = np.unique(groups[rows], return_index=True, return_counts=True)
+    folds = fold_of_row[rows][first]
+    return int((np.bincount(folds, sizes) ** 2 / np.bincount(folds, sizes.astype(float) ** 2)).argmax())

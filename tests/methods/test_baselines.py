@@ -289,15 +289,19 @@ class TestForwardCorrection:
         np.testing.assert_allclose(shown, expected, atol=1e-5)
 
     def test_planted_pairs_are_seen_in_the_matrix_and_the_network_is_righter_for_it(self):
+        """Three seeds together: a short training alone is a matter of luck, and of the processor's rounding."""
         given, true = digit_labels(1000, "pair:0.4")
         plain, corrected = (
-            trained(name, rows=1000, epochs=16, given=given)
+            [trained(name, rows=1000, epochs=24, given=given, seed=seed) for seed in range(3)]
             for name in ("cross-entropy", "forward-correction")
         )
-        found = numpy(corrected.method.transition)
+        found = sum(numpy(trainer.method.transition) for trainer in corrected)
         to_the_next = np.roll(np.eye(10, dtype=bool), 1, axis=1)
         assert found[to_the_next].sum() > 1.5 * found[~to_the_next & ~np.eye(10, dtype=bool)].sum()
-        right = [(t.predict().argmax(dim=1).cpu().numpy() == true).mean() for t in (plain, corrected)]
+        right = [
+            np.mean([(t.predict().argmax(dim=1).cpu().numpy() == true).mean() for t in trainers])
+            for trainers in (plain, corrected)
+        ]
         assert right[1] > right[0] + 0.05
 
     def test_each_part_has_its_own_milestones(self):

@@ -121,6 +121,7 @@ def judge(
     given: np.ndarray,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     unseen: np.ndarray | None = None,
+    levels: Sequence[Level] | None = None,
 ) -> Judgement:
     """Findings from predictions of networks that never saw the rows.
 
@@ -131,6 +132,7 @@ def judge(
         unseen: (N,) bool, rows that the network truly never saw, where the predictions of the others were only made
             like theirs (`in_sample`): what kind of noise it is, and whether the network is surer than it is right, is
             told from these; default all rows.
+        levels: of noise that was fitted before, on these rows and others (`together`); default fitted on these rows.
 
     Returns:
         The same for the same rows in any order, and with classes in any order.
@@ -140,9 +142,8 @@ def judge(
     if not len(rows) or num_classes < 2:
         return _nothing(probs, given)
     seen, labels = probs[rows], given[rows]
-    models = fit_noise_models(seen, labels, thresholds.sure, thresholds.anchor_share)
     told = np.ones(len(rows), dtype=bool) if unseen is None or not unseen[rows].any() else unseen[rows]
-    levels = noise_levels(models, seen, labels, told)
+    levels = levels or _fitted_levels(seen, labels, told, thresholds)
     weights = np.array([level.weight for level in levels])
     beliefs = averaged(levels, seen, labels)
     noise, other = _noise_and_other(beliefs, labels)
@@ -178,6 +179,13 @@ def judge(
         kept_classes=kept,
         controls=controls,
     )
+
+
+def _fitted_levels(
+    seen: np.ndarray, labels: np.ndarray, told: np.ndarray, thresholds: Thresholds
+) -> Sequence[Level]:
+    models = fit_noise_models(seen, labels, thresholds.sure, thresholds.anchor_share)
+    return noise_levels(models, seen, labels, told)
 
 
 def _at(rows: np.ndarray, values: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:

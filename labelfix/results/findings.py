@@ -12,11 +12,12 @@ from scipy.special import softmax
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
-from labelfix.estimation.choice import believed
+from labelfix.estimation.choice import Choice, believed
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.in_sample import as_held_out
 from labelfix.estimation.judgement import Thresholds
+from labelfix.estimation.together import APART, SharedNoise
 from labelfix.methods.own_model import OwnModel
 from labelfix.results.around import Around
 from labelfix.results.conclude import Readable, conclude
@@ -71,7 +72,8 @@ def find(
             told = None
             if probe is not None and probe.is_finite:
                 told = rows.probed(probe, softmax(probe.logits.astype(np.float64), axis=1))
-            evidence = of_training(rows, averaged, method.score, thresholds, probs, told)
+            unseen, choice = as_if_unseen(rows, averaged, thresholds, told)
+            evidence = of_training(rows, unseen, choice, method.score, thresholds, probs)
         kept = rows.of_unknown_class(folds)
         evidence.diagnostics.update(method.diagnostics(plain))
     else:
@@ -167,46 +169,67 @@ class Rows:
         return unknown
 
 
-def of_training(
-    rows: Rows,
-    averaged: np.ndarray,
-    score: Score,
-    thresholds: Thresholds,
-    probs: np.ndarray,
-    probe: np.ndarray | None = None,
-) -> Evidence:
-    """The evidence of a single training: what it remembers of labels is told from the rows that it left out.
+def as_if_unseen(
+    rows: Rows, averaged: np.ndarray, thresholds: Thresholds, probe: np.ndarray | None = None
+) -> tuple[np.ndarray, Choice | None]:
+    """What a single training says of every row as if it had not seen the labels, and who else is believed.
 
-    Beside a probe, those rows also tell whose predictions are believed, or whether both together are.
+    What it remembers of labels is told from the rows that it left out. Beside a probe, those rows also tell whose
+    predictions are believed, or whether both together are.
 
     Args:
         rows: what became of them.
         averaged: (N, K) predictions averaged over the training, zeros where there are none.
-        score: by which rows are ranked, see `Method.score`.
         thresholds: of the verdicts.
-        probs: (N, K) of the trained network.
         probe: (N, K) held-out predictions of a linear probe, NaN where it has none; None without one.
+
+    Returns:
+        (N, K) float64, NaN where there are none; and the choice beside a probe.
     """
     averaged = averaged.astype(np.float64)
     mass = averaged.sum(axis=1, keepdims=True)
     averaged = np.where(mass > 0, averaged / np.where(mass > 0, mass, 1), np.nan)
+    averaged = as_held_out(averaged, np.where(rows.of_split, -1, rows.given), rows.held_out)
+    if probe is None:
+        return averaged, None
+    unseen_labels = np.where(rows.held_out, rows.given, -1)
+    pooled, choice = believed({NETWORK: averaged, PROBE: probe}, unseen_labels, thresholds)
+    return np.where(np.isfinite(pooled), pooled, averaged), choice
+
+
+def of_training(
+    rows: Rows,
+    unseen: np.ndarray,
+    choice: Choice | None,
+    score: Score,
+    thresholds: Thresholds,
+    probs: np.ndarray,
+    shared: SharedNoise = APART,
+) -> Evidence:
+    """The evidence of a single training.
+
+    Args:
+        rows: what became of them.
+        unseen: (N, K) of `as_if_unseen`.
+        choice: of the same.
+        score: by which rows are ranked, see `Method.score`.
+        thresholds: of the verdicts.
+        probs: (N, K) of the trained network.
+        shared: noise that was fitted on these answers and others.
+    """
     trained = np.where(rows.of_split, -1, rows.given)
-    averaged, choice = as_held_out(averaged, trained, rows.held_out), None
-    if probe is not None:
-        unseen_labels = np.where(rows.held_out, rows.given, -1)
-        pooled, choice = believed({NETWORK: averaged, PROBE: probe}, unseen_labels, thresholds)
-        averaged = np.where(np.isfinite(pooled), pooled, averaged)
     # A network knows the labels that it was trained on: by its own word none of them would stand with one left out.
     ranked = score(as_held_out(probs, trained, rows.held_out), rows.given)
-    judged = partial(judged_evidence, score=ranked, thresholds=thresholds)
-    evidence = judged(averaged, trained, unseen=rows.held_out)
+    judged = partial(judged_evidence, score=ranked, thresholds=thresholds, shared=shared)
+    evidence = judged(unseen, trained, unseen=rows.held_out)
     if choice is not None:
         evidence.diagnostics["networks"] = choice.to_json()
     if not rows.of_split.any():
         return evidence
     # What a test split says of itself changes no other row.
-    unseen = rows.held_out | rows.of_split
-    return _with_rows(evidence, judged(averaged, rows.given, unseen=unseen), rows.of_split)
+    return _with_rows(
+        evidence, judged(unseen, rows.given, unseen=rows.held_out | rows.of_split), rows.of_split
+    )
 
 
 def of_own_model(rows: Rows, evidence: Evidence, thresholds: Thresholds, probs: np.ndarray) -> Evidence:
@@ -241,6 +264,7 @@ def of_folds(
     thresholds: Thresholds,
     fold_of_row: np.ndarray,
     probs: np.ndarray,
+    shared: SharedNoise = APART,
 ) -> Evidence:
     """The evidence of rows that were held out: of the folds, and of `split`.
 
@@ -251,8 +275,9 @@ def of_folds(
         thresholds: of the verdicts.
         fold_of_row: (N,) int64, the fold that held a row out, -1 for none.
         probs: (N, K) of the folds' networks, or of that training.
+        shared: noise that was fitted on these answers and others.
     """
     held_out = (fold_of_row >= 0) | rows.of_split
     given = np.where(held_out, rows.given, -1)
     shown = np.where(held_out[:, None], probs.astype(np.float64), np.nan)
-    return judged_evidence(shown, given, averaged, score(shown, given), thresholds=thresholds)
+    return judged_evidence(shown, given, averaged, score(shown, given), thresholds=thresholds, shared=shared)

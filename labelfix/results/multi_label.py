@@ -26,11 +26,12 @@ from labelfix.data.images.issues import ISSUES
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
-from labelfix.estimation.choice import pool
+from labelfix.estimation.choice import Choice
 from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit, Rule
 from labelfix.estimation.judgement import Thresholds
 from labelfix.estimation.one_class import as_given, tells_apart
+from labelfix.estimation.together import SharedNoise, shared_noise
 from labelfix.methods.pencil_multi_label import MultiLabelPencil
 from labelfix.results.around import Around
 from labelfix.results.conclude import Readable, conclude
@@ -46,8 +47,8 @@ from labelfix.results.corrections import (
 )
 from labelfix.results.findings import (
     NETWORK,
-    PROBE,
     Rows,
+    as_if_unseen,
     diverged,
     of_folds,
     of_own_model,
@@ -171,9 +172,13 @@ def find(
     judge = _Classes(manifest, trusted, trainer, rows, crossed, thresholds, probs, probe)
     failed = diverged(last_reports, probs[store.valid])
     readable = Readable(store.valid, store.errors)
+    told = None if failed or judge.speaks_for_itself else judge.told()
     found = []
     for label, name in enumerate(manifest.class_names):
-        evidence, kept = judge.nothing(failed) if failed else judge.evidence(label)
+        if failed:
+            evidence, kept = judge.nothing(failed)
+        else:
+            evidence, kept = judge.own_evidence(label) if told is None else judge.evidence(label, told)
         found.append(
             conclude(
                 evidence, _two(probs[:, label]), judge.state(label), readable, judge.trusted_state(label),
@@ -181,6 +186,23 @@ def find(
             )
         )  # fmt: skip
     return _together(manifest, store, trusted, found, probs, around)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is said of every class of the rows, before their labels are judged by it.
+
+    Attributes:
+        unseen: (N, K) float64 probabilities of having each class as of networks that never saw the row; NaN for none.
+        averaged: (N, K) float64, averaged over the training; NaN for none.
+        choices: of each class whose predictions are believed; None without a probe.
+        shared: noise of all classes together, where they err alike.
+    """
+
+    unseen: np.ndarray
+    averaged: np.ndarray
+    choices: tuple[Choice | None, ...]
+    shared: SharedNoise
 
 
 @dataclass(frozen=True)
@@ -221,33 +243,81 @@ class _Classes:
             num_classes=2,
         )
 
-    def evidence(self, label: int) -> tuple[Evidence, np.ndarray]:
+    @property
+    def folds(self) -> np.ndarray | None:
+        """(N,) int64, the fold that held a row out, -1 for none; None without folds."""
+        return None if self.crossed is None else self.crossed.fold_of_row
+
+    @property
+    def speaks_for_itself(self) -> bool:
+        """Whether the method's own model is asked, as its paper does."""
+        method = self.trainer.method
+        return self.folds is None and isinstance(method, MultiLabelPencil) and method.speaks_for_itself
+
+    def own_evidence(self, label: int) -> tuple[Evidence, np.ndarray]:
+        """What the method's own model says of a class; as `evidence`."""
+        rows, method = self.of_class(label), self.trainer.method
+        assert isinstance(method, MultiLabelPencil)
+        probs = _two(as_given(self.probs[:, label], rows.given, self._unseen(rows)))
+        evidence = of_own_model(rows, method.own_evidence_of(label), self.thresholds, probs)
+        return evidence, rows.of_unknown_class(None)
+
+    def told(self) -> _Told:
+        """What networks say of every class of the rows that they never saw, and the noise that its labels share."""
+        unseen, averaged, checks = (np.empty(self.probs.shape, kind) for kind in (float, float, bool))
+        given, choices = np.empty(self.probs.shape, np.int64), []
+        for label in range(self.probs.shape[1]):
+            rows = self.of_class(label)
+            never, given[:, label] = self._unseen(rows), np.where(rows.of_split, -1, rows.given)
+            checks[:, label], averaged[:, label] = never, self._averaged(label, rows.given, never)
+            if self.folds is None:
+                network, probed = np.nan_to_num(_two(averaged[:, label])), self._probed(label, rows)
+                found, choice = as_if_unseen(rows, network, self.thresholds, probed)
+                unseen[:, label] = found[:, 1]
+            else:
+                known, choice = as_given(self.probs[:, label], rows.given, never), None
+                unseen[:, label] = np.where(never, known, np.nan)
+            choices.append(choice)
+        shared = shared_noise(
+            unseen,
+            None if self.folds is None else averaged,
+            given,
+            checks,
+            self.thresholds.sure,
+            self.thresholds.anchor_share,
+        )
+        return _Told(unseen, averaged, tuple(choices), shared)
+
+    def _unseen(self, rows: Rows) -> np.ndarray:
+        """(N,) bool, rows that no network saw that speaks of them."""
+        return (rows.held_out if self.folds is None else self.folds >= 0) | rows.of_split
+
+    def evidence(self, label: int, told: _Told) -> tuple[Evidence, np.ndarray]:
         """Of a class, and (N,) bool the rows that keep their label as their network never saw another of its kind."""
         method, rows = self.trainer.method, self.of_class(label)
-        folds = None if self.crossed is None else self.crossed.fold_of_row
-        unseen = (rows.held_out | rows.of_split) if folds is None else (folds >= 0) | rows.of_split
+        unseen, of_class, choice = self._unseen(rows), told.unseen[:, label], told.choices[label]
         probs = _two(as_given(self.probs[:, label], rows.given, unseen))
-        averaged = self._averaged(label, rows.given, unseen)
-        if folds is not None:
-            evidence = of_folds(rows, averaged, method.score, self.thresholds, folds, probs)
-        elif isinstance(method, MultiLabelPencil) and method.speaks_for_itself:
-            return of_own_model(
-                rows, method.own_evidence_of(label), self.thresholds, probs
-            ), rows.of_unknown_class(None)
+        if self.folds is not None:
+            evidence = of_folds(
+                rows,
+                _two(told.averaged[:, label]),
+                method.score,
+                self.thresholds,
+                self.folds,
+                probs,
+                told.shared,
+            )
         else:
-            probed = self._probed(label, rows)
-            evidence = of_training(rows, averaged, method.score, self.thresholds, probs, probed)
-            if probed is not None:
-                taken = evidence.diagnostics["networks"]["taken"]
-                averaged = pool([{NETWORK: averaged, PROBE: probed}[name] for name in taken])
-                unseen = unseen if NETWORK in taken else np.isfinite(averaged[:, 1])
-        told = averaged if folds is None else probs
-        told = np.where(told.sum(axis=1) > 0, told[:, 1], np.nan)
+            evidence = of_training(
+                rows, _two(of_class), choice, method.score, self.thresholds, probs, told.shared
+            )
+            if choice is not None and NETWORK not in choice.taken:
+                unseen = np.isfinite(of_class)
         # Rows of a test split alone say nothing of the others, which the network was trained on.
-        checks = folds is not None or rows.held_out.any()
-        if checks and not tells_apart(told, rows.given, unseen):
+        checks = self.folds is not None or rows.held_out.any()
+        if checks and not tells_apart(of_class, rows.given, unseen):
             evidence = _without_corrections(evidence)
-        return evidence, rows.of_unknown_class(folds)
+        return evidence, rows.of_unknown_class(self.folds)
 
     def _probed(self, label: int, rows: Rows) -> np.ndarray | None:
         """(N, 2) what the linear probe says of a class of rows that it never saw; None without one."""
@@ -263,11 +333,10 @@ class _Classes:
         return Evidence(np.full(count, np.nan), nothing, Fit(ok=False, reason=reason)), np.zeros(count, bool)
 
     def _averaged(self, label: int, given: np.ndarray, unseen: np.ndarray) -> np.ndarray:
-        """(N, 2) averaged predictions; zeros for rows without."""
+        """(N,) averaged predictions of having a class; NaN for rows without."""
         averaged = self.trainer.method.ensembled_probs.cpu().double().numpy()
         known = averaged.sum(axis=1) > 0
-        own = as_given(np.where(known, averaged[:, label], np.nan), given, unseen)
-        return np.where(known[:, None], _two(own), 0.0)
+        return as_given(np.where(known, averaged[:, label], np.nan), given, unseen)
 
 
 def _without_corrections(evidence: Evidence) -> Evidence:

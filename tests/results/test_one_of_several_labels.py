@@ -53,7 +53,7 @@ def classes(given, network, probe, held_out):
 def test_those_that_are_believed_tell_its_rows_apart(states, of_network, of_probe, taken):
     true, given = states
     seen = classes(given, says(true, of_network), says(true, of_probe, 2), np.arange(ROWS) % 5 == 0)
-    evidence, _ = seen.evidence(0)
+    evidence, _ = seen.evidence(0, seen.told())
     assert evidence.diagnostics["networks"]["taken"][0] == taken
     assert NOT_TOLD not in evidence.fit.reason
     assert not evidence.fit.keeps_labels
@@ -62,7 +62,7 @@ def test_those_that_are_believed_tell_its_rows_apart(states, of_network, of_prob
 def test_where_neither_does_its_labels_stay(states):
     true, given = states
     seen = classes(given, says(true, 0), says(true, 0, 2), np.arange(ROWS) % 5 == 0)
-    evidence, _ = seen.evidence(0)
+    evidence, _ = seen.evidence(0, seen.told())
     assert NOT_TOLD in evidence.fit.reason
     assert evidence.fit.keeps_labels
     assert evidence.rule.relabel_odds == np.inf

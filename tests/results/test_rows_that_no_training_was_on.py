@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.judgement import DEFAULT_THRESHOLDS, judge
-from labelfix.results.findings import Rows, of_training
+from labelfix.results.findings import Rows, as_if_unseen, of_training
 from labelfix.training.folds import CrossFit
 
 ROWS, CLASSES, LEFT_OUT = 1_200, 5, 240
@@ -36,7 +36,9 @@ def test_the_loss_of_rows_that_were_trained_on_is_not_compared_with_that_of_rows
     probs = np.where(held_out[:, None], fresh, remembered)
     rows = Rows(given, np.where(held_out, -1, given), held_out, np.zeros(ROWS, dtype=bool), CLASSES)
 
-    found = of_training(rows, probs, unlikely, DEFAULT_THRESHOLDS, probs)
+    found = of_training(
+        rows, *as_if_unseen(rows, probs, DEFAULT_THRESHOLDS), unlikely, DEFAULT_THRESHOLDS, probs
+    )
     flagged = found.noise > found.rule.flag_above
 
     assert abs(found.noise[held_out].mean() - found.noise[~held_out].mean()) < 0.05
@@ -72,7 +74,13 @@ def test_a_linear_probe_is_believed_beside_the_network_where_both_together_know_
     nowhere = np.full(probs.shape, np.nan)
 
     alone, both, useless, absent = (
-        of_training(rows, probs, lambda *_: None, DEFAULT_THRESHOLDS, probs, probe)
+        of_training(
+            rows,
+            *as_if_unseen(rows, probs, DEFAULT_THRESHOLDS, probe),
+            lambda *_: None,
+            DEFAULT_THRESHOLDS,
+            probs,
+        )
         for probe in (None, other_network(true, 1), nothing, nowhere)
     )
 

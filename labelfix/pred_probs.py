@@ -106,6 +106,7 @@ class PredictedScan:
             numbers = dataclasses.replace(numbers, names=None)
         probs = checked_probs(numbers, manifest.class_names, manifest.num_rows, manifest.limit)
         trusted = Trusted.of(manifest, chosen.trusted)
+        manifest = manifest.without(trusted.removed)
         name = f"{manifest.name}-{PRED_PROBS_METHOD}"
         folder = RunFolder(Path("runs") / name if chosen.out is None else Path(chosen.out))
         check_output(folder.path, {"the source": manifest.places})
@@ -191,6 +192,7 @@ def scan_pred_probs(source: Any, chosen: ScanOptions, reporter: Reporter) -> tup
             "out_of_sample": True,
             "resumed_elsewhere": False,
         }
+        findings = dataclasses.replace(findings, removed=manifest.removed, said=manifest.said)
         corrections.write(folder.corrections, manifest, findings, metadata)
         finished("write")
         summary = summarise(manifest, findings, {**metadata, "elapsed_seconds": seconds})

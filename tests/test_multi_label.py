@@ -108,6 +108,20 @@ class TestFindings:
             assert 0 <= rates[name]["missing_rate"] <= 1
         assert set(run.summary["diagnostics"]["by_class"]) == set(NAMES)
 
+    def test_a_training_that_diverges_is_a_failed_fit_also_where_it_is_measured(self, tmp_path):
+        """Of what is not finite there is no mean average precision, and no NaN in a file of JSON."""
+        source = write_mosaics(tmp_path / "images", 60)
+        rows = [json.loads(line) for line in source.read_text().splitlines()]
+        rows = [row | {"split": "train" if place < 40 else "test"} for place, row in enumerate(rows)]
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run = labelfix.scan(
+            source, method="cross-entropy", encoder="none", epochs=3, settings={"learning_rate": "1e8"},
+            out=tmp_path / "run", device="cpu",
+        )  # fmt: skip
+        assert not run.summary["fit_ok"]
+        assert "diverged" in run.summary["fit_reason"]
+        assert "test_map" not in run.summary
+
     def test_frames_answer_what_they_can(self, scanned):
         run, _, _ = scanned
         df = labelfix.read_corrections(run.out)

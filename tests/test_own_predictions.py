@@ -73,6 +73,19 @@ def test_the_clean_table_of_a_model_of_ones_own(world):
     assert len(facts["pred_probs_sha256"]) == 64
 
 
+def test_rows_that_a_person_removed_are_not_judged_and_keep_what_the_source_says(world, tmp_path):
+    folder, given, _, probs = world
+    (tmp_path / "decisions.csv").write_text("sample_id,decision,label\n5,remove,\n9,remove,\n")
+    options = {"pred_probs": probs, "image_size": 8, "trusted": tmp_path / "decisions.csv"}
+    run = labelfix.scan(folder / "images", out=tmp_path / "run", **options)
+    rows = labelfix.read_corrections(run.out).loc[[5, 9]]
+    assert run.summary["counts"]["removed"] == 2
+    assert run.summary["counts"]["judged"] == ROWS - 2
+    assert rows.given_label.astype(int).tolist() == given[[5, 9]].tolist()
+    assert rows.corrected_label.isna().all()
+    assert not rows.is_label_issue.any()
+
+
 def test_features_beside_predictions_tell_copies_which_are_judged_together(world, tmp_path):
     folder, given, _, probs = world
     features = np.random.default_rng(0).normal(size=(ROWS, 12))

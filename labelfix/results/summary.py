@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import resource
@@ -122,10 +123,17 @@ def cost(
         "images_per_second": round(images / seconds, 1) if seconds else None,
         "data_wait_seconds": _data_wait(reports_of),
         **_peak_memory(trainer.source.device),
-        **{
-            name: value for name, value in epochs[-1].reported.items() if name.endswith(("_accuracy", "_map"))
-        },
+        **_measured(epochs[-1]),
         "hardware": _hardware(trainer.source.device),
+    }
+
+
+def _measured(report: EpochReport) -> dict[str, float]:
+    """What an epoch was measured to be worth; a network that diverged has no mean average precision, which is NaN."""
+    return {
+        name: value
+        for name, value in report.reported.items()
+        if name.endswith(("_accuracy", "_map")) and math.isfinite(value)
     }
 
 

@@ -225,6 +225,21 @@ def test_samples_are_removed_and_a_file_of_decisions_goes_on(visit, tmp_path):
     assert {line.split(",")[-2] for line in it.downloaded().splitlines()[1:]} == {"remove"}
 
 
+def test_the_last_line_of_a_file_of_decisions_needs_no_line_break(visit, tmp_path):
+    """A line that removes ends in a comma."""
+    it = visit()
+    it.press("a", "x")
+    text = it.downloaded()
+    assert text.endswith("remove,\n")
+    it.press(*"zz")
+    file = tmp_path / "decisions.csv"
+    file.write_text(text.removesuffix("\n"), encoding="utf-8")
+    it.page.set_input_files("#csv-file", file)
+    it.page.wait_for_function("() => document.querySelector('#status').textContent.includes('Opened')")
+    assert it.texts("#status") == ["Opened 2 decisions"]
+    assert it.downloaded() == text
+
+
 def test_an_unlabelled_sample_has_nothing_to_keep(visit):
     it = visit(fragment="#sample=21")
     assert it.page.locator("[data-action=keep]").is_disabled()

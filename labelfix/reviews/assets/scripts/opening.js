@@ -20,6 +20,8 @@ function csvRows(text) {
     if (row.some((cell) => cell.trim())) rows.push(row);
     row = [];
   }
+  // The last line may end in a comma, without a line break.
+  if (row.some((cell) => cell.trim())) rows.push(row);
   return rows;
 }
 

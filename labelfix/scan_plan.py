@@ -101,7 +101,7 @@ class ScanPlan:
             folder.path, {"the source": manifest.places, "--test": () if test is None else test.places}
         )
         earlier = {} if chosen.overwrite else run_folder.resolved_autos(folder)
-        settled, trial = _with_encoder(chosen, manifest, folder, earlier, reporter)
+        settled, trial = _with_encoder(chosen, manifest, folder, earlier, labels, trusted, reporter)
         first, *others = (
             _resolved(each, manifest, earlier, numbers, labels, trusted, has_tried=trial is not None)
             for each in settled.candidates(manifest.task)
@@ -318,10 +318,14 @@ def _resolved(
     """The config with its linear probe: on the encoder that is fine-tuned, or on the one that a trial did not take.
 
     What a trial says of some rows may be wrong of all of them, and two networks that err in other places know more.
+
+    Raises:
+        InputError: an option that does not fit, also more folds than there are rows or groups to hold out.
     """
     config = options.resolve(manifest, earlier, features)
-    if config.folds and options.folds is None:
-        folds = num_folds(folds_of_rows(labels, manifest.groups, trusted, config, are_asked=False))
+    if config.folds:
+        is_asked = options.folds is not None
+        folds = num_folds(folds_of_rows(labels, manifest.groups, trusted, config, are_asked=is_asked))
         if folds != config.folds:
             config = options.model_copy(update={"folds": folds}).resolve(manifest, earlier, features)
     if processes.count() > 1:
@@ -336,6 +340,8 @@ def _with_encoder(
     manifest: Manifest,
     folder: RunFolder,
     earlier: Mapping[str, Any],
+    labels: np.ndarray,
+    trusted: Trusted,
     reporter: Reporter,
 ) -> tuple[ScanOptions, dict[str, Any] | None]:
     """The options with `--encoder auto` replaced where that is for the images to say, and what a trial of them said."""
@@ -344,7 +350,9 @@ def _with_encoder(
     if "encoder" in earlier:
         said = (folder.saved_config() or {}).get("encoder_trial")
         return chosen.model_copy(update={"encoder": earlier["encoder"]}), said
-    run_folder.check_out(folder, overwrite=chosen.overwrite)  # before anything takes time
+    # Before anything takes time.
+    run_folder.check_out(folder, overwrite=chosen.overwrite)
+    _check_for_either(chosen, manifest, labels, trusted)
     device, size = resolve_device(chosen.device), chosen.image_size
     with on_device(device), one_blas_thread():
         trial = try_encoder(
@@ -355,6 +363,24 @@ def _with_encoder(
         return chosen.model_copy(update={"encoder": "none"}), None
     reporter.message(f"--encoder auto: {trial.reason}")
     return chosen.model_copy(update={"encoder": trial.encoder}), trial.to_json()
+
+
+def _check_for_either(chosen: ScanOptions, manifest: Manifest, labels: np.ndarray, trusted: Trusted) -> None:
+    """Refuse options that do not fit, whatever a trial says.
+
+    Raises:
+        InputError: as without an encoder.
+    """
+    refusals = []
+    for encoder in ("none", LITE0):
+        settled = chosen.model_copy(update={"encoder": encoder})
+        try:
+            for each in settled.candidates(manifest.task):
+                _resolved(each, manifest, {}, None, labels, trusted, has_tried=True)
+        except InputError as error:
+            refusals.append(error)
+    if len(refusals) == 2:
+        raise refusals[0]
 
 
 @contextmanager

@@ -398,7 +398,8 @@ def test_an_unfinished_run_goes_on_with_the_same_folds_or_anew(digits, tmp_path)
 # ---------------------------------------------------------------- bad input
 
 
-def test_too_few_and_too_many_folds_are_refused_and_leave_nothing_behind(digits, tmp_path):
+def test_too_few_and_too_many_folds_are_refused_and_leave_nothing_behind(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("labelfix.pipeline.decoded", lambda *_args, **_named: pytest.fail("decoded"))
     done = command("scan", "images", "--folds", 1, cwd=tmp_path)
     assert done.returncode == 2
     assert "Invalid value for '--folds'" in done.stderr
@@ -410,7 +411,8 @@ def test_too_few_and_too_many_folds_are_refused_and_leave_nothing_behind(digits,
         (digits[0], 301, "there are only 300 rows to hold out"),
         (grouped, 5, "there are only 4 groups to hold out"),
     ]:
-        refuses(scan, f"--folds {folds}: {reason}", source=source, out=tmp_path / "run", folds=folds)
+        for call in (scan, labelfix.plan):
+            refuses(call, f"--folds {folds}: {reason}", source=source, out=tmp_path / "run", folds=folds)
     assert not (tmp_path / "run").exists()
 
 

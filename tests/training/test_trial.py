@@ -190,6 +190,26 @@ def test_a_scan_takes_what_the_trial_says_and_keeps_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("--holdout 0.2: with 5 folds", {"holdout": 0.2, "folds": 5}),
+        ("--holdout 0.2: with 5 folds", {"holdout": 0.2, "method": "confident-learning"}),
+        ("--set nonsense", {"settings": {"nonsense": "1"}}),
+        ("--set score_from=zzz", {"settings": {"score_from": "zzz"}, "method": "bmm"}),
+        ("--epochs 1", {"epochs": 1}),
+        ("--folds 500: there are only 300 rows", {"folds": 500}),
+    ],
+)
+def test_options_that_fit_neither_answer_are_refused_before_the_trial(
+    digits, tmp_path, monkeypatch, words, options
+):
+    monkeypatch.setattr("labelfix.scan_plan.try_encoder", lambda *_: pytest.fail("tried"))
+    for call in (labelfix.plan, labelfix.scan):
+        refuses(call, words, source=digits[0], out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     "named", [{"encoder": "none"}, {"backbone": "small"}, {"preset": "paper"}, {"tune": "all"}]
 )
 def test_what_names_the_network_needs_no_trial(digits, named):

@@ -492,7 +492,8 @@ class ScanOptions(BaseModel):
         if folds or getattr(settings, "score_from", "") == "method":
             return 0.0
         least, most = _HELD_OUT_SHARES
-        return round(min(max(_HELD_OUT_ROWS / max(manifest.num_rows, 1), least), most), 4)
+        share = min(max(_HELD_OUT_ROWS / max(manifest.num_rows, 1), least), most)
+        return round(1 / round(1 / round(share, 4)), 4)  # one of so many parts
 
     def _check_encoder(self, encoder: str) -> None:
         """Refuse options that do not go together.

@@ -33,7 +33,7 @@ from labelfix.results import run_folder
 from labelfix.results.run_folder import RunFolder
 from labelfix.results.summary import units_per_row
 from labelfix.threads import one_blas_thread
-from labelfix.training.folds import folds_of_rows, hold_out, num_folds, probe_folds
+from labelfix.training.folds import folds_of_rows, hold_out, num_folds, num_units, probe_folds
 from labelfix.training.setup import (
     planned_network,
     seconds_per_unit,
@@ -328,11 +328,31 @@ def _resolved(
         folds = num_folds(folds_of_rows(labels, manifest.groups, trusted, config, are_asked=is_asked))
         if folds != config.folds:
             config = options.model_copy(update={"folds": folds}).resolve(manifest, earlier, features)
+    if options.holdout != "auto" and config.holdout:
+        _check_holdout(labels, manifest.groups, trusted, config)
     if processes.count() > 1:
         return config  # what a process cannot keep on its disk another may; they would wait for each other
     if is_encoder(config.backbone):
         return options.with_probe(config, manifest, options.encoder)
     return options.with_probe(config, manifest, LITE0) if has_tried else config
+
+
+def _check_holdout(
+    labels: np.ndarray, groups: np.ndarray | None, trusted: Trusted, config: ScanConfig
+) -> None:
+    """Refuse a share that is asked for and of which no row would be left out.
+
+    Raises:
+        InputError: names the share.
+    """
+    if hold_out(labels, groups, trusted, config).any():
+        return
+    units = num_units(labels, groups, trusted)
+    raise InputError(
+        f"--holdout {config.holdout:g}: of {units} {'rows' if groups is None else 'groups'} that can be held out that"
+        " leaves none out, which needs ten and a share of at least one of them; give a larger share, or --folds, or"
+        " --holdout 0 to train on all"
+    )
 
 
 def _with_encoder(

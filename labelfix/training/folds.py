@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from labelfix.training.trainer import EpochReport, Trainer
 
 _ASSIGN_SEED = 6
 _LEAST_UNITS = 10  # rows, or groups, of which one part may be held out
+_MOST_PARTS = 100  # of which several are held out
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def hold_out(
 ) -> np.ndarray:
     """The rows that a single training leaves out, by the seed of the scan: so large a part of every class.
 
-    Rows with a verified label train, unless they are kept to check the findings on, and so does a class that would have
-    no other row.
+    The rows are dealt into parts of which some are left out, 3 of 20 for a share of 0.15. Rows with a verified label
+    train, unless they are kept to check the findings on, and so does a class that would have no other row.
 
     Args:
         labels: (N,) int64 that are trained towards, -1 for none.
@@ -64,18 +66,21 @@ def hold_out(
         config: of the scan.
 
     Returns:
-        (N,) bool; none with folds, and of fewer than 10 rows or groups.
+        (N,) bool; none with folds, of fewer than 10 rows or groups, and where the share is of less than one of them.
     """
     nothing = np.zeros(len(labels), dtype=bool)
     if not config.holdout:
         return nothing
-    verified = (trusted.label >= 0) & ~trusted.is_scored
-    offered = np.where(verified, -1, labels)
-    parts = round(1 / config.holdout)
-    if _num_units(offered, groups) < max(parts, _LEAST_UNITS):
+    offered = _offered(labels, trusted)
+    units, least = _num_units(offered, groups), round(1 / config.holdout)
+    if units < max(least, _LEAST_UNITS):
         return nothing
-    part_of_row = assign_folds(offered, groups, parts, seed_of(config.seed, _ASSIGN_SEED))
-    held_out = part_of_row == most_varied(part_of_row, groups)
+    share = Fraction(config.holdout).limit_denominator(min(max(least, _MOST_PARTS), units))
+    part_of_row = assign_folds(offered, groups, share.denominator, seed_of(config.seed, _ASSIGN_SEED))
+    # Evenly apart: parts follow each other within a class, and none is to give more of its rows than another.
+    apart = np.arange(share.denominator) * share.numerator % share.denominator < share.numerator
+    left_out = np.roll(apart, most_varied(part_of_row, groups, apart))
+    held_out = (part_of_row >= 0) & left_out[part_of_row]
     kept = labels[(labels >= 0) & ~held_out]
     held_out &= np.isin(labels, kept)
     return held_out if len(kept) >= 2 else nothing
@@ -110,8 +115,7 @@ def folds_of_rows(
     """
     if not config.folds:
         return None
-    verified = (trusted.label >= 0) & ~trusted.is_scored
-    offered = np.where(verified, -1, labels)
+    offered = _offered(labels, trusted)
     seed = seed_of(config.seed, _ASSIGN_SEED)
     if are_asked:
         return _dealt(labels, offered, groups, config.folds, seed)
@@ -143,8 +147,17 @@ def _dealt(
     return fold_of_row
 
 
+def num_units(labels: np.ndarray, groups: np.ndarray | None, trusted: Trusted) -> int:
+    """How many rows, or groups of them, may be held out; arguments as of `folds_of_rows`."""
+    return _num_units(_offered(labels, trusted), groups)
+
+
+def _offered(labels: np.ndarray, trusted: Trusted) -> np.ndarray:
+    """(N,) int64: the labels of rows that may be held out, -1 for others."""
+    return np.where((trusted.label >= 0) & ~trusted.is_scored, -1, labels)
+
+
 def _num_units(offered: np.ndarray, groups: np.ndarray | None) -> int:
-    """How many rows, or groups of them, with a label may be held out."""
     rows = np.flatnonzero(offered >= 0)
     return len(rows) if groups is None else len(np.unique(groups[rows]))
 
@@ -338,7 +351,7 @@ def _evened(fold_of_unit: np.ndarray, classes: np.ndarray, sizes: np.ndarray) ->
     return found
 
 
-def most_varied(fold_of_row: np.ndarray, groups: np.ndarray | None) -> int:
+def most_varied(fold_of_row: np.ndarray, groups: np.ndarray | None, apart: np.ndarray | None = None) -> int:
     """The fold whose rows are of most groups, large ones counted for less; the first where every row stands alone.
 
     It is worth as many independent rows as (sum n)^2 / sum n^2, n the sizes of its groups (Kish 1965).
@@ -349,10 +362,15 @@ def most_varied(fold_of_row: np.ndarray, groups: np.ndarray | None) -> int:
     Args:
         fold_of_row: (N,) int64, -1 for none.
         groups: (N,) int64; None where every row stands alone.
+        apart: (F,) bool, folds that are taken together, counted from the one that is asked for; None for it alone.
     """
     if groups is None:
         return 0
     rows = np.flatnonzero(fold_of_row >= 0)
     _, first, sizes = np.unique(groups[rows], return_index=True, return_counts=True)
     folds = fold_of_row[rows][first]
-    return int((np.bincount(folds, sizes) ** 2 / np.bincount(folds, sizes.astype(float) ** 2)).argmax())
+    sums, squares = np.bincount(folds, sizes), np.bincount(folds, sizes.astype(float) ** 2)
+    if apart is not None and apart.sum() > 1:
+        together = np.stack([np.roll(apart, fold) for fold in range(len(apart))])
+        sums, squares = together @ sums, together @ squares
+    return int((sums**2 / squares).argmax())

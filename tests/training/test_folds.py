@@ -21,11 +21,13 @@ from refusals import refuses
 from runs import findings_of, result_bytes, table, weights_of, write
 
 import labelfix
+from labelfix.config import ScanOptions
 from labelfix.data.images.store import ImageStore
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.reporting import Silent
 from labelfix.scan_plan import ScanPlan
-from labelfix.training.folds import assign_folds, folds_of_rows, hold_out
+from labelfix.training.batches import seed_of
+from labelfix.training.folds import _ASSIGN_SEED, assign_folds, folds_of_rows, hold_out, most_varied
 from labelfix.training.setup import make_trainer, open_images, training_labels
 
 QUICK = {
@@ -518,6 +520,43 @@ def test_a_share_of_every_class_is_held_out():
     assert not found[labels < 0].any()
     np.testing.assert_array_equal(found, held(labels))
     assert not held(labels, share=0.0).any()
+
+
+@pytest.mark.parametrize("share", [0.15, 0.4, 0.35, 0.005])
+@pytest.mark.parametrize("is_grouped", [False, True])
+def test_as_large_a_share_is_held_out_as_was_asked_for(share, is_grouped):
+    labels = np.repeat(np.arange(10), 200)
+    groups = np.random.default_rng(1).permutation(np.repeat(np.arange(500), 4)) if is_grouped else None
+    found = held(labels, groups, share)
+    assert abs(found.mean() - share) < 0.003
+    if not is_grouped:
+        assert set(np.bincount(labels[found])) == {round(200 * share)}
+    else:
+        assert set(np.bincount(groups[found])) <= {0, 4}
+
+
+@pytest.mark.parametrize("rows", [60, 700, 3200, 7000, 30_000])
+@pytest.mark.parametrize("is_grouped", [False, True])
+def test_unasked_it_is_one_of_equal_parts(rows, is_grouped):
+    labels = np.arange(rows) % 3
+    groups = np.random.default_rng(0).integers(0, rows // 3, rows) if is_grouped else None
+    default = ScanOptions(method="bmm")._holdout(SimpleNamespace(num_rows=rows), 0, SimpleNamespace())
+    parts = round(1 / min(max(500 / rows, 0.02), 0.2))
+    assert default == round(1 / parts, 4)
+    part_of_row = assign_folds(labels, groups, parts, seed_of(0, _ASSIGN_SEED))
+    expected = part_of_row == most_varied(part_of_row, groups)
+    np.testing.assert_array_equal(held(labels, groups, default), expected)
+
+
+def test_a_share_that_leaves_out_no_row_is_refused(digits, tmp_path):
+    for call in (labelfix.plan, labelfix.scan):
+        options = {"source": digits[0], "out": tmp_path / "run", "method": "bmm", "encoder": "none"}
+        refuses(call, "--holdout 0.001: ", "of 300 rows", holdout=0.001, **options)
+    frame, _ = table(tmp_path)
+    source = write(tmp_path, frame.iloc[:9])
+    refuses(labelfix.plan, "--holdout 0.2: ", "9 rows", holdout=0.2, **{**options, "source": source})
+    grouped = write(tmp_path, frame.assign(group=frame.index % 11))
+    refuses(labelfix.plan, "--holdout 0.05: ", "11 groups", holdout=0.05, **{**options, "source": grouped})
 
 
 def test_groups_are_held_out_as_a_whole_and_verified_rows_never():

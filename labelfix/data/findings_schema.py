@@ -49,5 +49,9 @@ LATER_COLUMNS = ("duplicate_group", "outlier_score", "image_issue")
 # Of findings on several labels a row, beside the others.
 MULTI_COLUMNS = frozenset(field.name for field in multi_label_fields(1)[len(findings_fields(1)) :])
 
+# What a person decided, beside the findings in an export with decisions.
+REVIEWED_LABEL, REVIEW_STATUS = "reviewed_label", "review_status"
+REVIEW_COLUMNS = (REVIEWED_LABEL, REVIEW_STATUS)
+
 # No column of a source may pass through under one of these names.
 RESERVED_COLUMNS = frozenset(field.name for field in findings_fields(1))

@@ -16,11 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS
+from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS, REVIEW_COLUMNS
 from labelfix.errors import InputError
 from labelfix.exports.base import Export
 from labelfix.exports.images import Original, originals
-from labelfix.results.decisions import REVIEW_STATUS, REVIEWED_LABEL
 
 SUFFIXES: tuple[str, ...] = ("", ".parquet")
 NEEDS: tuple[str, ...] = ("sample_id",)
@@ -137,7 +136,7 @@ def _extra(export: Export) -> dict[str, str]:
         RESERVED_COLUMNS
         | (MULTI_COLUMNS if export.is_multi else set())
         | {"label"}
-        | ({REVIEWED_LABEL, REVIEW_STATUS} if export.is_reviewed else set())
+        | (set(REVIEW_COLUMNS) if export.is_reviewed else set())
     )
     extra: dict[str, str] = {}
     for name in export.schema.names:

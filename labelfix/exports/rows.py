@@ -10,16 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.choices import EXPORT_ACTIONS, EXPORT_DEDUPES
-from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS
+from labelfix.data.findings_schema import (
+    MULTI_COLUMNS,
+    RESERVED_COLUMNS,
+    REVIEW_COLUMNS,
+    REVIEW_STATUS,
+    REVIEWED_LABEL,
+)
 from labelfix.data.verified_labels import PARTLY, REMOVE
 from labelfix.errors import InputError
 from labelfix.exports.base import without_views
 from labelfix.exports.dedupe import COPY_COLUMNS, left_out
 from labelfix.results.corrections import ROW_GROUP, Corrections, label_lists, label_states
-from labelfix.results.decisions import REVIEW_STATUS, REVIEWED_LABEL, Decisions
+from labelfix.results.decisions import Decisions
 
 _DECISIVE = ("is_valid", "given_label", "corrected_label", "is_label_issue", "noise_score", "is_trusted")
-_REVIEWED = (REVIEWED_LABEL, REVIEW_STATUS)
 _LABELS = ("given_label", "corrected_label", "image_issue")
 _CHANGES = ("added_labels", "removed_labels")
 _FINDINGS = ("given_label", "noise_score", "is_label_issue")
@@ -95,7 +100,7 @@ def export_columns(corrections: Corrections, choice: Choice, *, with_findings: b
         return columns
     columns |= {name: name for name in (*_FINDINGS, *(_CHANGES if corrections.is_multi else ()))}
     if choice.decisions is not None:
-        columns |= {name: name for name in _REVIEWED}
+        columns |= {name: name for name in REVIEW_COLUMNS}
     columns |= {name: name for name in _SEEN if corrections.has_values(name)}
     for name in corrections.schema.names:
         if name in RESERVED_COLUMNS or (corrections.is_multi and name in MULTI_COLUMNS):
@@ -142,7 +147,7 @@ def shown_schema(corrections: Corrections, choice: Choice, columns: dict[str, st
     found = corrections.schema.remove_metadata()
     if choice.decisions is not None:
         kinds = pa.list_(pa.string()) if corrections.is_multi else pa.string(), pa.string()
-        found = pa.schema([*found, *map(pa.field, _REVIEWED, kinds)])
+        found = pa.schema([*found, *map(pa.field, REVIEW_COLUMNS, kinds)])
     return shown_columns(without_views(pa.RecordBatch.from_pylist([], schema=found)), columns).schema
 
 
@@ -152,7 +157,9 @@ def _batches(corrections: Corrections, choice: Choice, needed: list[str]) -> Ite
         yield from map(without_views, corrections.batches(needed))
         return
     first = 0
-    for batch in map(without_views, corrections.batches([name for name in needed if name not in _REVIEWED])):
+    for batch in map(
+        without_views, corrections.batches([name for name in needed if name not in REVIEW_COLUMNS])
+    ):
         reviewed, status = choice.decisions.of(first, len(batch))
         first += len(batch)
         corrected = as_text(batch.column("corrected_label"))

@@ -24,8 +24,6 @@ from labelfix.data.verified_labels import (
 from labelfix.errors import InputError
 from labelfix.results.corrections import Corrections, label_lists
 
-REVIEWED_LABEL = "reviewed_label"
-REVIEW_STATUS = "review_status"
 _KEPT = DECISIONS.index("keep")
 
 

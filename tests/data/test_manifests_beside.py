@@ -260,6 +260,17 @@ def test_review_status_of_an_export_verifies_the_rows_that_a_person_decided_on(t
     }
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_an_export_with_decisions_is_a_source_whose_findings_are_decided_on_again(tmp_path, run, kind):
+    corrections, _ = run
+    decided = [{"sample_id": 0, "decision": "change", "label": "dog"}]
+    options = {"decisions": write_rows(tmp_path / "d.csv", decided)}
+    out = export(corrections, to=kind, out=tmp_path / f"out.{kind}", **options)["path"]
+    again = read(out)
+    assert not {"reviewed_label", "review_status"} & set(again.pass_through)
+    assert any("'reviewed_label'" in text for text in again.warnings)
+
+
 def test_columns_of_other_tools_are_read_as_what_they_are(tmp_path):
     names = ["1.png", "2.png", "3.png", "4.png"]
     with_images(tmp_path, names)

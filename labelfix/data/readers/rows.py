@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS
+from labelfix.data.findings_schema import MULTI_COLUMNS, RESERVED_COLUMNS, REVIEW_COLUMNS
 from labelfix.data.readers.addresses import is_address, is_served, local_path
 from labelfix.data.readers.marks import FASTAI, MARK_COLUMNS, NO_MARKS, Marks
 from labelfix.errors import InputError
@@ -226,7 +226,7 @@ def pick_columns(names: Sequence[str], query: Query) -> Columns:
     marks = [name for name in MARK_COLUMNS if name in names and name not in (image, label, *classes)]
     marks = [name for name in (*marks, FASTAI) if name in names and (name in taken or name in _SHOWN_MARKS)]
     others = [name for name in names if name not in taken]
-    ours = RESERVED_COLUMNS | MULTI_COLUMNS if holds_findings else RESERVED_COLUMNS
+    ours = RESERVED_COLUMNS | MULTI_COLUMNS | {*REVIEW_COLUMNS} if holds_findings else RESERVED_COLUMNS
     reserved = [name for name in others if name in ours]
     if reserved and not holds_findings:
         raise clash(query.path, reserved[0])

@@ -137,7 +137,7 @@ class ScanOptions(BaseModel):
         batch_size: rows of a training step; None for the preset's.
         backbone: auto, or a network by name.
         encoder: a pretrained network that images are seen through: none, lite0, timm:NAME, FILE.onnx, or auto: lite0
-            or none by a trial on some of the images, see `labelfix.training.trial`.
+            or none by a trial on some of the images, see `labelfix.training.trial`; with `tune` alone lite0.
         tune: what of the encoder is trained: none (a head on its features), all, or auto: none on a CPU.
         weights: none, imagenet, or a file of weights.
         image_size: auto, or the side of the network's input in pixels.
@@ -263,8 +263,20 @@ class ScanOptions(BaseModel):
 
     @property
     def _named_encoder(self) -> str:
-        """What `auto` means where the images are not asked: `--tune none` wants one, all else none."""
-        return LITE0 if self.tune == "none" else "none"
+        """What `auto` means where the images are not asked: `--tune` wants one, all else none.
+
+        What names the network (`--backbone`, `--weights`, `--preset`) may have all of itself trained.
+
+        Raises:
+            InputError: a network that is no encoder is to stay as it is.
+        """
+        if self.tune == "none" and self.backbone != "auto":
+            raise InputError(
+                f"--tune none: only an encoder can stay as it is, and --backbone {self.backbone} is none; leave one of"
+                " them out, or name an encoder with --encoder"
+            )
+        is_named = (self.backbone, self.weights, self.preset) != ("auto", "none", "fast")
+        return LITE0 if self.tune == "none" or (self.tune == "all" and not is_named) else "none"
 
     def check_task(self) -> None:
         """Refuse several labels a row where the method takes one.
@@ -553,11 +565,16 @@ class ScanOptions(BaseModel):
             return settings.flip
         return (size if self.encoder == "none" else auto_image_size(manifest, _GLYPHS_BELOW)) >= _GLYPHS_BELOW
 
-    def run_path(self, manifest: Manifest) -> Path:
-        """The run folder; by default below the current folder, or beside the source where that is in the source."""
+    def run_path(self, manifest: Manifest, method: str | None = None) -> Path:
+        """The run folder; by default below the current folder, or beside the source where that is in the source.
+
+        Args:
+            manifest: of the source.
+            method: that the folder is called after; None for the one that is chosen.
+        """
         if self.out is not None:
             return Path(self.out)
-        place = Path("runs") / f"{manifest.name}-{self.method}"
+        place = Path("runs") / f"{manifest.name}-{method or self.method}"
         return place if holding(place, manifest.places) is None else manifest.source.parent / place
 
 

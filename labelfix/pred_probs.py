@@ -35,10 +35,10 @@ from labelfix.results.corrections import PRED_PROBS_METHOD
 from labelfix.results.run_folder import RunFolder
 from labelfix.results.summary import summarise
 
-# Without training there is nothing else to choose; `method` has a default that means nothing here.
+# Without training there is nothing else to choose.
 _USED = (
     "pred_probs", "class_order", "features", "no_images", "out", "image_size", "rows", "trusted", "root",
-    "image_column", "label_column", "class_map", "merge_classes", "settings", "overwrite", "seed", "method", "device",
+    "image_column", "label_column", "class_map", "merge_classes", "settings", "overwrite", "seed",
 )  # fmt: skip
 _LARGEST_IMAGE = 64  # pixels: what is decoded shows which images can be read, and stands in for lost ones
 
@@ -107,8 +107,7 @@ class PredictedScan:
         probs = checked_probs(numbers, manifest.class_names, manifest.num_rows, manifest.limit)
         trusted = Trusted.of(manifest, chosen.trusted)
         manifest = manifest.without(trusted.removed)
-        name = f"{manifest.name}-{PRED_PROBS_METHOD}"
-        folder = RunFolder(Path("runs") / name if chosen.out is None else Path(chosen.out))
+        folder = RunFolder(chosen.run_path(manifest, PRED_PROBS_METHOD))
         check_output(folder.path, {"the source": manifest.places})
         size = chosen.image_size if manifest.has_images else 0
         size = auto_image_size(manifest, _LARGEST_IMAGE) if size == "auto" else size
@@ -209,6 +208,7 @@ def plan_pred_probs(source: Any, chosen: ScanOptions, reporter: Reporter) -> dic
     """
     planned = PredictedScan.of(source, chosen, reporter)
     run_folder.check_out(planned.folder, overwrite=chosen.overwrite)
+    run_folder.resumed(planned.folder, planned.facts(), overwrite=chosen.overwrite)
     return {
         "source": str(planned.manifest.source),
         "out": str(planned.folder.path),

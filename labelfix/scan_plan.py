@@ -205,6 +205,7 @@ def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> di
         reporter.message(f"warning: {warning}")
     manifest, config, folder = planned.manifest, planned.config, planned.folder
     run_folder.check_out(folder, overwrite=planned.overwrite)
+    run_folder.resumed(folder, planned.facts(), overwrite=planned.overwrite)
     with on_device(config.device):
         network, encoding = planned_network(
             config,
@@ -417,12 +418,16 @@ def _read_source(source: Any, chosen: ScanOptions) -> tuple[Manifest, dict[str, 
     """The rows, and by which options a test source is read like them.
 
     Raises:
-        InputError: a bad source, or nothing to judge its rows by.
+        InputError: a bad source, nothing to judge its rows by, or an order of classes that nothing has.
     """
     columns: dict[str, Any] = {
         **{name: getattr(chosen, name) for name in ("root", "image_column", "label_column")},
         **chosen.label_lists,
     }
+    if chosen.class_order is not None:
+        raise InputError(
+            "--class-order: that is the order of the columns of --pred-probs; add these, or leave it out"
+        )
     if chosen.no_images and chosen.features is None:
         raise InputError(
             "--no-images: there is nothing to judge by; give --features FILE or --pred-probs FILE"

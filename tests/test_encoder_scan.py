@@ -23,6 +23,8 @@ from sklearn.metrics import average_precision_score
 import labelfix
 from labelfix.errors import InputError
 from labelfix.methods import method_class, method_names
+from labelfix.reporting import Silent
+from labelfix.scan_plan import ScanPlan
 from labelfix.training import features
 
 ROWS = 300
@@ -133,12 +135,16 @@ def test_what_auto_meant_holds_for_an_unfinished_run(world, tmp_path):
     assert config["asked"]["tune"] == "auto"
     assert config["environment"]["packages"].keys() >= {"onnxruntime"}
     refuses(labelfix.scan, "unfinished run with another", "backbone", source=world[0] / "images", out=out)
-    assert labelfix.plan(world[0] / "images", out=out)["backbone"] == "small"
+
+    def settled(**options):
+        return ScanPlan.of(world[0] / "images", options, Silent()).config
+
+    assert settled(out=out).backbone == "small"
     config["config"]["tune"] = "all"  # as on a GPU
     (out / "config.json").write_text(json.dumps(config))
     options = {"out": out, "encoder": "timm:test_resnet", "weights": str(world[0] / "tiny.safetensors")}
-    assert labelfix.plan(world[0] / "images", **options)["tune"] == "all"
-    assert labelfix.plan(world[0] / "images", overwrite=True, **options)["tune"] == "none"
+    assert settled(**options).tune == "all"
+    assert settled(overwrite=True, **options).tune == "none"
 
 
 @pytest.mark.parametrize("method", ["meta", "mixmatch", "bmm"])

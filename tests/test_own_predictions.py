@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_digits
+from refusals import refuses
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
@@ -84,6 +86,27 @@ def test_rows_that_a_person_removed_are_not_judged_and_keep_what_the_source_says
     assert rows.given_label.astype(int).tolist() == given[[5, 9]].tolist()
     assert rows.corrected_label.isna().all()
     assert not rows.is_label_issue.any()
+
+
+def test_a_scan_of_the_current_folder_goes_beside_it_as_that_of_a_training_does(world, tmp_path, monkeypatch):
+    folder, _, _, probs = world
+    shutil.copytree(folder / "images", tmp_path / "pets")
+    monkeypatch.chdir(tmp_path / "pets")
+    planned = labelfix.plan(".", pred_probs=probs, image_size=8)
+    assert planned["out"] == str(tmp_path / "runs" / "pets-pred-probs")
+
+
+def test_a_dry_run_refuses_what_the_scan_refuses_of_an_unfinished_run(world, tmp_path, monkeypatch):
+    folder, _, _, probs = world
+    options = {"source": folder / "images", "pred_probs": probs, "image_size": 8, "out": tmp_path / "run"}
+    with monkeypatch.context() as patch:
+        patch.setattr("labelfix.pred_probs.conclude", lambda *_args, **_named: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            labelfix.scan(**options)
+    assert labelfix.plan(**options)["out"] == str(tmp_path / "run")
+    for call in (labelfix.plan, labelfix.scan):
+        refuses(call, "holds an unfinished run with another seed", seed=1, **options)
+    labelfix.plan(**options, seed=1, overwrite=True)
 
 
 def test_features_beside_predictions_tell_copies_which_are_judged_together(world, tmp_path):

@@ -29,6 +29,8 @@ from runs import COLUMNS, QUICK, Messages, StopAt, result_bytes
 import labelfix
 from labelfix.config import environment
 from labelfix.estimation.judgement import Thresholds
+from labelfix.reporting import Silent
+from labelfix.scan_plan import ScanPlan
 
 
 @pytest.fixture
@@ -339,7 +341,8 @@ class TestKills:
     def test_an_unfinished_run_resumes_only_with_the_same_options(self, unfinished, digits, tmp_path):
         def refused(name, **changes):
             options = {"source": digits[0], "out": tmp_path / "run", **QUICK, **changes}
-            refuses(labelfix.scan, f"unfinished run with another {name}", **options)
+            for call in (labelfix.scan, labelfix.plan):
+                refuses(call, f"unfinished run with another {name}", **options)
 
         refused("seed", seed=1)
         refused("learning_rate", settings={"learning_rate": "0.2"})
@@ -358,7 +361,8 @@ class TestKills:
         options = {**QUICK, "image_size": "auto", "out": tmp_path / "run"}
         for asked, overwrite, size in (("auto", False, 16), ("auto", True, 8), ("16", False, 8)):
             path.write_text(json.dumps({**saved, "asked": {"image_size": asked}}))
-            assert labelfix.plan(digits[0], overwrite=overwrite, **options)["image_size"] == size
+            asked_now = {"overwrite": overwrite, **options}
+            assert ScanPlan.of(digits[0], asked_now, Silent()).config.image_size == size
 
     def test_resuming_with_another_thread_count_is_noted(self, unfinished, digits, tmp_path):
         path = tmp_path / "run" / "config.json"

@@ -72,7 +72,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         show_default=True,
         metavar="none|auto|lite0|timm:NAME|FILE.onnx",
         help="Pretrained network to see images through: lite0 comes with labelfix, timm's weights are downloaded.  "
-        "[auto: lite0 or none, by a trial on 500 images]",
+        "[auto: lite0 or none, by a trial on 500 images; with --tune alone lite0]",
     ),
     click.option(
         "--tune",

@@ -293,20 +293,35 @@ def locked(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> Iter
     try:
         _wait_for(lock, folder.path)
         check_out(folder, overwrite=overwrite)  # again: what was there at the first check may have finished
-        saved = None if folder.is_finished else folder.saved_config()
-        changed = [] if saved is None else changes(saved, facts)
-        if changed and not overwrite:
-            raise InputError(
-                f"{folder.path} holds an unfinished run with another {', '.join(changed)}; "
-                "give the same options to resume it, or --overwrite to start anew"
-            )
+        saved = resumed(folder, facts, overwrite=overwrite)
         with _plain_disk_errors():
-            yield lambda: _begin(folder, facts, None if changed else saved)
+            yield lambda: _begin(folder, facts, saved)
     finally:
         os.close(lock)
         for path in made:
             if not any(path.iterdir()):
                 path.rmdir()
+
+
+def resumed(folder: RunFolder, facts: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    """The config.json of the unfinished run that a scan goes on with; None where it starts anew.
+
+    Args:
+        folder: of the run.
+        facts: config.json of this scan.
+        overwrite: whether a finished or different run may be replaced.
+
+    Raises:
+        InputError: the unfinished run has other options, and may not be replaced.
+    """
+    saved = None if folder.is_finished else folder.saved_config()
+    changed = [] if saved is None else changes(saved, facts)
+    if changed and not overwrite:
+        raise InputError(
+            f"{folder.path} holds an unfinished run with another {', '.join(changed)}; "
+            "give the same options to resume it, or --overwrite to start anew"
+        )
+    return None if changed else saved
 
 
 def _wait_for(lock: int, path: Path) -> None:

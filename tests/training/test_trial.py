@@ -223,6 +223,13 @@ def test_a_frozen_encoder_that_is_not_named_is_the_embedded_one(digits):
     assert (planned["backbone"], planned["encoder_trial"]) == ("lite0", None)
 
 
+def test_all_of_an_encoder_that_is_not_named_is_all_of_the_embedded_one(digits):
+    planned = labelfix.plan(digits[0], method="cross-entropy", tune="all")
+    assert (planned["backbone"], planned["tune"], planned["encoder_trial"]) == ("lite0", "all", None)
+    for named in ({"backbone": "small"}, {"encoder": "none"}, {"preset": "paper", "backbone": "small"}):
+        assert labelfix.plan(digits[0], method="bmm", tune="all", **named)["backbone"] == "small"
+
+
 def test_rows_left_out_take_the_place_of_folds(digits):
     planned = labelfix.plan(digits[0], method="cross-entropy", encoder="lite0", holdout=0.1)
     assert (planned["folds"], planned["holdout"]) == (0, 0.1)

@@ -184,7 +184,7 @@ class ScanOptions(BaseModel):
     holdout: Literal["auto"] | Annotated[float, Field(ge=0, le=0.5)] = Field(
         "auto", description="use auto, or a share of the rows from 0 to 0.5"
     )
-    batch_size: int | None = None
+    batch_size: int | None = Field(None, ge=1, description="must be at least 1")
     backbone: str = "auto"
     encoder: str = "auto"
     tune: Literal["auto", "none", "all"] = Field("auto", description="use auto, none or all")

@@ -35,6 +35,7 @@ from labelfix.training.comparison import Compared, compare
 from labelfix.training.folds import CrossFit, cross_fit, folds_of_rows, hold_out, num_folds, probe_folds
 from labelfix.training.resume import train
 from labelfix.training.setup import (
+    build_network,
     encoded_size,
     held_out_rows,
     make_trainer,
@@ -115,6 +116,8 @@ def _scan(source: Any, reporter: Reporter, options: Mapping[str, Any]) -> Run:
         planned = ScanPlan.of(source, options, reporter)
     manifest, trusted, config, folder = planned.manifest, planned.trusted, planned.config, planned.folder
     with _locked(planned) as begin, on_device(config.device):
+        if not config.is_frozen:  # what does not fit it is refused before anything is decoded
+            build_network(config, len(manifest.class_names), config.seed)
         with clock.stage("decode"), processes.first_alone():
             store = decoded(manifest, config.image_size, reporter)
             test, white, test_store = planned.test, store.white, None

@@ -376,9 +376,13 @@ def _with_encoder(
     _check_for_either(chosen, manifest, labels, trusted)
     device, size = resolve_device(chosen.device), chosen.image_size
     with on_device(device), one_blas_thread():
-        trial = try_encoder(
-            manifest, None if size == "auto" else int(size), device, chosen.seed, reporter.progress
-        )
+        try:
+            trial = try_encoder(
+                manifest, None if size == "auto" else int(size), device, chosen.seed, reporter.progress
+            )
+        except InputError as error:
+            reporter.message(f"warning: --encoder auto: no trial, and no encoder: {error}")
+            trial = None
         trial = processes.from_first(lambda: trial)
     if trial is None:
         return chosen.model_copy(update={"encoder": "none"}), None

@@ -69,6 +69,13 @@ class TestMapsOfAFrozenEncoder:
         features = {"features": np.zeros((90, 3), np.float32), "encoder": "auto", "weights": "none"}
         refuses(labelfix.scan, "head=attention", "head=pool", **options | features, out=tmp_path / "run")
 
+    def test_a_network_without_a_map_is_refused_before_anything_is_decoded(
+        self, encoded, tmp_path, monkeypatch
+    ):
+        options = {**encoded[0], "encoder": "none", "weights": "none", "folds": None, "backbone": "lc-cnn"}
+        monkeypatch.setattr("labelfix.pipeline.decoded", lambda *_args, **_named: pytest.fail("decoded"))
+        refuses(labelfix.scan, "--backbone lc-cnn", "head=pool", **options, out=tmp_path / "run")
+
 
 def test_a_linear_probe_beside_a_fine_tuned_encoder_is_weighed_for_every_class(encoded, tmp_path):
     options, _, _ = encoded

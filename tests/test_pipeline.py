@@ -19,12 +19,14 @@ import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import write_digits
 from pictures import png_header
 from processes import arguments, kill, start
 from processes import labelfix as program
 from refusals import refuses
 from runs import COLUMNS, QUICK, Messages, StopAt, result_bytes
+from safetensors.torch import save_file
 
 import labelfix
 from labelfix.config import environment
@@ -456,6 +458,18 @@ class TestOut:
 
 
 class TestOptions:
+    @pytest.mark.parametrize("option", [{"weights": "wrong.safetensors"}, {"backbone": "alexnet"}])
+    def test_what_does_not_fit_the_network_is_refused_before_anything_is_decoded(
+        self, digits, tmp_path, monkeypatch, option
+    ):
+        monkeypatch.chdir(tmp_path)
+        save_file({"a.weight": torch.zeros(3, 3), "b.weight": torch.zeros(3, 3)}, "wrong.safetensors")
+        monkeypatch.setattr("labelfix.pipeline.decoded", lambda *_args, **_named: pytest.fail("decoded"))
+        options = {"source": digits[0], "out": tmp_path / "run", **QUICK, **option}
+        for call in (labelfix.plan, labelfix.scan):
+            refuses(call, *map(str, option.values()), **options)
+        assert not (tmp_path / "run").exists()
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -465,6 +479,7 @@ class TestOptions:
             ({"epochs": "many"}, "--epochs many: Input should be a valid integer"),
             ({"precision": "fp8"}, "--precision fp8: use auto, fp32 or bf16"),
             ({"rows": 0}, "--rows 0: must be at least 1"),
+            ({"batch_size": -3}, "--batch-size -3: must be at least 1"),
             ({"speed": 3}, "scan has no option speed; there are method, out"),
         ],
     )

@@ -157,13 +157,13 @@ class MethodSettings(BaseModel):
         except ValidationError as error:
             name = str(error.errors()[0]["loc"][0])
             wanted = _limits(type(self).model_fields[name])
-            raise InputError(f"{name}={getattr(self, name)}: must be {wanted}") from None
+            raise InputError(f"--set {name}={getattr(self, name)}: must be {wanted}") from None
 
     @model_validator(mode="after")
     def _check_average(self) -> Self:
         if not self.averaged or self.average_from < 0:
             raise InputError(
-                f"average_from={self.average_from}: must be 0 or more, and before the last epoch and "
+                f"--set average_from={self.average_from}: must be 0 or more, and before the last epoch and "
                 f"average_until ({self.averaged.stop}); lower it, or scale everything with --epochs"
             )
         return self

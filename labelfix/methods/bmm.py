@@ -205,7 +205,7 @@ class Settings(OwnModelSettings):
     def _check_dynamic_epochs(self) -> Self:
         if self.recipe.mixup == "dynamic" and not 0 < self.dynamic_epochs < self.bootstrap_epochs:
             raise InputError(
-                f"dynamic_epochs={self.dynamic_epochs}: {self.variant} needs at least 1, and fewer than "
+                f"--set dynamic_epochs={self.dynamic_epochs}: {self.variant} needs at least 1, and fewer than "
                 f"bootstrap_epochs ({self.bootstrap_epochs})"
             )
         return self

@@ -189,7 +189,7 @@ class Settings(MovingLabelSettings):
     def _check_update_from(self) -> Self:
         if not 1 <= self.update_from <= self.correct_epochs:
             raise InputError(
-                f"update_from={self.update_from}: must be at least 1, and at most correct_epochs "
+                f"--set update_from={self.update_from}: must be at least 1, and at most correct_epochs "
                 f"({self.correct_epochs})"
             )
         return self

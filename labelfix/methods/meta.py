@@ -214,7 +214,7 @@ class Settings(MovingLabelSettings):
     def _check_warmup_epochs(self) -> Self:
         if not 0 <= self.warmup_epochs < self.train_epochs:
             raise InputError(
-                f"warmup_epochs={self.warmup_epochs}: must be 0 or more, and less than train_epochs "
+                f"--set warmup_epochs={self.warmup_epochs}: must be 0 or more, and less than train_epochs "
                 f"({self.train_epochs})"
             )
         return self

@@ -154,7 +154,9 @@ class Settings(OwnModelSettings):
     @model_validator(mode="after")
     def _check_transition(self) -> Self:
         if self.transition and self.noise_layer != "linear":
-            raise InputError("transition: a known matrix is for the linear layer; add noise_layer=linear")
+            raise InputError(
+                "--set transition: a known matrix is for the linear layer; add noise_layer=linear"
+            )
         return self
 
 
@@ -313,11 +315,14 @@ def known_transition(numbers: Sequence[float], num_classes: int) -> np.ndarray:
     """
     if len(numbers) != num_classes**2:
         raise InputError(
-            f"transition has {len(numbers)} numbers; {num_classes} classes need {num_classes} rows of {num_classes}"
+            f"--set transition has {len(numbers)} numbers; {num_classes} classes need {num_classes} rows of"
+            f" {num_classes}"
         )
     matrix = np.array(numbers).reshape(num_classes, num_classes)
     if (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1, atol=1e-3):
-        raise InputError("transition: every row has to hold shares of 0 and more that sum to 1, within .001")
+        raise InputError(
+            "--set transition: every row has to hold shares of 0 and more that sum to 1, within .001"
+        )
     return matrix / matrix.sum(axis=1, keepdims=True)
 
 

@@ -236,7 +236,7 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize(("method", "setting", "value", "message"), IMPOSSIBLE)
 def test_impossible_numbers_are_refused(method, setting, value, message):
     settings = method_class(method).presets()["paper"].model_copy(update={setting: value})
-    with pytest.raises(InputError, match=f"{setting}={value}.*{message}"):
+    with pytest.raises(InputError, match=f"--set {setting}={value}.*{message}"):
         settings.check()
 
 

@@ -7,12 +7,13 @@ import json
 import numpy as np
 import pytest
 from refusals import refuses
-from runs import StopAt
+from runs import Messages, StopAt
 from sklearn.datasets import load_sample_images
 
 import labelfix
 from labelfix.data.images.decoding import encode
 from labelfix.data.manifest import Manifest
+from labelfix.errors import InputError
 from labelfix.noise.planting import parse_noise, plant
 from labelfix.training import trial as trial_module
 from labelfix.training.trial import Trial, try_encoder
@@ -207,6 +208,21 @@ def test_options_that_fit_neither_answer_are_refused_before_the_trial(
     for call in (labelfix.plan, labelfix.scan):
         refuses(call, words, source=digits[0], out=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_scan_goes_on_without_an_encoder_where_the_cache_has_no_room_for_a_trial(
+    digits, tmp_path, monkeypatch
+):
+    def full(*_args, **_named):
+        raise InputError("the cache has no room")
+
+    monkeypatch.setattr("labelfix.training.trial.open_features", full)
+    reporter = Messages()
+    options = {"method": "cross-entropy", "epochs": 2, "image_size": 8, "reporter": reporter}
+    run = labelfix.scan(digits[0], out=tmp_path / "run", **options)
+    assert "warning: --encoder auto: no trial, and no encoder: the cache has no room" in reporter.lines
+    assert run.summary["encoder_trial"] is None
+    assert json.loads((run.out / "config.json").read_text())["config"]["backbone"] == "small"
 
 
 @pytest.mark.parametrize(

@@ -119,12 +119,12 @@ def predict(
 
 
 def _several(model: Classifier, columns: Sequence[str] | str | None, separator: str | None) -> dict[str, Any]:
-    """How the given labels are read: several of a row only with a classifier for several."""
+    """How the given labels, which nothing rests on, are read; options for several need a classifier for several."""
     if model.task == "single":
         if columns or separator is not None:
             option = "--label-columns" if columns else "--label-separator"
             raise InputError(f"{option}: this classifier gives an image one label; leave it out")
-        return {}
+        return {"task": "auto"}
     return {"task": "auto", "label_columns": column_names(columns), "label_separator": separator}
 
 
@@ -169,8 +169,9 @@ def _check_out(out: Path, manifest: Manifest, *, overwrite: bool) -> None:
 
 
 def _schema(manifest: Manifest, model: Classifier) -> pa.Schema:
-    labels = LABEL_TYPE if model.task == "single" else pa.list_(pa.string())
-    given = labels if manifest.task == model.task else LABEL_TYPE
+    given, labels = (
+        LABEL_TYPE if task == "single" else pa.list_(pa.string()) for task in (manifest.task, model.task)
+    )
     fields = [
         pa.field("sample_id", pa.int64(), nullable=False),
         pa.field("file_name", pa.string()),

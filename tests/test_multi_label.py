@@ -132,7 +132,7 @@ class TestFindings:
         for question in frame.confusion, frame.noise_matrix, frame.class_summary, frame.show:
             refuses(question, "multi-label", question.__name__, "added_labels")
         refuses(frame.disagreements, "multi-label", other=df)
-        refuses(frame.top, "multi-label", by="given_label")
+        refuses(frame.top, "multi-label", "leave it out", by="given_label")
 
     @pytest.mark.parametrize("written", ["csv", "jsonl", "parquet"])
     def test_evaluate_reads_texts_in_any_table(self, scanned, tmp_path, written):
@@ -274,6 +274,18 @@ class TestSoftValues:
         assert frame["predicted_label"][0] == lists(probs)[0]
         assert frame["error"][1] is not None
         refuses(labelfix.load_classifier(run).to_onnx, "multi-label", "ONNX", path=tmp_path / "x.onnx")
+
+    def test_a_classifier_for_one_label_predicts_images_with_several(self, digits, tmp_path):
+        run = labelfix.scan(
+            digits[0], method="cross-entropy", epochs=1, image_size=8, encoder="none", out=tmp_path / "run",
+            device="cpu",
+        )  # fmt: skip
+        lists_of = write_mosaics(tmp_path / "mosaics", 12)
+        labelfix.predict(run.classifier, lists_of, out=tmp_path / "p.parquet", device="cpu")
+        found = pq.read_table(tmp_path / "p.parquet").to_pylist()
+        given = [json.loads(line)["label"] for line in lists_of.read_text().splitlines()]
+        assert [row["given_label"] for row in found] == given
+        assert {row["predicted_label"] for row in found} <= {str(label) for label in range(10)}
 
     def test_images_without_labels_are_predicted_too(self, soft, tmp_path):
         run, source, _ = soft
@@ -643,6 +655,8 @@ class TestRefused:
         return write_mosaics(tmp_path / "images", 20)
 
     def test_what_takes_one_label_names_what_takes_several(self, source, tmp_path):
+        options = {"source": source, "noise": "symmetric:0.2", "out": tmp_path / "x.parquet"}
+        refuses(corrupt, "list.jsonl", "has several", "use dropped:R,added:R", **options)
         refuses(labelfix.scan, "list.jsonl", "pencil", source=source, method="bmm", out=tmp_path / "run")
         refuses(
             labelfix.scan,

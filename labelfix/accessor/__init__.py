@@ -19,6 +19,7 @@ from labelfix.accessor.rows import (
     PATH,
     check_count,
     class_indices,
+    is_multi,
     require,
     suspects,
 )
@@ -95,6 +96,10 @@ class FindingsAccessor:
         if by not in LABELS:
             raise InputError(f"top: by is {by!r}; give one of {', '.join(LABELS)}")
         require(self._frame, (by,), "top")
+        if is_multi(self._frame):
+            raise InputError(
+                f"top: by={by} takes one label per row, and these are multi-label findings; leave it out"
+            )
         labels = class_indices(self._frame, by, "top")[rows]
         rows, labels = rows[labels >= 0], labels[labels >= 0]
         rank = pd.Series(labels).groupby(labels).cumcount().to_numpy()

@@ -32,13 +32,18 @@ def require(frame: pd.DataFrame, columns: Iterable[str], question: str) -> None:
             raise InputError(f"{question}: the frame has no column {column!r}; {_WAY_OUT}")
 
 
+def is_multi(frame: pd.DataFrame) -> bool:
+    """Whether a row may have several labels."""
+    return (frame.attrs.get(METADATA) or {}).get("task") == "multi"
+
+
 def check_one_label(frame: pd.DataFrame, question: str) -> None:
     """Refuse findings where a row may have several labels.
 
     Raises:
         InputError: says where to look instead.
     """
-    if (frame.attrs.get(METADATA) or {}).get("task") == "multi":
+    if is_multi(frame):
         raise InputError(
             f"{question}: multi-label findings are not supported here; use top(), the columns added_labels,"
             " removed_labels and class_noise_scores, or the review page"

@@ -112,8 +112,13 @@ def corrupt(
     file = read_noise_file(spec)
     path = Path(out if out is not None else DEFAULT_OUT)
     manifest = Manifest.read(
-        source, rows=rows, root=root, image_column=image_column, label_column=label_column
+        source, rows=rows, root=root, image_column=image_column, label_column=label_column, task="auto"
     )
+    if manifest.task == "multi":
+        raise InputError(
+            f"--noise {noise} is for one label per row, and {manifest.source} has several; for these use"
+            " dropped:R,added:R"
+        )
     foreign = None if open_set is None else open_foreign(open_set, manifest, image_column)
     other = {} if foreign is None else {"--open-set": foreign.places}
     check_output(path, {"the source": manifest.places, **other})

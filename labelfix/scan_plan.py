@@ -187,7 +187,9 @@ class ScanPlan:
 
 
 def plan(source: Any, *, reporter: Reporter | None = None, **options: Any) -> dict[str, Any]:
-    """What `scan` would do with the same arguments, with an estimate of time; writes nothing.
+    """What `scan` would do with the same arguments, with an estimate of time; writes no run folder.
+
+    A trial of `--encoder auto` leaves in the cache what it decodes, as a scan does.
 
     Returns:
         JSON-able: rows, classes, resolved options, epochs, forward units a row as in summary.json, estimated seconds

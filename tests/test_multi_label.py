@@ -319,6 +319,17 @@ class TestExports:
             found = [manifest.label_of(row) for row in rows]
         assert found == table(run)["corrected_label"].to_pylist()
 
+    def test_an_export_as_text_that_is_read_as_single_labels_is_told_of(self, scanned, tmp_path):
+        run, source, _ = scanned
+        labelfix.export(run.out, to="csv", out=tmp_path / "out.csv", top=40)
+        options = {"source": tmp_path / "out.csv", "root": source.parent, "task": "auto"}
+        told = [text for text in Manifest.read(**options).warnings if "export of several labels" in text]
+        assert len(told) == 1
+        assert "add --label-separator ';'" in told[0]
+        right = Manifest.read(**options, label_separator=";")
+        assert right.task == "multi"
+        assert not any("export of several labels" in text for text in right.warnings)
+
     def test_a_table_says_what_was_added_and_removed(self, scanned, tmp_path):
         run, _, _ = scanned
         report = labelfix.export(run.out, to="parquet", out=tmp_path / "x.parquet")

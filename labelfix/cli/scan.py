@@ -166,7 +166,11 @@ def _with_options(function: Callable[..., int]) -> Callable[..., int]:
 )
 @click.argument("source")
 @_with_options
-@click.option("--dry-run", is_flag=True, help="Say what it would do and about how long; write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what it would do and about how long; write nothing, but into the cache what a trial decodes.",
+)
 @click.option("--strict", is_flag=True, help="Exit 3 when the fit failed or images are invalid.")
 @options.cache_dir
 @click.option(

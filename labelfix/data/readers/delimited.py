@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from labelfix.data.findings_schema import MULTI_COLUMNS
 from labelfix.data.readers.labels import strip_labels
 from labelfix.data.readers.marks import read_marks
 from labelfix.data.readers.rows import (
@@ -51,6 +52,11 @@ def open_delimited(query: Query) -> OpenedSource:
     names = _header(query.path)
     columns = pick_columns(names, query)
     warnings = columns.warnings(query.path)
+    if query.task == "auto" and not query.is_surely_multi and MULTI_COLUMNS & {*columns.left_out}:
+        warnings.append(
+            f"{query.path} looks like an export of several labels, and each text is read as one; add"
+            " --label-separator ';'"
+        )
     return OpenedSource(
         path=query.path,
         root=root_of(query),

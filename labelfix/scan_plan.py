@@ -403,7 +403,7 @@ def _check_for_either(chosen: ScanOptions, manifest: Manifest, labels: np.ndarra
         settled = chosen.model_copy(update={"encoder": encoder})
         try:
             for each in settled.candidates(manifest.task):
-                _resolved(each, manifest, {}, None, labels, trusted, has_tried=True)
+                _resolved(each, manifest, {}, None, labels, trusted, has_tried=False)
         except InputError as error:
             refusals.append(error)
     if len(refusals) == 2:

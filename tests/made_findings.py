@@ -49,7 +49,7 @@ def write_lists(path, manifest, corrected=None, noise=None, valid=None):
         decided=np.ones(count, bool), trusted=np.zeros(count, bool),
         valid=np.ones(count, bool) if valid is None else np.array(valid), errors={}, removed=np.zeros(count, bool),
         said=(given, labelled), fits=(Fit(),) * classes, rules=(Rule(),) * classes, diagnostics=({},) * classes,
-        around=Around(np.full(count, -1)),
+        err_alike=False, around=Around(np.full(count, -1)),
     )  # fmt: skip
     metadata = {"method": "pencil", "seed": 0, "resumed_elsewhere": False}
     multi_label.write(path, manifest, findings, metadata)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from labelfix.estimation.evidence import Evidence, Fit, Rule, others_mass, scattered
+from labelfix.estimation.in_sample import as_told
 from labelfix.estimation.judgement import DEFAULT_THRESHOLDS, Judgement, Thresholds, judge
 from labelfix.estimation.noise_levels import Level
-from labelfix.estimation.together import APART, SharedNoise
+from labelfix.estimation.noise_levels import averaged as averaged_over
 
 _TINY = 1e-9
 
@@ -28,7 +29,7 @@ def judged_evidence(
     score: np.ndarray | None = None,
     unseen: np.ndarray | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
-    shared: SharedNoise = APART,
+    levels: Sequence[Level] | None = None,
 ) -> Evidence:
     """The evidence of held-out predictions, and the rule by which flags and corrections come of it.
 
@@ -40,16 +41,20 @@ def judged_evidence(
         score: (N,) by which rows are ranked and flagged instead; default by both predictions.
         unseen: (N,) bool, rows that the network truly never saw, see `judge`; default all.
         thresholds: what is not estimated from the data.
-        shared: noise that was fitted on these rows and others; default fitted on these rows.
+        levels: of noise that was fitted on these rows and others (`together`); default fitted on these rows.
     """
-    judged = judge(probs, given, thresholds, unseen, shared.held_out)
+    judged = judge(probs, given, thresholds, unseen, levels)
     rows = np.flatnonzero(np.isfinite(judged.noise))
     noise, beliefs, labels = judged.noise[rows], judged.beliefs[rows], given[rows]
     if averaged is not None and score is None:
         known = np.isfinite(averaged[rows]).all(axis=1) & (averaged[rows].sum(axis=1) > 0)
-        beliefs[known] = _pooled(
-            beliefs[known], averaged[rows][known], labels[known], thresholds, shared.averaged
-        )
+        seen = averaged[rows[known]].astype(np.float64)
+        seen /= seen.sum(axis=1, keepdims=True)
+        if levels is None:
+            other = judge(seen, labels[known], thresholds).beliefs
+        else:
+            other = averaged_over(levels, as_told(seen, probs[rows[known]], labels[known]), labels[known])
+        beliefs[known] = _pooled(beliefs[known], other)
         # Among themselves: rows that no training was on have no second belief, which would lower their noise.
         noise[known] = _with_values(others_mass(beliefs[known], labels[known]), noise[known])
     beliefs = _with_noise(beliefs, noise, labels)
@@ -77,18 +82,8 @@ def recounted(rule: Rule, before: np.ndarray, after: np.ndarray) -> Rule:
     return replace(rule, flag_above=_between(after[known], int((before[known] > rule.flag_above).sum())))
 
 
-def _pooled(
-    beliefs: np.ndarray,
-    averaged: np.ndarray,
-    given: np.ndarray,
-    thresholds: Thresholds,
-    levels: Sequence[Level] | None,
-) -> np.ndarray:
-    """Geometric mean (R, K) of two beliefs about rows: of held-out predictions, and of averaged ones (R, K)."""
-    if not len(given):
-        return beliefs
-    seen = averaged.astype(np.float64)
-    other = judge(seen / seen.sum(axis=1, keepdims=True), given, thresholds, levels=levels).beliefs
+def _pooled(beliefs: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Geometric mean (R, K) of two beliefs about rows: of held-out predictions, and of averaged ones."""
     pooled = np.sqrt((beliefs + _TINY) * (other + _TINY))
     return pooled / pooled.sum(axis=1, keepdims=True)
 

@@ -39,14 +39,41 @@ def as_held_out(probs: np.ndarray, given: np.ndarray, left_out: np.ndarray) -> n
     if not len(trained) or not len(others):
         return found
     odds = _log_odds(found[trained], given[trained])
-    own = expit(_matched(odds, _log_odds(found[others], given[others])))
-    moved = np.maximum(found[trained], _TINY)
-    at = np.arange(len(trained)), given[trained]
+    matched = _matched(odds, _log_odds(found[others], given[others]))
+    found[trained] = _with_odds(found[trained], given[trained], matched)
+    return found
+
+
+def as_told(averaged: np.ndarray, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Averaged predictions in their own order, with the odds of the given label that held-out ones have.
+
+    Among the rows of each given label, as a network remembers right and wrong labels of each in another measure.
+
+    >>> remembered = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]])
+    >>> told = np.array([[0.3, 0.7], [0.6, 0.4], [0.2, 0.8]])
+    >>> as_told(remembered, told, np.array([0, 0, 1])).round(2).tolist()
+    [[0.6, 0.4], [0.3, 0.7], [0.2, 0.8]]
+
+    Args:
+        averaged: (R, K) float64 over the training on the rows.
+        probs: (R, K) of networks that never saw them.
+        given: (R,) int64.
+    """
+    odds, wanted = _log_odds(averaged, given), _log_odds(probs.astype(np.float64), given)
+    moved = np.empty(len(given))
+    # Sorted by label first: what is sorted alike on both sides is matched.
+    moved[np.lexsort((odds, given))] = wanted[np.lexsort((wanted, given))]
+    return _with_odds(averaged, given, moved)
+
+
+def _with_odds(probs: np.ndarray, given: np.ndarray, odds: np.ndarray) -> np.ndarray:
+    """Predictions (R, K) with these log-odds (R,) of the given label, the others in proportion."""
+    own, at = expit(odds), (np.arange(len(given)), given)
+    moved = np.maximum(probs, _TINY)
     moved[at] = 0
     moved *= ((1 - own) / moved.sum(axis=1))[:, None]
     moved[at] = own
-    found[trained] = moved
-    return found
+    return moved
 
 
 def _log_odds(probs: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -59,7 +86,7 @@ def _matched(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Values (R,) moved so that their distribution is that of the wanted ones (H,); beyond the last means as there.
 
     >>> _matched(np.linspace(0.0, 10, 101), np.linspace(0.0, 5, 40))[[0, 50, 100]].round(1).tolist()
-    [-0.6, 2.5, 5.6]
+    [-0.7, 2.5, 5.6]
     """
     count = min(max(len(wanted) // _ROWS_OF_A_QUANTILE, 1), _MOST_QUANTILES, len(values))
     here, there = (

@@ -9,9 +9,6 @@ often it is said without being there. What it is worth: docs/several-labels.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from labelfix.estimation.noise_levels import Level, log_evidence, noise_levels
@@ -22,67 +19,40 @@ _MOST_ANSWERS = 50_000  # that a fit looks at; more say the same, and cost more
 _LEAST = 5  # rows of either state: of fewer the probabilities of a class are not calibrated
 
 
-@dataclass(frozen=True)
-class SharedNoise:
-    """Noise that was fitted on the answers for several classes.
-
-    Attributes:
-        held_out: by predictions that are made without the row; None where every class has its own.
-        averaged: by predictions that are averaged over the training; None likewise, or without such predictions.
-    """
-
-    held_out: Sequence[Level] | None = None
-    averaged: Sequence[Level] | None = None
-
-
-APART = SharedNoise()
-
-
 def shared_noise(
-    held_out: np.ndarray,
-    averaged: np.ndarray | None,
-    given: np.ndarray,
-    unseen: np.ndarray,
-    sure: float,
-    anchor_share: float,
-) -> SharedNoise:
-    """The noise of all classes together, or `APART` where each errs in its own way.
+    probs: np.ndarray, given: np.ndarray, unseen: np.ndarray, sure: float, anchor_share: float
+) -> list[Level] | None:
+    """The noise of all classes together, None where each errs in its own way.
 
     Args:
-        held_out: (N, K) calibrated probabilities of having each class, as of networks that never saw the row; NaN for
-            rows without.
-        averaged: (N, K) the same averaged over the training; None without.
+        probs: (N, K) calibrated probabilities of having each class, as of networks that never saw the row; NaN for rows
+            without.
         given: (N, K) int64, 1 for rows that have a class by their given labels, 0 for others, -1 for rows without.
         unseen: (N, K) bool, the rows by which forms of the noise are compared.
         sure: see `fit_noise_models`.
         anchor_share: see there.
     """
-    usable = (given >= 0) & np.isfinite(held_out)
+    usable = (given >= 0) & np.isfinite(probs)
     counts = (usable & (given == 1)).sum(axis=0), (usable & (given == 0)).sum(axis=0)
     usable &= np.minimum(*counts) >= _LEAST
     classes = np.flatnonzero(usable.any(axis=0))
     if len(classes) < 2:
-        return APART
+        return None
 
-    def fitted(probs: np.ndarray, labels: np.ndarray) -> tuple[NoiseModel, ...]:
-        return fit_noise_models(probs, labels, sure, anchor_share)
+    def fitted(seen: np.ndarray, labels: np.ndarray) -> tuple[NoiseModel, ...]:
+        return fit_noise_models(seen, labels, sure, anchor_share)
 
     place = np.flatnonzero(usable)
-    probs, labels = _two(held_out.flat[place]), given.flat[place]
-    rows = np.sort(evenly_spread(probs, labels, _MOST_ANSWERS))
-    place, probs, labels = place[rows], probs[rows], labels[rows]
-    models, of_class = fitted(probs, labels), place % given.shape[1]
-    each = [(probs[mine], labels[mine]) for label in classes if (mine := of_class == label).any()]
+    seen, labels = _two(probs.flat[place]), given.flat[place]
+    rows = np.sort(evenly_spread(seen, labels, _MOST_ANSWERS))
+    place, seen, labels = place[rows], seen[rows], labels[rows]
+    models, of_class = fitted(seen, labels), place % given.shape[1]
+    each = [(seen[mine], labels[mine]) for label in classes if (mine := of_class == label).any()]
     apart = sum(log_evidence(fitted(*mine), *mine) - _COST for mine in each)
-    if apart > log_evidence(models, probs, labels) - _COST:
-        return APART
+    if apart > log_evidence(models, seen, labels) - _COST:
+        return None
     told = unseen.flat[place]
-    levels = noise_levels(models, probs, labels, told if told.any() else np.ones(len(place), bool))
-    if averaged is None:
-        return SharedNoise(levels)
-    known = np.isfinite(averaged.flat[place])
-    seen, labels = _two(averaged.flat[place[known]]), labels[known]
-    return SharedNoise(levels, noise_levels(fitted(seen, labels), seen, labels, np.ones(len(labels), bool)))
+    return noise_levels(models, seen, labels, told if told.any() else np.ones(len(place), bool))
 
 
 def _two(probs: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.in_sample import as_held_out
 from labelfix.estimation.judgement import Thresholds
-from labelfix.estimation.together import APART, SharedNoise
+from labelfix.estimation.noise_levels import Level
 from labelfix.methods.own_model import OwnModel
 from labelfix.results.around import Around
 from labelfix.results.conclude import Readable, conclude
@@ -204,7 +204,7 @@ def of_training(
     score: Score,
     thresholds: Thresholds,
     probs: np.ndarray,
-    shared: SharedNoise = APART,
+    levels: Sequence[Level] | None = None,
 ) -> Evidence:
     """The evidence of a single training.
 
@@ -215,12 +215,12 @@ def of_training(
         score: by which rows are ranked, see `Method.score`.
         thresholds: of the verdicts.
         probs: (N, K) of the trained network.
-        shared: noise that was fitted on these answers and others.
+        levels: of noise that was fitted on these answers and others.
     """
     trained = np.where(rows.of_split, -1, rows.given)
     # A network knows the labels that it was trained on: by its own word none of them would stand with one left out.
     ranked = score(as_held_out(probs, trained, rows.held_out), rows.given)
-    judged = partial(judged_evidence, score=ranked, thresholds=thresholds, shared=shared)
+    judged = partial(judged_evidence, score=ranked, thresholds=thresholds, levels=levels)
     evidence = judged(unseen, trained, unseen=rows.held_out)
     if choice is not None:
         evidence.diagnostics["networks"] = choice.to_json()
@@ -264,7 +264,7 @@ def of_folds(
     thresholds: Thresholds,
     fold_of_row: np.ndarray,
     probs: np.ndarray,
-    shared: SharedNoise = APART,
+    levels: Sequence[Level] | None = None,
 ) -> Evidence:
     """The evidence of rows that were held out: of the folds, and of `split`.
 
@@ -275,9 +275,9 @@ def of_folds(
         thresholds: of the verdicts.
         fold_of_row: (N,) int64, the fold that held a row out, -1 for none.
         probs: (N, K) of the folds' networks, or of that training.
-        shared: noise that was fitted on these answers and others.
+        levels: of noise that was fitted on these answers and others.
     """
     held_out = (fold_of_row >= 0) | rows.of_split
     given = np.where(held_out, rows.given, -1)
     shown = np.where(held_out[:, None], probs.astype(np.float64), np.nan)
-    return judged_evidence(shown, given, averaged, score(shown, given), thresholds=thresholds, shared=shared)
+    return judged_evidence(shown, given, averaged, score(shown, given), thresholds=thresholds, levels=levels)

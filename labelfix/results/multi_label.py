@@ -30,8 +30,9 @@ from labelfix.estimation.choice import Choice
 from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit, Rule
 from labelfix.estimation.judgement import Thresholds
+from labelfix.estimation.noise_levels import Level
 from labelfix.estimation.one_class import as_given, tells_apart
-from labelfix.estimation.together import SharedNoise, shared_noise
+from labelfix.estimation.together import shared_noise
 from labelfix.methods.pencil_multi_label import MultiLabelPencil
 from labelfix.results.around import Around
 from labelfix.results.conclude import Readable, conclude
@@ -83,6 +84,7 @@ class MultiLabelFindings:
         fits: of every class.
         rules: of every class.
         diagnostics: of every class; JSON-able.
+        err_alike: whether one noise was found for all classes.
         around: what was seen of the rows beside their labels.
     """
 
@@ -102,6 +104,7 @@ class MultiLabelFindings:
     fits: tuple[Fit, ...]
     rules: tuple[Rule, ...]
     diagnostics: tuple[dict[str, Any], ...]
+    err_alike: bool
     around: Around
 
     @property
@@ -185,7 +188,8 @@ def find(
                 (f"without {name}", name), kept=kept, around=around,
             )
         )  # fmt: skip
-    return _together(manifest, store, trusted, found, probs, around)
+    err_alike = told is not None and told.shared is not None
+    return _together(manifest, store, trusted, found, probs, err_alike, around)
 
 
 @dataclass(frozen=True)
@@ -196,13 +200,13 @@ class _Told:
         unseen: (N, K) float64 probabilities of having each class as of networks that never saw the row; NaN for none.
         averaged: (N, K) float64, averaged over the training; NaN for none.
         choices: of each class whose predictions are believed; None without a probe.
-        shared: noise of all classes together, where they err alike.
+        shared: noise of all classes together; None where they do not err alike.
     """
 
     unseen: np.ndarray
     averaged: np.ndarray
     choices: tuple[Choice | None, ...]
-    shared: SharedNoise
+    shared: Sequence[Level] | None
 
 
 @dataclass(frozen=True)
@@ -278,14 +282,8 @@ class _Classes:
                 known, choice = as_given(self.probs[:, label], rows.given, never), None
                 unseen[:, label] = np.where(never, known, np.nan)
             choices.append(choice)
-        shared = shared_noise(
-            unseen,
-            None if self.folds is None else averaged,
-            given,
-            checks,
-            self.thresholds.sure,
-            self.thresholds.anchor_share,
-        )
+        thresholds = self.thresholds
+        shared = shared_noise(unseen, given, checks, thresholds.sure, thresholds.anchor_share)
         return _Told(unseen, averaged, tuple(choices), shared)
 
     def _unseen(self, rows: Rows) -> np.ndarray:
@@ -360,6 +358,7 @@ def _together(
     trusted: Trusted,
     found: Sequence[Findings],
     probs: np.ndarray,
+    err_alike: bool,
     around: Around,
 ) -> MultiLabelFindings:
     assert manifest.targets is not None
@@ -384,6 +383,7 @@ def _together(
         fits=tuple(one.verdicts.fit for one in found),
         rules=tuple(one.evidence.rule for one in found),
         diagnostics=tuple(one.evidence.diagnostics for one in found),
+        err_alike=err_alike,
         around=around,
     )
 
@@ -512,7 +512,10 @@ def summarise(manifest: Manifest, findings: MultiLabelFindings, facts: dict[str,
         },
         "image_issues": image_issue_counts(around),
         "copies": {**copies_summary(manifest, around.copies), **around.facts},
-        "diagnostics": {"by_class": dict(zip(names, findings.diagnostics, strict=True))},
+        "diagnostics": {
+            "err_alike": findings.err_alike,
+            "by_class": dict(zip(names, findings.diagnostics, strict=True)),
+        },
     }
 
 

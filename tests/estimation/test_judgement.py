@@ -362,7 +362,8 @@ def test_no_label_gives_way_to_a_less_probable_one(seed):
 
 
 @pytest.mark.parametrize(
-    "module", ["directions", "expected_counts", "held_out", "noise_levels", "noise_model", "shrinkage"]
+    "module",
+    ["directions", "expected_counts", "held_out", "in_sample", "noise_levels", "noise_model", "shrinkage"],
 )
 def test_the_examples_in_the_docstrings_hold(module):
     found = doctest.testmod(importlib.import_module(f"labelfix.estimation.{module}"))

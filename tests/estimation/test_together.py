@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from labelfix.estimation.judgement import DEFAULT_THRESHOLDS, judge
-from labelfix.estimation.together import APART, shared_noise
+from labelfix.estimation.together import shared_noise
 
 ROWS, CLASSES = 400, 5
 SURE, SHARE = DEFAULT_THRESHOLDS.sure, DEFAULT_THRESHOLDS.anchor_share
@@ -24,8 +23,8 @@ def drawn(missing, wrong, seed=0):
     return knows * (1 - np.asarray(missing)) + (1 - knows) * wrong, given.astype(np.int64), true
 
 
-def shared(probs, given, averaged=None):
-    return shared_noise(probs, averaged, given, np.ones(given.shape, bool), SURE, SHARE)
+def shared(probs, given):
+    return shared_noise(probs, given, np.ones(given.shape, bool), SURE, SHARE)
 
 
 def noise_of(probs, given, levels):
@@ -36,7 +35,7 @@ def test_classes_that_err_alike_tell_more_of_each_than_its_own_rows_do():
     off = {"together": [], "alone": []}
     for seed in range(2):
         probs, given, true = drawn(0.2, 0.05, seed)
-        levels = shared(probs, given).held_out
+        levels = shared(probs, given)
         assert levels is not None
         for label in range(CLASSES):
             rate = (given[:, label] != true[:, label]).mean()
@@ -48,34 +47,21 @@ def test_classes_that_err_alike_tell_more_of_each_than_its_own_rows_do():
 def test_classes_that_err_in_their_own_ways_are_judged_apart():
     missing = np.array([0.5, 0, 0, 0.5, 0])
     probs, given, _ = drawn(missing, 0.0)
-    assert shared(probs, given) == APART
-
-
-def test_predictions_that_are_averaged_have_a_noise_of_their_own():
-    probs, given, _ = drawn(0.2, 0.05)
-    remembering = np.clip(probs + 0.3 * (given - probs), 0.01, 0.99)
-    remembering[:20] = np.nan
-    found = shared(probs, given, remembering)
-    assert found.held_out is not None
-    assert found.averaged is not None
-    rates = [
-        sum(each.weight * each.transition[1, 0] for each in of) for of in (found.held_out, found.averaged)
-    ]
-    assert rates[1] != pytest.approx(rates[0], abs=0.005)
+    assert shared(probs, given) is None
 
 
 def test_one_class_or_a_second_of_four_rows_has_nobody_to_share_with():
     probs, given, _ = drawn(0.2, 0.05)
-    assert shared(probs[:, :1], given[:, :1]) == APART
+    assert shared(probs[:, :1], given[:, :1]) is None
     few = given[:, :2].copy()
     few[np.flatnonzero(few[:, 1])[4:], 1] = -1
-    assert shared(probs[:, :2], few) == APART
+    assert shared(probs[:, :2], few) is None
 
 
 def test_rows_in_another_order_say_the_same():
     probs, given = (each[:, :3] for each in drawn(0.2, 0.05)[:2])
     order = np.random.default_rng(1).permutation(ROWS)
-    one, other = shared(probs, given).held_out, shared(probs[order], given[order]).held_out
+    one, other = shared(probs, given), shared(probs[order], given[order])
     assert one is not None
     assert other is not None
     np.testing.assert_allclose([each.weight for each in one], [each.weight for each in other], atol=1e-6)

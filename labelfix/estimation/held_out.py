@@ -50,11 +50,8 @@ def judged_evidence(
         known = np.isfinite(averaged[rows]).all(axis=1) & (averaged[rows].sum(axis=1) > 0)
         seen = averaged[rows[known]].astype(np.float64)
         seen /= seen.sum(axis=1, keepdims=True)
-        if levels is None:
-            other = judge(seen, labels[known], thresholds).beliefs
-        else:
-            other = averaged_over(levels, as_told(seen, probs[rows[known]], labels[known]), labels[known])
-        beliefs[known] = _pooled(beliefs[known], other)
+        told = as_told(seen, probs[rows[known]], labels[known])
+        beliefs[known] = _pooled(beliefs[known], averaged_over(judged.levels, told, labels[known]))
         # Among themselves: rows that no training was on have no second belief, which would lower their noise.
         noise[known] = _with_values(others_mass(beliefs[known], labels[known]), noise[known])
     beliefs = _with_noise(beliefs, noise, labels)

@@ -96,6 +96,7 @@ class Judgement:
         reason: in plain words.
         kept_classes: (M,) int64, classes whose labels are kept since the corrections would have emptied them.
         controls: what became of labels that were put wrong on purpose; None where nothing was judged.
+        levels: of the noise by which they were judged; none where nothing was.
     """
 
     noise: np.ndarray
@@ -114,6 +115,7 @@ class Judgement:
     reason: str
     kept_classes: np.ndarray
     controls: Controls | None
+    levels: Sequence[Level] = ()
 
 
 def judge(
@@ -178,6 +180,7 @@ def judge(
         reason=_reason(found, rate, gain, controls, thresholds, is_no_judge=is_no_judge),
         kept_classes=kept,
         controls=controls,
+        levels=levels,
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import given as for_all
 from hypothesis import settings, strategies
 from scipy.special import softmax
 
-from labelfix.estimation.in_sample import as_held_out
+from labelfix.estimation.in_sample import as_held_out, as_told
 from labelfix.estimation.judgement import judge
 
 
@@ -64,3 +64,19 @@ def test_without_rows_left_out_or_a_label_nothing_moves():
     found = as_held_out(probs, given, left_out)
     assert np.isnan(found[7]).all()
     assert np.isfinite(np.delete(found, 7, axis=0)).all()
+
+
+def test_averaged_predictions_keep_their_order_and_take_the_odds_of_held_out_ones():
+    rng = np.random.default_rng(0)
+    averaged, told = (softmax(rng.normal(scale=scale, size=(300, 4)), axis=1) for scale in (3, 1))
+    given = rng.integers(0, 4, 300)
+    found = as_told(averaged, told, given)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    rows = np.arange(300)
+    own, before, wanted = (each[rows, given] for each in (found, averaged, told))
+    for label in range(4):
+        of_label = given == label
+        np.testing.assert_allclose(np.sort(own[of_label]), np.sort(wanted[of_label]))
+        np.testing.assert_array_equal(np.argsort(own[of_label]), np.argsort(before[of_label]))
+    others = np.where(np.eye(4, dtype=bool)[given], np.nan, found / averaged)
+    assert np.allclose(np.nanmin(others, axis=1), np.nanmax(others, axis=1))

@@ -22,6 +22,11 @@ _LEAST_AREA = 0.75  # under the ROC curve
 _SURE = 1.28  # standard errors, 90 % one-sided
 
 
+def has_both(given: np.ndarray) -> bool:
+    """Whether enough rows (R,) have the class, 1, and lack it, 0, for their probabilities to be fitted."""
+    return min(int((given == 1).sum()), int((given == 0).sum())) >= _LEAST
+
+
 def as_given(probs: np.ndarray, given: np.ndarray, unseen: np.ndarray) -> np.ndarray:
     """Probabilities of having a class through the logistic regression that fits them best to the given labels.
 
@@ -35,9 +40,8 @@ def as_given(probs: np.ndarray, given: np.ndarray, unseen: np.ndarray) -> np.nda
         frequency of the class where a higher probability does not mean that rows have it more often.
     """
     rows = np.flatnonzero(unseen & (given >= 0) & np.isfinite(probs))
-    count = int(given[rows].sum())
     found = probs.astype(np.float64)
-    if min(count, len(rows) - count) < _LEAST:
+    if not has_both(given[rows]):
         return found
     # Half a second to import, and only this needs it.
     from sklearn.linear_model import LogisticRegression
@@ -46,7 +50,7 @@ def as_given(probs: np.ndarray, given: np.ndarray, unseen: np.ndarray) -> np.nda
     model = LogisticRegression().fit(odds[rows, None], given[rows])
     slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
     if slope <= 0:
-        return np.where(np.isfinite(found), count / len(rows), np.nan)
+        return np.where(np.isfinite(found), given[rows].mean(), np.nan)
     return expit(slope * odds + offset)
 
 
@@ -66,10 +70,10 @@ def tells_apart(probs: np.ndarray, given: np.ndarray, unseen: np.ndarray) -> boo
     Curve", for the standard error.
     """
     rows = np.flatnonzero(unseen & (given >= 0) & np.isfinite(probs))
+    if not has_both(given[rows]):
+        return False
     has = given[rows] == 1
     count, others = int(has.sum()), int((~has).sum())
-    if min(count, others) < _LEAST:
-        return False
     area = (rankdata(probs[rows])[has].sum() - count * (count + 1) / 2) / (count * others)
     pairs, same = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (count - 1) * (pairs - area**2) + (others - 1) * (same - area**2)

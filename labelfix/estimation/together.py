@@ -13,10 +13,10 @@ import numpy as np
 
 from labelfix.estimation.noise_levels import Level, log_evidence, noise_levels
 from labelfix.estimation.noise_model import NoiseModel, evenly_spread, fit_noise_models
+from labelfix.estimation.one_class import has_both
 
 _COST = 2.0  # nats of a class's own noise: Akaike's price of two numbers
 _MOST_ANSWERS = 50_000  # that a fit looks at; more say the same, and cost more
-_LEAST = 5  # rows of either state: of fewer the probabilities of a class are not calibrated
 
 
 def shared_noise(
@@ -33,8 +33,7 @@ def shared_noise(
         anchor_share: see there.
     """
     usable = (given >= 0) & np.isfinite(probs)
-    counts = (usable & (given == 1)).sum(axis=0), (usable & (given == 0)).sum(axis=0)
-    usable &= np.minimum(*counts) >= _LEAST
+    usable &= [has_both(given[rows, label]) for label, rows in enumerate(usable.T)]
     classes = np.flatnonzero(usable.any(axis=0))
     if len(classes) < 2:
         return None

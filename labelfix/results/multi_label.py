@@ -31,7 +31,7 @@ from labelfix.estimation.eligible import eligible_rows
 from labelfix.estimation.evidence import Evidence, Fit, Rule
 from labelfix.estimation.judgement import Thresholds
 from labelfix.estimation.noise_levels import Level
-from labelfix.estimation.one_class import as_given, tells_apart
+from labelfix.estimation.one_class import as_given, has_both, tells_apart
 from labelfix.estimation.together import shared_noise
 from labelfix.methods.pencil_multi_label import MultiLabelPencil
 from labelfix.results.around import Around
@@ -295,20 +295,13 @@ class _Classes:
         method, rows = self.trainer.method, self.of_class(label)
         unseen, of_class, choice = self._unseen(rows), told.unseen[:, label], told.choices[label]
         probs = _two(as_given(self.probs[:, label], rows.given, unseen))
+        # Probabilities of a class of too few rows are not calibrated, and the noise of the others does not fit them.
+        levels = told.shared if has_both(rows.given[unseen & np.isfinite(of_class)]) else None
         if self.folds is not None:
-            evidence = of_folds(
-                rows,
-                _two(told.averaged[:, label]),
-                method.score,
-                self.thresholds,
-                self.folds,
-                probs,
-                told.shared,
-            )
+            averaged = _two(told.averaged[:, label])
+            evidence = of_folds(rows, averaged, method.score, self.thresholds, self.folds, probs, levels)
         else:
-            evidence = of_training(
-                rows, _two(of_class), choice, method.score, self.thresholds, probs, told.shared
-            )
+            evidence = of_training(rows, _two(of_class), choice, method.score, self.thresholds, probs, levels)
             if choice is not None and NETWORK not in choice.taken:
                 unseen = np.isfinite(of_class)
         # Rows of a test split alone say nothing of the others, which the network was trained on.

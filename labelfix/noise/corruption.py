@@ -114,16 +114,20 @@ def corrupt(
     manifest = Manifest.read(
         source, rows=rows, root=root, image_column=image_column, label_column=label_column, task="auto"
     )
-    if manifest.task == "multi":
-        raise InputError(
-            f"--noise {noise} is for one label per row, and {manifest.source} has several; for these use"
-            " dropped:R,added:R"
-        )
+    _check_one_label(manifest, noise)
     foreign = None if open_set is None else open_foreign(open_set, manifest, image_column)
     other = {} if foreign is None else {"--open-set": foreign.places}
     check_output(path, {"the source": manifest.places, **other})
     check_out(path, overwrite=overwrite)
     return corrupt_manifest(manifest, spec, path, file=file, open_set=foreign, seed=seed, reporter=reporter)
+
+
+def _check_one_label(manifest: Manifest, noise: str) -> None:
+    if manifest.task == "multi":
+        raise InputError(
+            f"--noise {noise} is for one label per row, and {manifest.source} has several; for these use"
+            " dropped:R,added:R"
+        )
 
 
 def corrupt_several(

@@ -7,6 +7,7 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -659,7 +660,7 @@ def environment(method: str | None, backbone: str = "small", device: str = "cpu"
     runs = () if not is_encoder(backbone) else ("onnxruntime" if backbone == ONNX else "timm",)
     return {
         "packages": {
-            **{name: version(name) for name in (*_PACKAGES, *packages)},
+            **{name: _version(name) for name in (*_PACKAGES, *packages)},
             # By the module: onnxruntime comes in packages of several names.
             **{name: import_module(name).__version__ for name in runs},
         },
@@ -669,6 +670,12 @@ def environment(method: str | None, backbone: str = "small", device: str = "cpu"
         **({"processes": processes.count()} if processes.count() > 1 else {}),
         **_gpu(device),
     }
+
+
+@cache
+def _version(package: str) -> str:
+    """Of what is installed; read once, as every scan of a process asks."""
+    return version(package)
 
 
 def _gpu(device: str) -> dict[str, Any]:

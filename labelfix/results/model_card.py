@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -40,7 +41,8 @@ def write(
         temporary.write_text(_card(config, summary, source, test), encoding="utf-8")
 
 
-def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str | None) -> str:
+@cache
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -50,12 +52,17 @@ def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str
         autoescape=False,  # noqa: S701  # nosec B701 # this is no HTML; `finalize` escapes it
     )
     environment.filters.update(percent=_percent, yaml=_yaml)
-    text = (files("labelfix.results") / "model_card.md.jinja").read_text(encoding="utf-8")
+    return environment.from_string(
+        (files("labelfix.results") / "model_card.md.jinja").read_text(encoding="utf-8")
+    )
+
+
+def _card(config: ScanConfig, summary: Mapping[str, Any], source: str, test: str | None) -> str:
     card, choice = method_card(config.method), summary.get("method_choice")
     paper = re.search(r'^Source: (.+?"[^"]+")', card["card"], re.MULTILINE | re.DOTALL)
     rates = summary["noise_rate_by_class"].items()
     noisiest = sorted(rates, key=lambda item: -1.0 if item[1] is None else item[1], reverse=True)
-    return environment.from_string(text).render(
+    return _template().render(
         config=config,
         summary=summary,
         source=source,

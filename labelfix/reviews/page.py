@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ def _in_words(sample: dict[str, Any]) -> dict[str, Any]:
     return description
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FunctionLoader(lambda name: asset(f"templates/{name}")),

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from labelfix.estimation.unmixing import unmixed
+from labelfix.estimation.unmixing import by_class, unmixed
 
 _LEAST_SWAPPED = 0.05  # share of two classes' rows, added up: under it little can be gained or lost
 _MOST_PAIRS = 50
@@ -42,7 +42,7 @@ def directed(
         if swapped[pair] < _LEAST_SWAPPED:
             break
         rows = np.flatnonzero(seen[:, pair].sum(axis=1) >= _TOUCHED)
-        found = _best_direction(found, pair, seen[rows], labels[rows], sharpness, bias)
+        found = _best_direction(found, pair, by_class(seen[rows]), labels[rows], sharpness, bias)
     return found
 
 
@@ -58,7 +58,9 @@ def _best_direction(
 
     def loss(tried: np.ndarray) -> float:
         q = softmax(sharpness * (np.log(unmixed(seen, tried)) + bias), axis=1)
-        return -float(np.log(np.maximum(np.einsum("nk,nk->n", q, tried[:, labels].T), 1e-300)).sum())
+        return -float(
+            np.log(np.maximum(np.einsum("nk,nk->n", q, tried.take(labels, axis=1).T), 1e-300)).sum()
+        )
 
     best = minimize_scalar(
         lambda share: loss(_with_share(transition, pair, share)),

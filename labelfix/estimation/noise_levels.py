@@ -132,7 +132,7 @@ def _compared_on(
         best = np.flatnonzero(mine)[heights[mine].argmax()]
         _, sharpness, transition, _ = found[best]
         beliefs = softmax(sharpness * model.logits(probs), axis=1)
-        explained = np.einsum("nk,kn->n", beliefs, transition[:, given])
+        explained = np.einsum("nk,kn->n", beliefs, transition.take(given, axis=1))
         compared[mine] += np.log(np.maximum(explained, 1e-300)).sum() - heights[best]
     return compared
 

@@ -31,7 +31,7 @@ from scipy.special import softmax
 
 from labelfix.estimation.directions import directed
 from labelfix.estimation.shrinkage import Shrinkage, all_alike, shrinkage
-from labelfix.estimation.unmixing import normalised, unmixed
+from labelfix.estimation.unmixing import by_class, normalised, unmixed
 
 _ROUNDS = 8
 _STEPS_OF_A_ROUND = 8
@@ -77,7 +77,7 @@ class NoiseModel:
 
     def logits(self, probs: np.ndarray) -> np.ndarray:
         """(R, K) float64, log of the beliefs before they are sharpened; with the bias, less its sharpness."""
-        seen = normalised(np.maximum(probs.astype(np.float64), _LEAST_PROB))
+        seen = normalised(np.maximum(by_class(probs), _LEAST_PROB))
         return _log_taken_out(seen, self.background, self.unmixed_by) + self.bias
 
     def beliefs(self, probs: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ def with_label(beliefs: np.ndarray, transition: np.ndarray, labels: np.ndarray) 
     >>> with_label(np.array([[0.5, 0.5]]), swap, np.array([1])).round(3).tolist()
     [[0.111, 0.889]]
     """
-    return normalised(beliefs * transition[:, labels].T)
+    return normalised(beliefs * transition.take(labels, axis=1).T)
 
 
 def evenly_spread(probs: np.ndarray, given: np.ndarray, most: int) -> np.ndarray:
@@ -122,7 +122,7 @@ def fit_noise_models(
     rows = evenly_spread(probs, given, max(1, _MOST_ENTRIES // num_classes))
     # Sorted by label, so that counts are sums of neighbours.
     rows = rows[np.argsort(given[rows], kind="stable")]
-    seen, labels = normalised(np.maximum(probs[rows].astype(np.float64), _LEAST_PROB)), given[rows]
+    seen, labels = normalised(np.maximum(by_class(probs[rows]), _LEAST_PROB)), given[rows]
     flat = _flat(_FLAT_RATE, num_classes)
     models = [_fitted(seen, labels, flat, sure, "plain")]
     if models[0].sure_rows >= _LEAST_SURE * num_classes:
@@ -159,11 +159,13 @@ def best_sharpness(
     steps: int = 10,
 ) -> tuple[float, float]:
     """The sharpness that makes labels likeliest, within a factor e^width of `around`, and their log likelihood."""
-    columns = transition[:, labels].T
+    # The largest is taken off once, whatever the sharpness.
+    below, columns = logits - logits.max(axis=1, keepdims=True), transition.take(labels, axis=1).T
 
     def loss(log_sharpness: float) -> float:
-        q = softmax(np.exp(log_sharpness) * logits, axis=1)
-        return -float(np.log(np.maximum(np.einsum("nk,nk->n", q, columns), 1e-300)).sum())
+        q = np.exp(np.exp(log_sharpness) * below)
+        explained = (q * columns).sum(axis=1) / q.sum(axis=1)
+        return -float(np.log(np.maximum(explained, 1e-300)).sum())
 
     middle = np.log(around)
     bounds = (middle - width, middle + width)

@@ -70,12 +70,11 @@ def shrinkage(counts: np.ndarray) -> Shrinkage:
     others, wrong, total = _parts(counts)
     rate = float((wrong.sum() + 0.1) / (total.sum() + 1))
 
-    def likelihood(strength: float) -> float:
-        a, b = strength * rate, strength * (1 - rate)
-        up = gammaln(a + wrong) + gammaln(b + total - wrong) + gammaln(strength)
-        return float((up - gammaln(a) - gammaln(b) - gammaln(strength + total)).sum())
-
-    strength = max(np.geomspace(2, _ALIKE, 25).tolist(), key=likelihood)
+    strengths = np.geomspace(2, _ALIKE, 25)[:, None]
+    a, b = strengths * rate, strengths * (1 - rate)
+    up = gammaln(a + wrong) + gammaln(b + total - wrong) + gammaln(strengths)
+    likelihoods = (up - gammaln(a) - gammaln(b) - gammaln(strengths + total)).sum(axis=1)
+    strength = float(strengths[likelihoods.argmax(), 0])
     off = ~np.eye(num_classes, dtype=bool)
     logs = np.empty((num_classes, len(_STRENGTHS)))
     for place, worth in enumerate(_STRENGTHS):

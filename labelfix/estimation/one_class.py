@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import rankdata
 
 _LEAST = 5  # rows of either state that a fit needs
 _EDGE = 1e-6
@@ -72,9 +71,11 @@ def tells_apart(probs: np.ndarray, given: np.ndarray, unseen: np.ndarray) -> boo
     rows = np.flatnonzero(unseen & (given >= 0) & np.isfinite(probs))
     if not has_both(given[rows]):
         return False
+    from sklearn.metrics import roc_auc_score
+
     has = given[rows] == 1
     count, others = int(has.sum()), int((~has).sum())
-    area = (rankdata(probs[rows])[has].sum() - count * (count + 1) / 2) / (count * others)
+    area = float(roc_auc_score(has, probs[rows]))
     pairs, same = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (count - 1) * (pairs - area**2) + (others - 1) * (same - area**2)
     return bool(area - _SURE * np.sqrt(max(variance, 0.0) / (count * others)) >= _LEAST_AREA)

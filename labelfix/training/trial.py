@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binom
+from scipy.special import bdtrc
 from torch.nn.functional import adaptive_avg_pool2d
 
 from labelfix.data.images.store import ImageStore
@@ -138,7 +138,7 @@ def try_encoder(
         from_pixels=float(by_pixels.mean()),
         from_encoder=float(by_encoder.mean()),
         # McNemar 1947: where two differ, either is right as often by chance.
-        is_chance=bool(binom.sf(ahead - 1, differ, 0.5) > _BY_CHANCE) if differ else True,
+        is_chance=bool(bdtrc(ahead - 1, differ, 0.5) > _BY_CHANCE) if differ else True,
         is_of_pairs=is_of_pairs,
     )
 

@@ -3,8 +3,8 @@
 Training on a row moves its prediction towards the given label, right or wrong. How far is measured: a random part of
 the rows is left out of the training and predicted all the same. Drawn at random, their labels fit the predictions as
 all rows' labels would have done had nobody trained on them. So the log-odds of the given label are moved, quantile by
-quantile, from their distribution over the trained rows to that over the rows left out. The order of the rows stays,
-and so do the proportions among the other classes.
+quantile, from their distribution over the trained rows to that over the rows left out; where there are two classes,
+among the rows of each label. The order of the rows stays, and so do the proportions among the other classes.
 
 One number for all rows, as measured on labels planted wrong before training, fails: a network that learns wrong labels
 by heart gives those far more than right ones, which have little left to gain (tests/benchmarks/README.md).
@@ -31,16 +31,18 @@ def as_held_out(probs: np.ndarray, given: np.ndarray, left_out: np.ndarray) -> n
         left_out: (N,) bool, rows with a label that were left out at random, predicted in the same epochs.
 
     Returns:
-        (N, K) float64; as they are where no row was left out.
+        (N, K) float64; as they are where no row was left out, of two classes where none of the same label was.
     """
     found = probs.astype(np.float64)
     usable = (given >= 0) & np.isfinite(found).all(axis=1)
-    trained, others = np.flatnonzero(usable & ~left_out), np.flatnonzero(usable & left_out)
-    if not len(trained) or not len(others):
-        return found
-    odds = _log_odds(found[trained], given[trained])
-    matched = _matched(odds, _log_odds(found[others], given[others]))
-    found[trained] = _with_odds(found[trained], given[trained], matched)
+    # Of two classes each by itself: what one label gains the other loses, and few rows left out have both as often.
+    parts = [given == label for label in range(2)] if probs.shape[1] == 2 else [usable]
+    for part in parts:
+        trained, others = np.flatnonzero(part & usable & ~left_out), np.flatnonzero(part & usable & left_out)
+        if len(trained) and len(others):
+            odds = _log_odds(found[trained], given[trained])
+            matched = _matched(odds, _log_odds(found[others], given[others]))
+            found[trained] = _with_odds(found[trained], given[trained], matched)
     return found
 
 

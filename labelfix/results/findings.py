@@ -217,19 +217,20 @@ def of_training(
         probs: (N, K) of the trained network.
         levels: of noise that was fitted on these answers and others.
     """
-    trained = np.where(rows.of_split, -1, rows.given)
+    unknown = rows.of_unknown_class(None)
+    given = np.where(unknown, -1, rows.given)
+    trained = np.where(rows.of_split, -1, given)
     # A network knows the labels that it was trained on: by its own word none of them would stand with one left out.
     ranked = score(as_held_out(probs, trained, rows.held_out), rows.given)
     judged = partial(judged_evidence, score=ranked, thresholds=thresholds, levels=levels)
     evidence = judged(unseen, trained, unseen=rows.held_out)
     if choice is not None:
         evidence.diagnostics["networks"] = choice.to_json()
-    if not rows.of_split.any():
-        return evidence
-    # What a test split says of itself changes no other row.
-    return _with_rows(
-        evidence, judged(unseen, rows.given, unseen=rows.held_out | rows.of_split), rows.of_split
-    )
+    if rows.of_split.any():
+        # What a test split says of itself changes no other row.
+        others = judged(unseen, given, unseen=rows.held_out | rows.of_split)
+        evidence = _with_rows(evidence, others, rows.of_split)
+    return _with_unknown(evidence, rows.given, unknown)
 
 
 def of_own_model(rows: Rows, evidence: Evidence, thresholds: Thresholds, probs: np.ndarray) -> Evidence:
@@ -257,6 +258,25 @@ def _with_rows(evidence: Evidence, others: Evidence, rows: np.ndarray) -> Eviden
     )
 
 
+def _with_unknown(evidence: Evidence, given: np.ndarray, unknown: np.ndarray) -> Evidence:
+    """The evidence with rows whose network knew nothing of their class: wrong as often as any, and not flagged.
+
+    Args:
+        evidence: of the others.
+        given: (N,) int64 labels, -1 for none.
+        unknown: (N,) bool, which rows.
+    """
+    rows = np.flatnonzero(unknown & (given >= 0))
+    if not len(rows) or not np.isfinite(evidence.noise).any():
+        return evidence
+    usual = min(evidence.diagnostics["estimate"]["noise_rate"], evidence.rule.flag_above)
+    noise, probs = evidence.noise.copy(), evidence.probs.copy()
+    noise[rows] = usual
+    probs[rows] = usual / (probs.shape[1] - 1)
+    probs[rows, given[rows]] = 1 - usual
+    return replace(evidence, noise=noise, probs=probs)
+
+
 def of_folds(
     rows: Rows,
     averaged: np.ndarray,
@@ -278,6 +298,10 @@ def of_folds(
         levels: of noise that was fitted on these answers and others.
     """
     held_out = (fold_of_row >= 0) | rows.of_split
-    given = np.where(held_out, rows.given, -1)
+    unknown = rows.of_unknown_class(fold_of_row)
+    given = np.where(held_out & ~unknown, rows.given, -1)
     shown = np.where(held_out[:, None], probs.astype(np.float64), np.nan)
-    return judged_evidence(shown, given, averaged, score(shown, given), thresholds=thresholds, levels=levels)
+    evidence = judged_evidence(
+        shown, given, averaged, score(shown, given), thresholds=thresholds, levels=levels
+    )
+    return _with_unknown(evidence, rows.given, unknown)

@@ -331,12 +331,14 @@ class _Classes:
 
 
 def _without_corrections(evidence: Evidence) -> Evidence:
-    """Of a class whose rows the network does not tell from others."""
+    """Of a class whose rows the network does not tell from others; flagged is what is more probably wrong than not."""
     reason = "too weak to say: the network does not tell rows that have it from others; none is changed"
     return dataclasses.replace(
         evidence,
         fit=dataclasses.replace(evidence.fit, keeps_labels=True, reason=reason),
-        rule=dataclasses.replace(evidence.rule, relabel_odds=np.inf),
+        rule=dataclasses.replace(
+            evidence.rule, relabel_odds=np.inf, flag_above=max(evidence.rule.flag_above, HALF)
+        ),
     )
 
 

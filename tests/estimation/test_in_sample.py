@@ -80,3 +80,19 @@ def test_averaged_predictions_keep_their_order_and_take_the_odds_of_held_out_one
         np.testing.assert_array_equal(np.argsort(own[of_label]), np.argsort(before[of_label]))
     others = np.where(np.eye(4, dtype=bool)[given], np.nan, found / averaged)
     assert np.allclose(np.nanmin(others, axis=1), np.nanmax(others, axis=1))
+
+
+@settings(max_examples=25, deadline=None)
+@for_all(strategies.integers(0, 10_000), strategies.integers(1, 9))
+def test_of_two_classes_the_mix_of_the_rows_left_out_moves_none_beside_the_other(seed, share):
+    """Rows left out by chance have one of the labels more often; the others keep their order under either label."""
+    rng = np.random.default_rng(seed)
+    given = rng.integers(0, 2, 600)
+    logits = rng.normal(size=600) + 3 * given
+    probs = softmax(np.stack([np.zeros(600), logits], axis=1), axis=1)
+    left_out = rng.random(600) < np.where(given == 1, share / 30, 0.1)
+    left_out[[np.argmin(given), np.argmax(given)]] = True
+    found = as_held_out(probs, given, left_out)
+    moved = [np.log(found[:, 1] / found[:, 0])[(given == label) & ~left_out].mean() for label in range(2)]
+    wanted = [logits[(given == label) & left_out].mean() for label in range(2)]
+    np.testing.assert_allclose(moved, wanted, atol=0.5)

@@ -66,3 +66,5 @@ def test_where_neither_does_its_labels_stay(states):
     assert NOT_TOLD in evidence.fit.reason
     assert evidence.fit.keeps_labels
     assert evidence.rule.relabel_odds == np.inf
+    # What cannot be told is not flagged row for row.
+    assert (evidence.noise > evidence.rule.flag_above).mean() < 0.05

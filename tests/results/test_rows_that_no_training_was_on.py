@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.judgement import DEFAULT_THRESHOLDS, judge
-from labelfix.results.findings import Rows, as_if_unseen, of_training
+from labelfix.results.findings import Rows, as_if_unseen, of_folds, of_training
 from labelfix.training.folds import CrossFit
 
 ROWS, CLASSES, LEFT_OUT = 1_200, 5, 240
@@ -105,3 +105,42 @@ def test_a_probe_says_nothing_of_a_class_that_its_fold_knew_nothing_of():
     found = rows.probed(probe, np.full((7, 4), 0.25))
 
     assert np.isnan(found).all(axis=1).tolist() == [False, False, False, False, True, True, False]
+
+
+def test_a_class_that_the_network_of_its_fold_never_saw_is_neither_flagged_nor_counted():
+    fresh, _, given, _ = predictions()
+    folds, nowhere = np.arange(ROWS) % 3, np.zeros(ROWS, dtype=bool)
+    others = given != 0
+    # All of class 0 are in one fold, as those of one group are: its network has no idea of them.
+    folds[~others] = 2
+    fresh[~others, 0] = 1e-6
+    fresh /= fresh.sum(axis=1, keepdims=True)
+    rows = Rows(given, given, nowhere, nowhere, CLASSES)
+    without = Rows(np.where(others, given, -1), given, nowhere, nowhere, CLASSES)
+
+    found, alone = (
+        of_folds(each, fresh, lambda *_: None, DEFAULT_THRESHOLDS, folds, fresh) for each in (rows, without)
+    )
+
+    rate = found.diagnostics["estimate"]["noise_rate"]
+    assert found.diagnostics == alone.diagnostics
+    np.testing.assert_array_equal(found.noise[others], alone.noise[others])
+    assert not (found.noise > found.rule.flag_above)[~others].any()
+    np.testing.assert_allclose(found.noise[~others], min(rate, found.rule.flag_above))
+    np.testing.assert_allclose(found.probs.sum(axis=1), 1, rtol=1e-5)
+    assert (found.probs[~others].argmax(axis=1) == 0).all()
+
+
+def test_a_class_of_a_test_split_alone_is_not_flagged():
+    fresh, remembered, given, _ = predictions()
+    of_split = (given == 0) | (np.arange(ROWS) % 10 == 0)
+    held_out = ~of_split & (np.arange(ROWS) < LEFT_OUT)
+    fresh[given == 0, 0] = 1e-6
+    probs = np.where((held_out | of_split)[:, None], fresh, remembered)
+    rows = Rows(given, np.where(held_out | of_split, -1, given), held_out, of_split, CLASSES)
+    unseen = as_if_unseen(rows, probs, DEFAULT_THRESHOLDS)
+    found = of_training(rows, *unseen, lambda *_: None, DEFAULT_THRESHOLDS, probs)
+    flagged = found.noise > found.rule.flag_above
+    assert not flagged[given == 0].any()
+    assert flagged[given != 0].any()
+    assert np.isfinite(found.noise).all()

@@ -512,7 +512,7 @@ def read_test(test: Any, manifest: Manifest, **options: Any) -> Manifest:
             f"--test {found.source}: it has one label per row, and {manifest.source} several; write both alike"
         )
     labels = np.unique(found.given[found.given >= 0])
-    if not len(labels):
+    if not len(labels) or not found.class_names:
         raise InputError(
             f"--test {found.source}: none of its rows has a label; give labels, or leave --test out"
         )

@@ -695,6 +695,13 @@ class TestRefused:
         planned = labelfix.plan(source, out=tmp_path / "run")
         assert (planned["method"], planned["task"]) == ("pencil", "multi")
 
+    def test_a_test_source_whose_lists_are_all_empty(self, source, tmp_path):
+        rows = [{**json.loads(line), "label": []} for line in source.read_text().splitlines()]
+        test = source.with_name("empty.jsonl")
+        test.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        words = "--test", "empty.jsonl", "none of its rows has a label"
+        refuses(labelfix.plan, *words, source=source, test=test, out=tmp_path / "run")
+
     def test_heads_that_cannot_be(self, source, tmp_path):
         refuses(
             labelfix.scan, "--backbone cifar-net", "head=pool", source=source, method="pencil", backbone="cifar-net",

@@ -161,6 +161,17 @@ def test_a_table_without_any_of_the_columns_is_unlabelled_where_no_labels_are_ne
     assert manifest.pass_through == ("note",)
 
 
+def test_lists_that_are_all_empty_are_refused_where_labels_are_needed(tmp_path):
+    rows = [
+        {"file_name": name, "label": label} for name, label in zip(NAMES, ([], [], None, []), strict=True)
+    ]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    refuses_source(tmp_path / "m.jsonl", "no class", "others lack", task="multi")
+    manifest = targets_of(tmp_path / "m.jsonl", require_labels=False)
+    assert (manifest.class_names, manifest.targets.shape) == ((), (4, 0))
+    assert manifest.label_of(0) == []
+
+
 def test_the_fingerprint_sees_every_label(tmp_path):
     found = set()
     for label in (["a"], ["a", "b"], []):

@@ -268,6 +268,8 @@ def strata(targets: np.ndarray) -> np.ndarray:
         targets: (N, K) float32, NaN rows unlabelled.
     """
     labelled = ~np.isnan(targets).any(axis=1)
+    if not targets.shape[1]:
+        return np.where(labelled, 0, -1)
     positive = np.where(labelled[:, None], targets, 0) >= 0.5
     order = np.argsort(positive.sum(axis=0), kind="stable")
     first = positive[:, order].argmax(axis=1)

@@ -181,6 +181,7 @@ class TestLossPlot:
         probs, given = np.full((50, 2), 0.5), np.zeros(50, np.int64)
         for is_wrong in (np.zeros(50, bool), np.ones(50, bool), np.arange(50) < 9):
             assert loss_plots.write_loss_plot(tmp_path / "x.png", probs, given, is_wrong) is None
+        assert loss_plots.write_loss_plot(tmp_path / "x.png", probs[:0], given[:0], np.zeros(0, bool)) is None
         assert not (tmp_path / "x.png").exists()
 
 

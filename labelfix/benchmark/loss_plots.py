@@ -37,14 +37,16 @@ def write_loss_plot(
         is_wrong: (N,) bool.
 
     Returns:
-        Area under each curve, by mixture; None, and no file, where no label is wrong or all are, or where the losses
-        hardly differ.
+        Area under each curve, by mixture; None, and no file, where there is no row, as of a run that diverged, where no
+        label is wrong or all are, or where the losses hardly differ.
     """
     from sklearn.metrics import roc_auc_score
 
+    if is_wrong.all() or not is_wrong.any():
+        return None
     losses = -np.log(np.maximum(probs[np.arange(len(given)), given].astype(np.float64), _TINY))
     models = {name: NoiseModel.fit(losses, name) for name in _MIXTURES}
-    if is_wrong.all() or not is_wrong.any() or any(model.mixture is None for model in models.values()):
+    if any(model.mixture is None for model in models.values()):
         return None
     scores = {name: printed_posterior(model, losses) for name, model in models.items()}
     areas = {name: float(roc_auc_score(is_wrong, score)) for name, score in scores.items()}

@@ -92,7 +92,8 @@ class Classifier:
         """Write one ONNX file for programs without torch, after comparing its answers in onnxruntime; extra `onnx`.
 
         Input `images`: (B, 3, H, H) float32, RGB in 0..1, any B. Outputs `logits` and `probs`: (B, K) float32. The
-        normalisation is inside; class names, H and the rule by which an image comes to H x H px stand in the metadata.
+        normalisation is inside; class names, H, `white` and the rule by which an image comes to H x H px in 0..1
+        stand in the metadata.
 
         Args:
             path: of the file, whose name ends in .onnx; it is replaced where it is there.
@@ -111,7 +112,7 @@ class Classifier:
             )
         path = Path(path)
         notes = {"class_names": json.dumps(self.class_names, ensure_ascii=False), "method": self.method}
-        write_onnx(path, self.network, self.spec, self.mean, self.std, notes)
+        write_onnx(path, self.network, self.spec, self.mean, self.std, self.white, notes)
         return path
 
     def predict(self, paths: Sequence[str | Path]) -> pd.DataFrame:

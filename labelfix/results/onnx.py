@@ -45,6 +45,7 @@ def write_onnx(
     spec: NetworkSpec,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    white: int,
     notes: dict[str, str],
 ) -> None:
     """Write a network as ONNX, atomically and only when the file was found to answer as the network does.
@@ -55,6 +56,7 @@ def write_onnx(
         spec: of the network.
         mean: per channel, of pixel values in 0..1.
         std: per channel, of pixel values in 0..1.
+        white: see `Classifier.white`.
         notes: for the metadata, beside those of the preprocessing.
 
     Raises:
@@ -79,7 +81,7 @@ def write_onnx(
     deployed = _Deployed(network, mean, std).eval()
     try:
         with atomic_path(path) as temporary:
-            temporary.write_bytes(_exported(deployed, spec, notes))
+            temporary.write_bytes(_exported(deployed, spec, {**_preprocessing(spec, white), **notes}))
             difference = _difference(deployed, temporary, spec.image_size)
             if not difference <= _TOLERANCE:
                 raise LabelfixError(
@@ -115,12 +117,12 @@ def _exported(deployed: _Deployed, spec: NetworkSpec, notes: dict[str, str]) -> 
     model = program.model_proto
     # The exporter notes stack traces with the paths of this machine.
     _strip(model)
-    onnx.helper.set_model_props(model, {**_preprocessing(spec), **notes})
+    onnx.helper.set_model_props(model, notes)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
 
 
-def _preprocessing(spec: NetworkSpec) -> dict[str, str]:
+def _preprocessing(spec: NetworkSpec, white: int) -> dict[str, str]:
     """What a program must know beside the graph, as text."""
     size = spec.image_size
     side = stored_size(size)
@@ -128,8 +130,10 @@ def _preprocessing(spec: NetworkSpec) -> dict[str, str]:
     return {
         "image_size": str(size),
         "resize_to": str(side),
+        "white": str(white),
         "preprocessing": "RGB, upright by its EXIF orientation, transparent pixels over white; the central square at "
-        f"{side} x {side} px (bicubic, antialiased){crop}; divided by 255; the graph normalises",
+        f"{side} x {side} px (bicubic, antialiased){crop}; divided by 255, 16-bit grey by {white} and at most 1; the"
+        " graph normalises",
         "network": spec.backbone,
         "labelfix_version": version("labelfix"),
     }

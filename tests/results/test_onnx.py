@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,9 @@ def answers(path: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The file of a classifier that went through its own files, from which 110 px are cropped to 96."""
+    """The file of a classifier of 12-bit grey that went through its own files, from which 110 px are cropped to 96."""
     folder = tmp_path_factory.mktemp("onnx")
-    classifier(size=96).save(folder / "classifier")
+    replace(classifier(size=96), white=4095).save(folder / "classifier")
     loaded = labelfix.load_classifier(folder / "classifier")
     state = torch.get_rng_state()
     path = loaded.to_onnx(folder / "new" / "model.onnx")
@@ -62,6 +63,8 @@ def test_an_image_file_is_predicted_as_by_the_classifier(written, tmp_path):
     assert (tuple(names), size, side) == (NAMES, 96, 110)
     recipe = "central square at 110 x 110 px (bicubic, antialiased), of that the central 96 px"
     assert recipe in metadata["preprocessing"]
+    assert metadata["white"] == "4095"
+    assert "divided by 255, 16-bit grey by 4095 and at most 1; the graph" in metadata["preprocessing"]
     rng = np.random.default_rng(0)
     files, images = [], []
     for number, shape in enumerate([(130, 170, 3), (301, 96, 3), (50, 60, 3)]):

@@ -121,6 +121,9 @@ def test_a_scan_that_is_killed_again_and_again_comes_to_the_same_bytes(world, tm
 def test_an_encoder_that_fails_leaves_no_run(world, tmp_path):
     onnx_file(tmp_path / "scalar.onnx", output="scalar")
     refuses(head, "scalar.onnx", world=world, out=tmp_path / "run", encoder=str(tmp_path / "scalar.onnx"))
+    onnx_file(tmp_path / "root.onnx", root=True)
+    words = "root.onnx: what it gives for the image of row 0 is not finite", "take another encoder"
+    refuses(head, *words, world=world, out=tmp_path / "run", encoder=str(tmp_path / "root.onnx"))
     assert not (tmp_path / "run").exists()
     refuses(tuned, "not weights", world=world, out=tmp_path / "run", encoder="timm:test_vit")
     assert not (tmp_path / "run").exists()

@@ -140,6 +140,7 @@ def open_features(
     device: torch.device,
     precision: torch.dtype = torch.float32,
     on_progress: Callable[[int, int], None] | None = None,
+    name: str = "the encoder",
 ) -> np.ndarray:
     """The features of all images, from the cache where they are there.
 
@@ -153,12 +154,14 @@ def open_features(
         device: of the encoder.
         precision: torch.bfloat16 for automatic mixed precision.
         on_progress: called with (rows done, rows in all) now and then.
+        name: of the encoder, for messages.
 
     Returns:
         (N, V, D) or (N, V, D, h, w) float16, a read-only map of the file; zeros where a row is not valid.
 
     Raises:
-        InputError: the cache cannot be written, or has no room; the encoder gives neither a vector nor a map.
+        InputError: the cache cannot be written, or has no room; the encoder gives neither a vector nor a map, or
+            numbers of an image that are not finite.
     """
     folder = cache_folder() / FEATURES
     of_image = feature_shape(encoder, images.image_size)
@@ -174,7 +177,7 @@ def open_features(
     # The first process holds the lock for all that share the work.
     with nullcontext() if processes.rank() else locked(path):
         if processes.from_first(lambda: _opened(path, shape) is None):
-            _build(path, shape, store, encoder, images, views, device, precision, on_progress)
+            _build(path, shape, store, encoder, images, views, device, precision, on_progress, name)
         processes.wait_for_all()
         return map_array(path, _TYPE, shape)
 
@@ -254,6 +257,7 @@ def _build(
     device: torch.device,
     precision: torch.dtype,
     on_progress: Callable[[int, int], None] | None,
+    name: str,
 ) -> None:
     """Encode block by block into a file beside the final one, from the block on that a killed build had reached."""
     partial, note = path.with_suffix(".partial"), path.with_suffix(".json")
@@ -265,13 +269,20 @@ def _build(
             if on_progress is not None:
                 on_progress(done, len(rows))
             first = done + processes.rank() * _BLOCK
-            block = rows[first : first + _BLOCK]
+            block, bad = rows[first : first + _BLOCK], shape[0]
             if len(block):
-                target[block] = np.concatenate(
+                found = np.concatenate(
                     list(_encoded(store, block, encoder, images, views, device, precision))
                 )
+                bad = min((int(row) for row in block[~_is_finite(found)]), default=bad)
+                target[block] = found
                 target.flush()
-            processes.wait_for_all()
+            bad = processes.least(bad)  # waits for all
+            if bad < shape[0]:
+                raise InputError(
+                    f"{name}: what it gives for the image of row {bad} is not finite, or too large for 16 bits; leave"
+                    " that image out, or take another encoder"
+                )
             done = min(done + processes.count() * _BLOCK, len(rows))
             if not processes.rank():
                 write_json(note, {"rows_done": done})
@@ -282,6 +293,11 @@ def _build(
             os.replace(partial, path)
             note.unlink(missing_ok=True)
             flush(path.parent)
+
+
+def _is_finite(found: np.ndarray) -> np.ndarray:
+    """(B,) bool: rows of features (B, ...) all of which are finite."""
+    return np.asarray(np.isfinite(found).reshape(len(found), -1).all(axis=1))
 
 
 def _begun(path: Path, partial: Path, note: Path, shape: tuple[int, ...]) -> int:

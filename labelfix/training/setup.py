@@ -25,6 +25,7 @@ from labelfix.methods.batch import Labels
 from labelfix.networks import NetworkSpec
 from labelfix.networks.encoded import frozen_encoder, head_on
 from labelfix.networks.encoders import (
+    ONNX,
     encoder_facts,
     feature_shape,
     is_encoder,
@@ -243,7 +244,7 @@ def open_images(
         resident: as of `Source`.
 
     Raises:
-        InputError: no room for the features.
+        InputError: no room for the features, or features that are not finite.
     """
     device = torch.device(config.device)
     views = None if beside is None else beside.augmentation
@@ -252,7 +253,9 @@ def open_images(
         return Source(store.images, own, device, resident, beside, shard)
     images = _augmentation(store, config)
     seen = _encoded_views(config, store.stored_size)
-    features = open_features(store, encoder, images, seen, device, config.precision_type, on_progress)
+    name = f"--encoder {config.weights if config.backbone == ONNX else config.backbone}"
+    name += "" if beside is None else ", of --test"
+    features = open_features(store, encoder, images, seen, device, config.precision_type, on_progress, name)
     if views is None:
         found = processes.from_first(lambda: statistics(features, store.valid))
         centre, spread = (torch.from_numpy(part).to(device) for part in found)

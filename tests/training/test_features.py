@@ -114,6 +114,29 @@ def test_images_are_encoded_once(store, encoder):
     ]
 
 
+class Moody(Counting):
+    """An encoder that gives `value` for an image without any ink."""
+
+    value = 0.0
+
+    def forward(self, images):
+        found, is_blank = super().forward(images), (images == images.amin()).all(dim=(1, 2, 3))
+        return torch.where(is_blank[:, None] & (len(images) > 1), self.value, found)
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("inf"), 1e6])
+def test_the_first_image_whose_features_are_not_finite_is_named(store, encoder, monkeypatch, value):
+    monkeypatch.setattr(features, "_BLOCK", 16)
+    blank = store.images.copy()
+    blank[[21, 30]] = 0
+    moody = Moody(encoder)
+    moody.value = value
+    for _ in range(2):  # the second goes on with the block that the first stopped at
+        words = "e.onnx: what it gives for the image of row 21 is not finite"
+        refuses(opened, words, store=replace(store, images=blank), encoder=moody, name="e.onnx")
+    assert not files("npy")
+
+
 def stop_at_second_block(done, _):
     if done:
         raise KeyboardInterrupt

@@ -116,13 +116,13 @@ def folds_of_rows(
     if not config.folds:
         return None
     offered = _offered(labels, trusted)
-    seed = seed_of(config.seed, _ASSIGN_SEED)
-    if are_asked:
-        return _dealt(labels, offered, groups, config.folds, seed)
+    needs_folds = bool(method_class(config.method).default_folds)
+    folds = config.folds if are_asked else max(2, min(config.folds, _num_units(offered, groups)))
     try:
-        return _dealt(labels, offered, groups, max(2, min(config.folds, _num_units(offered, groups))), seed)
+        _check_unverified(labels, offered, groups, needs_folds=needs_folds)
+        return _dealt(labels, offered, groups, folds, seed_of(config.seed, _ASSIGN_SEED))
     except InputError:
-        if method_class(config.method).default_folds:
+        if are_asked or needs_folds:
             raise
         return None
 
@@ -130,6 +130,21 @@ def folds_of_rows(
 def num_folds(fold_of_row: np.ndarray | None) -> int:
     """How many there are; 0 for None."""
     return 0 if fold_of_row is None else int(fold_of_row.max()) + 1
+
+
+def _check_unverified(
+    labels: np.ndarray, offered: np.ndarray, groups: np.ndarray | None, *, needs_folds: bool
+) -> None:
+    """Refuse verified labels that leave fewer than two rows, or groups of them, to hold out where there are two."""
+    verified, left = int(((labels >= 0) & (offered < 0)).sum()), _num_units(offered, groups)
+    if not verified or left >= 2 or _num_units(labels, groups) < 2:
+        return
+    what = "row" if groups is None else "group"
+    raise InputError(
+        f"{verified} of {int((labels >= 0).sum())} rows to train on have a verified label, and folds hold none of them"
+        f" out: they need 2 {what}s of others, and there {'is 1' if left else 'is none'}; verify fewer rows, or"
+        f" {'choose another --method' if needs_folds else 'scan without folds'}"
+    )
 
 
 def _dealt(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -466,6 +467,23 @@ class TestUnasked:
         source = write(tmp_path, frame.assign(group=0))
         options = {"method": "confident-learning", "folds": None, "out": tmp_path / "run"}
         refuses(scan, "all rows are of one group", source=source, **options)
+
+    @pytest.mark.parametrize(("left", "there"), [(0, "is none"), (1, "is 1")])
+    @pytest.mark.parametrize("groups", [None, [0, 0, 1, 1, 2, 3]], ids=["rows", "groups"])
+    def test_verified_rows_that_leave_too_few_to_hold_out(self, tmp_path, left, there, groups):
+        frame = pd.DataFrame({"file_name": [*"012345"], "label": [*"aabbab"]})
+        frame["is_trusted"] = ["1"] * (6 - left) + [""] * left
+        source = write(tmp_path, frame if groups is None else frame.assign(group=groups))
+        call = partial(
+            labelfix.plan, features=np.eye(6, dtype=np.float32), no_images=True, out=tmp_path / "run"
+        )
+        told = (
+            f"{6 - left} of 6 rows to train on have a verified label",
+            f"2 {'rows' if groups is None else 'groups'} of others, and there {there}; verify fewer rows",
+        )
+        refuses(call, *told, "choose another --method", source=source, method="confident-learning")
+        refuses(call, *told, "scan without folds", source=source, method="cross-entropy", folds=3)
+        assert call(source, method="cross-entropy")["folds"] == 0
 
     def test_an_unfinished_run_goes_on(self, tmp_path, monkeypatch):
         whole = on_features(tmp_path, out="whole")

@@ -3,8 +3,8 @@
 Training on a row moves its prediction towards the given label, right or wrong. How far is measured: a random part of
 the rows is left out of the training and predicted all the same. Drawn at random, their labels fit the predictions as
 all rows' labels would have done had nobody trained on them. So the log-odds of the given label are moved, quantile by
-quantile, from their distribution over the trained rows to that over the rows left out; where there are two classes,
-among the rows of each label. The order of the rows stays, and so do the proportions among the other classes.
+quantile, from their distribution over the trained rows to that over the rows left out. The order of the rows stays,
+and so do the proportions among the other classes. Of a class that rows have or lack, either is moved by itself.
 
 One number for all rows, as measured on labels planted wrong before training, fails: a network that learns wrong labels
 by heart gives those far more than right ones, which have little left to gain (tests/benchmarks/README.md).
@@ -22,21 +22,23 @@ _MOST_QUANTILES = 20
 _TINY = 1e-9
 
 
-def as_held_out(probs: np.ndarray, given: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+def as_held_out(
+    probs: np.ndarray, given: np.ndarray, left_out: np.ndarray, *, by_label: bool = False
+) -> np.ndarray:
     """Predictions of all rows as a network would make them that knew no label of theirs.
 
     Args:
         probs: (N, K) averaged over training; NaN rows are left alone.
         given: (N,) int64 that the rows were trained on, -1 for none.
         left_out: (N,) bool, rows with a label that were left out at random, predicted in the same epochs.
+        by_label: whether the rows of each label are moved by themselves, as where most lack a class and few have it.
 
     Returns:
-        (N, K) float64; as they are where no row was left out, of two classes where none of the same label was.
+        (N, K) float64; as they are where no row was left out, or none of the same label.
     """
     found = probs.astype(np.float64)
     usable = (given >= 0) & np.isfinite(found).all(axis=1)
-    # Of two classes each by itself: what one label gains the other loses, and few rows left out have both as often.
-    parts = [given == label for label in range(2)] if probs.shape[1] == 2 else [usable]
+    parts = [given == label for label in range(probs.shape[1])] if by_label else [usable]
     for part in parts:
         trained, others = np.flatnonzero(part & usable & ~left_out), np.flatnonzero(part & usable & left_out)
         if len(trained) and len(others):

@@ -122,6 +122,7 @@ class Rows:
         held_out: (N,) bool, rows that this training left out at random.
         of_split: (N,) bool, rows that no training was on.
         num_classes: K.
+        of_one_class: whether the labels say that rows lack, 0, or have, 1, one of several classes.
     """
 
     given: np.ndarray
@@ -129,6 +130,7 @@ class Rows:
     held_out: np.ndarray
     of_split: np.ndarray
     num_classes: int
+    of_one_class: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest, store: ImageStore, trusted: Trusted, held_out: np.ndarray) -> Rows:
@@ -189,7 +191,8 @@ def as_if_unseen(
     averaged = averaged.astype(np.float64)
     mass = averaged.sum(axis=1, keepdims=True)
     averaged = np.where(mass > 0, averaged / np.where(mass > 0, mass, 1), np.nan)
-    averaged = as_held_out(averaged, np.where(rows.of_split, -1, rows.given), rows.held_out)
+    trained = np.where(rows.of_split, -1, rows.given)
+    averaged = as_held_out(averaged, trained, rows.held_out, by_label=rows.of_one_class)
     if probe is None:
         return averaged, None
     unseen_labels = np.where(rows.held_out, rows.given, -1)
@@ -221,7 +224,7 @@ def of_training(
     given = np.where(unknown, -1, rows.given)
     trained = np.where(rows.of_split, -1, given)
     # A network knows the labels that it was trained on: by its own word none of them would stand with one left out.
-    ranked = score(as_held_out(probs, trained, rows.held_out), rows.given)
+    ranked = score(as_held_out(probs, trained, rows.held_out, by_label=rows.of_one_class), rows.given)
     judged = partial(judged_evidence, score=ranked, thresholds=thresholds, levels=levels)
     evidence = judged(unseen, trained, unseen=rows.held_out)
     if choice is not None:

@@ -245,6 +245,7 @@ class _Classes:
             given=np.where(self.rows.given >= 0, given, -1),
             trained=np.where(self.rows.trained >= 0, trained, -1),
             num_classes=2,
+            of_one_class=True,
         )
 
     @property

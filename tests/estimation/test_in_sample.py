@@ -84,15 +84,15 @@ def test_averaged_predictions_keep_their_order_and_take_the_odds_of_held_out_one
 
 @settings(max_examples=25, deadline=None)
 @for_all(strategies.integers(0, 10_000), strategies.integers(1, 9))
-def test_of_two_classes_the_mix_of_the_rows_left_out_moves_none_beside_the_other(seed, share):
-    """Rows left out by chance have one of the labels more often; the others keep their order under either label."""
+def test_by_label_the_mix_of_the_rows_left_out_moves_none_beside_the_other(seed, share):
+    """Rows left out by chance have one of the labels more often; those of either come to what its own show."""
     rng = np.random.default_rng(seed)
     given = rng.integers(0, 2, 600)
     logits = rng.normal(size=600) + 3 * given
     probs = softmax(np.stack([np.zeros(600), logits], axis=1), axis=1)
     left_out = rng.random(600) < np.where(given == 1, share / 30, 0.1)
     left_out[[np.argmin(given), np.argmax(given)]] = True
-    found = as_held_out(probs, given, left_out)
+    found = as_held_out(probs, given, left_out, by_label=True)
     moved = [np.log(found[:, 1] / found[:, 0])[(given == label) & ~left_out].mean() for label in range(2)]
     wanted = [logits[(given == label) & left_out].mean() for label in range(2)]
     np.testing.assert_allclose(moved, wanted, atol=0.5)

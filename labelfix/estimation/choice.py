@@ -93,25 +93,6 @@ def most_likely(
     return Choice(alone, tuple(taken), best)
 
 
-def believed(
-    predictions: Mapping[str, np.ndarray], given: np.ndarray, thresholds: Thresholds = DEFAULT_THRESHOLDS
-) -> tuple[np.ndarray, Choice]:
-    """The pooled predictions (N, K) of those that are chosen, and the choice, which rests on the rows with a label.
-
-    Arguments and errors are those of `most_likely`.
-
-    >>> given = np.array([0, 1] * 50)
-    >>> sees, guesses = np.where(np.eye(2)[given] > 0, 0.9, 0.1), np.full((100, 2), 0.5)
-    >>> believed({"guesses": guesses, "sees": sees}, given)[0][0].tolist()
-    [0.9, 0.1]
-    """
-    judged = given >= 0
-    choice = most_likely(
-        {name: each[judged] for name, each in predictions.items()}, given[judged], thresholds
-    )
-    return pool([predictions[name] for name in choice.taken]), choice
-
-
 def pool(predictions: Sequence[np.ndarray]) -> np.ndarray:
     """Geometric mean of probabilities (N, K), float64 rows that sum to 1; of one its own; NaN where one has none.
 

@@ -39,7 +39,7 @@ def judged_evidence(
         averaged: (N, K) predictions averaged over the training on the same rows, zeros where there are none; default
             none.
         score: (N,) by which rows are ranked and flagged instead; default by both predictions.
-        unseen: (N,) bool, rows that the network truly never saw, see `judge`; default all.
+        unseen: (N,) rows that the network truly never saw, see `judge`; default all.
         thresholds: what is not estimated from the data.
         levels: of noise that was fitted on these rows and others (`together`); default fitted on these rows.
     """

@@ -133,7 +133,7 @@ def judge(
         thresholds: see there.
         unseen: (N,) bool, rows that the network truly never saw, where the predictions of the others were only made
             like theirs (`in_sample`): what kind of noise it is, and whether the network is surer than it is right, is
-            told from these; default all rows.
+            told from these; default all rows. Or float64, how many rows each stands for, 0 for others.
         levels: of noise that was fitted before, on these rows and others (`together`); default fitted on these rows.
 
     Returns:
@@ -143,19 +143,19 @@ def judge(
     rows = np.flatnonzero((given >= 0) & np.isfinite(probs).all(axis=1))
     if not len(rows) or num_classes < 2:
         return _nothing(probs, given)
-    seen, labels = probs[rows], given[rows]
-    told = np.ones(len(rows), dtype=bool) if unseen is None or not unseen[rows].any() else unseen[rows]
-    levels = levels or _fitted_levels(seen, labels, told, thresholds)
+    seen, labels, row_weights = probs[rows], given[rows], _row_weights(unseen, rows)
+    told = row_weights > 0
+    levels = levels or _fitted_levels(seen, labels, row_weights, thresholds)
     weights = np.array([level.weight for level in levels])
     beliefs = averaged(levels, seen, labels)
     noise, other = _noise_and_other(beliefs, labels)
     own, others = by_level(levels, seen, labels, other)
     sample = 0 if told.all() else int(told.sum())
     model = levels[int(weights.argmax())].as_model()
-    surest = _surest(model, seen[told], labels[told], thresholds.anchor_share)
+    surest = _surest(model, seen[told], labels[told], thresholds.anchor_share, row_weights[told])
     rate = surest.raised(_rate(1 - own, levels, thresholds, sample), thresholds.confidence)
     changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
-    is_no_judge = _is_no_judge(seen[told], labels[told], rate[0])
+    is_no_judge = _is_no_judge(seen[told], labels[told], rate[0], row_weights[told])
     flag_above = best_expected_f1(noise, _UNSEEN)
     if surest.are_too_few_contradicted or is_no_judge:
         changed, gain, rate = np.zeros_like(changed), (0.0, 0.0, 0.0), (rate[0], 0.0, rate[2])
@@ -184,11 +184,17 @@ def judge(
     )
 
 
+def _row_weights(unseen: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    """(R,) float64, how many rows each of these stands for; 1 where nobody says it of any."""
+    found = np.ones(len(rows)) if unseen is None else unseen[rows].astype(np.float64)
+    return found if found.any() else np.ones(len(rows))
+
+
 def _fitted_levels(
-    seen: np.ndarray, labels: np.ndarray, told: np.ndarray, thresholds: Thresholds
+    seen: np.ndarray, labels: np.ndarray, row_weights: np.ndarray, thresholds: Thresholds
 ) -> Sequence[Level]:
     models = fit_noise_models(seen, labels, thresholds.sure, thresholds.anchor_share)
-    return noise_levels(models, seen, labels, told)
+    return noise_levels(models, seen, labels, row_weights)
 
 
 def _at(rows: np.ndarray, values: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
@@ -291,18 +297,22 @@ class _Surest:
         return self.contradicted < _LEAST_OF_EXPECTED * self.expected
 
 
-def _is_no_judge(seen: np.ndarray, labels: np.ndarray, rate: float) -> bool:
+def _is_no_judge(
+    seen: np.ndarray, labels: np.ndarray, rate: float, row_weights: np.ndarray | None = None
+) -> bool:
     """Whether a network may be wrong more often than right, or than the labels are: it should correct none.
 
     Where it agrees with a share of the labels, and so many of these are wrong, it is right about that share over 1 -
     rate. The doubts of one that has learned little look like noise.
     """
-    agreement = float((seen.argmax(axis=1) == labels).mean())
+    agreement = float(np.average(seen.argmax(axis=1) == labels, weights=row_weights))
     doubt = np.sqrt(max(agreement * (1 - agreement), 1e-9) / len(labels))
     return bool((agreement - doubt) / max(1 - rate, 1e-9) < max(_LEAST_RIGHT, rate))
 
 
-def _surest(model: NoiseModel, seen: np.ndarray, labels: np.ndarray, share: float) -> _Surest:
+def _surest(
+    model: NoiseModel, seen: np.ndarray, labels: np.ndarray, share: float, row_weights: np.ndarray
+) -> _Surest:
     share = max(share, _LEAST_SUREST / len(labels))
     # By the lead of the likeliest class, as beliefs round to 1.
     logits = model.logits(seen)
@@ -312,7 +322,10 @@ def _surest(model: NoiseModel, seen: np.ndarray, labels: np.ndarray, share: floa
     size = np.bincount(best)[best[ranked]]
     rows = ranked[place < np.maximum(share * size, 1)]
     expected = 1 - np.einsum("nk,kn->n", model.beliefs(seen[rows]), model.transition[:, best[rows]])
-    return _Surest(len(rows), float((labels[rows] != best[rows]).mean()), float(expected.mean()))
+    contradicted, expected = (
+        float(np.average(each, weights=row_weights[rows])) for each in (labels[rows] != best[rows], expected)
+    )
+    return _Surest(len(rows), contradicted, expected)
 
 
 def _beliefs_without_label(model: NoiseModel, probs: np.ndarray) -> np.ndarray:

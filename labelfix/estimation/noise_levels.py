@@ -77,11 +77,12 @@ def noise_levels(
         models: fitted on these rows.
         probs: (R, K) finite held-out predictions.
         given: (R,) int64 in 0..K-1.
-        unseen: (R,) bool, the rows by which forms are compared.
+        unseen: (R,) bool, the rows by which forms are compared; or float64, how many rows each stands for.
     """
     found, heights, costs = _all_levels(models, probs, given)
-    if not unseen.all():
-        heights = _compared_on(found, heights, probs[unseen], given[unseen])
+    if not (unseen > 0).all():
+        rows = np.flatnonzero(unseen)
+        heights = _compared_on(found, heights, probs[rows], given[rows], unseen[rows] / unseen[rows].mean())
     free, paid = softmax(heights), softmax(heights - costs)
     kept = np.maximum(free, paid) > _LEAST_WEIGHT
     free, paid = free * kept / free[kept].sum(), paid * kept / paid[kept].sum()
@@ -124,8 +125,12 @@ def _compared_on(
     heights: np.ndarray,
     probs: np.ndarray,
     given: np.ndarray,
+    row_weights: np.ndarray,
 ) -> np.ndarray:
-    """Heights (L,) of levels as they are within each form, and between forms as these explain other rows."""
+    """Heights (L,) of levels as they are within each form, and between forms as these explain other rows.
+
+    How much each of these rows counts, 1 in the mean, is (R,) `row_weights`.
+    """
     compared = heights.copy()
     for model in {id(model): model for model, *_ in found}.values():
         mine = np.array([each is model for each, *_ in found])
@@ -133,7 +138,7 @@ def _compared_on(
         _, sharpness, transition, _ = found[best]
         beliefs = softmax(sharpness * model.logits(probs), axis=1)
         explained = np.einsum("nk,kn->n", beliefs, transition.take(given, axis=1))
-        compared[mine] += np.log(np.maximum(explained, 1e-300)).sum() - heights[best]
+        compared[mine] += row_weights @ np.log(np.maximum(explained, 1e-300)) - heights[best]
     return compared
 
 

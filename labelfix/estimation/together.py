@@ -28,7 +28,7 @@ def shared_noise(
         probs: (N, K) calibrated probabilities of having each class, as of networks that never saw the row; NaN for rows
             without.
         given: (N, K) int64, 1 for rows that have a class by their given labels, 0 for others, -1 for rows without.
-        unseen: (N, K) bool, the rows by which forms of the noise are compared.
+        unseen: (N, K) float64, how many rows each stands for by which forms of the noise are compared; 0 for others.
         sure: see `fit_noise_models`.
         anchor_share: see there.
     """
@@ -51,7 +51,7 @@ def shared_noise(
     if apart > log_evidence(models, seen, labels) - _COST:
         return None
     told = unseen.flat[place]
-    return noise_levels(models, seen, labels, told if told.any() else np.ones(len(place), bool))
+    return noise_levels(models, seen, labels, told if told.any() else np.ones(len(place)))
 
 
 def _two(probs: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ from scipy.special import softmax
 from labelfix.data.images.store import ImageStore
 from labelfix.data.manifest import Manifest
 from labelfix.data.verified_labels import Trusted
-from labelfix.estimation.choice import Choice, believed
+from labelfix.estimation.choice import Choice, most_likely, pool
 from labelfix.estimation.evidence import Evidence, Fit
 from labelfix.estimation.held_out import judged_evidence
-from labelfix.estimation.in_sample import as_held_out
+from labelfix.estimation.in_sample import as_held_out, post_stratification_weights
 from labelfix.estimation.judgement import Thresholds
 from labelfix.estimation.noise_levels import Level
 from labelfix.methods.own_model import OwnModel
@@ -72,8 +72,8 @@ def find(
             told = None
             if probe is not None and probe.is_finite:
                 told = rows.probed(probe, softmax(probe.logits.astype(np.float64), axis=1))
-            unseen, choice = as_if_unseen(rows, averaged, thresholds, told)
-            evidence = of_training(rows, unseen, choice, method.score, thresholds, probs)
+            unseen = as_if_unseen(rows, averaged, thresholds, told)
+            evidence = of_training(rows, unseen, method.score, thresholds, probs)
         kept = rows.of_unknown_class(folds)
         evidence.diagnostics.update(method.diagnostics(plain))
     else:
@@ -171,39 +171,58 @@ class Rows:
         return unknown
 
 
+@dataclass(frozen=True)
+class AsIfUnseen:
+    """What is said of every row as if nobody had seen its label.
+
+    Attributes:
+        probs: (N, K) float64, NaN where there are none.
+        choice: whose predictions these are beside a probe; None without one.
+        row_weights: (N,) float64, how many rows each row stands for that was left out, 1 in the mean; 0 for others.
+    """
+
+    probs: np.ndarray
+    choice: Choice | None
+    row_weights: np.ndarray
+
+
 def as_if_unseen(
     rows: Rows, averaged: np.ndarray, thresholds: Thresholds, probe: np.ndarray | None = None
-) -> tuple[np.ndarray, Choice | None]:
+) -> AsIfUnseen:
     """What a single training says of every row as if it had not seen the labels, and who else is believed.
 
     What it remembers of labels is told from the rows that it left out. Beside a probe, those rows also tell whose
-    predictions are believed, or whether both together are.
+    predictions are believed, or whether both together are; and a probe that is believed tells whether they are like the
+    others.
 
     Args:
         rows: what became of them.
         averaged: (N, K) predictions averaged over the training, zeros where there are none.
         thresholds: of the verdicts.
         probe: (N, K) held-out predictions of a linear probe, NaN where it has none; None without one.
-
-    Returns:
-        (N, K) float64, NaN where there are none; and the choice beside a probe.
     """
     averaged = averaged.astype(np.float64)
     mass = averaged.sum(axis=1, keepdims=True)
     averaged = np.where(mass > 0, averaged / np.where(mass > 0, mass, 1), np.nan)
     trained = np.where(rows.of_split, -1, rows.given)
-    averaged = as_held_out(averaged, trained, rows.held_out, by_label=rows.of_one_class)
+    row_weights = rows.held_out.astype(np.float64)
     if probe is None:
-        return averaged, None
-    unseen_labels = np.where(rows.held_out, rows.given, -1)
-    pooled, choice = believed({NETWORK: averaged, PROBE: probe}, unseen_labels, thresholds)
-    return np.where(np.isfinite(pooled), pooled, averaged), choice
+        return AsIfUnseen(
+            as_held_out(averaged, trained, row_weights, by_label=rows.of_one_class), None, row_weights
+        )
+    left_out = np.flatnonzero(rows.held_out & (rows.given >= 0))
+    offered = {NETWORK: averaged[left_out], PROBE: probe[left_out]}
+    choice = most_likely(offered, rows.given[left_out], thresholds)
+    if PROBE in choice.taken:
+        row_weights = post_stratification_weights(rows.held_out, trained, probe, by_label=rows.of_one_class)
+    averaged = as_held_out(averaged, trained, row_weights, by_label=rows.of_one_class)
+    pooled = pool([averaged if name == NETWORK else probe for name in choice.taken])
+    return AsIfUnseen(np.where(np.isfinite(pooled), pooled, averaged), choice, row_weights)
 
 
 def of_training(
     rows: Rows,
-    unseen: np.ndarray,
-    choice: Choice | None,
+    unseen: AsIfUnseen,
     score: Score,
     thresholds: Thresholds,
     probs: np.ndarray,
@@ -213,8 +232,7 @@ def of_training(
 
     Args:
         rows: what became of them.
-        unseen: (N, K) of `as_if_unseen`.
-        choice: of the same.
+        unseen: what it says of them.
         score: by which rows are ranked, see `Method.score`.
         thresholds: of the verdicts.
         probs: (N, K) of the trained network.
@@ -224,14 +242,14 @@ def of_training(
     given = np.where(unknown, -1, rows.given)
     trained = np.where(rows.of_split, -1, given)
     # A network knows the labels that it was trained on: by its own word none of them would stand with one left out.
-    ranked = score(as_held_out(probs, trained, rows.held_out, by_label=rows.of_one_class), rows.given)
-    judged = partial(judged_evidence, score=ranked, thresholds=thresholds, levels=levels)
-    evidence = judged(unseen, trained, unseen=rows.held_out)
-    if choice is not None:
-        evidence.diagnostics["networks"] = choice.to_json()
+    ranked = score(as_held_out(probs, trained, unseen.row_weights, by_label=rows.of_one_class), rows.given)
+    judged = partial(judged_evidence, unseen.probs, score=ranked, thresholds=thresholds, levels=levels)
+    evidence = judged(trained, unseen=unseen.row_weights)
+    if unseen.choice is not None:
+        evidence.diagnostics["networks"] = unseen.choice.to_json()
     if rows.of_split.any():
         # What a test split says of itself changes no other row.
-        others = judged(unseen, given, unseen=rows.held_out | rows.of_split)
+        others = judged(given, unseen=np.where(rows.of_split, 1.0, unseen.row_weights))
         evidence = _with_rows(evidence, others, rows.of_split)
     return _with_unknown(evidence, rows.given, unknown)
 

@@ -48,6 +48,7 @@ from labelfix.results.corrections import (
 )
 from labelfix.results.findings import (
     NETWORK,
+    AsIfUnseen,
     Rows,
     as_if_unseen,
     diverged,
@@ -199,12 +200,14 @@ class _Told:
     Attributes:
         unseen: (N, K) float64 probabilities of having each class as of networks that never saw the row; NaN for none.
         averaged: (N, K) float64, averaged over the training; NaN for none.
+        row_weights: (N, K) float64, how many rows each row stands for that the networks never saw; 0 for others.
         choices: of each class whose predictions are believed; None without a probe.
         shared: noise of all classes together; None where they do not err alike.
     """
 
     unseen: np.ndarray
     averaged: np.ndarray
+    row_weights: np.ndarray
     choices: tuple[Choice | None, ...]
     shared: Sequence[Level] | None
 
@@ -269,23 +272,25 @@ class _Classes:
 
     def told(self) -> _Told:
         """What networks say of every class of the rows that they never saw, and the noise that its labels share."""
-        unseen, averaged, checks = (np.empty(self.probs.shape, kind) for kind in (float, float, bool))
+        unseen, averaged, row_weights = (np.empty(self.probs.shape) for _ in range(3))
         given, choices = np.empty(self.probs.shape, np.int64), []
         for label in range(self.probs.shape[1]):
             rows = self.of_class(label)
             never, given[:, label] = self._unseen(rows), np.where(rows.of_split, -1, rows.given)
-            checks[:, label], averaged[:, label] = never, self._averaged(label, rows.given, never)
+            averaged[:, label] = self._averaged(label, rows.given, never)
             if self.folds is None:
                 network, probed = np.nan_to_num(_two(averaged[:, label])), self._probed(label, rows)
-                found, choice = as_if_unseen(rows, network, self.thresholds, probed)
-                unseen[:, label] = found[:, 1]
+                found = as_if_unseen(rows, network, self.thresholds, probed)
+                choices.append(found.choice)
+                unseen[:, label], row_weights[:, label] = found.probs[:, 1], found.row_weights
             else:
-                known, choice = as_given(self.probs[:, label], rows.given, never), None
-                unseen[:, label] = np.where(never, known, np.nan)
-            choices.append(choice)
+                choices.append(None)
+                known = as_given(self.probs[:, label], rows.given, never)
+                unseen[:, label], row_weights[:, label] = np.where(never, known, np.nan), never
         thresholds = self.thresholds
-        shared = shared_noise(unseen, given, checks, thresholds.sure, thresholds.anchor_share)
-        return _Told(unseen, averaged, tuple(choices), shared)
+        told = np.where(self.rows.of_split[:, None], 1.0, row_weights)
+        shared = shared_noise(unseen, given, told, thresholds.sure, thresholds.anchor_share)
+        return _Told(unseen, averaged, row_weights, tuple(choices), shared)
 
     def _unseen(self, rows: Rows) -> np.ndarray:
         """(N,) bool, rows that no network saw that speaks of them."""
@@ -302,7 +307,8 @@ class _Classes:
             averaged = _two(told.averaged[:, label])
             evidence = of_folds(rows, averaged, method.score, self.thresholds, self.folds, probs, levels)
         else:
-            evidence = of_training(rows, _two(of_class), choice, method.score, self.thresholds, probs, levels)
+            known = AsIfUnseen(_two(of_class), choice, told.row_weights[:, label])
+            evidence = of_training(rows, known, method.score, self.thresholds, probs, levels)
             if choice is not None and NETWORK not in choice.taken:
                 unseen = np.isfinite(of_class)
         # Rows of a test split alone say nothing of the others, which the network was trained on.

@@ -37,7 +37,7 @@ def test_the_loss_of_rows_that_were_trained_on_is_not_compared_with_that_of_rows
     rows = Rows(given, np.where(held_out, -1, given), held_out, np.zeros(ROWS, dtype=bool), CLASSES)
 
     found = of_training(
-        rows, *as_if_unseen(rows, probs, DEFAULT_THRESHOLDS), unlikely, DEFAULT_THRESHOLDS, probs
+        rows, as_if_unseen(rows, probs, DEFAULT_THRESHOLDS), unlikely, DEFAULT_THRESHOLDS, probs
     )
     flagged = found.noise > found.rule.flag_above
 
@@ -76,7 +76,7 @@ def test_a_linear_probe_is_believed_beside_the_network_where_both_together_know_
     alone, both, useless, absent = (
         of_training(
             rows,
-            *as_if_unseen(rows, probs, DEFAULT_THRESHOLDS, probe),
+            as_if_unseen(rows, probs, DEFAULT_THRESHOLDS, probe),
             lambda *_: None,
             DEFAULT_THRESHOLDS,
             probs,
@@ -91,6 +91,28 @@ def test_a_linear_probe_is_believed_beside_the_network_where_both_together_know_
     np.testing.assert_array_equal(useless.noise, alone.noise)
     np.testing.assert_array_equal(absent.noise, alone.noise)
     assert "networks" not in alone.diagnostics
+
+
+def test_a_probe_tells_where_chance_left_out_rows_with_fewer_wrong_labels():
+    rates = []
+    for seed in range(3):
+        fresh, remembered, given, true = predictions(seed)
+        wrong = given != true
+        # A half of the wrong labels that chance would have put there are missing.
+        rare = np.random.default_rng(seed).random(ROWS) < np.where(wrong, 0.5, 1.0)
+        held_out = np.isin(np.arange(ROWS), np.flatnonzero(rare)[:LEFT_OUT])
+        probs = np.where(held_out[:, None], fresh, remembered)
+        rows = Rows(given, np.where(held_out, -1, given), held_out, np.zeros(ROWS, dtype=bool), CLASSES)
+
+        unseen = as_if_unseen(rows, probs, DEFAULT_THRESHOLDS, other_network(true, seed + 10))
+
+        assert (unseen.row_weights > 0).tolist() == held_out.tolist()
+        assert abs(unseen.row_weights[held_out].mean() - 1) < 1e-9
+        weighted = np.average(wrong[held_out], weights=unseen.row_weights[held_out])
+        assert abs(weighted - wrong.mean()) < abs(wrong[held_out].mean() - wrong.mean()) / 2
+        found = of_training(rows, unseen, lambda *_: None, DEFAULT_THRESHOLDS, probs)
+        rates.append(found.diagnostics["estimate"]["noise_rate"] - wrong.mean())
+    assert np.abs(rates).mean() < 0.03, rates
 
 
 def test_a_probe_says_nothing_of_a_class_that_its_fold_knew_nothing_of():
@@ -139,7 +161,7 @@ def test_a_class_of_a_test_split_alone_is_not_flagged():
     probs = np.where((held_out | of_split)[:, None], fresh, remembered)
     rows = Rows(given, np.where(held_out | of_split, -1, given), held_out, of_split, CLASSES)
     unseen = as_if_unseen(rows, probs, DEFAULT_THRESHOLDS)
-    found = of_training(rows, *unseen, lambda *_: None, DEFAULT_THRESHOLDS, probs)
+    found = of_training(rows, unseen, lambda *_: None, DEFAULT_THRESHOLDS, probs)
     flagged = found.noise > found.rule.flag_above
     assert not flagged[given == 0].any()
     assert flagged[given != 0].any()

@@ -20,17 +20,15 @@ from labelfix import processes
 from labelfix.errors import InputError
 from labelfix.estimation.metrics import mean_average_precision
 from labelfix.json_files import Checks, are, by_name, is_count, is_number, is_text, maybe, wrong_key
-from labelfix.methods.base import Method, MethodSettings, Phase, TrainState
+from labelfix.methods.base import Method, Phase, TrainState
 from labelfix.methods.batch import Batch, to_device
 from labelfix.random_state import seed_generators
 from labelfix.training.batches import Source, even_slices, seed_of
+from labelfix.training.optimiser import SAVED, optimiser_of
 from labelfix.training.predictions import batch_logits, logits
 
 # Draws of different kinds must never share a seed.
 _ORDER, _STEP, _TRACKING, _TRUSTED = 1, 2, 3, 4
-# What an optimiser knows of a parameter, by its name in a checkpoint.
-_SAVED = {"momentum": "momentum_buffer", "squares": "square_avg", "steps": "step"}
-_SMOOTHING = 0.9  # of RMSprop, the alpha of Yi, Wang, Wu 2022, 4.2
 
 
 @dataclass
@@ -113,7 +111,7 @@ class Trainer:
         self.steps_per_epoch = steps if source.shard is None else processes.least(steps)
         self._names = {id(p): name for name, p in method.named_parameters()}
         settings = method.settings
-        self.optimiser = _optimiser(method, settings, source.device)
+        self.optimiser = optimiser_of(method, settings, source.device)
         if source.shard is not None:
             # A method may take its decay from the number of rows, which is not the same everywhere.
             decays = processes.from_first(
@@ -281,7 +279,7 @@ class Trainer:
         tensors = {f"method.{name}": value for name, value in self.method.state_dict().items()}
         for parameter, state in self.optimiser.state.items():
             name = self._names[id(parameter)]
-            tensors |= {f"{part}.{name}": state[key] for part, key in _SAVED.items() if key in state}
+            tensors |= {f"{part}.{name}": state[key] for part, key in SAVED.items() if key in state}
         for name, value in () if self._averaged is None else self._averaged.state_dict().items():
             tensors[f"averaged.{name}"] = value
         tensors["loss_sums"] = self._loss_sums
@@ -318,7 +316,7 @@ class Trainer:
         if self._averaged is not None:
             self._averaged.load_state_dict(_under("averaged.", tensors))
         for name, parameter in self.method.named_parameters():
-            for part, key in _SAVED.items():
+            for part, key in SAVED.items():
                 saved = tensors.get(f"{part}.{name}")
                 if saved is not None:
                     # The count of steps stays in main memory, as the optimiser keeps it.
@@ -343,7 +341,7 @@ class Trainer:
         optional = {
             f"{part}.{name}": steps if part == "steps" else value
             for name, value in self.method.named_parameters()
-            for part in (_SAVED if self.method.optimiser == "rmsprop" else ("momentum",))
+            for part in (SAVED if self.method.optimiser == "rmsprop" else ("momentum",))
         }
         expected |= {name: value for name, value in optional.items() if name in tensors}
         shapes = {name: (value.shape, value.dtype) for name, value in expected.items()}
@@ -498,18 +496,9 @@ class Trainer:
         epoch = self.position.epoch + self.position.step / self.steps_per_epoch
         states = {name: self.optimiser.state.get(p) for name, p in self.method.named_parameters()}
         # Without momentum RMSprop keeps a state all the same.
-        key = _SAVED["momentum"]
+        key = SAVED["momentum"]
         velocity = {name: state[key] for name, state in states.items() if state and key in state}
         return TrainState(phase, epoch, velocity)
-
-
-def _optimiser(method: Method, settings: MethodSettings, device: torch.device) -> torch.optim.Optimizer:
-    groups, rate = method.param_groups(), settings.learning_rate
-    if method.optimiser == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=rate, momentum=settings.momentum, alpha=_SMOOTHING)
-    # One kernel for all parameters, where every launch counts; a processor keeps the bytes it always had.
-    fused = True if device.type == "cuda" else None
-    return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, fused=fused)
 
 
 def _copied(network: nn.Module) -> dict[str, torch.Tensor]:

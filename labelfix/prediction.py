@@ -121,8 +121,9 @@ def predict(
 def _several(model: Classifier, columns: Sequence[str] | str | None, separator: str | None) -> dict[str, Any]:
     """How the given labels, which nothing rests on, are read; options for several need a classifier for several."""
     if model.task == "single":
-        if columns or separator is not None:
-            option = "--label-columns" if columns else "--label-separator"
+        has_columns = columns is not None and len(columns) > 0
+        if has_columns or separator is not None:
+            option = "--label-columns" if has_columns else "--label-separator"
             raise InputError(f"{option}: this classifier gives an image one label; leave it out")
         return {"task": "auto"}
     return {"task": "auto", "label_columns": column_names(columns), "label_separator": separator}

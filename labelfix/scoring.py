@@ -91,7 +91,7 @@ def score_labels(
             "groups: with probs nothing is trained, so that none is held out; leave one of them out"
         )
     numbers = read_numbers(probs, PRED_PROBS if isinstance(probs, str | Path) else "probs")
-    names = _classes(texts, class_names or numbers.names, numbers.values.shape[1])
+    names = _classes(texts, numbers.names if class_names is None else class_names, numbers.values.shape[1])
     given = _indices(texts, names, "labels")
     found = checked_probs(numbers, names, len(given))
     store, seen = ImageStore.without_images(len(given)), None

@@ -164,6 +164,19 @@ def test_an_order_of_the_classes_and_a_class_without_rows(world, tmp_path):
     assert labelfix.read_corrections(again.out).noise_score.tolist() == found.noise_score.tolist()
 
 
+def test_names_of_classes_and_labels_are_taken_as_scikit_learn_and_pandas_hold_them():
+    names = np.array(["ape", "bee", "cow"])
+    probs, labels = np.eye(3)[np.arange(30) % 3] * 0.8 + 0.2 / 3, names[np.arange(30) % 3]
+    wanted = labelfix.score_labels(labels.tolist(), probs, class_names=names.tolist())
+    for given, classes in (
+        (labels, names),
+        (labels, pd.Index(names)),
+        (pd.DataFrame({"label": labels}), names),
+    ):
+        found = labelfix.score_labels(given, probs, class_names=classes)
+        pd.testing.assert_frame_equal(found, wanted)
+
+
 def test_integers_without_rows_of_every_class_are_indices_and_missing_labels_are_predicted():
     probs = np.full((30, 4), 0.05)
     probs[np.arange(30), np.arange(30) % 3] = 0.85

@@ -127,6 +127,10 @@ def test_a_single_path_is_no_list_of_images(run, tmp_path):
     for one in (str(folder), folder, image, bytes(image)):
         refuses(classifier.predict, *words, paths=one)
     assert classifier.predict([image]).predicted_label.notna().all()
+    in_memory = np.zeros((2, 8, 8, 3), np.uint8)
+    words = ("image 0 is of type ndarray", "labelfix.predict(run, (images, labels))")
+    refuses(classifier.predict, *words, paths=in_memory)
+    refuses(classifier.predict, "image 1 is of type int", paths=[image, 3])
 
 
 @pytest.mark.parametrize("task", ["single", "multi"])

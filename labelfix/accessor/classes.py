@@ -12,7 +12,7 @@ from labelfix.estimation.evidence import transition_matrix
 
 def confusion(frame: pd.DataFrame, *, normalize: bool) -> pd.DataFrame:
     """See `FindingsAccessor.confusion`."""
-    require(frame, (*ELIGIBLE_COLUMNS, "corrected_label"), "confusion")
+    require(frame, ELIGIBLE_COLUMNS, "confusion")
     names = class_names(frame, "confusion")
     given = class_indices(frame, "given_label", "confusion")
     corrected = class_indices(frame, "corrected_label", "confusion")
@@ -41,7 +41,7 @@ def noise_matrix(frame: pd.DataFrame) -> pd.DataFrame:
 
 def class_summary(frame: pd.DataFrame) -> pd.DataFrame:
     """See `FindingsAccessor.class_summary`."""
-    needed = ("noise_score", "is_label_issue", "corrected_label", "corrected_confidence")
+    needed = ("noise_score", "is_label_issue", "corrected_confidence")
     require(frame, (*ELIGIBLE_COLUMNS, *needed), "class_summary")
     names = class_names(frame, "class_summary")
     given = class_indices(frame, "given_label", "class_summary")

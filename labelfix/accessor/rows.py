@@ -12,7 +12,7 @@ from labelfix.estimation.eligible import eligible_rows
 
 METADATA, PATH, SUMMARY = "labelfix", "labelfix_path", "labelfix_summary"
 LABELS = ("given_label", "corrected_label", "predicted_label")
-ELIGIBLE_COLUMNS = ("is_valid", "is_trusted", "given_label")
+ELIGIBLE_COLUMNS = ("is_valid", "is_trusted", "given_label", "corrected_label")
 _WAY_OUT = "ask a frame of labelfix.read_corrections, or rows of one"
 
 

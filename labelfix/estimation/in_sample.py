@@ -78,10 +78,10 @@ def post_stratification_weights(
         if not is_left_out.any():
             continue
         own = odds[is_left_out]
-        edges = np.quantile(own, np.linspace(0, 1, _num_quantiles(len(own)) + 1)[1:-1])
+        # Edges that are values of rows left out: there is one of them at least in every stratum.
+        edges = np.quantile(own, np.linspace(0, 1, _num_quantiles(len(own)) + 1)[1:-1], method="higher")
         stratum = np.searchsorted(np.unique(edges[edges > own.min()]), odds, side="right")
-        of_all, of_own = np.bincount(stratum), np.bincount(stratum, is_left_out)
-        found[rows] = is_left_out * (of_all / np.maximum(of_own, 1))[stratum]
+        found[rows] = is_left_out * (np.bincount(stratum) / np.bincount(stratum, is_left_out))[stratum]
     return found * (left_out.sum() / max(found.sum(), _TINY))
 
 

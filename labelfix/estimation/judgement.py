@@ -150,7 +150,7 @@ def judge(
     beliefs = averaged(levels, seen, labels)
     noise, other = _noise_and_other(beliefs, labels)
     own, others = by_level(levels, seen, labels, other)
-    sample = 0 if told.all() else int(told.sum())
+    sample = 0 if told.all() else int(row_weights.sum())
     model = levels[int(weights.argmax())].as_model()
     surest = _surest(model, seen[told], labels[told], thresholds.anchor_share, row_weights[told])
     rate = surest.raised(_rate(1 - own, levels, thresholds, sample), thresholds.confidence)
@@ -185,9 +185,12 @@ def judge(
 
 
 def _row_weights(unseen: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
-    """(R,) float64, how many rows each of these stands for; 1 where nobody says it of any."""
+    """(R,) float64, for how many rows each counts; 1 where nobody says it of any.
+
+    Unequal weights are worth fewer rows than there are, (sum w)^2 / sum w^2 (Kish 1965): for so many they count in all.
+    """
     found = np.ones(len(rows)) if unseen is None else unseen[rows].astype(np.float64)
-    return found if found.any() else np.ones(len(rows))
+    return found * (found.sum() / (found**2).sum()) if found.any() else np.ones(len(rows))
 
 
 def _fitted_levels(

@@ -77,12 +77,12 @@ def noise_levels(
         models: fitted on these rows.
         probs: (R, K) finite held-out predictions.
         given: (R,) int64 in 0..K-1.
-        unseen: (R,) bool, the rows by which forms are compared; or float64, how many rows each stands for.
+        unseen: (R,) bool, the rows by which forms are compared; or float64, for how many rows each counts.
     """
     found, heights, costs = _all_levels(models, probs, given)
     if not (unseen > 0).all():
         rows = np.flatnonzero(unseen)
-        heights = _compared_on(found, heights, probs[rows], given[rows], unseen[rows] / unseen[rows].mean())
+        heights = _compared_on(found, heights, probs[rows], given[rows], unseen[rows])
     free, paid = softmax(heights), softmax(heights - costs)
     kept = np.maximum(free, paid) > _LEAST_WEIGHT
     free, paid = free * kept / free[kept].sum(), paid * kept / paid[kept].sum()
@@ -129,7 +129,7 @@ def _compared_on(
 ) -> np.ndarray:
     """Heights (L,) of levels as they are within each form, and between forms as these explain other rows.
 
-    How much each of these rows counts, 1 in the mean, is (R,) `row_weights`.
+    For how many rows each of these counts is (R,) `row_weights`.
     """
     compared = heights.copy()
     for model in {id(model): model for model, *_ in found}.values():

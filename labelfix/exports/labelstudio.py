@@ -150,7 +150,7 @@ def _prefix(export: Export) -> str:
     place = root or source
     if place is None:
         return LOCAL_FILES
-    folder = Path(place).expanduser()
+    folder = Path(os.path.abspath(Path(place).expanduser()))
     # A manifest that is gone had its images beside it all the same.
     folder = folder.parent if folder.suffix.lower() in _MANIFESTS and not folder.is_dir() else folder
     return f"{LOCAL_FILES}{quote(folder.name)}/"

@@ -125,7 +125,8 @@ def chosen_rows(
     """
     needed = sorted({*_DECISIVE, *columns.values()})
     if choice.dedupe is not None and corrections.has_values("duplicate_group"):
-        every = replace(choice, top=None, dedupe=None)
+        # A removed row has no label that a copy could contradict, and does not stand for one.
+        every = replace(choice, top=None, dedupe=None, keep_removed=False)
         whole = _batches(corrections, every, sorted({*_DECISIVE, *COPY_COLUMNS}))
         rows = (batch.filter(_mask(batch, every)) for batch in whole)
         choice = replace(choice, left_out=left_out(rows, choice.dedupe))

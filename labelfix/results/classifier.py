@@ -129,7 +129,7 @@ class Classifier:
             said of a class.
 
         Raises:
-            InputError: a single path in place of several.
+            InputError: a single path in place of several, or an image that is none.
         """
         if isinstance(paths, str | bytes | os.PathLike):
             raise InputError(
@@ -138,7 +138,14 @@ class Classifier:
             )
         import pandas as pd
 
-        files = [Path(path) for path in paths]
+        given = list(paths)
+        for place, path in enumerate(given):
+            if not isinstance(path, str | os.PathLike):
+                raise InputError(
+                    f"predict: image {place} is of type {type(path).__name__}; give paths of image files, or label"
+                    " images in memory with labelfix.predict(run, (images, labels))"
+                )
+        files = [Path(path) for path in given]
         rows = [
             row for k in range(0, len(files), _BATCH) for row in self._predict_files(files[k : k + _BATCH])
         ]

@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -243,6 +244,9 @@ class TestBudget:
         refuses(df.labelfix.budget, "budget: n is 0", n=0)
         refuses(df.assign(noise_score=np.nan).labelfix.budget, "noise score", n=3)
         refuses(df.drop(columns="noise_score").labelfix.budget, "'noise_score'", n=3)
+        without = df.drop(columns="corrected_label").labelfix
+        for question in (partial(without.budget, 2), without.top, without.noise_matrix):
+            refuses(question, "'corrected_label'", "read_corrections")
 
 
 def test_what_a_scan_says_is_what_the_frame_says(tmp_path, digits):

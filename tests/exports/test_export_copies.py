@@ -68,6 +68,19 @@ def test_one_of_the_copies_stays_or_none_that_contradict(run, tmp_path, options,
     assert result["left_out"] == len(ROWS) - len(kept)
 
 
+@pytest.mark.parametrize(
+    ("dedupe", "kept"), [("keep-one", [0, 1, 2, 4, 5]), ("drop-conflicts", [0, 1, 4, 5])]
+)
+def test_a_removed_row_stands_for_no_copy_and_contradicts_none(run, tmp_path, dedupe, kept):
+    (tmp_path / "decisions.csv").write_text("sample_id,decision,label\n0,remove,\n")
+    options = {"to": "csv", "decisions": tmp_path / "decisions.csv", "dedupe": dedupe}
+    labelfix.export(run, out=tmp_path / "all.csv", keep_removed=True, **options)
+    labelfix.export(run, out=tmp_path / "labelled.csv", **options)
+    every, labelled = (pd.read_csv(tmp_path / name) for name in ("all.csv", "labelled.csv"))
+    assert every.file_name.tolist() == [f"{row}.png" for row in kept]
+    assert labelled.file_name.tolist() == [f"{row}.png" for row in kept[1:]]
+
+
 def test_tables_carry_what_was_seen_of_the_rows(run, tmp_path):
     labelfix.export(run, to="parquet", out=tmp_path / "out.parquet")
     table = pq.read_table(tmp_path / "out.parquet").to_pandas()

@@ -487,6 +487,13 @@ class TestLabelStudio:
         tasks, _ = self.exported(path, tmp_path)
         assert tasks[0]["data"]["image"] == "/data/local-files/?d=photos/a.png"
 
+    def test_a_source_that_is_named_by_dots_has_a_name(self, run, tmp_path, monkeypatch):
+        for folder, source in (("images", "."), ("images/cat", "..")):
+            monkeypatch.chdir(tmp_path / folder)
+            export(run, to="labelstudio", source=source, out=tmp_path / source.replace(".", "x"))
+            text = (tmp_path / source.replace(".", "x") / "tasks.json").read_text()
+            assert text.count("/data/local-files/?d=images/") == text.count("/data/local-files/?d=") == 6
+
     def test_what_xml_cannot_hold(self, tmp_path):
         path, _ = finish(tmp_path / "run", {"file_name": ["a.png", "b.png"], "label": ["a\x01", "b"]})
         refuses("'a\\x01'", "rename the class", corrections=path, to="labelstudio")

@@ -121,7 +121,7 @@ def label_texts(labels: Any, path: Path) -> list[str | None]:
         InputError: no sequence, or a value that is no label.
     """
     if getattr(labels, "ndim", 1) == 2 and labels.shape[1] == 1:
-        labels = labels.reshape(-1)
+        labels = np.asarray(labels).reshape(-1)
     values = labels.tolist() if hasattr(labels, "tolist") else labels
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise InputError(f"{path}: the labels are a {type(labels).__name__}; make them a list or an array")

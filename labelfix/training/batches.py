@@ -129,19 +129,19 @@ class Source:
                 yield index, self._on_device[index]
             return
         # Two slices ahead: the disk is read while the device computes.
-        with self._on_disk.opened(), ThreadPoolExecutor(1) as reader:
+        with self._on_disk.opened() as opened, ThreadPoolExecutor(1) as reader:
             waiting: deque[tuple[np.ndarray, Future[torch.Tensor]]] = deque()
             for rows in slices:
-                waiting.append((rows, reader.submit(self._read, rows)))
+                waiting.append((rows, reader.submit(self._read, opened, rows)))
                 if len(waiting) > 2:
                     yield self._arrived(*waiting.popleft())
             while waiting:
                 yield self._arrived(*waiting.popleft())
 
-    def _read(self, rows: np.ndarray) -> torch.Tensor:
+    def _read(self, opened: StoredRows, rows: np.ndarray) -> torch.Tensor:
         chosen = rows if self._rows is None else self._rows[rows]
         # Pinned here, where nothing waits for it.
-        return self._on_disk.read(chosen, pinned=self.device.type == "cuda")
+        return opened.read(chosen, pinned=self.device.type == "cuda")
 
     def _arrived(self, rows: np.ndarray, stored: Future[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         return to_device(rows, self.device), to_device(stored.result(), self.device)

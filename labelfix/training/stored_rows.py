@@ -14,6 +14,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -32,23 +33,24 @@ class StoredRows:
         self._file: int | None = None
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Inside, rows are read past the map, where there is one and the system can do it."""
+    def opened(self) -> Iterator[StoredRows]:
+        """The same rows, read past the map where there is one and the system can do it; any number of times at once."""
         if self._first_byte is None or not hasattr(os, "preadv"):
-            yield
+            yield self
             return
         try:
-            self._file = os.open(self._name, os.O_RDONLY)
+            file = os.open(self._name, os.O_RDONLY)
         except OSError:  # removed or renamed; its map holds it still
-            yield
+            yield self
             return
         try:
             if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
-            yield
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+            found = copy(self)
+            found._file = file
+            yield found
         finally:
-            os.close(self._file)
-            self._file = None
+            os.close(file)
 
     def read(self, rows: np.ndarray, *, pinned: bool) -> torch.Tensor:
         """The rows (B, ...), in pinned memory or not.

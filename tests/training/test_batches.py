@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,22 @@ def test_streamed_images_do_not_stay_in_the_memory_of_the_process(mapped):
     for batch in made.batches(slices, ("plain",), range(len(slices))):
         assert batch.views[0][-1, 0, 0].round().tolist() == list(range(64))
     assert _mapped_kib() - before < mapped.nbytes / 1024 / 4
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_images_are_streamed_twice_at_once(mapped):
+    """As `meta` does: a stream of verified rows, which is done before or after the others."""
+    augmentation = Augmentation(64, (0, 0, 0), (1 / 255,) * 3, flip=False, device=CPU)
+    made = Source(mapped, augmentation, CPU, resident=False)
+    for lengths in ((2, 9), (9, 2)):
+        one, other = (
+            made.batches(even_slices(np.arange(8 * length), 8), ("plain",), range(length))
+            for length in lengths
+        )
+        for both in zip_longest(one, other):
+            for batch in filter(None, both):
+                assert batch.views[0][-1, 0, 0].round().tolist() == list(range(64))
+        del one, other
 
 
 def _mapped_kib() -> int:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 import torch
@@ -25,16 +28,14 @@ def mapped(tmp_path):
 )
 def test_rows_of_a_file_are_those_of_its_map(mapped, rows):
     rows = np.array(rows, np.int64)
-    stored = StoredRows(mapped)
-    with stored.opened():
+    with StoredRows(mapped).opened() as stored:
         found = stored.read(rows, pinned=False)
     assert found.dtype == torch.float16
     assert np.array_equal(found.numpy(), mapped[rows])
 
 
 def test_an_axis_more_is_still_the_same_file(mapped):
-    stored = StoredRows(mapped[:40, None])
-    with stored.opened():
+    with StoredRows(mapped[:40, None]).opened() as stored:
         found = stored.read(np.array([39, 2]), pinned=False)
     assert np.array_equal(found.numpy(), mapped[[39, 2], None])
 
@@ -43,16 +44,14 @@ def test_an_axis_more_is_still_the_same_file(mapped):
     "view", [np.s_[10:], np.s_[:, 1:], np.s_[::2]], ids=["later", "inner", "every other"]
 )
 def test_a_view_of_other_bytes_is_not_taken_for_the_file(mapped, view):
-    stored = StoredRows(mapped[view])
-    with stored.opened():
+    with StoredRows(mapped[view]).opened() as stored:
         found = stored.read(np.array([3, 0]), pinned=False)
     assert np.array_equal(found.numpy(), mapped[view][[3, 0]])
 
 
 def test_a_file_that_was_removed_is_read_through_its_map(mapped, tmp_path):
     (tmp_path / "rows.npy").unlink()
-    stored = StoredRows(mapped)
-    with stored.opened():
+    with StoredRows(mapped).opened() as stored:
         found = stored.read(np.array([1]), pinned=False)
     assert np.array_equal(found.numpy(), mapped[[1]])
 
@@ -60,8 +59,22 @@ def test_a_file_that_was_removed_is_read_through_its_map(mapped, tmp_path):
 def test_a_file_that_became_shorter_is_named(mapped, tmp_path):
     """Through the map the process would be killed."""
     path = tmp_path / "rows.npy"
-    stored = StoredRows(mapped)
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
-    with stored.opened(), pytest.raises(LabelfixError, match=r"rows\.npy became shorter"):
+    with (
+        StoredRows(mapped).opened() as stored,
+        pytest.raises(LabelfixError, match=r"rows\.npy became shorter"),
+    ):
         stored.read(np.array([2, 48]), pinned=False)
+
+
+def test_whoever_reads_beside_others_reads_on_when_they_are_done(mapped):
+    rows = StoredRows(mapped)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
+    with ExitStack() as first, ExitStack() as second:
+        for stack in (first, second):
+            other = stack.enter_context(rows.opened())
+        first.close()
+        assert np.array_equal(other.read(np.array([8, 3]), pinned=False).numpy(), mapped[[8, 3]])
+    if before is not None:
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refuses_source
-from sources import extra_of, labels_of, make_folder, write_hf
+from sources import PICTURE, extra_of, labels_of, make_folder, write_hf
 
 from labelfix.data.manifest import Manifest
 from labelfix.data.readers import escape_cell, unescape_cell
@@ -453,6 +453,15 @@ def test_hugging_face_labels_may_be_text_and_other_class_labels_pass_through(tmp
 def test_an_image_column_that_is_neither_path_nor_struct_is_refused(tmp_path):
     pq.write_table(pa.table({"image": pa.array([b"x", b"y"]), "label": ["a", "b"]}), tmp_path / "x.parquet")
     refuses_source(tmp_path / "x.parquet", "'image'", "binary", "--image-column")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), PICTURE])
+def test_two_image_columns_are_refused(tmp_path, kind):
+    images = pa.array([None, None], kind)
+    table = pa.Table.from_arrays([images, images, pa.array(["a", "b"])], ["image", "image", "label"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    for source in (tmp_path / "x.parquet", table):
+        refuses_source(source, "'image' stands there twice; rename one of them")
 
 
 @settings(max_examples=25, deadline=None)

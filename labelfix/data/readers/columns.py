@@ -21,6 +21,7 @@ from labelfix.data.readers.rows import (
     OpenedSource,
     Query,
     Rows,
+    check_names,
     path_rows,
     pick_columns,
     root_of,
@@ -116,6 +117,7 @@ def table_columns(query: Query, schema: pa.Schema) -> Columns:
     Raises:
         InputError: a column is missing, repeated, or has the name of one of our own.
     """
+    check_names(schema.names, query.path)
     picture = query.image_column or "image"
     if picture in schema.names and _is_image(schema.field(picture).type):
         if not query.has_images:

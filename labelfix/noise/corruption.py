@@ -209,7 +209,7 @@ def corrupt_manifest(
     reporter = reporter or Silent()
     hittable = np.where(manifest.held_out, -1, manifest.given)
     extra = manifest.pass_through if columns is None else columns
-    check_columns(manifest, extra)
+    check_columns(manifest, extra, foreign=open_set)
     asked = None if file is None else asked_of(file, noise, manifest.class_names)
     noisy, network = _noisy_labels(manifest, hittable, noise, asked, seed, reporter)
     incoming = (

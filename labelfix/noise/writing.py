@@ -42,13 +42,21 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     check_new(out, "exists already; choose another, or add --overwrite", overwrite=overwrite)
 
 
-def check_columns(manifest: Manifest, extra: Sequence[str], classes: Sequence[str] = ()) -> None:
+def check_columns(
+    manifest: Manifest, extra: Sequence[str], classes: Sequence[str] = (), foreign: Manifest | None = None
+) -> None:
     """Refuse pass-through columns that are called as one of ours, or as a class that has a column.
+
+    Args:
+        manifest: of the rows.
+        extra: names of the columns that pass through.
+        classes: that have a column each.
+        foreign: of the images that come in; None for none.
 
     Raises:
         InputError: naming the column.
     """
-    holds_bytes = _holds_bytes(manifest)
+    holds_bytes = any(_holds_bytes(source) for source in (manifest, foreign) if source is not None)
     for field in _fields(manifest, extra):
         # A second picture would be taken for the image when the file is scanned.
         is_picture = field.name == "image" and (holds_bytes or pa.types.is_struct(field.type))

@@ -230,6 +230,18 @@ class TestRefused:
         refuses("--open-set", "ours/9.png", "too", source=both[0], noise="open-set:0.57", **options)
         assert not (tmp_path / "noisy.parquet").exists()
 
+    @pytest.mark.parametrize("theirs_hold_bytes", [False, True], ids=["paths", "bytes"])
+    def test_a_column_named_as_that_of_the_images_that_come_in(self, tmp_path, theirs_hold_bytes):
+        source, out = write_ours(tmp_path, False), tmp_path / "noisy.parquet"
+        pd.read_csv(source).rename(columns={"place": "image"}).to_csv(source, index=False)
+        options = {"noise": "open-set:0.5", "open_set": write_theirs(tmp_path, theirs_hold_bytes), "out": out}
+        if theirs_hold_bytes:
+            refuses("ours.csv", "'image' would pass through", "rename", source=source, **options)
+            assert not out.exists()
+        else:
+            corrupt(source, **options)
+            assert Manifest.read(out).pass_through == ("true_label", "is_corrupted", "image")
+
 
 def test_from_the_command_line_to_evaluate_and_bench(tmp_path):
     """Digits, some of whose images are stripes: wrong labels without a right one, in evaluate and in bench alike."""

@@ -659,6 +659,12 @@ class TestCorrupt:
         source = write_mosaics(tmp_path / "images", 20)
         refuses(corrupt, *words, source=source, noise=noise, out=tmp_path / "x.parquet")
 
+    def test_images_of_one_label_are_refused_by_the_noise(self, digits, tmp_path):
+        said = f"--noise dropped:0.4: {digits[0]} has one label a row; plant such as symmetric:0.4"
+        line = refuses(corrupt, said, source=digits[0], noise="dropped:0.4", out=tmp_path / "x.parquet")
+        assert line == said
+        assert not (tmp_path / "x.parquet").exists()
+
 
 class TestRefused:
     @pytest.fixture

@@ -90,14 +90,13 @@ def corrupt(
     if is_for_several(noise):
         columns: dict[str, Any] = {"root": root, "image_column": image_column, "label_column": label_column}
         several: dict[str, Any] = {
-            "task": "multi",
             "label_columns": column_names(label_columns),
             "label_separator": label_separator,
         }
         if open_set is not None:
             raise InputError(f"--open-set: --noise {noise} needs no second source; leave it out")
         parts = parse_parts(noise)
-        source = Manifest.read(source, rows=rows, **columns, **several)
+        source = _read_several(source, noise, rows=rows, **columns, **several)
         path = Path(out or DEFAULT_OUT)
         check_output(path, {"the source": source.places})
         check_out(path, overwrite=overwrite)
@@ -120,6 +119,18 @@ def corrupt(
     check_output(path, {"the source": manifest.places, **other})
     check_out(path, overwrite=overwrite)
     return corrupt_manifest(manifest, spec, path, file=file, open_set=foreign, seed=seed, reporter=reporter)
+
+
+def _read_several(source: Any, noise: str, **options: Any) -> Manifest:
+    try:
+        return Manifest.read(source, task="multi", **options)
+    except InputError as error:
+        # Nobody has asked for a task here, but for noise of several labels a row.
+        line = str(error).replace("--task multi:", f"--noise {noise}:")
+        way_out = "has one label a row; plant such as symmetric:0.4"
+        raise InputError(
+            line.replace(": it has one label per row; leave the option out", f" {way_out}")
+        ) from None
 
 
 def _check_one_label(manifest: Manifest, noise: str) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labelfix.data.manifest import Manifest
-from labelfix.data.readers import Query, open_source
+from labelfix.data.readers import Query, open_source, scanned_options
 from labelfix.data.verified_labels import SEPARATOR
 from labelfix.errors import InputError
 from labelfix.estimation.eligible import eligible_rows
@@ -22,7 +22,7 @@ from labelfix.estimation.metrics import (
     mean_average_precision,
     score_metrics,
 )
-from labelfix.results.corrections import Corrections, label_states, number_rows
+from labelfix.results.corrections import FILE_NAME, Corrections, label_states, number_rows
 from labelfix.results.originals import source_options
 
 _COLUMNS = [
@@ -242,7 +242,7 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
     """The manifest whose labels are the truth, and the name of its truth column (None for class folders)."""
     options = source_options(opened.path)
     scanned = options.get("source")
-    is_scanned = scanned is not None and Path(scanned).resolve() == truth.resolve()
+    is_scanned = scanned is not None and Path(scanned).resolve() == _read_place(truth).resolve()
     image_column = options.get("image_column") if is_scanned else None
     names = _column_names(truth, image_column)
     columns = _class_columns(options, names, column, is_scanned=is_scanned)
@@ -262,6 +262,12 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
     except InputError as error:
         raise InputError(str(error).replace("--label-column", "--truth-column")) from None
     return manifest, column
+
+
+def _read_place(truth: Path) -> Path:
+    """Where a source is read: of a run, or its findings, what it scanned; else the path itself."""
+    options = scanned_options(truth.parent if truth.name == FILE_NAME else truth)
+    return truth if options is None else Path(options["source"])
 
 
 def _class_columns(
@@ -289,7 +295,8 @@ def _column_names(truth: Path, image_column: str | None) -> list[str] | None:
     """Names of the pass-through columns of a manifest or of Parquet shards; None for folders of images."""
     query = Query(truth.absolute(), image_column=image_column, require_labels=False, task="auto")
     opened = open_source(query)
-    is_folder_of_images = truth.is_dir() and not opened.holds_images and not any(truth.glob("*.parquet"))
+    place = _read_place(truth)
+    is_folder_of_images = place.is_dir() and not opened.holds_images and not any(place.glob("*.parquet"))
     return None if is_folder_of_images else list(opened.extra.names)
 
 
@@ -303,6 +310,11 @@ def _truth_column(
         return column
     if names is not None and "true_label" in names:
         return "true_label"
+    if is_scanned and _read_place(truth) != truth:
+        raise InputError(
+            f"--truth {truth} is a run, read as what it scanned, so its labels are the given ones; name a manifest or"
+            " folder of true labels, or export the run once it is reviewed and name that"
+        )
     if is_scanned:
         raise InputError(
             f"--truth {truth} is what was scanned, so its labels are the given ones; name the column of true"

@@ -218,7 +218,18 @@ class TestTruthColumn:
     def test_the_scanned_source_with_true_labels(self, tmp_path):
         scanned = write_truth(tmp_path / "both.csv", [row[:3] for row in CASE], "file_name,label,true_label")
         run = make_run(tmp_path / "run", source=scanned)
-        assert evaluate(run, truth=scanned)["noise_rate_true"] == 3 / 7
+        for truth in (scanned, run):
+            assert evaluate(run, truth=truth)["noise_rate_true"] == 3 / 7
+
+    @pytest.mark.parametrize("name", ["", "corrections.parquet"])
+    def test_a_run_of_the_scanned_source_is_no_truth(self, run, tmp_path, name):
+        refuses("is a run", "given ones", "export the run", corrections=run, truth=run / name)
+        again = make_run(tmp_path / "again", source=run / "source.csv")
+        refuses("again", "is a run", corrections=run, truth=again / name)
+
+    def test_a_run_of_another_source_answers_with_its_given_labels(self, run, truth, tmp_path):
+        other = make_run(tmp_path / "other", source=truth)
+        assert evaluate(run, truth=other)["noise_rate_true"] == 3 / 7
 
     def test_class_folders(self, tmp_path):
         case = [(f"{row[2]}/{row[0]}", *row[1:]) for row in CASE if row[2]]
@@ -231,6 +242,8 @@ class TestTruthColumn:
         refuses("--truth-column x", "folder", corrections=run, truth=tmp_path / "images", truth_column="x")
         scanned = make_run(tmp_path / "other", case, source=tmp_path / "images")
         refuses("is what was scanned", corrections=scanned, truth=tmp_path / "images")
+        refuses("is a run", corrections=scanned, truth=scanned)
+        refuses("--truth-column x", "folder", corrections=run, truth=scanned, truth_column="x")
 
     def test_corrections_that_left_their_run(self, run, truth, tmp_path):
         (run / "corrections.parquet").rename(tmp_path / "moved.parquet")

@@ -27,6 +27,7 @@ __all__ = [
     "open_memory",
     "open_source",
     "picked",
+    "scanned_options",
     "title_of",
     "unescape_cell",
     "unique_file_names",

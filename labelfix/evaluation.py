@@ -53,7 +53,8 @@ def evaluate(
 
     Rows are joined by file name where names are unique in both, else by row where the counts agree. A row
     with `is_corrupted` true and an empty true label counts as wrongly labelled, whatever its label, and is
-    left out of label accuracy.
+    left out of label accuracy. One with `is_corrupted` true and a true label that is no class of the run counts as
+    wrongly labelled throughout; without that mark it is refused, as it may be another spelling.
 
     Args:
         corrections: a corrections file or a run folder.
@@ -365,15 +366,30 @@ def _true_labels(truth: Manifest, class_names: list[str]) -> np.ndarray:
             f"{truth.source}: none of its labels ({_shown(truth.class_names)}) is a class of the run"
             f" ({_shown(class_names)}); name the column of true labels with --truth-column"
         )
-    there = np.unique(truth.given[truth.given >= 0])
-    strangers = [truth.class_names[label] for label in there if truth.class_names[label] not in class_names]
-    if strangers:
-        rows = int(np.isin(truth.given, [truth.class_names.index(name) for name in strangers]).sum())
-        raise InputError(
-            f"{truth.source}: {rows} of its rows are of {_shown(strangers)}, no class of the run"
-            f" ({_shown(class_names)}); leave those rows out, or their labels empty"
-        )
+    check_classes(truth, class_names, whose="the run", cells="labels")
     return decode_truth(truth.given, truth.class_names, _is_corrupted(truth), class_names)
+
+
+def check_classes(truth: Manifest, class_names: Sequence[str], *, whose: str, cells: str) -> None:
+    """Refuse true labels that are no class: they may be spelled otherwise.
+
+    Args:
+        truth: rows that are marked `is_corrupted` may be of any class, as planted noise may leave one without a label.
+        class_names: those that there are.
+        whose: they are.
+        cells: what to leave empty.
+
+    Raises:
+        InputError: naming the classes, and how many rows are of them.
+    """
+    unmarked = truth.given[(truth.given >= 0) & ~_is_corrupted(truth)]
+    strange = unmarked[~np.isin(np.array(truth.class_names), class_names)[unmarked]]
+    if len(strange):
+        strangers = [truth.class_names[label] for label in np.unique(strange)]
+        raise InputError(
+            f"{truth.source}: {len(strange)} of its rows are of {_shown(strangers)}, no class of {whose}"
+            f" ({_shown(class_names)}); leave those rows out, or their {cells} empty"
+        )
 
 
 def _is_corrupted(truth: Manifest) -> np.ndarray:

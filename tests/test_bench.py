@@ -459,6 +459,21 @@ class TestRefused:
         given["truth_column"] = "label"
         refuses("'label' is the label column too", "--label-column", source=made[0], **given)
 
+    def test_true_classes_that_the_given_labels_lack(self, made, tmp_path):
+        given = {"methods": "cross-entropy", "noise": "given", "device": "cuda:99", "out": tmp_path / "out"}
+        given |= {"truth_column": "true_label", "root": made[0].parent}
+        frame = pd.read_csv(made[0]).drop(columns="split")
+        frame["label"] = frame["label"].replace(9, 8)
+        frame.to_csv(tmp_path / "merged.csv", index=False)
+        rows = (frame["true_label"] == 9).sum()
+        said = ("merged.csv", f"{rows} of its rows are of '9'", "or their 'true_label' empty")
+        refuses(*said, source=tmp_path / "merged.csv", **given)
+        assert not (tmp_path / "out").exists()
+        # Planted noise may leave no label of a class.
+        planted = frame.assign(is_corrupted=frame["label"] != frame["true_label"])
+        planted.to_csv(tmp_path / "planted.csv", index=False)
+        refuses("--device cuda:99", source=tmp_path / "planted.csv", **given)
+
     def test_class_folders_have_no_columns(self, digits, tmp_path):
         given = {"methods": "bmm", "out": tmp_path / "out"}
         refuses("--noise given", source=digits[0], noise="given", **given)

@@ -146,6 +146,19 @@ class TestNumbers:
             truth=truth,
         )
 
+    def test_unless_they_are_marked_as_planted(self, run, tmp_path):
+        """Noise may leave no label of a class; its rows are wrong, and no correction is right."""
+        rows = [(*row[:3], "") for row in CASE]
+        rows[1] = ("1.png", "a", "zebra", "true")
+        header = "file_name,label,true_label,is_corrupted"
+        result = evaluate(run, truth=write_truth(tmp_path / "truth.csv", rows, header))
+        assert (result["rows_evaluated"], result["noise_rate_true"]) == (7, 3 / 7)
+        assert (result["precision"], result["recall"]) == (2 / 4, 2 / 3)
+        assert (result["label_accuracy_given"], result["label_accuracy_corrected"]) == (4 / 7, 3 / 7)
+        rows[2] = ("2.png", "b", "zebra", "")
+        truth = write_truth(tmp_path / "truth.csv", rows, header)
+        refuses("1 of its rows are of 'zebra'", corrections=run, truth=truth)
+
     @pytest.mark.parametrize("mark", ["true", "True", "1", True])
     def test_open_set_rows_are_wrong_labels_without_a_right_one(self, run, tmp_path, mark):
         kind = "parquet" if mark is True else "csv"

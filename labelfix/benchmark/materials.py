@@ -19,6 +19,7 @@ from labelfix.data.manifest import Manifest
 from labelfix.data.readers.parquet import shards_in
 from labelfix.data.verified_labels import Trusted
 from labelfix.errors import InputError
+from labelfix.evaluation import check_classes
 from labelfix.json_files import is_text, maybe, read_object
 from labelfix.methods import method_class
 from labelfix.noise.corruption import corrupt_manifest, corrupt_several
@@ -179,10 +180,10 @@ def check_given(
     lists: Mapping[str, Any],
     **options: Any,
 ) -> None:
-    """Refuse `given` where nothing is known of the given labels.
+    """Refuse `given` where nothing is known of the given labels, or no run could know a true one.
 
     Raises:
-        InputError: no truth column, or one that is the label column.
+        InputError: no truth column, one that is the label column, or one with classes that the given labels lack.
     """
     if truth_column is None:
         raise InputError(
@@ -200,6 +201,8 @@ def check_given(
             f"--noise given: {truth_column!r} is the label column too; name that of the given labels with"
             " --label-column"
         )
+    if truth.task == "single":
+        check_classes(truth, given.class_names, whose="the given labels", cells=repr(truth_column))
 
 
 def plant_noise(materials: Materials, cells: list[Cell], reporter: Reporter | None = None) -> None:

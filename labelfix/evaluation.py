@@ -243,7 +243,7 @@ def _read_truth(opened: Corrections, truth: Path, column: str | None) -> tuple[M
     """The manifest whose labels are the truth, and the name of its truth column (None for class folders)."""
     options = source_options(opened.path)
     scanned = options.get("source")
-    is_scanned = scanned is not None and Path(scanned).resolve() == _read_place(truth).resolve()
+    is_scanned = scanned is not None and _read_place(Path(scanned)).resolve() == _read_place(truth).resolve()
     image_column = options.get("image_column") if is_scanned else None
     names = _column_names(truth, image_column)
     columns = _class_columns(options, names, column, is_scanned=is_scanned)

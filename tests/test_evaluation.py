@@ -239,6 +239,10 @@ class TestTruthColumn:
         refuses("is a run", "given ones", "export the run", corrections=run, truth=run / name)
         again = make_run(tmp_path / "again", source=run / "source.csv")
         refuses("again", "is a run", corrections=run, truth=again / name)
+        # A scan of a run notes the run as its source.
+        twice = make_run(tmp_path / "twice", source=run)
+        refuses("is what was scanned", corrections=twice, truth=run / "source.csv")
+        refuses("is a run", corrections=twice, truth=run / name)
 
     def test_a_run_of_another_source_answers_with_its_given_labels(self, run, truth, tmp_path):
         other = make_run(tmp_path / "other", source=truth)

@@ -124,13 +124,12 @@ def corrupt(
 def _read_several(source: Any, noise: str, **options: Any) -> Manifest:
     try:
         return Manifest.read(source, task="multi", **options)
-    except InputError as error:
+    except InputError:
         # Nobody has asked for a task here, but for noise of several labels a row.
-        line = str(error).replace("--task multi:", f"--noise {noise}:")
-        way_out = "has one label a row; plant such as symmetric:0.4"
-        raise InputError(
-            line.replace(": it has one label per row; leave the option out", f" {way_out}")
-        ) from None
+        if Manifest.read(source, task="auto", **options).task == "single":
+            said = f"--noise {noise}: {source} has one label a row; plant such as symmetric:0.4"
+            raise InputError(said) from None
+        raise
 
 
 def _check_one_label(manifest: Manifest, noise: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -50,6 +51,12 @@ def list_command(as_json: bool) -> None:
     say(f"{cache_path()}: {len(entries)} entries, {_size(total)}")
 
 
+def _days(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of days.")
+    return value
+
+
 @command.command(
     "clear",
     epilog="\b\nExample:\n  labelfix cache clear --older-than 30 --dry-run",
@@ -57,6 +64,7 @@ def list_command(as_json: bool) -> None:
 @click.option(
     "--older-than",
     type=click.FloatRange(0),
+    callback=_days,
     default=0,
     metavar="DAYS",
     help="Only what was made so long ago.",

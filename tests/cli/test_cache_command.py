@@ -62,6 +62,13 @@ def test_what_is_listed_and_cleared_is_what_labelfix_makes_again(filled, run_cli
     assert (filled / "exports" / ("d" * 64)).exists()
 
 
+def test_no_number_of_days_clears_nothing(filled, run_cli):
+    for days in ("nan", "inf", "-1"):
+        code, *_ = run_cli("cache", "clear", "--older-than", days)
+        assert code == 2
+    assert len(cache_entries()) == 4
+
+
 def test_what_is_young_or_being_made_stays(filled):
     old = time.time() - 10 * 24 * 3600
     features = filled / "features" / ("a" * 64 + ".npy")

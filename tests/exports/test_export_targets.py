@@ -29,6 +29,7 @@ from torchvision.datasets import ImageFolder
 
 from labelfix.cli import cli
 from labelfix.data.manifest import Manifest
+from labelfix.errors import InputError
 from labelfix.exports import TARGETS, export
 from labelfix.exports.names import FileNames, folder_names
 from labelfix.results.corrections import Corrections
@@ -263,6 +264,19 @@ class TestImageFolder:
         found = ImageFolder(tmp_path / "clean")
         seen = {folders[found.classes[label]]: pixel(image) for image, label in found}
         assert seen == {"classes.json": 0, "Classes.JSON": 1, "cat": 2}
+
+    def test_classes_that_are_called_like_splits_are_read_as_classes(self, tmp_path):
+        images = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 5, 5, 3), np.uint8)
+        source = (images, ["train", "test", "train", "test"])
+        path, _ = finish(tmp_path / "run", source)
+        export(path, to="imagefolder", out=tmp_path / "clean", source=source)
+        found = Manifest.read(tmp_path / "clean")
+        assert found.class_names == ("test", "train")
+        assert found.given.tolist() == [0, 0, 1, 1]
+        assert not found.held_out.any()
+        (tmp_path / "clean" / "classes.json").unlink()
+        with pytest.raises(InputError, match="holds splits"):
+            Manifest.read(tmp_path / "clean")
 
     def test_a_hard_link_over_devices(self, run, tmp_path, monkeypatch):
         def link(*_):

@@ -61,7 +61,7 @@ def open_folder(query: Query) -> OpenedSource:
     if query.every_image:
         return _open_every_image(query)
     try:
-        layout = layout_of(path, require_labels=query.require_labels)
+        layout = layout_of(path, require_labels=query.require_labels, classes=_named_classes(path))
         described = _described_splits(query, layout)
         if described:
             return open_splits(query, described)
@@ -81,7 +81,7 @@ def _open_every_image(query: Query) -> OpenedSource:
         InputError: there is none, or a folder cannot be read.
     """
     try:
-        layout = layout_of(query.path, require_labels=False)
+        layout = layout_of(query.path, require_labels=False, classes=_named_classes(query.path))
     except InputError:
         layout = Layout(())
     branches = layout.branches if len(layout.classes) > 1 else ()
@@ -236,10 +236,15 @@ def _unused(query: Query) -> Iterator[str]:
 
 def _class_of_folder(query: Query, layout: Layout) -> dict[str, str]:
     """The class of each folder that is called otherwise, by the classes.json that our export writes beside them."""
-    if (query.path / CLASSES).is_file():
+    found = _named_classes(query.path)
+    return found if layout.classes <= found.keys() else {}
+
+
+def _named_classes(path: Path) -> dict[str, str]:
+    if (path / CLASSES).is_file():
         with suppress(OSError, ValueError):
-            found = load_object(query.path / CLASSES, {})
-            if layout.classes <= found.keys() and all(map(is_text, found.values())):
+            found = load_object(path / CLASSES, {})
+            if all(map(is_text, found.values())):
                 return dict(found)
     return {}
 

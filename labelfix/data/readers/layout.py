@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -89,7 +89,7 @@ class _Folder:
         return {folder.name for folder in self.core.folders}
 
 
-def layout_of(path: Path, *, require_labels: bool) -> Layout:
+def layout_of(path: Path, *, require_labels: bool, classes: Collection[str] = ()) -> Layout:
     """Find out whether the folders of a source are classes or splits.
 
     Folders called train, val, test and so on that hold class folders are splits, also where they hold themselves once
@@ -99,6 +99,7 @@ def layout_of(path: Path, *, require_labels: bool) -> Layout:
     Args:
         path: of the source.
         require_labels: whether splits without classes are an error.
+        classes: folders that are classes, as a file beside them says; of all of them it is believed.
 
     Raises:
         InputError: classes cannot be told from splits, or a folder cannot be read.
@@ -110,7 +111,8 @@ def layout_of(path: Path, *, require_labels: bool) -> Layout:
         shown = _with_contents(empty)
         layout.warnings.append(f"{path}: no image lies in {shown}: left out")
         layout = Layout((), layout.warnings, frozenset(folder.name for folder in empty), shown)
-    splits = _splits(top.folders)
+    is_told = bool(classes) and {folder.name for folder in top.folders} - {UNLABELED} <= set(classes)
+    splits = {} if is_told else _splits(top.folders)
     with_classes = [name for name in splits if splits[name][1].core.folders]
     if not splits or (not with_classes and len(splits) < len(top.folders)):
         return _of(layout, [Branch("")] if top.folders else [], top.names)

@@ -30,6 +30,7 @@ def judged_evidence(
     unseen: np.ndarray | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     levels: Sequence[Level] | None = None,
+    another: np.ndarray | None = None,
 ) -> Evidence:
     """The evidence of held-out predictions, and the rule by which flags and corrections come of it.
 
@@ -42,8 +43,9 @@ def judged_evidence(
         unseen: (N,) rows that the network truly never saw, see `judge`; default all.
         thresholds: what is not estimated from the data.
         levels: of noise that was fitted on these rows and others (`together`); default fitted on these rows.
+        another: (N, K) probabilities of another network that saw none of the rows, see `judge`; default none.
     """
-    judged = judge(probs, given, thresholds, unseen, levels)
+    judged = judge(probs, given, thresholds, unseen, levels, another)
     rows = np.flatnonzero(np.isfinite(judged.noise))
     noise, beliefs, labels = judged.noise[rows], judged.beliefs[rows], given[rows]
     if averaged is not None and score is None:

@@ -24,6 +24,7 @@ from labelfix.estimation.unmixing import normalised
 _LEAST_OF_EXPECTED = 0.6
 _LEAST_SUREST = 100  # rows: of fewer chance says too much
 _LEAST_RIGHT = 0.5  # of what a network says that may correct labels
+_TINY = np.finfo(np.float64).tiny
 _LEAST_ERROR = 0.005  # of the rate, whatever it is
 # Wrong labels that flags look for beyond those that are seen, as a share of these: people mislabel what is hard to see,
 # and of their errors a half to three quarters are seen.
@@ -124,6 +125,7 @@ def judge(
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     unseen: np.ndarray | None = None,
     levels: Sequence[Level] | None = None,
+    another: np.ndarray | None = None,
 ) -> Judgement:
     """Findings from predictions of networks that never saw the rows.
 
@@ -135,6 +137,8 @@ def judge(
             like theirs (`in_sample`): what kind of noise it is, and whether the network is surer than it is right, is
             told from these; default all rows. Or float64, how many rows each stands for, 0 for others.
         levels: of noise that was fitted before, on these rows and others (`together`); default fitted on these rows.
+        another: (N, K) probabilities of another network that truly saw none of the rows: it says which rows are surest,
+            as of few unseen rows chance says too much; default the unseen rows by `probs`.
 
     Returns:
         The same for the same rows in any order, and with classes in any order.
@@ -147,12 +151,11 @@ def judge(
     told = row_weights > 0
     levels = levels or _fitted_levels(seen, labels, row_weights, thresholds)
     weights = np.array([level.weight for level in levels])
-    beliefs = averaged(levels, seen, labels)
-    noise, other = _noise_and_other(beliefs, labels)
+    noise, other = _noise_and_other(beliefs := averaged(levels, seen, labels), labels)
     own, others = by_level(levels, seen, labels, other)
     sample = 0 if told.all() else int(row_weights.sum())
     model = levels[int(weights.argmax())].as_model()
-    surest = _surest(model, seen[told], labels[told], thresholds.anchor_share, row_weights[told])
+    surest = _surest(model, seen, labels, row_weights, None if another is None else another[rows], thresholds)
     rate = surest.raised(_rate(1 - own, levels, thresholds, sample), thresholds.confidence)
     changed, gain = changes_that_pay(others - own, weights, thresholds.confidence, thresholds.least_gain)
     is_no_judge = _is_no_judge(seen[told], labels[told], rate[0], row_weights[told])
@@ -314,11 +317,32 @@ def _is_no_judge(
 
 
 def _surest(
-    model: NoiseModel, seen: np.ndarray, labels: np.ndarray, share: float, row_weights: np.ndarray
+    model: NoiseModel,
+    seen: np.ndarray,
+    labels: np.ndarray,
+    row_weights: np.ndarray,
+    another: np.ndarray | None,
+    thresholds: Thresholds,
 ) -> _Surest:
-    share = max(share, _LEAST_SUREST / len(labels))
-    # By the lead of the likeliest class, as beliefs round to 1.
-    logits = model.logits(seen)
+    """The rows of every class that a network which never saw them is surest of, by the lead of the likeliest class.
+
+    Args:
+        model: of the noise.
+        seen: (R, K) predictions, of which it expects contradictions.
+        labels: (R,) given.
+        row_weights: (R,) for how many rows each counts that was not seen, 0 for others.
+        another: (R, K) of another network that saw none of the rows, NaN where it says nothing; None without one.
+        thresholds: which share of the rows.
+    """
+    known = np.zeros(len(labels), dtype=bool) if another is None else np.isfinite(another).all(axis=1)
+    if another is not None and known.any():
+        seen, labels, row_weights = seen[known], labels[known], np.ones(int(known.sum()))
+        logits = np.log(np.maximum(another[known].astype(np.float64), _TINY))
+    else:
+        seen, labels, row_weights = (each[row_weights > 0] for each in (seen, labels, row_weights))
+        logits = model.logits(seen)
+    share = max(thresholds.anchor_share, _LEAST_SUREST / len(labels))
+    # By the lead, as beliefs round to 1.
     best, leading = logits.argmax(axis=1), np.partition(logits, -2, axis=1)[:, -2:]
     ranked = np.lexsort((leading[:, 0] - leading[:, 1], best))
     place = np.arange(len(best)) - np.searchsorted(best[ranked], best[ranked])

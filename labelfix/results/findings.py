@@ -179,11 +179,13 @@ class AsIfUnseen:
         probs: (N, K) float64, NaN where there are none.
         choice: whose predictions these are beside a probe; None without one.
         row_weights: (N,) float64, how many rows each row stands for that was left out, 1 in the mean; 0 for others.
+        probe: (N, K) of a probe that is believed, which saw none of the rows; None without.
     """
 
     probs: np.ndarray
     choice: Choice | None
     row_weights: np.ndarray
+    probe: np.ndarray | None = None
 
 
 def as_if_unseen(
@@ -193,7 +195,7 @@ def as_if_unseen(
 
     What it remembers of labels is told from the rows that it left out. Beside a probe, those rows also tell whose
     predictions are believed, or whether both together are; and a probe that is believed tells whether they are like the
-    others.
+    others, and which rows are surest.
 
     Args:
         rows: what became of them.
@@ -213,11 +215,13 @@ def as_if_unseen(
     left_out = np.flatnonzero(rows.held_out & (rows.given >= 0))
     offered = {NETWORK: averaged[left_out], PROBE: probe[left_out]}
     choice = most_likely(offered, rows.given[left_out], thresholds)
-    if PROBE in choice.taken:
+    is_believed = PROBE in choice.taken
+    if is_believed:
         row_weights = post_stratification_weights(rows.held_out, trained, probe, by_label=rows.of_one_class)
     averaged = as_held_out(averaged, trained, row_weights, by_label=rows.of_one_class)
     pooled = pool([averaged if name == NETWORK else probe for name in choice.taken])
-    return AsIfUnseen(np.where(np.isfinite(pooled), pooled, averaged), choice, row_weights)
+    probs = np.where(np.isfinite(pooled), pooled, averaged)
+    return AsIfUnseen(probs, choice, row_weights, probe if is_believed else None)
 
 
 def of_training(
@@ -243,7 +247,14 @@ def of_training(
     trained = np.where(rows.of_split, -1, given)
     # A network knows the labels that it was trained on: by its own word none of them would stand with one left out.
     ranked = score(as_held_out(probs, trained, unseen.row_weights, by_label=rows.of_one_class), rows.given)
-    judged = partial(judged_evidence, unseen.probs, score=ranked, thresholds=thresholds, levels=levels)
+    judged = partial(
+        judged_evidence,
+        unseen.probs,
+        score=ranked,
+        thresholds=thresholds,
+        levels=levels,
+        another=unseen.probe,
+    )
     evidence = judged(trained, unseen=unseen.row_weights)
     if unseen.choice is not None:
         evidence.diagnostics["networks"] = unseen.choice.to_json()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 
 from labelfix.estimation.held_out import judged_evidence
 from labelfix.estimation.judgement import DEFAULT_THRESHOLDS, judge
-from labelfix.results.findings import Rows, as_if_unseen, of_folds, of_training
+from labelfix.results.findings import AsIfUnseen, Rows, as_if_unseen, of_folds, of_training
 from labelfix.training.folds import CrossFit
 
 ROWS, CLASSES, LEFT_OUT = 1_200, 5, 240
@@ -113,6 +115,56 @@ def test_a_probe_tells_where_chance_left_out_rows_with_fewer_wrong_labels():
         found = of_training(rows, unseen, lambda *_: None, DEFAULT_THRESHOLDS, probs)
         rates.append(found.diagnostics["estimate"]["noise_rate"] - wrong.mean())
     assert np.abs(rates).mean() < 0.03, rates
+
+
+def lead(probs):
+    """(N,) by how much the likeliest class leads."""
+    ranked = np.sort(np.log(probs), axis=1)
+    return ranked[:, -1] - ranked[:, -2]
+
+
+def test_a_probe_tells_which_rows_are_surest_where_chance_left_out_none_of_them_with_a_wrong_label():
+    fresh, remembered, given, true = predictions()
+    other = other_network(true, 1)
+    sure = lead(fresh * other) > np.quantile(lead(fresh * other), 0.4)
+    wrong = given != true
+    held_out = np.isin(np.arange(ROWS), np.flatnonzero(~(wrong & sure))[:LEFT_OUT])
+    probs = np.where(held_out[:, None], fresh, remembered)
+    rows = Rows(given, np.where(held_out, -1, given), held_out, np.zeros(ROWS, dtype=bool), CLASSES)
+    unseen = as_if_unseen(rows, probs, DEFAULT_THRESHOLDS, other)
+
+    told, untold = (
+        of_training(rows, each, lambda *_: None, DEFAULT_THRESHOLDS, probs)
+        for each in (unseen, replace(unseen, probe=None))
+    )
+
+    assert not told.fit.keeps_labels
+    assert untold.fit.keeps_labels
+
+
+def test_a_probe_shows_that_its_surest_rows_have_no_wrong_labels_where_both_err_alike():
+    true = predictions()[3]
+    rng = np.random.default_rng(0)
+    hard = rng.random(ROWS) < 0.15
+    seen = np.where(hard, (true + 1) % CLASSES, true)
+    logits = rng.normal(size=(ROWS, CLASSES))
+    logits[np.arange(ROWS), seen] += np.where(hard, 5, 6)
+    fresh = softmax(logits, axis=1)
+    other = softmax(logits + 0.3 * rng.normal(size=logits.shape), axis=1)
+    # Chance left out more of these than there are elsewhere.
+    often = rng.random(ROWS) < np.where(hard, 1.0, 0.6)
+    held_out = np.isin(np.arange(ROWS), np.flatnonzero(often)[:LEFT_OUT])
+    rows = Rows(true, np.where(held_out, -1, true), held_out, np.zeros(ROWS, dtype=bool), CLASSES)
+    known = AsIfUnseen(fresh, None, held_out.astype(float), other)
+
+    told, untold = (
+        of_training(rows, each, lambda *_: None, DEFAULT_THRESHOLDS, fresh)
+        for each in (known, replace(known, probe=None))
+    )
+
+    assert told.fit.keeps_labels
+    assert told.diagnostics["estimate"]["noise_rate_low"] == 0
+    assert not untold.fit.keeps_labels
 
 
 def test_a_probe_says_nothing_of_a_class_that_its_fold_knew_nothing_of():

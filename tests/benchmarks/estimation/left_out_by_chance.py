@@ -1,16 +1,17 @@
 """What chance leaves out of a training, and what a linear probe tells of it: verdicts of the same training by draws.
 
-    python tests/benchmarks/estimation/left_out_by_chance.py ARRAYS [--draws 4] [--only TEXT]
+    python tests/benchmarks/estimation/left_out_by_chance.py ARRAYS [--draws 4] [--only TEXT] [--csv FILE]
 
 On the arrays of arrays.py: heads by `bmm` stand for the network (averaged over the training, and held out for a tenth
 of the rows, drawn at random), held-out predictions by `nnaqc` for the probe, and both are pooled. Every draw is judged
-with rows that count alike, and by what they stand for.
+with rows that count alike, by what they stand for, and with the probe saying which rows are surest.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -33,6 +34,14 @@ def alike(left_out: np.ndarray, *_: object, **__: object) -> np.ndarray:
     return left_out.astype(np.float64)
 
 
+BY_PROBE = "surest by the probe"
+WAYS = {
+    "alike": alike,
+    "stands for": findings.post_stratification_weights,
+    BY_PROBE: findings.post_stratification_weights,
+}
+
+
 def drawn(given: np.ndarray, seed: int) -> np.ndarray:
     """(N,) bool, a tenth of the rows of every class."""
     rng, left_out = np.random.default_rng(seed), np.zeros(len(given), dtype=bool)
@@ -52,18 +61,23 @@ def changed(evidence: Evidence, given: np.ndarray) -> np.ndarray:
     return np.where(is_changed, others.argmax(axis=1), given)
 
 
-def figures(network: dict[str, np.ndarray], probe: np.ndarray, left_out: np.ndarray) -> dict[str, float]:
-    """Of one draw: error of the rate, F1 of the flags, and the gain of the corrections in rows."""
+def figures(
+    network: dict[str, np.ndarray], probe: np.ndarray, left_out: np.ndarray, *, by_probe: bool
+) -> dict[str, float]:
+    """Of one draw: rate, whether its interval holds the true one, F1 of the flags, gain of the corrections in rows."""
     given, true = network["g"], network["y"]
     shown = np.where(left_out[:, None], network["P"], network["A"])
     nowhere = np.zeros(len(given), dtype=bool)
     rows = Rows(given, np.where(left_out, -1, given), left_out, nowhere, shown.shape[1])
     unseen = as_if_unseen(rows, shown, DEFAULT_THRESHOLDS, probe)
+    unseen = unseen if by_probe else replace(unseen, probe=None)
     found = of_training(rows, unseen, lambda *_: None, DEFAULT_THRESHOLDS, shown)
     wrong, flagged = given != true, found.noise > found.rule.flag_above
+    estimate = found.diagnostics["estimate"]
     return {
-        "rate": found.diagnostics["estimate"]["noise_rate"],
-        "error of the rate": abs(found.diagnostics["estimate"]["noise_rate"] - wrong.mean()),
+        "rate": estimate["noise_rate"],
+        "error of the rate": abs(estimate["noise_rate"] - wrong.mean()),
+        "interval holds it": estimate["noise_rate_low"] <= wrong.mean() <= estimate["noise_rate_high"],
         "F1": 2 * (wrong & flagged).sum() / max(wrong.sum() + flagged.sum(), 1),
         "gain": float((changed(found, given) == true).sum()) - float((~wrong).sum()),
     }
@@ -83,20 +97,29 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--only", default="")
+    parser.add_argument("--csv", type=Path, help="every draw by itself")
     options = parser.parse_args()
     seen = []
     for name, network, probe in conditions(options.folder, options.only):
         for seed in range(options.draws):
             left_out = drawn(network["g"], seed)
-            for by, weigh in (("alike", alike), ("stands for", findings.post_stratification_weights)):
+            for by, weigh in WAYS.items():
                 with (
                     mock.patch.object(findings, "post_stratification_weights", weigh),
                     mock.patch.object(findings, "most_likely", return_value=BOTH),
                 ):
-                    seen.append({"name": name, "by": by, **figures(network, probe, left_out)})
+                    found = figures(network, probe, left_out, by_probe=by == BY_PROBE)
+                    seen.append({"name": name, "by": by, **found})
     table = pd.DataFrame(seen)
+    if options.csv:
+        table.to_csv(options.csv, index=False)
     spread = table.groupby(["by", "name"])[["rate", "F1", "gain"]].std().groupby("by").mean()
-    print(table.groupby("by")[["error of the rate", "F1", "gain"]].mean().round(4).to_string())
+    means = ["error of the rate", "interval holds it", "F1", "gain"]
+    print(table.groupby("by")[means].mean().round(4).to_string())
+    print(
+        "lost rows, all draws",
+        table.groupby("by")["gain"].agg(lambda gain: -gain.clip(upper=0).sum()).to_dict(),
+    )
     print("worst gain", table.groupby("by")["gain"].min().to_dict())
     print("spread over draws, in the mean", spread.round(4).to_dict("index"))
 

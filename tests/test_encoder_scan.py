@@ -25,7 +25,7 @@ from labelfix.errors import InputError
 from labelfix.methods import method_class, method_names
 from labelfix.reporting import Silent
 from labelfix.scan_plan import ScanPlan
-from labelfix.training import features
+from labelfix.training import features, setup
 
 ROWS = 300
 HEAD = {"epochs": 10, "image_size": 16, "batch_size": 32, "settings": {"learning_rate": "0.05"}}
@@ -343,3 +343,13 @@ class TestDryRun:
         assert "estimated_encoding_seconds" not in plan
         assert plan["estimated_training_seconds"] > 0
         assert "estimated_encoding_seconds" not in labelfix.plan(world[0] / "images", out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(("precision", "is_used"), [("bf16", True), ("fp32", False)])
+def test_a_processor_trains_depthwise_convolutions_in_float32(
+    world, tmp_path, monkeypatch, precision, is_used
+):
+    found = []
+    monkeypatch.setattr(setup, "depthwise_in_float32", found.append)
+    tuned(world, tmp_path / "run", device="cpu", precision=precision, epochs=1)
+    assert bool(found) is is_used

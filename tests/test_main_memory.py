@@ -1,12 +1,13 @@
-"""What a control group allows counts as much as what the machine has."""
+"""What a control group allows counts as much as what the machine has; large pages are asked for."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from labelfix.main_memory import free_memory
+from labelfix.main_memory import ask_for_large_pages, free_memory
 
 GIB = 1 << 30
 STAT = "anon 1\ninactive_file 30\nactive_file 12\ntotal_inactive_file 300\ntotal_active_file 120\n"
@@ -69,3 +70,10 @@ def test_a_group_that_is_over_its_limit_has_nothing(machine):
 
 def test_a_system_that_tells_nothing_gets_a_cautious_answer(tmp_path):
     assert free_memory(Path(tmp_path / "no-proc"), tmp_path / "none") == 2 * GIB
+
+
+@pytest.mark.parametrize(("asked", "seen"), [({}, "1"), ({"THP_MEM_ALLOC_ENABLE": "0"}, "0")])
+def test_large_pages_are_asked_for_unless_the_user_says_otherwise(monkeypatch, asked, seen):
+    monkeypatch.setattr(os, "environ", dict(asked))
+    ask_for_large_pages()
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == seen

@@ -19,20 +19,20 @@ try:
     from labelfix.cli import main
     main()
 except SystemExit:
-    print("seen:", os.environ.get("GOMP_SPINCOUNT"), os.environ.get("KMP_BLOCKTIME"))
+    print("seen:", *map(os.environ.get, ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "THP_MEM_ALLOC_ENABLE")))
 """
 
 
 @pytest.mark.parametrize(
     ("asked", "seen"),
     [
-        ({}, "20000 0"),
-        ({"OMP_WAIT_POLICY": "active"}, "None None"),
-        ({"GOMP_SPINCOUNT": "7"}, "7 None"),
+        ({}, "20000 0 1"),
+        ({"OMP_WAIT_POLICY": "active"}, "None None 1"),
+        ({"GOMP_SPINCOUNT": "7"}, "7 None 1"),
     ],
 )
 def test_the_program_waits_briefly_unless_the_user_says_otherwise(asked, seen):
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "THP_MEM_ALLOC_ENABLE")
     inherited = {name: value for name, value in os.environ.items() if name not in names}
     run = subprocess.run(
         [sys.executable, "-c", _SEEN], env=inherited | asked, capture_output=True, text=True, check=True

@@ -17,6 +17,7 @@ import click
 from labelfix import processes
 from labelfix.cli.terminal import say
 from labelfix.errors import InputError, LabelfixError
+from labelfix.main_memory import ask_for_large_pages
 from labelfix.threads import wait_briefly
 
 COMMANDS = {
@@ -66,6 +67,7 @@ def cli() -> None:
 def main() -> None:
     """Run the program and turn every ending into its exit code."""
     wait_briefly()
+    ask_for_large_pages()
     debug = os.environ.get("LABELFIX_DEBUG") == "1"
     try:
         code = _run(debug=debug)

@@ -23,6 +23,7 @@ from labelfix.methods import method_class
 from labelfix.methods.base import MethodSettings
 from labelfix.methods.batch import Labels
 from labelfix.networks import NetworkSpec
+from labelfix.networks.depthwise import depthwise_in_float32
 from labelfix.networks.encoded import frozen_encoder, head_on
 from labelfix.networks.encoders import (
     ONNX,
@@ -387,6 +388,8 @@ def build_network(
     if config.network_head:
         network = networks.with_head(network, replace(spec, head=config.network_head))
     network = network.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.device == "cpu" and config.precision == "bf16":
+        depthwise_in_float32(network)
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(1, 3, config.image_size, config.image_size, device=config.device))

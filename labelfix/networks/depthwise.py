@@ -1,8 +1,8 @@
 """Depthwise convolutions in float32 where a processor trains all else in bf16.
 
 Torch's library for processors (oneDNN) lacks bf16 kernels for the gradients of some of them, 5 x 5 ones and those of
-stride 2. What stands in takes 10 to 100 times as long as the way forward, four fifths of a training step of
-EfficientNet-Lite0. In float32 there are kernels, and little is lost: they do a few hundredths of the arithmetic.
+stride 2. What stands in takes 40 to 170 times as long as the way forward, together more than all else in a training
+step of EfficientNet-Lite0 (tests/benchmarks/depthwise.py). In float32 there are kernels.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from concurrent.futures import Future, wait
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pictures import png_header
 from pictures import saved as file_of
 from PIL import Image, ImageOps
 
+from labelfix.data.images import workers
 from labelfix.data.images.decoding import BadImage, decode
 from labelfix.data.images.thumbnails import thumbnail, thumbnails
 
@@ -146,6 +148,30 @@ class TestMany:
         assert next(first) is None
         assert len(read) < 100
         first.close()
+
+    def test_reads_no_further_ahead_where_the_first_is_slow(self, monkeypatch):
+        # The first chunk is done last of all that may be begun.
+        scheduled = []
+
+        class Pool:
+            active = True
+
+            def schedule(self, work, args, timeout):
+                scheduled.append((Future(), args[0], work))
+                return scheduled[-1][0]
+
+        def finish(running, **_):
+            later = [one for one in scheduled if not one[0].done() and one[1].first]
+            done, chunk, work = (later or [one for one in scheduled if not one[0].done()])[0]
+            done.set_result(work(chunk))
+            return wait(running, timeout=0)
+
+        monkeypatch.setattr(workers, "wait", finish)
+        chunks = (workers.Chunk(first, [b""] * 4) for first in range(0, 400, 4))
+        found = workers.results_of(Pool(), 2, chunks, lambda chunk: [None] * len(chunk.images), 20)
+        order = [first for first, _ in found]
+        assert sorted(order) == list(range(0, 400, 4))
+        assert order[:5] == [4, 8, 12, 16, 0]
 
     def test_warnings_of_odd_files_do_not_reach_the_user(self):
         palette = Image.new("P", (60, 60))

@@ -78,7 +78,8 @@ def thumbnails(
     following = 0
     with worker_pool(len(head)) as pool:
         work = partial(thumbnail_chunk, size=size)
-        for first, results in results_of(pool, len(head), chain(head, chunks), work):
+        most_ahead = (2 * len(head) + 1) * _CHUNK_IMAGES
+        for first, results in results_of(pool, len(head), chain(head, chunks), work, most_ahead):
             made.update(enumerate(results, first))
             while following in made:
                 found = made.pop(following)

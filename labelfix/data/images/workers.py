@@ -175,20 +175,30 @@ def run_chunks(
 
 
 def results_of(
-    pool: ProcessPool, workers: int, chunks: Iterable[Chunk], work: Work[Result]
+    pool: ProcessPool,
+    workers: int,
+    chunks: Iterable[Chunk],
+    work: Work[Result],
+    most_ahead: float = float("inf"),
 ) -> Iterator[tuple[int, list[Result | BadImage]]]:
     """Send chunks through `work`, a few at a time; yield their first images and results as they come back.
 
     A chunk whose worker dies or takes too long is done again image by image, so that it costs only the image
-    that is to blame.
+    that is to blame. No chunk is begun whose first image is `most_ahead` or more after the first that is not done: a
+    slow one would have all others read meanwhile.
     """
     fresh, again = iter(chunks), deque[Chunk]()
     running: dict[Future[list[Result | BadImage]], Chunk] = {}
+    begun = 0
     while True:
         while len(running) < 2 * workers + 1:
+            oldest = min((chunk.first for chunk in running.values()), default=begun)
+            if not again and begun - oldest >= most_ahead:
+                break
             chunk = again.popleft() if again else next(fresh, None)
             if chunk is None:
                 break
+            begun = max(begun, chunk.first + len(chunk.images))
             running[pool.schedule(work, (chunk,), timeout=SECONDS_PER_IMAGE + CHUNK_SECONDS)] = chunk
         if not running:
             return

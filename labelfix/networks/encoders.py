@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -245,6 +246,12 @@ def _packaged() -> Mapping[str, torch.Tensor]:
 
 
 def _fetched(name: str, image_size: int) -> Mapping[str, torch.Tensor]:
+    import timm  # noqa: F401  # with the hub's client, which sets its level of messages as it is imported
+
+    # Without a network it says a dozen times that it tries again; what failed is said once, below.
+    client = logging.getLogger("huggingface_hub")
+    level = client.level
+    client.setLevel(logging.ERROR)
     try:
         return build_encoder(name, image_size, pretrained=True).state_dict()
     except Exception as error:  # whatever the hub, its client and the disk raise
@@ -253,6 +260,8 @@ def _fetched(name: str, image_size: int) -> Mapping[str, torch.Tensor]:
             f"--encoder {name}: its weights could not be downloaded ({reason}); pass the file with --weights"
             f" FILE.safetensors, or use --encoder {LITE0}, which needs no network"
         ) from error
+    finally:
+        client.setLevel(level)
 
 
 def _from_file(path: Path) -> Mapping[str, torch.Tensor]:

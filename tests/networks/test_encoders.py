@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import timm
 import torch
@@ -85,6 +87,26 @@ def test_weights_of_another_network_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"other.safetensors.*not weights"):
         load_encoder(build_encoder(TINY, 64), TINY, 64, str(tmp_path / "other.safetensors"))
+
+
+def test_a_download_that_fails_is_said_once(monkeypatch):
+    client, shown = logging.getLogger("huggingface_hub"), []
+    handler = logging.Handler()
+    handler.emit = shown.append
+    monkeypatch.setattr(client, "handlers", [handler])
+    before = client.level
+
+    def build(*_, **__):
+        logging.getLogger("huggingface_hub.utils").warning("trying again")
+        raise OSError("no network")
+
+    monkeypatch.setattr(encoders, "build_encoder", build)
+    with pytest.raises(InputError, match=r"could not be downloaded \(no network\)"):
+        encoders._fetched("timm:resnet18", 64)
+    assert not shown
+    assert client.level == before
+    logging.getLogger("huggingface_hub.utils").warning("heard")
+    assert len(shown) == 1
 
 
 def test_weights_that_cannot_be_downloaded_name_the_ways_out(monkeypatch, tmp_path):
